@@ -1,0 +1,47 @@
+# The repository's commands. Each sets up what it needs: Python >= 3.11 and make are enough.
+PYTHON := $(shell for p in python3.13 python3.12 python3.11 python3; do \
+  $$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+  && { command -v $$p; break; }; done)
+NEWEST := .venv
+OLDEST := .venv-2.11
+RUN := $(NEWEST)/bin/python
+
+.PHONY: help demo up test lint oldest benchmark constraints clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+demo: $(NEWEST)/ready  ## Fail two real DAGs in a real Airflow and show their incidents
+	@$(RUN) -m tools.demo
+
+up: $(NEWEST)/ready  ## Leave a real Airflow and a local incident.io running until Ctrl-C
+	@$(RUN) -m tools.demo --stay
+
+test: $(NEWEST)/ready  ## Run every test, with branch coverage
+	$(RUN) -m pytest --cov --cov-report=term
+
+lint: $(NEWEST)/ready  ## Check style, types and the direction of imports
+	$(NEWEST)/bin/ruff check .
+	$(NEWEST)/bin/ruff format --check .
+	$(NEWEST)/bin/mypy
+	$(NEWEST)/bin/lint-imports
+
+oldest: $(OLDEST)/ready  ## Fail one DAG on the oldest supported Airflow
+	$(OLDEST)/bin/python -m pytest tests/test_oldest.py -m ""
+
+benchmark: $(NEWEST)/ready  ## Measure parse cost and one notification, beside the peers
+	$(RUN) -m benchmarks
+
+constraints: $(NEWEST)/ready  ## Resolve the pinned versions anew
+	$(RUN) -m tools.pin
+
+clean:  ## Remove what these commands made
+	rm -rf .venv .venv-2.11 .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
+
+$(NEWEST)/ready: pyproject.toml constraints/airflow-3.3.txt tools/install.py
+	@$(if $(PYTHON),,$(error no Python from 3.11 to 3.13 with venv was found; install one and run make again))
+	@$(PYTHON) tools/install.py $(NEWEST) constraints/airflow-3.3.txt dev
+
+$(OLDEST)/ready: pyproject.toml constraints/airflow-2.11.txt tools/install.py
+	@$(if $(PYTHON),,$(error no Python from 3.11 to 3.13 with venv was found; install one and run make again))
+	@$(PYTHON) tools/install.py $(OLDEST) constraints/airflow-2.11.txt oldest

@@ -1,0 +1,1 @@
+"""Pure facts and decisions: no clock, no files, no network, no Airflow."""

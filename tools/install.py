@@ -1,0 +1,28 @@
+"""Make one virtual environment with this project and everything a command needs, at pinned versions."""
+
+import pathlib
+import subprocess
+import sys
+import time
+import venv
+
+
+def make(folder: pathlib.Path, constraints: str, group: str) -> None:
+    """Create `folder` afresh and install the project with one dependency group into it."""
+    began = time.monotonic()
+    print(f"setting up {folder} (once, one to three minutes)", flush=True)
+    venv.create(folder, with_pip=True, clear=True)
+    pip = [folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    pip += ["--constraint", constraints]
+    # The pip that a Python ships may be too old to know dependency groups (PEP 735).
+    subprocess.run([*pip, "pip"], check=True)
+    subprocess.run([*pip, "--group", group, "--editable", ".[sandbox]"], check=True)
+    (folder / "ready").touch()
+    print(f"{folder} is ready after {time.monotonic() - began:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        make(pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3])
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"pip could not install what is needed (exit {error.returncode}); its message is above")
