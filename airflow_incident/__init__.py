@@ -1,3 +1,66 @@
-"""Open an incident at incident.io when an Airflow DAG or task fails: at once, once, with the facts."""
+"""Open an incident at incident.io when an Airflow DAG or task fails: at once, once, with the facts.
+
+The public names are imported when they are first used, so that a DAG file pays for what it uses only.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from airflow_incident.errors import APIError as APIError
+    from airflow_incident.errors import AuthenticationError as AuthenticationError
+    from airflow_incident.errors import ConfigurationError as ConfigurationError
+    from airflow_incident.errors import ConflictError as ConflictError
+    from airflow_incident.errors import IncidentIoError as IncidentIoError
+    from airflow_incident.errors import MissingConnectionError as MissingConnectionError
+    from airflow_incident.errors import NotFoundError as NotFoundError
+    from airflow_incident.errors import PermissionDeniedError as PermissionDeniedError
+    from airflow_incident.errors import RateLimitError as RateLimitError
+    from airflow_incident.errors import ServerError as ServerError
+    from airflow_incident.errors import TransportError as TransportError
+    from airflow_incident.errors import UnexpectedResponseError as UnexpectedResponseError
+    from airflow_incident.errors import ValidationError as ValidationError
+    from airflow_incident.hooks import IncidentHook as IncidentHook
+    from airflow_incident.notifications import IncidentNotifier as IncidentNotifier
+    from airflow_incident.notifications import open_incident as open_incident
+    from airflow_incident.operators import CreateIncidentOperator as CreateIncidentOperator
+
+_HOMES = {
+    "IncidentHook": "hooks",
+    "IncidentNotifier": "notifications",
+    "open_incident": "notifications",
+    "CreateIncidentOperator": "operators",
+} | dict.fromkeys(
+    (
+        "APIError",
+        "AuthenticationError",
+        "ConfigurationError",
+        "ConflictError",
+        "IncidentIoError",
+        "MissingConnectionError",
+        "NotFoundError",
+        "PermissionDeniedError",
+        "RateLimitError",
+        "ServerError",
+        "TransportError",
+        "UnexpectedResponseError",
+        "ValidationError",
+    ),
+    "errors",
+)
+
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604 -- the names of the table above
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

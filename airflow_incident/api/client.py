@@ -1,0 +1,269 @@
+"""The two drivers of an exchange, for threads and for an event loop. The only file that knows httpx."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+import threading
+import time
+import zlib
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import httpx
+
+from airflow_incident import __version__
+from airflow_incident.api.exchange import Pause, Request, Response, Terms, converse
+from airflow_incident.errors import (
+    ConfigurationError,
+    IncidentIoError,
+    Problem,
+    TransportError,
+    UnexpectedResponseError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from airflow_incident.api.endpoints import Call, Listing
+    from airflow_incident.api.exchange import Answer, Step
+
+T = TypeVar("T")
+
+_NOT_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+    httpx.InvalidURL,
+)
+"""Errors that come before the first byte of a request leaves."""
+
+
+class Connector:
+    """How to reach one API with one key: built once per process, for a TLS trust store takes 20 ms to load.
+
+    :raises ConfigurationError: if the CA bundle or the proxy cannot be used.
+    """
+
+    def __init__(self, *, base_url: str, api_key: str, proxy: str | None = None, ca_bundle: str | None = None) -> None:
+        self.base_url = base_url
+        encrypted = base_url.startswith("https:")
+        self._headers = {
+            "Authorization": f"Bearer {api_key}",
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip",
+            "User-Agent": f"airflow-incident/{__version__}",
+        }
+        # Plain http only ever leads to this machine: no proxy of the environment may see the key on the way.
+        self.options: dict[str, Any] = {
+            "verify": _trust(ca_bundle) if encrypted else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            "trust_env": encrypted,
+            "proxy": proxy if encrypted else None,
+            "follow_redirects": False,
+        }
+
+    def arguments(self, request: Request) -> dict[str, Any]:
+        """Put a request into httpx's words."""
+        headers = self._headers if request.content is None else self._headers | {"Content-Type": "application/json"}
+        return {
+            "method": request.method,
+            "url": self.base_url + request.path,
+            "params": request.query or None,
+            "content": request.content,
+            "headers": headers,
+            "timeout": request.timeout,
+        }
+
+
+class Client:
+    """Makes calls from ordinary code; each ends within its budget, whatever the network does."""
+
+    def __init__(self, connector: Connector) -> None:
+        self._connector = connector
+        try:
+            self._http = httpx.Client(**connector.options)
+        except (ValueError, ImportError) as error:
+            raise ConfigurationError([Problem("Proxy", str(error))]) from None
+
+    @overload
+    def call(self, call: Call[T], *, budget: float) -> T: ...
+    @overload
+    def call(self, call: Listing[T], *, budget: float) -> list[T]: ...
+    def call(self, call: Call[T] | Listing[T], *, budget: float) -> T | list[T]:
+        """Make a call within `budget` seconds.
+
+        :raises IncidentIoError: if it could not be made.
+        """
+        return _within(budget, lambda: self._drive(converse(call, _terms(budget))))
+
+    def close(self) -> None:
+        """Close pooled connections."""
+        self._http.close()
+
+    def _drive(self, conversation: Generator[Step, Answer, T]) -> T:
+        answer: Answer = None
+        try:
+            while True:
+                step = conversation.send(answer)
+                answer = self._send(step) if isinstance(step, Request) else _pause(step)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def _send(self, request: Request) -> Answer:
+        try:
+            with self._http.stream(**self._connector.arguments(request)) as response:
+                body = _Body(response, request)
+                for chunk in response.iter_raw():
+                    if body.is_full_with(chunk):
+                        break
+                return body.response()
+        except IncidentIoError as error:
+            return error
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
+            return _transport_error(error)
+
+
+class AsyncClient:
+    """Makes calls from a coroutine; each ends within its budget."""
+
+    def __init__(self, connector: Connector) -> None:
+        self._connector = connector
+
+    @overload
+    async def call(self, call: Call[T], *, budget: float) -> T: ...
+    @overload
+    async def call(self, call: Listing[T], *, budget: float) -> list[T]: ...
+    async def call(self, call: Call[T] | Listing[T], *, budget: float) -> T | list[T]:
+        """Make a call within `budget` seconds.
+
+        :raises IncidentIoError: if it could not be made.
+        """
+        try:
+            async with asyncio.timeout(budget), httpx.AsyncClient(**self._connector.options) as http:
+                return await self._drive(converse(call, _terms(budget)), http)
+        except TimeoutError:
+            raise _too_late(budget) from None
+
+    async def _drive(self, conversation: Generator[Step, Answer, T], http: httpx.AsyncClient) -> T:
+        answer: Answer = None
+        try:
+            while True:
+                step = conversation.send(answer)
+                answer = await self._send(step, http) if isinstance(step, Request) else await _apause(step)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    async def _send(self, request: Request, http: httpx.AsyncClient) -> Answer:
+        try:
+            async with http.stream(**self._connector.arguments(request)) as response:
+                body = _Body(response, request)
+                async for chunk in response.aiter_raw():
+                    if body.is_full_with(chunk):
+                        break
+                return body.response()
+        except IncidentIoError as error:
+            return error
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
+            return _transport_error(error)
+
+
+class _Body:
+    """An answer as it comes in: bounded in size also when it is compressed, and in time also when it drips."""
+
+    def __init__(self, response: httpx.Response, request: Request) -> None:
+        self._answer = response
+        self._limit = request.limit
+        self._deadline = time.monotonic() + request.timeout
+        self._content = bytearray()
+        packed = response.headers.get("content-encoding", "").lower() in {"gzip", "deflate"}
+        self._unpack = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32).decompress if packed else None
+
+    def is_full_with(self, chunk: bytes) -> bool:
+        """Take a chunk; tell whether no more is wanted.
+
+        :raises UnexpectedResponseError: if a success is larger than the limit or cannot be unpacked.
+        :raises TransportError: if the answer takes longer than its request may.
+        """
+        room = self._limit + 1 - len(self._content)
+        try:
+            self._content += self._unpack(chunk, room) if self._unpack else chunk[:room]
+        except zlib.error:
+            raise UnexpectedResponseError(self._answer.status_code, "the answer cannot be unpacked") from None
+        if len(self._content) > self._limit:
+            # The page behind a proxy's 502 may be of any size; its status is what matters.
+            if self._answer.is_success:
+                what = f"the answer is larger than {self._limit // 1024} KiB"
+                raise UnexpectedResponseError(self._answer.status_code, what)
+            return True
+        if time.monotonic() > self._deadline:
+            raise TransportError("the answer came too slowly", maybe_delivered=True)
+        return False
+
+    def response(self) -> Response:
+        """Return what has come."""
+        headers = {name.lower(): value for name, value in self._answer.headers.items()}
+        return Response(self._answer.status_code, headers, bytes(self._content))
+
+
+def _pause(step: Pause) -> Answer:
+    time.sleep(step.seconds)
+    return None
+
+
+async def _apause(step: Pause) -> Answer:
+    await asyncio.sleep(step.seconds)
+    return None
+
+
+def _terms(budget: float) -> Terms:
+    return Terms(
+        deadline=time.monotonic() + budget,
+        clock=time.monotonic,
+        now=lambda: datetime.now(UTC),
+        dice=random.random,
+    )
+
+
+def _within(seconds: float, work: Callable[[], T]) -> T:
+    """Do work on a daemon thread and leave it behind when its time is over.
+
+    Nothing else ends a hanging name look-up, a head that comes byte by byte or a stalled TLS handshake.
+    """
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 -- carried to the caller, who raises it
+            future.set_exception(error)
+
+    try:
+        threading.Thread(target=run, daemon=True, name="incident.io").start()
+    except RuntimeError:  # no thread to be had: late is better than never
+        return work()
+    try:
+        return future.result(timeout=seconds)
+    except TimeoutError:
+        raise _too_late(seconds) from None
+
+
+def _too_late(seconds: float) -> TransportError:
+    return TransportError(f"no answer within {seconds:.3g} s", maybe_delivered=True)
+
+
+def _transport_error(error: Exception) -> TransportError:
+    said = str(error) or "no details"
+    return TransportError(f"{type(error).__name__}: {said}", maybe_delivered=not isinstance(error, _NOT_SENT))
+
+
+def _trust(ca_bundle: str | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_bundle) if ca_bundle else httpx.create_ssl_context()
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise ConfigurationError([Problem("CA bundle", f"cannot be read ({error})")]) from None

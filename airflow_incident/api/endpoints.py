@@ -1,0 +1,102 @@
+"""The calls of the API: each function builds one, with the page that documents it beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
+
+from airflow_incident.api.models import (
+    CreateIncident,
+    Identity,
+    IdentityAnswer,
+    Incident,
+    IncidentAnswer,
+    IncidentsAnswer,
+)
+
+T = TypeVar("T")
+
+ONE_LIMIT = 1024 * 1024
+"""Largest answer that is read for one object, in bytes."""
+PAGE_LIMIT = 16 * 1024 * 1024
+"""Largest answer that is read for one page of a list, in bytes."""
+PAGE_SIZE = 250
+"""Items asked for at once; the largest that every version of the document allows."""
+
+Query = Mapping[str, str | int | Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call(Generic[T]):
+    """One request that has not been made; `parse` reads its answer and raises ValueError if it cannot."""
+
+    method: str
+    path: str
+    parse: Callable[[bytes], T]
+    query: Query = field(default_factory=dict)
+    body: Mapping[str, Any] | None = None
+    limit: int = ONE_LIMIT
+
+
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[T]):
+    """A call that is answered in pages: `page` builds the one that begins after an item."""
+
+    page: Callable[[str | None], Call[tuple[Sequence[T], str | None]]]
+
+
+def create_incident(payload: CreateIncident) -> Call[Incident]:
+    """Open an incident, or get the one that its idempotency key has opened before.
+
+    https://docs.incident.io/api-reference/incidents-v1/create
+    """
+    body = payload.model_dump(mode="json", exclude_none=True)
+    return Call(method="POST", path="/v1/incidents", body=body, parse=_incident)
+
+
+def show_incident(incident_id: str) -> Call[Incident]:
+    """Show one incident, by its ID.
+
+    https://docs.incident.io/api-reference/incidents-v1/show
+    """
+    return Call(method="GET", path=f"/v1/incidents/{quote(incident_id, safe='')}", parse=_incident)
+
+
+def list_incidents(*, status: Sequence[str] = ()) -> Listing[Incident]:
+    """List incidents over all pages, those in one of some statuses or all.
+
+    https://docs.incident.io/api-reference/incidents-v1/list
+    """
+
+    def page(after: str | None) -> Call[tuple[Sequence[Incident], str | None]]:
+        query: dict[str, str | int | Sequence[str]] = {"page_size": PAGE_SIZE}
+        if status:
+            query["status"] = list(status)
+        if after:
+            query["after"] = after
+        return Call(method="GET", path="/v1/incidents", query=query, parse=_incidents, limit=PAGE_LIMIT)
+
+    return Listing(page)
+
+
+def show_identity() -> Call[Identity]:
+    """Show the name and the roles of the API key; changes nothing.
+
+    https://docs.incident.io/api-reference/utilities-v1/identity
+    """
+    return Call(
+        method="GET",
+        path="/v1/identity",
+        parse=lambda content: IdentityAnswer.model_validate_json(content).identity,
+    )
+
+
+def _incident(content: bytes) -> Incident:
+    return IncidentAnswer.model_validate_json(content).incident
+
+
+def _incidents(content: bytes) -> tuple[Sequence[Incident], str | None]:
+    answer = IncidentsAnswer.model_validate_json(content)
+    return answer.incidents, answer.pagination_meta.after

@@ -1,0 +1,236 @@
+"""The one conversation with the API: a generator that yields requests and pauses, and does no I/O itself.
+
+Retries, Retry-After, the time budget and the reading of errors are decided here, for sync and async alike.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow_incident.api.endpoints import Call, Listing
+from airflow_incident.errors import (
+    APIError,
+    FieldError,
+    IncidentIoError,
+    UnexpectedResponseError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping, Sequence
+
+T = TypeVar("T")
+
+ATTEMPTS = 5
+"""Requests made for one call, at most."""
+ATTEMPT_SECONDS = 5.0
+"""Longest wait for one answer, so that a second attempt fits into a callback's 12 seconds."""
+BACKOFF_SECONDS = 0.5
+BACKOFF_LIMIT = 8.0
+RETRY_AFTER_LIMIT = 3600.0
+"""A server's wish to wait is believed up to this, in seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the driver shall send. The API key is the driver's to add."""
+
+    method: str
+    path: str
+    query: Mapping[str, Any]
+    content: bytes | None
+    timeout: float
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """How long the driver shall wait, in seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What the driver received; header names in lower case."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytes = b""
+
+
+Step = Request | Pause
+Answer = Response | IncidentIoError | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What an exchange may take: when it must end, the clock that tells, the dice for its pauses.
+
+    `clock` counts seconds and never goes back; `now` is the time of day, in UTC; `dice` is in [0, 1).
+    """
+
+    deadline: float
+    clock: Callable[[], float]
+    now: Callable[[], datetime]
+    dice: Callable[[], float]
+
+    @property
+    def left(self) -> float:
+        """Seconds left until the deadline."""
+        return self.deadline - self.clock()
+
+
+def converse(call: Call[T] | Listing[T], terms: Terms) -> Generator[Step, Answer, T | list[T]]:
+    """Make a call, or all the calls of a listing.
+
+    :raises IncidentIoError: the last failure, when none is left to try or the time is over.
+    """
+    if isinstance(call, Call):
+        return (yield from _exchange(call, terms))
+    return (yield from _all_pages(call, terms))
+
+
+def _all_pages(listing: Listing[T], terms: Terms) -> Generator[Step, Answer, list[T]]:
+    items: list[T] = []
+    seen: set[str] = set()
+    after: str | None = None
+    while True:
+        found, after = yield from _exchange(listing.page(after), terms)
+        items += found
+        if not after or not found:
+            return items
+        if after in seen:
+            raise UnexpectedResponseError(200, "the list goes round in circles")
+        seen.add(after)
+
+
+def _exchange(call: Call[T], terms: Terms) -> Generator[Step, Answer, T]:
+    """Send one request until it is answered for good; the same bytes each time."""
+    content = None if call.body is None else json.dumps(call.body).encode()
+    maybe_delivered = False
+    for attempt in range(ATTEMPTS):
+        answer = yield Request(
+            method=call.method,
+            path=call.path,
+            query=call.query,
+            content=content,
+            timeout=max(0.1, min(ATTEMPT_SECONDS, terms.left)),
+            limit=call.limit,
+        )
+        try:
+            return _read(call, answer, terms.now)
+        except IncidentIoError as error:
+            maybe_delivered |= error.maybe_delivered
+            wait = _wait(error, attempt, terms.dice)
+            if not error.retryable or attempt + 1 == ATTEMPTS or wait >= terms.left:
+                error.maybe_delivered = maybe_delivered and content is not None
+                raise
+        yield Pause(wait)
+    raise AssertionError  # pragma: no cover -- the last attempt returns or raises
+
+
+def _wait(error: IncidentIoError, attempt: int, dice: Callable[[], float]) -> float:
+    """Say how long to wait: what the server asked for, else exponential backoff with full jitter.
+
+    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+    """
+    if isinstance(error, APIError) and error.retry_after is not None:
+        return error.retry_after
+    return dice() * min(BACKOFF_LIMIT, BACKOFF_SECONDS * float(2**attempt))
+
+
+def _read(call: Call[T], answer: Answer, now: Callable[[], datetime]) -> T:
+    if isinstance(answer, IncidentIoError):
+        raise answer
+    if not isinstance(answer, Response):
+        raise TypeError("a request must be answered with a response or an error")
+    if 200 <= answer.status < 300:  # noqa: PLR2004
+        try:
+            return call.parse(answer.content)
+        except ValueError:
+            what = "the answer is not what incident.io documents"
+            raise UnexpectedResponseError(answer.status, what, request_id=_request_id(answer)) from None
+    if answer.status < 400:  # noqa: PLR2004
+        what = "the answer points to another address, where the API key must not go"
+        raise UnexpectedResponseError(answer.status, what, request_id=_request_id(answer))
+    raise read_error(answer, now)
+
+
+def read_error(response: Response, now: Callable[[], datetime]) -> APIError:
+    """Read an error answer; proxies answer with pages, so nothing of the body is taken for granted.
+
+    https://docs.incident.io/api-reference/introduction
+    """
+    body = _json_object(response.content)
+    details = body.get("errors")
+    return APIError.for_status(response.status)(
+        response.status,
+        type=str(body.get("type") or ""),
+        request_id=_request_id(response, body),
+        errors=tuple(_field_error(e) for e in details if isinstance(e, dict)) if isinstance(details, list) else (),
+        retry_after=_retry_after(response, body, now),
+    )
+
+
+def _json_object(content: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _request_id(response: Response, body: Mapping[str, Any] | None = None) -> str:
+    return str((body or {}).get("request_id") or response.headers.get("x-request-id") or "")
+
+
+def _field_error(entry: Mapping[str, Any]) -> FieldError:
+    source = entry.get("source")
+    place: Mapping[str, Any] = source if isinstance(source, dict) else {}
+    return FieldError(
+        code=str(entry.get("code") or ""),
+        message=str(entry.get("message") or ""),
+        field=str(place.get("field") or ""),
+        pointer=str(place.get("pointer") or ""),
+    )
+
+
+def _retry_after(response: Response, body: Mapping[str, Any], now: Callable[[], datetime]) -> float | None:
+    """Read when to come back: the header first, then the body; both have had several forms."""
+    limit = body.get("rate_limit")
+    said: Sequence[Any] = (
+        response.headers.get("retry-after"),
+        limit.get("retry_after") if isinstance(limit, dict) else None,
+    )
+    for value in said:
+        seconds = _seconds_until(value, now)
+        if seconds is not None:
+            return min(max(seconds, 0.0), RETRY_AFTER_LIMIT)
+    return None
+
+
+def _seconds_until(value: Any, now: Callable[[], datetime]) -> float | None:
+    """Read seconds, RFC 3339, or an HTTP date, also with the zone name UTC that RFC 9110 does not know."""
+    if value is None or isinstance(value, bool):
+        return None
+    text = str(value).strip()
+    try:
+        seconds = float(text)
+    except ValueError:
+        moment = _moment(text)
+        return None if moment is None else (moment - now()).total_seconds()
+    return seconds if seconds == seconds else None  # noqa: PLR0124 -- NaN is no number of seconds
+
+
+def _moment(text: str) -> datetime | None:
+    for read in (datetime.fromisoformat, parsedate_to_datetime):
+        try:
+            moment = read(text)
+        except (ValueError, TypeError, IndexError, OverflowError):
+            continue
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return None

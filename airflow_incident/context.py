@@ -1,0 +1,189 @@
+"""The only reader of Airflow's context objects. Nothing in them is taken for granted.
+
+What is missing, of another type, or raises when it is touched, is unknown. Shapes and versions:
+https://airflow.apache.org/docs/apache-airflow/stable/templates-ref.html
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow_incident.core.failure import Failure
+
+if TYPE_CHECKING:
+    from airflow_incident.core.failure import Level
+
+MESSAGE_WINDOW = 16_000
+"""Characters of an exception's text that are looked at, so that two megabytes cost nothing."""
+_TASK_RUNNER = "airflow.sdk.execution_time.task_runner"
+
+
+def read_failure(context: Any, *, exception_detail: str = "message", level: Level | None = None) -> Failure:
+    """Read what a context tells. Fields that it does not tell are unset; ids may be empty.
+
+    :param level: Where it comes from, if that is known; else it is told from the context's shape.
+    """
+    ti = _first(peek(context, "ti"), peek(context, "task_instance"))
+    run = peek(context, "dag_run")
+    dag = peek(context, "dag")
+    dag_id, run_id = ids(context)
+    level = level or _level(context, ti)
+    at_task = level in {"task", "operator"}
+    max_tries = _number(peek(ti, "max_tries"), default=-1) if at_task else -1
+    exception = peek(context, "exception")
+    return Failure(
+        dag_id=dag_id,
+        run_id=run_id,
+        level=level,
+        task_id=_text(peek(ti, "task_id")) or None if at_task else None,
+        map_index=_number(peek(ti, "map_index"), default=-1) if at_task else -1,
+        clear_count=_number(peek(run, "clear_number"), default=0),
+        attempt=_number(peek(ti, "try_number"), default=0) or None if at_task else None,
+        attempts=max_tries + 1 if max_tries >= 0 else None,
+        in_processor=level == "dag" or (level == "task" and not _has(context, "exception")),
+        reason=_text(peek(context, "reason")) or None,
+        run_type=_text(peek(run, "run_type")) or None,
+        logical_date=_moment(_first(peek(context, "logical_date"), peek(run, "logical_date"))),
+        failed_at=_moment(peek(ti if at_task else run, "end_date")) or datetime.now(UTC),
+        deadline_at=_moment(peek(peek(context, "deadline"), "deadline_time")),
+        exception_type=_type_name(exception),
+        exception=_exception_text(exception, exception_detail),
+        failed_tasks=_failed_tasks(dag, run, dag_id, run_id) if level in {"dag", "operator"} else (),
+        owners=tuple(o.strip() for o in _text(peek(dag, "owner")).split(",") if o.strip()),
+        tags=_tags(peek(dag, "tags")),
+    )
+
+
+def ids(context: Any) -> tuple[str, str]:
+    """Read DAG id and run id from wherever a context has them; empty where it has none."""
+    ti = _first(peek(context, "ti"), peek(context, "task_instance"))
+    run = peek(context, "dag_run")
+    dag_id = _first(peek(peek(context, "dag"), "dag_id"), peek(ti, "dag_id"), peek(run, "dag_id"))
+    run_id = _first(peek(context, "run_id"), peek(run, "run_id"), peek(run, "dag_run_id"), peek(ti, "run_id"))
+    return _text(dag_id), _text(run_id)
+
+
+def render(template: str, context: Any) -> str:
+    """Render a Jinja template on a copy of a context; what the context lacks is empty.
+
+    :raises Exception: whatever a broken template or a macro raises.
+    """
+    from jinja2 import ChainableUndefined
+    from jinja2.sandbox import SandboxedEnvironment
+
+    # In `airflow dags test` the DAG can be one that has no environment: apache/airflow#64649.
+    make = peek(peek(context, "dag"), "get_template_env")
+    environment = make(force_sandboxed=True) if callable(make) else SandboxedEnvironment(cache_size=0)
+    variables = dict(context) if isinstance(context, Mapping) else {}
+    forgiving = environment.overlay(undefined=ChainableUndefined)
+    return str(forgiving.from_string(template).render(variables))
+
+
+def peek(thing: Any, name: str) -> Any:
+    """Get an item or an attribute, or None: contexts hold proxies and properties that raise what they like."""
+    try:
+        return thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
+    except Exception:  # noqa: BLE001 -- law 3: a property of Airflow's may raise anything
+        return None
+
+
+def _has(context: Any, name: str) -> bool:
+    return isinstance(context, Mapping) and name in context
+
+
+def _level(context: Any, ti: Any) -> Level:
+    """Tell who calls. Only the DAG's callback has a reason; a deadline's context has a deadline and no task."""
+    if peek(context, "deadline") is not None:
+        return "deadline"
+    if peek(context, "reason") is not None or ti is None:
+        return "dag"
+    return "task"
+
+
+def _failed_tasks(dag: Any, run: Any, dag_id: str, run_id: str) -> tuple[str, ...]:
+    """List the run's failed task instances, where this Airflow and this process can tell them."""
+    try:
+        if getattr(sys.modules.get(_TASK_RUNNER), "SUPERVISOR_COMMS", None) is not None:
+            return _failed_by_supervisor(dag, dag_id, run_id)
+        if hasattr(run, "get_task_instances"):
+            found = run.get_task_instances(state=["failed"])
+            return tuple(sorted(_label(t.task_id, t.map_index) for t in found))
+    except Exception:  # noqa: BLE001 -- law 3: an unlisted task is better than an unreported failure
+        return ()
+    return ()
+
+
+def _failed_by_supervisor(dag: Any, dag_id: str, run_id: str) -> tuple[str, ...]:
+    states_of = sys.modules[_TASK_RUNNER].RuntimeTaskInstance.get_task_states
+    states = states_of(dag_id=dag_id, run_ids=[run_id]).get(run_id, {})
+    known = set(peek(dag, "task_ids") or ())
+    failed = (_split(key, known) for key, state in states.items() if str(state) == "failed")
+    return tuple(_label(*task) for task in sorted(failed))
+
+
+def _split(key: str, known: set[str]) -> tuple[str, int]:
+    """Read `task_id` or `task_id_mapindex`."""
+    task_id, _, index = key.rpartition("_")
+    return (task_id, int(index)) if key not in known and task_id in known and index.isdigit() else (key, -1)
+
+
+def _label(task_id: str, map_index: int) -> str:
+    return f"{task_id}[{map_index}]" if map_index >= 0 else task_id
+
+
+def _type_name(exception: Any) -> str | None:
+    if exception is None or isinstance(exception, str):
+        return None
+    kind = type(exception)
+    module = kind.__module__
+    return kind.__qualname__ if module in {"builtins", "__main__"} else f"{module}.{kind.__qualname__}"
+
+
+def _exception_text(exception: Any, detail: str) -> str | None:
+    """Read as much of an exception as is wanted; some have a `__str__` that raises, even SystemExit."""
+    if exception is None or (detail == "type" and not isinstance(exception, str)):
+        return None
+    try:
+        if detail == "traceback" and isinstance(exception, BaseException):
+            lines = traceback.format_exception(exception)
+            return "".join(lines)[-4 * MESSAGE_WINDOW :]
+        return str(exception)[:MESSAGE_WINDOW] or None
+    except (Exception, SystemExit):  # noqa: BLE001 -- law 3
+        return "(the exception has no readable text)"
+
+
+def _first(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)
+
+
+def _text(value: Any) -> str:
+    """Read a string, also one of Airflow's string enumerations."""
+    if not isinstance(value, str):
+        return ""
+    return str(getattr(value, "value", value))
+
+
+def _number(value: Any, *, default: int) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else default
+
+
+def _moment(value: Any) -> datetime | None:
+    """Read a date and time, also as text, as the triggerer has it."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    if not isinstance(value, datetime):
+        return None
+    return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def _tags(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, Iterable) or isinstance(value, str):
+        return ()
+    return tuple(sorted(_text(_first(peek(tag, "name"), tag)) for tag in value))

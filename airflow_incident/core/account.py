@@ -1,0 +1,80 @@
+"""Where the API is and who asks: the connection's own fields, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from airflow_incident.errors import Problem
+
+DEFAULT_BASE_URL = "https://api.incident.io"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """One API key at one address. Neither the key nor a proxy's password is ever shown."""
+
+    base_url: str = DEFAULT_BASE_URL
+    api_key: str = field(default="", repr=False)
+    proxy: str | None = field(default=None, repr=False)
+    ca_bundle: str | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the API is a sandbox on this machine."""
+        return is_loopback(urlsplit(self.base_url).hostname)
+
+
+def is_loopback(host: str | None) -> bool:
+    """Tell whether a host name or address can only mean this machine."""
+    if not host:
+        return False
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def read_account(
+    *,
+    password: str | None,
+    host: str | None,
+    schema: str | None = None,
+    port: int | None = None,
+    proxy: str | None = None,
+    ca_bundle: str | None = None,
+) -> tuple[Account, list[Problem]]:
+    """Check a connection's own fields; tell every one that cannot be used."""
+    problems: list[Problem] = []
+    key = (password or "").strip()
+    if not key:
+        problems.append(Problem("API key", "missing; create one in incident.io under Settings > API keys"))
+    elif not key.isascii() or not key.isprintable() or " " in key:
+        problems.append(Problem("API key", "has spaces or characters that no key has; copy it once more"))
+    base_url = DEFAULT_BASE_URL
+    try:
+        base_url = _base_url(host, schema, port)
+    except ValueError as error:
+        problems.append(Problem("Base URL", str(error)))
+    if proxy and urlsplit(proxy).scheme not in {"http", "https"}:
+        problems.append(Problem("Proxy", "must begin with http:// or https://"))
+    return Account(base_url=base_url, api_key=key, proxy=proxy, ca_bundle=ca_bundle), problems
+
+
+def _base_url(host: str | None, schema: str | None, port: int | None) -> str:
+    """Read the forms that people write: a host, a host and a port, a URL."""
+    text = (host or "").strip().rstrip("/")
+    if not text:
+        return DEFAULT_BASE_URL
+    parts = urlsplit(text if "://" in text else f"{schema or 'https'}://{text}")
+    if parts.scheme not in {"http", "https"}:
+        raise ValueError(f"begins with {parts.scheme}://; use https://")
+    if not parts.hostname:
+        raise ValueError(f"names no host; use {DEFAULT_BASE_URL}")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must be an address only, without user, query or fragment")
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise ValueError("plain http would send the API key unencrypted; use https:// (http is for this machine only)")
+    where = parts.netloc if parts.port or not port else f"{parts.netloc}:{port}"
+    return f"{parts.scheme}://{where}{parts.path.rstrip('/')}"

@@ -1,0 +1,63 @@
+"""A failure in Airflow's words: plain facts, read once from whatever context Airflow gave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+Level = Literal["task", "dag", "deadline", "operator"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What failed. Everything but `dag_id` and `run_id` may be unknown.
+
+    `level` is where Airflow told it: a task's callback, the DAG's, a deadline alert, or an operator.
+    `map_index` is -1 for a task that is not mapped. `clear_count` is how often the run was cleared.
+    `failed_tasks` are the failed task instances' labels, where Airflow tells them.
+    `in_processor` says that the DAG processor told it, in a batch with others.
+    `exception` is the text that `exception_detail` allows; it is not yet redacted.
+    """
+
+    dag_id: str
+    run_id: str
+    level: Level = "dag"
+    task_id: str | None = None
+    map_index: int = -1
+    clear_count: int = 0
+    attempt: int | None = None
+    attempts: int | None = None
+    in_processor: bool = False
+    reason: str | None = None
+    run_type: str | None = None
+    logical_date: datetime | None = None
+    failed_at: datetime | None = None
+    deadline_at: datetime | None = None
+    exception_type: str | None = None
+    exception: str | None = None
+    failed_tasks: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    run_url: str | None = None
+    log_url: str | None = None
+
+    @property
+    def retry_coming(self) -> bool:
+        """Whether a lost worker's callback came although attempts are left.
+
+        Only the DAG processor may be asked: in the task's own process the numbers say nothing, for a task can
+        fail for good with attempts left (AirflowFailException).
+        https://github.com/apache/airflow/issues/65400
+        """
+        lost = self.level == "task" and self.in_processor
+        return lost and self.attempt is not None and self.attempts is not None and self.attempt < self.attempts
+
+    @property
+    def task_label(self) -> str | None:
+        """The task with its map index, as Airflow's UI shows it."""
+        if self.task_id is None:
+            return None
+        return f"{self.task_id}[{self.map_index}]" if self.map_index >= 0 else self.task_id

@@ -1,0 +1,51 @@
+"""The idempotency key: one failure, one key, the same from every process, machine and release."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import TYPE_CHECKING, Literal, get_args
+from urllib.parse import quote
+
+from airflow_incident.errors import ConfigurationError, Problem
+
+if TYPE_CHECKING:
+    from airflow_incident.core.failure import Failure
+
+Scope = Literal["run", "task", "task_instance"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+
+MAX_LENGTH = 200
+"""incident.io documents no maximum; this fits every column that such a key is likely to meet."""
+
+
+def idempotency_key(failure: Failure, *, deployment: str, scope: Scope = "run", name: str | None = None) -> str:
+    """Build the key of a failure from stable facts only: never an attempt's number, never a clock.
+
+    :param scope: `run` is one incident per run, `task` one per task with all its map indexes,
+        `task_instance` one per map index. Where no task is known, the run's key stands in.
+    :param name: Separates deliberate incidents of one run from its failure.
+    :raises ConfigurationError: if the DAG id or the run id is empty.
+    """
+    missing = [
+        Problem(what, "missing from Airflow's context") for what in ("dag_id", "run_id") if not getattr(failure, what)
+    ]
+    if missing:
+        raise ConfigurationError(missing)
+    parts = ["airflow", deployment, "dag", failure.dag_id, "run", failure.run_id]
+    if failure.clear_count > 0:
+        parts += ["clear", str(failure.clear_count)]
+    if failure.task_id is not None and scope != "run":
+        parts += ["task", failure.task_id]
+        if scope == "task_instance" and failure.map_index >= 0:
+            parts += ["map", str(failure.map_index)]
+    if name:
+        parts += ["key", name]
+    return _fit("/".join(quote(part, safe="", errors="surrogatepass") for part in parts))
+
+
+def _fit(key: str) -> str:
+    """Cut a long key and close it with the digest of the whole, so that two never meet."""
+    if len(key) <= MAX_LENGTH:
+        return key
+    end = f"/sha256/{sha256(key.encode()).hexdigest()}"
+    return key[: MAX_LENGTH - len(end)] + end

@@ -1,0 +1,222 @@
+"""The one table of options, and the one merge of where they may be set.
+
+Precedence: argument > connection > [incident_io] in airflow.cfg > default.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow_incident.core.key import SCOPES, Scope
+from airflow_incident.errors import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+CONN_TYPE = "incident_io"
+CONFIG_SECTION = "incident_io"
+DEFAULT_CONN_ID = "incident_io_default"
+
+Place = Literal["argument", "connection", "config"]
+EVERYWHERE: tuple[Place, ...] = ("argument", "connection", "config")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One option as people meet it: in an argument, a form field, a line of airflow.cfg, the README's table."""
+
+    name: str = ""
+    label: str
+    help: str
+    default: Any = None
+    choices: tuple[str, ...] = ()
+    places: tuple[Place, ...] = EVERYWHERE
+    secret: bool = False
+    parse: Callable[[Any], Any] = str
+
+
+def _mapping(value: Any) -> Any:
+    """Accept a mapping, or the JSON of one as forms and airflow.cfg hold it."""
+    parsed = json.loads(value) if isinstance(value, str) else value
+    if not isinstance(parsed, dict):
+        raise ValueError('must be a JSON object, like {"…": "…"}')  # noqa: TRY004 -- read_value() knows one kind of error
+    return parsed
+
+
+def _flag(value: Any) -> bool:
+    text = str(value).strip().lower()
+    if text not in {"true", "t", "1", "yes", "on", "false", "f", "0", "no", "off"}:
+        raise ValueError("must be true or false")
+    return text in {"true", "t", "1", "yes", "on"}
+
+
+def _option(default: Any = None, **about: Any) -> Any:
+    option = Option(default=default, **about)
+    return field(default=default, metadata={"option": option})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every option with its merged value."""
+
+    enabled: bool = _option(
+        True,  # noqa: FBT003 -- the option's default
+        label="Enabled",
+        places=("config",),
+        parse=_flag,
+        help="Whether incidents are opened at all. False turns every failure into one info line.",
+    )
+    deployment: str | None = _option(
+        label="Deployment",
+        help="Name of this Airflow installation, part of every idempotency key. Default: the host of "
+        "[api] base_url ([webserver] base_url before Airflow 3).",
+    )
+    scope: Scope = _option(
+        "run",
+        label="Scope",
+        choices=SCOPES,
+        places=("argument", "config"),
+        help="What one incident stands for: a run, a task of a run, or a mapped task instance.",
+    )
+    severity: str | None = _option(label="Severity", help="ID of the severity of new incidents.")
+    incident_type: str | None = _option(label="Incident type", help="ID of the type of new incidents.")
+    mode: str | None = _option(
+        label="Mode",
+        choices=("real", "test"),
+        help="Whether new incidents are real or a test. Default: incident.io's own, real.",
+    )
+    visibility: str = _option(
+        "public",
+        label="Visibility",
+        choices=("public", "private"),
+        help="Who may see new incidents: everyone in the workspace, or invited people only.",
+    )
+    status: str | None = _option(
+        label="Status",
+        choices=("triage", "investigating", "fixing", "monitoring", "closed", "declined"),
+        places=("argument",),
+        help="Status that the incident opens in. Default: triage.",
+    )
+    custom_fields: dict[str, Any] | None = _option(
+        label="Custom fields",
+        parse=_mapping,
+        help='JSON: ID of a custom field to its value, or list of values, each like {"value_text": "…"} '
+        "(value_option_id, value_link, value_numeric, value_catalog_entry_id, value_timestamp, id).",
+    )
+    roles: dict[str, Any] | None = _option(
+        label="Roles",
+        parse=_mapping,
+        help="JSON: ID of an incident role to a person, by email address, Slack ID or incident.io ID.",
+    )
+    slack_team_id: str | None = _option(
+        label="Slack team ID", help="Slack workspace to use; needed with Enterprise Grid only."
+    )
+    exception_detail: str = _option(
+        "message",
+        label="Exception detail",
+        choices=("type", "message", "traceback"),
+        places=("argument", "config"),
+        help="How much of a task's exception the summary holds: its type, also its message (first 500 "
+        "characters), or the traceback. Known secrets are redacted in each.",
+    )
+    api_version: str = _option(
+        "v1",
+        label="API version",
+        choices=("v1",),
+        places=("connection", "config"),
+        help="Version of incident.io's incidents API.",
+    )
+    proxy: str | None = _option(
+        label="Proxy",
+        places=("connection", "config"),
+        secret=True,
+        help="URL of an HTTP proxy on the way to incident.io. Default: HTTPS_PROXY of the environment.",
+    )
+    ca_bundle: str | None = _option(
+        label="CA bundle",
+        places=("connection", "config"),
+        help="Path of a PEM file with the certificate authorities to trust. Default: certifi's.",
+    )
+
+    def incident_fields(self) -> dict[str, Any]:
+        """Return the options that say what an incident looks like."""
+        names = (
+            "severity",
+            "incident_type",
+            "mode",
+            "visibility",
+            "status",
+            "custom_fields",
+            "roles",
+            "slack_team_id",
+        )
+        return {name: getattr(self, name) for name in names}
+
+
+def _table() -> dict[str, Option]:
+    def named(name: str, option: Option) -> Option:
+        return Option(**{f.name: getattr(option, f.name) for f in fields(Option)} | {"name": name})
+
+    return {f.name: named(f.name, f.metadata["option"]) for f in fields(Settings)}
+
+
+OPTIONS: dict[str, Option] = _table()
+
+
+def options_in(place: Place) -> Iterator[Option]:
+    """Yield the options that may be set in a place."""
+    return (option for option in OPTIONS.values() if place in option.places)
+
+
+def merge(
+    *, arguments: Mapping[str, Any], connection: Mapping[str, Any], config: Mapping[str, Any]
+) -> tuple[Settings, list[Problem]]:
+    """Merge what is set where into settings, and tell every value that cannot be used.
+
+    None and the empty string mean "not set here". A value that is wrong counts as not set.
+    """
+    values: dict[str, Any] = {}
+    problems: list[Problem] = []
+    sources: tuple[tuple[Place, Mapping[str, Any]], ...] = (
+        ("argument", arguments),
+        ("connection", connection),
+        ("config", config),
+    )
+    for option in OPTIONS.values():
+        for place, source in sources:
+            raw = source.get(option.name) if place in option.places else None
+            if raw is None or raw == "":
+                continue
+            try:
+                values[option.name] = read_value(option, raw)
+            except ValueError as error:
+                problems.append(Problem(_label(option, place), str(error)))
+            break
+    return Settings(**values), problems
+
+
+def read_value(option: Option, raw: Any) -> Any:
+    """Read one value as a form, airflow.cfg or a DAG file holds it.
+
+    :raises ValueError: saying what is expected instead.
+    """
+    try:
+        value = option.parse(raw)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is not valid JSON ({error})") from None
+    if isinstance(value, str):
+        value = value.strip()
+    if option.choices and value not in option.choices:
+        raise ValueError(f"{value!r} is unknown; use one of: {', '.join(option.choices)}")
+    return value
+
+
+def _label(option: Option, place: Place) -> str:
+    """Name the place as the person who set it knows it."""
+    if place == "connection":
+        return option.label
+    if place == "config":
+        return f"{option.label} ([{CONFIG_SECTION}] {option.name} in airflow.cfg)"
+    return f"{option.label} (argument {option.name})"

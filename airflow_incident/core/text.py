@@ -1,0 +1,180 @@
+"""What a responder reads: title and markdown summary. Redaction comes in as a function; nothing is read here."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
+
+    from airflow_incident.core.failure import Failure
+
+    Redact = Callable[[str], str]
+
+NAME_LENGTH = 150
+SUMMARY_LENGTH = 8000
+MESSAGE_LENGTH = 500
+TRACEBACK_LENGTH = 4000
+LISTED_TASKS = 20
+
+_REASONS = {
+    "timed_out": "the run exceeded its time limit (dagrun_timeout)",
+    "task_failure": "",
+    "all_tasks_deadlocked": "the tasks wait for one another (deadlock)",
+}
+
+_SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
+    # postgres://user:password@host
+    (re.compile(r"(?<=://)([^\s/@:]*):[^\s@]+@"), r"\1:***@"),
+    (re.compile(r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{8,}"), r"\1 ***"),
+    # password=…, "api_key": "…", --token …
+    (
+        re.compile(
+            r"""(?ix) ((?:passw(?:or)?d|pwd|passphrase|secret|token|api[_-]?key
+            |access[_-]?key|private[_-]?key|credential)[\w.-]{0,40} ["']? \s{0,4} (?:=>|[=:]) \s{0,4})
+            (?: "[^"\n]*" | '[^'\n]*' | [^\s,;&)}\]]+ )"""
+        ),
+        r"\1***",
+    ),
+    (
+        re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL),
+        "***",
+    ),
+)
+_SQL_PARAMETERS = re.compile(r"\[parameters: .*?\](?=\n|\Z|\s*\(Background)", re.DOTALL)
+
+
+def redact_secrets(text: str, *, known: Sequence[str] = ()) -> str:
+    """Replace known secrets, and what looks like one, with three stars; cut the parameters of SQL statements."""
+    for secret in known:
+        if secret:
+            text = text.replace(secret, "***")
+    text = _SQL_PARAMETERS.sub("[parameters: cut]", text)
+    for pattern, replacement in _SECRETS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def shorten(text: str, length: int) -> str:
+    """Cut a text that is too long, and say so with an ellipsis."""
+    text = text.encode("utf-8", "replace").decode()  # a lone surrogate cannot travel as JSON
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
+def title(failure: Failure, *, whole_run: bool) -> str:
+    """Name the incident: the DAG where it stands for the whole run, else the task."""
+    if failure.level == "deadline":
+        return one_line(f"DAG {failure.dag_id} missed a deadline")
+    if failure.reason == "timed_out":
+        return one_line(f"DAG {failure.dag_id} timed out")
+    if whole_run or failure.task_id is None:
+        return one_line(f"DAG {failure.dag_id} failed")
+    return one_line(f"Task {failure.dag_id}.{failure.task_label} failed")
+
+
+def one_line(text: str) -> str:
+    """Make a name of any text: one line, not too long."""
+    return shorten(" ".join(text.split()), NAME_LENGTH)
+
+
+def summary(failure: Failure, *, deployment: str, redact: Redact) -> str:
+    """Write the facts as markdown; an unknown fact has no line."""
+    lines = [f"- **{label}:** {value}" for label, value in _facts(failure, deployment)]
+    if failure.exception_type:
+        lines.append(f"- **Exception:** {code(failure.exception_type)}")
+    text = "\n".join(lines)
+    if failure.exception:
+        text += "\n\n" + fence(_exception(redact(failure.exception), failure.exception_type))
+    return text
+
+
+def with_notes(text: str, notes: Sequence[str]) -> str:
+    """Add what the reader should know about the report itself, a sentence each, however long the text is."""
+    end = "".join(f"\n\n_{escape(note)}_" for note in notes)
+    return shorten(text, SUMMARY_LENGTH - len(end)) + end
+
+
+def _exception(text: str, kind: str | None) -> str:
+    """Keep the beginning of a message, the end of a traceback: there the cause stands."""
+    if kind and not text.startswith("Traceback "):
+        return shorten(text, MESSAGE_LENGTH)
+    return text if len(text) <= TRACEBACK_LENGTH else "…" + text[-TRACEBACK_LENGTH:]
+
+
+def _facts(failure: Failure, deployment: str) -> Iterator[tuple[str, str]]:
+    yield "DAG", code(failure.dag_id)
+    run = link(failure.run_id, failure.run_url)
+    yield "Run", f"{run} ({failure.run_type})" if failure.run_type else run
+    if failure.clear_count:
+        yield "Cleared", "once" if failure.clear_count == 1 else f"{failure.clear_count} times"
+    yield "Deployment", escape(deployment)
+    if failure.logical_date:
+        yield "Logical date", moment(failure.logical_date)
+    if failure.failed_at:
+        yield "Opened at" if failure.level == "operator" else "Failed at", moment(failure.failed_at)
+    if failure.deadline_at:
+        yield "Deadline", moment(failure.deadline_at)
+    if failure.task_id is not None:
+        yield "Opened by task" if failure.level == "operator" else "Task", _task(failure)
+    if failure.failed_tasks:
+        yield "Failed tasks", _list_tasks(failure.failed_tasks)
+    if reason := _REASONS.get(failure.reason or "", failure.reason):
+        yield "Reason", escape(shorten(reason, MESSAGE_LENGTH))
+    yield from _belongings(failure)
+
+
+def _belongings(failure: Failure) -> Iterator[tuple[str, str]]:
+    if failure.owners:
+        yield "Owners", escape(", ".join(failure.owners))
+    if failure.tags:
+        yield "Tags", ", ".join(code(tag) for tag in failure.tags)
+
+
+def _task(failure: Failure) -> str:
+    text = code(failure.task_label or "")
+    if failure.attempt:
+        text += f", attempt {failure.attempt}"
+        if failure.attempts and failure.attempts >= failure.attempt:
+            text += f" of {failure.attempts}"
+    return text + (f" ([log]({failure.log_url}))" if failure.log_url else "")
+
+
+def _list_tasks(labels: Sequence[str]) -> str:
+    shown = ", ".join(code(label) for label in labels[:LISTED_TASKS])
+    more = len(labels) - LISTED_TASKS
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def moment(time: datetime) -> str:
+    """Write a time of day to the second, with its zone."""
+    return f"{time:%Y-%m-%d %H:%M:%S} {time.tzname() or ''}".rstrip()
+
+
+def link(text: str, url: str | None) -> str:
+    """Write a markdown link, or the text alone where there is no address."""
+    return f"[{escape(text)}]({url})" if url else code(text)
+
+
+def escape(text: str) -> str:
+    """Keep ids and messages from being read as markdown, mentions or several lines."""
+    return re.sub(r"([\\`*_\[\]<>#|~!])", r"\\\1", " ".join(text.split()))
+
+
+def code(text: str) -> str:
+    """Write a code span that the text cannot end."""
+    text = " ".join(shorten(text, MESSAGE_LENGTH).split()) or " "
+    ticks = "`" * (_longest_run(text) + 1)
+    pad = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{ticks}{pad}{text}{pad}{ticks}"
+
+
+def fence(text: str) -> str:
+    """Write a code block that the text cannot end."""
+    ticks = "`" * max(3, _longest_run(text) + 1)
+    return f"{ticks}\n{text.rstrip()}\n{ticks}"
+
+
+def _longest_run(text: str) -> int:
+    return max((len(run) for run in re.findall(r"`+", text)), default=0)

@@ -1,0 +1,44 @@
+"""How long one report may take, so that Airflow is never kept waiting and a batch never killed."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SHORTEST = 1.0
+"""Seconds that a request gets at the least, however long Airflow took to say where to send it."""
+
+
+class Meter:
+    """Shares a batch's time among the reports of one process.
+
+    A DAG-processor process serves a batch of callbacks and is killed with all of them when the batch takes too
+    long. So each report may take half of what is left at most: the first ones have time for retries in an
+    outage, every later one still gets its try, and the sum stays below the whole.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._spent: deque[tuple[float, float]] = deque()
+        self._lock = threading.Lock()
+
+    def share(self, *, longest: float, batch: float) -> float:
+        """Return the seconds that the next report of a batch may take, `longest` at most.
+
+        :param batch: Seconds that all reports of one batch may take together.
+        """
+        with self._lock:
+            since = self._clock() - 2 * batch
+            while self._spent and self._spent[0][0] < since:
+                self._spent.popleft()
+            left = batch - sum(seconds for _, seconds in self._spent)
+        return min(longest, left / 2)
+
+    def spend(self, seconds: float) -> None:
+        """Write down what a report took."""
+        with self._lock:
+            self._spent.append((self._clock(), seconds))

@@ -1,0 +1,123 @@
+"""From a failure to an open incident: what is asked for, and what became of it. The use case behind every door."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow_incident.api.endpoints import create_incident
+from airflow_incident.api.payload import create_payload
+from airflow_incident.core.key import idempotency_key
+from airflow_incident.core.text import one_line, summary, title, with_notes
+from airflow_incident.errors import APIError, IncidentIoError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow_incident.api.endpoints import Call
+    from airflow_incident.api.models import CreateIncident, Incident
+    from airflow_incident.core.failure import Failure
+    from airflow_incident.core.settings import Settings
+    from airflow_incident.core.text import Redact
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a door wants an incident to say; None asks for the default text.
+
+    `key_name` separates deliberate incidents of one run. `fields` are further fields of the body.
+    `notes` are what the reader should know about the report itself.
+    """
+
+    name: str | None = None
+    summary: str | None = None
+    key_name: str | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A failure, ready to be sent."""
+
+    failure: Failure
+    payload: CreateIncident
+
+    @property
+    def key(self) -> str:
+        """The idempotency key."""
+        return self.payload.idempotency_key
+
+    @property
+    def call(self) -> Call[Incident]:
+        """The call that opens the incident."""
+        return create_incident(self.payload)
+
+    @property
+    def subject(self) -> str:
+        """The failure in a few words, for a log line."""
+        return f"DAG {self.failure.dag_id}, run {self.failure.run_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a report."""
+
+    kind: Literal["open", "already_open", "closed", "failed"]
+    report: Report
+    incident: Incident | None = None
+    error: IncidentIoError | None = None
+
+    @property
+    def level(self) -> int:
+        """How loudly a log should say it."""
+        return {"closed": logging.WARNING, "failed": logging.ERROR}.get(self.kind, logging.INFO)
+
+    def __str__(self) -> str:
+        """Say it in one line; a failure's line holds all that is needed to send it by hand."""
+        subject, incident = self.report.subject, self.incident
+        named = f"{incident.reference or incident.id} {incident.permalink or ''}".rstrip() if incident else ""
+        if self.kind == "open":
+            return f"incident.io: {named} is open for {subject}"
+        if self.kind == "closed":
+            return f"incident.io: {named} of {subject} was closed by a person; nothing more is sent for this failure"
+        if self.kind == "already_open":
+            return f"incident.io: an incident is already open for {subject} (key {self.report.key})"
+        error = self.error or IncidentIoError("unknown")
+        maybe = " It may have been opened all the same." if error.maybe_delivered else ""
+        body = json.dumps(self.report.payload.model_dump(mode="json", exclude_none=True))
+        return (
+            f"incident.io: NO incident was opened for {subject}: {type(error).__name__}: {error}.{maybe} "
+            f"{error.advice} To send it by hand: POST /v1/incidents {body}"
+        )
+
+
+def prepare(failure: Failure, settings: Settings, wish: Wish, *, deployment: str, redact: Redact) -> Report:
+    """Decide key and text of a failure's incident.
+
+    :raises ConfigurationError: if the failure names no run, or a field cannot be used.
+    """
+    key = idempotency_key(failure, deployment=deployment, scope=settings.scope, name=wish.key_name)
+    whole_run = settings.scope == "run"
+    name = one_line(redact(wish.name)) if wish.name else ""
+    text = redact(wish.summary) if wish.summary else summary(failure, deployment=deployment, redact=redact)
+    payload = create_payload(
+        idempotency_key=key,
+        name=name or title(failure, whole_run=whole_run),
+        summary=with_notes(text, wish.notes),
+        **settings.incident_fields(),
+        **wish.fields,
+    )
+    return Report(failure=failure, payload=payload)
+
+
+def conclude(report: Report, answer: Incident | IncidentIoError) -> Outcome:
+    """Read what incident.io answered to a report."""
+    if isinstance(answer, APIError) and answer.already_open:
+        return Outcome(kind="already_open", report=report, error=answer)
+    if isinstance(answer, IncidentIoError):
+        return Outcome(kind="failed", report=report, error=answer)
+    closed = answer.is_over and answer.status != report.payload.status
+    return Outcome(kind="closed" if closed else "open", report=report, incident=answer)

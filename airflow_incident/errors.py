@@ -1,0 +1,292 @@
+"""What can go wrong, one class per different thing a caller does about it.
+
+IncidentIoError
+├── ConfigurationError       mend the connection, the configuration or the arguments
+│   └── MissingConnectionError   add the connection
+├── TransportError           no usable answer came: the network, TLS, a time-out
+└── APIError                 incident.io answered, and refused
+    ├── AuthenticationError      401
+    ├── PermissionDeniedError    403
+    ├── NotFoundError            404
+    ├── ConflictError            409
+    ├── ValidationError          422
+    ├── RateLimitError           429
+    ├── ServerError              5xx
+    └── UnexpectedResponseError  an answer that cannot be read
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class IncidentIoError(Exception):
+    """Anything this package raises on purpose."""
+
+    maybe_delivered: bool = False
+    """Whether the request, or an earlier attempt of it, may have taken effect all the same."""
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same request may succeed later."""
+        return False
+
+    @property
+    def advice(self) -> str:
+        """What to do about it, in one sentence."""
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One wrong setting: where it is set, by its label in the form, and what is wrong with it."""
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+class ConfigurationError(IncidentIoError):
+    """The settings cannot be used; lists every wrong one at once."""
+
+    def __init__(self, problems: Iterable[Problem], *, conn_id: str = "") -> None:
+        self.problems = tuple(problems)
+        self.conn_id = conn_id
+        super().__init__(self.problems, conn_id)
+
+    def __str__(self) -> str:
+        place = f" for connection {self.conn_id!r}" if self.conn_id else ""
+        return f"incident.io is not configured{place}: " + "; ".join(map(str, self.problems))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_configuration_error, (type(self), self.problems, self.conn_id)
+
+    @property
+    def advice(self) -> str:
+        """Name the place to mend."""
+        place = f"connection {self.conn_id!r}" if self.conn_id else "the connection"
+        return f"Mend {place}, the [incident_io] section of airflow.cfg, or the arguments in the DAG file."
+
+
+class MissingConnectionError(ConfigurationError):
+    """The connection is not defined at all."""
+
+    @property
+    def advice(self) -> str:
+        """Show the shortest way to define it."""
+        return f"Add it: airflow connections add {self.conn_id} --conn-type incident_io --conn-password <API key>"
+
+
+def _rebuild_configuration_error(
+    cls: type[ConfigurationError], problems: tuple[Problem, ...], conn_id: str
+) -> ConfigurationError:
+    return cls(problems, conn_id=conn_id)
+
+
+class TransportError(IncidentIoError):
+    """No usable answer came from incident.io: the name, the connection, TLS or the clock failed."""
+
+    def __init__(self, message: str, *, maybe_delivered: bool = False) -> None:
+        super().__init__(message)
+        self.maybe_delivered = maybe_delivered
+
+    @property
+    def retryable(self) -> bool:
+        """Networks come back."""
+        return True
+
+    @property
+    def advice(self) -> str:
+        """Name the usual suspects."""
+        return "Check the base URL, DNS, proxy and CA bundle of the connection from this machine."
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One entry of an error answer's `errors`."""
+
+    code: str = ""
+    message: str = ""
+    field: str = ""
+    pointer: str = ""
+
+    def __str__(self) -> str:
+        place = self.field or self.pointer
+        return f"{place}: {self.message or self.code}" if place else self.message or self.code
+
+
+class APIError(IncidentIoError):
+    """incident.io refused the request.
+
+    `status` is the HTTP status, `type` incident.io's word for it, `request_id` what its support asks for,
+    `errors` its list of what is wrong, `retry_after` the seconds it asked to wait, if it did.
+    https://docs.incident.io/api-reference/introduction
+    """
+
+    hint = "Ask incident.io's support, naming the request id."
+
+    def __init__(
+        self,
+        status: int,
+        *,
+        type: str = "",  # noqa: A002 -- the field's own name
+        request_id: str = "",
+        errors: tuple[FieldError, ...] = (),
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(status, type, request_id, errors, retry_after)
+        self.status = status
+        self.type = type
+        self.request_id = request_id
+        self.errors = errors
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        said = "; ".join(map(str, self.errors)) or self.type or "no reason given"
+        named = f" (request_id {self.request_id})" if self.request_id else ""
+        return f"incident.io answered {self.status}: {said}{named}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_api_error, (type(self), *self.args)
+
+    @property
+    def retryable(self) -> bool:
+        """A request that timed out on their side may pass later; a refusal will not."""
+        return self.status in {408, 425}
+
+    @property
+    def already_open(self) -> bool:
+        """Whether the answer means that the idempotency key has an incident already."""
+        return False
+
+    @property
+    def advice(self) -> str:
+        """Say what mends this refusal."""
+        return self.hint
+
+    @classmethod
+    def for_status(cls, status: int) -> type[APIError]:
+        """Return the class that stands for an HTTP status."""
+        return _BY_STATUS.get(status) or (ServerError if status >= 500 else APIError)  # noqa: PLR2004
+
+
+def _rebuild_api_error(
+    cls: type[APIError],
+    status: int,
+    kind: str,
+    request_id: str,
+    errors: tuple[FieldError, ...],
+    retry_after: float | None,
+) -> APIError:
+    return cls(status, type=kind, request_id=request_id, errors=errors, retry_after=retry_after)
+
+
+class AuthenticationError(APIError):
+    """401: the API key is unknown or revoked."""
+
+    hint = "Put a valid API key into the connection's password."
+
+
+class PermissionDeniedError(APIError):
+    """403: the API key lacks a role."""
+
+    hint = "Give the API key the role that the request needs; creating needs 'incident creator'."
+
+
+class NotFoundError(APIError):
+    """404: what was asked for, or the address itself, is not there."""
+
+    hint = "Check the base URL of the connection and the ID."
+
+
+class ConflictError(APIError):
+    """409: an incident with this idempotency key exists."""
+
+    hint = "Nothing to do: the incident is open already."
+
+    @property
+    def already_open(self) -> bool:
+        """A conflict on a create is a repeated key."""
+        return True
+
+
+class ValidationError(APIError):
+    """422: a field is missing or wrong; `errors` names it."""
+
+    hint = "Mend the field that the answer names."
+
+    _used = re.compile(r"already|exist|duplicat|in use|been used|unique|taken", re.IGNORECASE)
+
+    @property
+    def already_open(self) -> bool:
+        """Read the refusal of a key that was used; what a repeated key answers is not documented.
+
+        Only words that speak of an earlier use count: a key that is refused for its form is a failure.
+        """
+        about_key = [e for e in self.errors if "idempotency_key" in f"{e.field} {e.pointer}"]
+        return bool(about_key) and all(self._used.search(f"{e.code} {e.message}") for e in about_key)
+
+
+class RateLimitError(APIError):
+    """429: more requests than the key may make; `retry_after` says how long to wait."""
+
+    hint = "Wait, or ask incident.io for a higher rate limit."
+
+    @property
+    def retryable(self) -> bool:
+        """Tokens come back."""
+        return True
+
+
+class ServerError(APIError):
+    """5xx: incident.io, or something on the way to it, has an outage."""
+
+    maybe_delivered = True
+    hint = "See https://status.incident.io; the same request may pass later."
+
+    @property
+    def retryable(self) -> bool:
+        """Outages end."""
+        return True
+
+
+class UnexpectedResponseError(APIError):
+    """An answer that is not what the API documents; after a create it may have taken effect."""
+
+    hint = "Check that the base URL leads to incident.io and not to a proxy's page."
+
+    def __init__(self, status: int, what: str, *, request_id: str = "") -> None:
+        super().__init__(status, request_id=request_id, errors=(FieldError(message=what),))
+        self.what = what
+        self.maybe_delivered = self.retryable
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_unexpected, (type(self), self.status, self.what, self.request_id)
+
+    @property
+    def retryable(self) -> bool:
+        """A success that could not be read is asked for again, with the same key; a refusal is not."""
+        return self.status < 300  # noqa: PLR2004
+
+
+def _rebuild_unexpected(
+    cls: type[UnexpectedResponseError], status: int, what: str, request_id: str
+) -> UnexpectedResponseError:
+    return cls(status, what, request_id=request_id)
+
+
+_BY_STATUS: dict[int, type[APIError]] = {
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    409: ConflictError,
+    422: ValidationError,
+    429: RateLimitError,
+}

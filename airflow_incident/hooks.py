@@ -1,0 +1,286 @@
+"""Credentials and HTTP for Airflow: the connection becomes an account, the account a client."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.connection import get_async_connection
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, redact
+
+from airflow_incident.api import endpoints
+from airflow_incident.core.account import Account, read_account
+from airflow_incident.core.pages import with_pages
+from airflow_incident.core.settings import CONN_TYPE, DEFAULT_CONN_ID, OPTIONS, Settings, merge
+from airflow_incident.core.text import redact_secrets
+from airflow_incident.errors import ConfigurationError, IncidentIoError, MissingConnectionError, Problem
+from airflow_incident.installation import UNNAMED, UNNAMED_NOTE, Installation, read_installation
+from airflow_incident.provider import form_fields, form_layout
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow_incident.api.client import AsyncClient, Client, Connector
+    from airflow_incident.api.endpoints import Call
+    from airflow_incident.api.models import Identity, Incident
+    from airflow_incident.core.failure import Failure
+
+HOOK_BUDGET = 60.0
+"""Seconds that one call may take with all its retries, unless the caller says otherwise."""
+TEST_BUDGET = 10.0
+"""Seconds that "Test connection" may take."""
+
+_NEEDED_ROLE = "incident_creator"
+_HELPFUL_ROLES = {"viewer": "showing and listing incidents"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """A connection, merged with arguments and airflow.cfg: everything that a door needs to know."""
+
+    conn_id: str
+    account: Account
+    settings: Settings
+    installation: Installation
+
+    @property
+    def deployment(self) -> str:
+        """The installation's name in keys and texts."""
+        return self.settings.deployment or self.installation.name or UNNAMED
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know about this set-up."""
+        return (UNNAMED_NOTE,) if self.deployment == UNNAMED else ()
+
+    @property
+    def client(self) -> Client:
+        """The client of this account, one per process."""
+        return _client(self._connector)
+
+    @property
+    def async_client(self) -> AsyncClient:
+        """The client of this account for coroutines."""
+        from airflow_incident.api.client import AsyncClient  # noqa: PLC0415 -- law 5
+
+        return AsyncClient(self._connector)
+
+    @property
+    def _connector(self) -> Connector:
+        try:
+            return _connector(os.getpid(), self.account)
+        except ConfigurationError as error:
+            raise ConfigurationError(error.problems, conn_id=self.conn_id) from None
+
+    def with_pages(self, failure: Failure) -> Failure:
+        """Add the addresses of Airflow's pages, where the reader can open them."""
+        return with_pages(
+            failure,
+            base_url=self.installation.base_url,
+            airflow=self.installation.major,
+            local=self.account.is_local,
+        )
+
+    def redact(self, text: str) -> str:
+        """Replace every secret that Airflow or this connection knows, and what looks like one."""
+        known = redact(text)
+        secrets = (self.account.api_key, self.account.proxy or "")
+        return redact_secrets(known if isinstance(known, str) else text, known=secrets)
+
+
+class IncidentHook(BaseHook):
+    """Talk to incident.io with the key of an Airflow connection.
+
+    Every method has an async twin with an `a` before its name.
+
+    :param conn_id: The connection, of type `incident_io`.
+    """
+
+    conn_name_attr = "conn_id"
+    default_conn_name = DEFAULT_CONN_ID
+    conn_type = CONN_TYPE
+    hook_name = "incident.io"
+
+    def __init__(self, conn_id: str = DEFAULT_CONN_ID, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.conn_id = conn_id
+
+    def profile(self, installation: Installation | None = None, **arguments: Any) -> Profile:
+        """Read the connection and merge it with arguments and airflow.cfg.
+
+        :raises MissingConnectionError: if there is no such connection.
+        :raises ConfigurationError: naming every setting that cannot be used.
+        """
+        try:
+            connection = self.get_connection(self.conn_id)
+        except AirflowNotFoundException:
+            raise self._missing() from None
+        return self._profile(connection, installation or read_installation(), arguments)
+
+    async def aprofile(self, installation: Installation | None = None, **arguments: Any) -> Profile:
+        """Do as `profile` does, from a coroutine."""
+        try:
+            connection = await get_async_connection(self.conn_id, hook=self)
+        except AirflowNotFoundException:
+            raise self._missing() from None
+        return self._profile(connection, installation or read_installation(), arguments)
+
+    def get_conn(self) -> Client:
+        """Return the client, for calls that have no method here.
+
+        :raises ConfigurationError: if the connection cannot be used.
+        """
+        return self.profile().client
+
+    def create_incident(self, *, idempotency_key: str, budget: float = HOOK_BUDGET, **fields: Any) -> Incident:
+        """Open an incident, or get the one that the key opened before.
+
+        :param idempotency_key: Unique per incident; the same key never opens two.
+        :param budget: Seconds for all attempts together.
+        :param fields: `name`, `summary`, `source_message_channel_id`, `source_message_timestamp`, and the options
+            of the README's table, like `severity`; the connection and airflow.cfg stand in for those not given.
+        :raises ConfigurationError: naming every field that cannot be used.
+        :raises IncidentIoError: if the incident could not be opened.
+        """
+        profile = self.profile(**_options(fields))
+        return profile.client.call(_creation(profile, idempotency_key, fields), budget=budget)
+
+    async def acreate_incident(self, *, idempotency_key: str, budget: float = HOOK_BUDGET, **fields: Any) -> Incident:
+        """Do as `create_incident` does, from a coroutine."""
+        profile = await self.aprofile(**_options(fields))
+        return await profile.async_client.call(_creation(profile, idempotency_key, fields), budget=budget)
+
+    def show_incident(self, incident_id: str, *, budget: float = HOOK_BUDGET) -> Incident:
+        """Show one incident, by its ID.
+
+        :raises NotFoundError: if there is none.
+        :raises IncidentIoError: if it could not be shown.
+        """
+        return self.profile().client.call(endpoints.show_incident(incident_id), budget=budget)
+
+    async def ashow_incident(self, incident_id: str, *, budget: float = HOOK_BUDGET) -> Incident:
+        """Do as `show_incident` does, from a coroutine."""
+        profile = await self.aprofile()
+        return await profile.async_client.call(endpoints.show_incident(incident_id), budget=budget)
+
+    def list_incidents(self, *, status: Sequence[str] = (), budget: float = HOOK_BUDGET) -> list[Incident]:
+        """List incidents over all pages.
+
+        :param status: Only those in one of these statuses; default all.
+        :raises IncidentIoError: if they could not be listed.
+        """
+        return self.profile().client.call(endpoints.list_incidents(status=status), budget=budget)
+
+    async def alist_incidents(self, *, status: Sequence[str] = (), budget: float = HOOK_BUDGET) -> list[Incident]:
+        """Do as `list_incidents` does, from a coroutine."""
+        profile = await self.aprofile()
+        return await profile.async_client.call(endpoints.list_incidents(status=status), budget=budget)
+
+    def show_identity(self, *, budget: float = HOOK_BUDGET) -> Identity:
+        """Show the name and the roles of the API key.
+
+        :raises IncidentIoError: if they could not be shown.
+        """
+        return self.profile().client.call(endpoints.show_identity(), budget=budget)
+
+    async def ashow_identity(self, *, budget: float = HOOK_BUDGET) -> Identity:
+        """Do as `show_identity` does, from a coroutine."""
+        profile = await self.aprofile()
+        return await profile.async_client.call(endpoints.show_identity(), budget=budget)
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Ask incident.io who the key is; nothing is opened. Only what keeps incidents from opening fails it."""
+        try:
+            profile = self.profile()
+            identity = profile.client.call(endpoints.show_identity(), budget=TEST_BUDGET)
+        except IncidentIoError as error:
+            return False, f"{error} {error.advice}"
+        if _NEEDED_ROLE not in identity.roles:
+            return (
+                False,
+                f"The API key {identity.name!r} lacks the role 'incident creator'; it cannot open incidents.",
+            )
+        gaps = [
+            f"Without the role {role!r} there is no {loss}."
+            for role, loss in _HELPFUL_ROLES.items()
+            if role not in identity.roles
+        ]
+        told = [f"Connected to incident.io as {identity.name!r}, deployment {profile.deployment!r}.", *gaps]
+        return True, " ".join([*told, *profile.notes])
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Build the form of Airflow before 3.2; newer ones read it from the provider's declaration."""
+        return form_fields()
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Label and hide the form's own fields, on Airflow before 3.2."""
+        return form_layout()
+
+    def _missing(self) -> MissingConnectionError:
+        return MissingConnectionError([Problem("Connection", "is not defined")], conn_id=self.conn_id)
+
+    def _profile(self, connection: Any, installation: Installation, arguments: Mapping[str, Any]) -> Profile:
+        """Read and merge everything first, so that one error can name all that is wrong."""
+        extra, problems = _read_extra(connection.extra)
+        if connection.conn_type not in {CONN_TYPE, "generic", "", None}:
+            problems.append(Problem("Connection type", f"is {connection.conn_type!r}; it must be {CONN_TYPE!r}"))
+        settings, wrong = merge(arguments=arguments, connection=extra, config=installation.config)
+        account, bad = read_account(
+            password=connection.password,
+            host=connection.host,
+            schema=connection.schema,
+            port=connection.port,
+            proxy=settings.proxy,
+            ca_bundle=settings.ca_bundle,
+        )
+        if problems := [*problems, *bad, *wrong]:
+            raise ConfigurationError(problems, conn_id=self.conn_id)
+        return Profile(conn_id=self.conn_id, account=account, settings=settings, installation=installation)
+
+
+def _options(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name in OPTIONS}
+
+
+def _creation(profile: Profile, idempotency_key: str, fields: Mapping[str, Any]) -> Call[Incident]:
+    from airflow_incident.api.payload import create_payload  # noqa: PLC0415 -- law 5
+
+    own = {name: value for name, value in fields.items() if name not in OPTIONS}
+    try:
+        payload = create_payload(idempotency_key=idempotency_key, **profile.settings.incident_fields(), **own)
+    except ConfigurationError as error:
+        raise ConfigurationError(error.problems, conn_id=profile.conn_id) from None
+    return endpoints.create_incident(payload)
+
+
+def _read_extra(text: str | None) -> tuple[dict[str, Any], list[Problem]]:
+    """Decode the extra ourselves: Airflow logs a traceback and goes on when it is malformed."""
+    try:
+        extra = json.loads(text or "{}")
+    except ValueError as error:
+        return {}, [Problem("Extra", f"is not valid JSON ({error})")]
+    if not isinstance(extra, dict):
+        return {}, [Problem("Extra", "must be a JSON object")]
+    return extra, []
+
+
+@lru_cache(maxsize=8)
+def _connector(_pid: int, account: Account) -> Connector:
+    """Keep one per process and account; a fork must not share its parent's connections."""
+    from airflow_incident.api.client import Connector  # noqa: PLC0415 -- law 5
+
+    return Connector(
+        base_url=account.base_url, api_key=account.api_key, proxy=account.proxy, ca_bundle=account.ca_bundle
+    )
+
+
+@lru_cache(maxsize=8)
+def _client(connector: Connector) -> Client:
+    from airflow_incident.api.client import Client  # noqa: PLC0415 -- law 5
+
+    return Client(connector)

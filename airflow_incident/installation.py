@@ -1,0 +1,85 @@
+"""What this Airflow installation says of itself: its configuration, read once per report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from airflow_incident.core.account import is_loopback
+from airflow_incident.core.settings import CONFIG_SECTION, merge, options_in
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+UNNAMED = "unnamed"
+UNNAMED_NOTE = (
+    "This Airflow installation has no name: set deployment (in the connection or under [incident_io] in "
+    "airflow.cfg) or a public [api] base_url, or two installations may share one incident."
+)
+
+LONGEST_REPORT = 12.0
+"""Seconds that one report may take at most."""
+RESERVE = 6.0
+"""Seconds of a task's overtime that are left to Airflow and to other callbacks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installation:
+    """Where Airflow's pages are and how long its processes let a callback run, in seconds.
+
+    `config` is the section [incident_io] of airflow.cfg, with the options that are set there.
+    """
+
+    base_url: str | None = None
+    major: int = 3
+    overtime: float = 20.0
+    batch_timeout: float = 50.0
+    config: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether incidents are opened at all; a value that cannot be read does not silence failures."""
+        settings, _ = merge(arguments={}, connection={}, config=self.config)
+        return settings.enabled
+
+    @property
+    def name(self) -> str | None:
+        """The installation's public address as a name; none if others cannot reach it.
+
+        Port and path belong to it: several installations may live on one host.
+        """
+        parts = urlsplit(self.base_url or "")
+        if is_loopback(parts.hostname) or not parts.hostname:
+            return None
+        return f"{parts.netloc.rpartition('@')[2].lower()}{parts.path.rstrip('/')}"
+
+    @property
+    def report_seconds(self) -> float:
+        """Time budget of one report: what a task's callback has, less a reserve."""
+        return max(1.0, min(LONGEST_REPORT, self.overtime - RESERVE))
+
+    @property
+    def batch_seconds(self) -> float:
+        """Time budget of all reports of one DAG-processor process together."""
+        return self.batch_timeout / 2
+
+
+def read_installation() -> Installation:
+    """Read airflow.cfg and its environment variables.
+
+    https://airflow.apache.org/docs/apache-airflow/stable/configurations-ref.html
+    """
+    from airflow import __version__
+    from airflow.providers.common.compat.sdk import conf
+
+    major = int(__version__.split(".", 1)[0])
+    pages, processor = ("api", "dag_processor") if major >= 3 else ("webserver", "core")  # noqa: PLR2004
+    options = {o.name: conf.get(CONFIG_SECTION, o.name, fallback="") for o in options_in("config")}
+    return Installation(
+        base_url=conf.get(pages, "base_url", fallback="") or None,
+        major=major,
+        overtime=conf.getfloat("core", "task_success_overtime", fallback=20.0),
+        batch_timeout=conf.getfloat(processor, "dag_file_processor_timeout", fallback=50.0),
+        config={name: value for name, value in options.items() if value},
+    )

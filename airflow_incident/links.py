@@ -1,0 +1,24 @@
+"""The incident.io button of a task instance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import BaseOperator, TaskInstanceKey
+
+XCOM_KEY = "incident_io"
+"""Where an operator leaves its incident: a mapping with id, reference and permalink."""
+
+
+class IncidentLink(BaseOperatorLink):
+    """Leads from a task instance to the incident that it opened."""
+
+    name = "incident.io"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 -- Airflow's signature
+        """Return the incident's page; empty where there is none, which hides the button."""
+        incident: Any = XCom.get_value(key=XCOM_KEY, ti_key=ti_key)
+        return str(incident.get("permalink") or "") if isinstance(incident, dict) else ""

@@ -1,0 +1,249 @@
+"""The callback's door: opens an incident when a DAG or a task fails, and never harms Airflow."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.notifier import BaseNotifier
+
+from airflow_incident.core.settings import DEFAULT_CONN_ID
+from airflow_incident.errors import IncidentIoError, MissingConnectionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from airflow_incident.api.models import Incident
+    from airflow_incident.delivery.budget import Meter
+    from airflow_incident.delivery.reporter import Report
+    from airflow_incident.hooks import IncidentHook, Profile
+    from airflow_incident.installation import Installation
+
+log = logging.getLogger(__name__)
+
+
+class IncidentNotifier(BaseNotifier):
+    """Open an incident at incident.io for the failure that a context describes.
+
+    Use it as `on_failure_callback` of a DAG, of a task or in `default_args`, alone or in a list, and in deadline
+    alerts. One run has one incident, however often and from wherever this is called.
+
+    What is not given here is taken from the connection, then from `[incident_io]` in airflow.cfg.
+
+    :param name: Title of the incident, a Jinja template. Default: which DAG failed.
+    :param summary: Text of the incident, a Jinja template of markdown. Default: all that Airflow tells.
+    :param severity: ID of the severity.
+    :param incident_type: ID of the incident type.
+    :param mode: `real` or `test`.
+    :param visibility: `public` or `private`.
+    :param status: Status that the incident opens in. Default: triage.
+    :param custom_fields: IDs of custom fields to their values, each like `{"value_text": "…"}`.
+    :param roles: IDs of incident roles to people: an email address, a Slack ID or an incident.io ID.
+    :param slack_team_id: Slack workspace, with Enterprise Grid only.
+    :param scope: What one incident stands for: `run` (default), `task` or `task_instance`.
+    :param deployment: Name of this Airflow installation in the idempotency key.
+    :param exception_detail: `type`, `message` (default) or `traceback`.
+    :param conn_id: Connection of type `incident_io`.
+    """
+
+    # Airflow renders template fields in place, on an object that all runs share. We render on a copy.
+    template_fields = ()
+
+    def __init__(
+        self,
+        *,
+        name: str | None = None,
+        summary: str | None = None,
+        severity: str | None = None,
+        incident_type: str | None = None,
+        mode: str | None = None,
+        visibility: str | None = None,
+        status: str | None = None,
+        custom_fields: Mapping[str, Any] | None = None,
+        roles: Mapping[str, Any] | None = None,
+        slack_team_id: str | None = None,
+        scope: str | None = None,
+        deployment: str | None = None,
+        exception_detail: str | None = None,
+        conn_id: str = DEFAULT_CONN_ID,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.conn_id = conn_id
+        self.templates = {"name": name, "summary": summary}
+        self.options = {
+            "severity": severity,
+            "incident_type": incident_type,
+            "mode": mode,
+            "visibility": visibility,
+            "status": status,
+            "custom_fields": custom_fields,
+            "roles": roles,
+            "slack_team_id": slack_team_id,
+            "scope": scope,
+            "deployment": deployment,
+            "exception_detail": exception_detail,
+        }
+
+    def render_template_fields(self, *_: Any, **__: Any) -> None:
+        """Do nothing: there are no template fields, and Airflow's way asks the DAG for an environment first."""
+
+    def _update_context(self, context: Any) -> Any:
+        """Leave the context, which other callbacks share, as it is."""
+        return context
+
+    def notify(self, context: Any) -> None:
+        """Open the incident, or say in one line why there is none. Never raises."""
+        began = time.monotonic()
+        try:
+            if (installation := _installation()) is None:
+                return
+            profile = _hook(self.conn_id).profile(installation, **self.options)
+            if (report := self._report(context, profile)) is None:
+                return
+            with _turn(report, installation, began) as seconds:
+                try:
+                    answer: Incident | IncidentIoError = profile.client.call(report.call, budget=seconds)
+                except IncidentIoError as error:
+                    answer = error
+            _tell(report, answer, profile)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: a callback never harms Airflow
+            _tell_trouble(error, context)
+
+    async def async_notify(self, context: Any) -> None:
+        """Do as `notify` does, in the triggerer's event loop."""
+        began = time.monotonic()
+        try:
+            if (installation := _installation()) is None:
+                return
+            profile = await _hook(self.conn_id).aprofile(installation, **self.options)
+            if (report := self._report(context, profile)) is None:
+                return
+            seconds = _seconds_left(installation.report_seconds, began)
+            try:
+                answer: Incident | IncidentIoError = await profile.async_client.call(report.call, budget=seconds)
+            except IncidentIoError as error:
+                answer = error
+            _tell(report, answer, profile)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: a callback never harms Airflow
+            _tell_trouble(error, context)
+
+    def _report(self, context: Any, profile: Profile) -> Report | None:
+        """Read the failure and write its incident; None if another attempt is coming."""
+        from airflow_incident.context import read_failure  # noqa: PLC0415 -- law 5
+        from airflow_incident.delivery.reporter import Wish, prepare  # noqa: PLC0415 -- law 5
+
+        failure = read_failure(context, exception_detail=profile.settings.exception_detail)
+        if failure.retry_coming:
+            log.info("incident.io: nothing is opened for task %s, another attempt is coming", failure.task_label)
+            return None
+        texts, notes = self._rendered(context)
+        wish = Wish(name=texts["name"], summary=texts["summary"], notes=(*profile.notes, *notes))
+        if profile.notes:
+            log.warning("incident.io: %s", profile.notes[0])
+        return prepare(
+            profile.with_pages(failure),
+            profile.settings,
+            wish,
+            deployment=profile.deployment,
+            redact=profile.redact,
+        )
+
+    def _rendered(self, context: Any) -> tuple[dict[str, str | None], list[str]]:
+        """Render the templates; one that is broken gives way to the default text, which says so."""
+        from airflow_incident.context import render  # noqa: PLC0415 -- law 5
+
+        texts: dict[str, str | None] = {}
+        notes: list[str] = []
+        for field, template in self.templates.items():
+            try:
+                texts[field] = None if template is None else render(str(template), context)
+            except Exception as error:  # noqa: BLE001 -- law 2: a broken template still opens an incident
+                texts[field] = None
+                notes.append(f"The template of {field} could not be rendered ({type(error).__name__}: {error}).")
+                log.warning("incident.io: %s The default text stands in.", notes[-1])
+        return texts, notes
+
+
+def open_incident(**options: Any) -> IncidentNotifier:
+    """Return the callback that opens an incident; takes what `IncidentNotifier` takes.
+
+    Parsing a DAG file with it costs next to nothing, and nothing is checked before the first failure.
+    """
+    return IncidentNotifier(**options)
+
+
+def _hook(conn_id: str) -> IncidentHook:
+    from airflow_incident.hooks import IncidentHook  # noqa: PLC0415 -- law 5
+
+    return IncidentHook(conn_id)
+
+
+def _installation() -> Installation | None:
+    """Read airflow.cfg; None if it turns incidents off."""
+    from airflow_incident.installation import read_installation  # noqa: PLC0415 -- law 5
+
+    installation = read_installation()
+    if installation.enabled:
+        return installation
+    log.info("incident.io: nothing is opened, [incident_io] enabled is false")
+    return None
+
+
+@lru_cache(maxsize=1)
+def _meter() -> Meter:
+    from airflow_incident.delivery.budget import Meter  # noqa: PLC0415 -- law 5
+
+    return Meter(time.monotonic)
+
+
+@contextmanager
+def _turn(report: Report, installation: Installation, began: float) -> Iterator[float]:
+    """Say how many seconds the request has, and write down what the whole report took."""
+    if not report.failure.in_processor:
+        yield _seconds_left(installation.report_seconds, began)
+        return
+    share = _meter().share(longest=installation.report_seconds, batch=installation.batch_seconds)
+    try:
+        yield _seconds_left(share, began)
+    finally:
+        _meter().spend(time.monotonic() - began)
+
+
+def _seconds_left(seconds: float, began: float) -> float:
+    """Take off what reading the connection took; a request always gets its try."""
+    from airflow_incident.delivery.budget import SHORTEST  # noqa: PLC0415 -- law 5
+
+    return max(min(seconds, SHORTEST), seconds - (time.monotonic() - began))
+
+
+def _tell(report: Report, answer: Incident | IncidentIoError, profile: Profile) -> None:
+    from airflow_incident.delivery.reporter import conclude  # noqa: PLC0415 -- law 5
+
+    outcome = conclude(report, answer)
+    log.log(outcome.level, "%s", profile.redact(str(outcome)))
+
+
+def _tell_trouble(error: BaseException, context: Any) -> None:
+    """Say in one line what kept the incident from being asked for at all."""
+    from airflow_incident.context import ids  # noqa: PLC0415 -- law 5
+    from airflow_incident.core.text import redact_secrets  # noqa: PLC0415 -- law 5
+
+    dag_id, run_id = ids(context)
+    subject = f"DAG {dag_id or '(unknown)'}, run {run_id or '(unknown)'}"
+    if isinstance(error, IncidentIoError):
+        level = logging.WARNING if isinstance(error, MissingConnectionError) else logging.ERROR
+        text = f"{error}. {error.advice}"
+    else:
+        level, text = logging.ERROR, f"{type(error).__name__}: {_readable(error)}"
+    log.log(level, "incident.io: NO incident was opened for %s: %s", subject, redact_secrets(text))
+
+
+def _readable(error: BaseException) -> str:
+    try:
+        return str(error)
+    except (Exception, SystemExit):  # noqa: BLE001 -- law 3
+        return "(no readable text)"

@@ -1,0 +1,190 @@
+"""The deliberate step: an operator that opens an incident as part of a DAG."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
+
+from airflow_incident.core.settings import DEFAULT_CONN_ID
+from airflow_incident.errors import IncidentIoError
+from airflow_incident.links import XCOM_KEY, IncidentLink
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_incident.delivery.reporter import Outcome
+
+
+class CreateIncidentOperator(BaseOperator):
+    """Open an incident at incident.io as a step of a DAG.
+
+    By default it shares the run's key with the failure callbacks, so that together they make one incident; `key`
+    and `scope` make a separate one. As the only leaf of a DAG a successful step would turn a failed run green:
+    set `then_fail` there. Returns id, reference and permalink; the id is None if incident.io answers only that
+    the incident is open already.
+
+    What is not given here is taken from the connection, then from `[incident_io]` in airflow.cfg.
+
+    :param name: Title of the incident. Default: which DAG failed.
+    :param summary: Text of the incident, as markdown. Default: all that Airflow tells.
+    :param severity: ID of the severity.
+    :param incident_type: ID of the incident type.
+    :param mode: `real` or `test`.
+    :param visibility: `public` or `private`.
+    :param status: Status that the incident opens in. Default: triage.
+    :param custom_fields: IDs of custom fields to their values, each like `{"value_text": "…"}`.
+    :param roles: IDs of incident roles to people: an email address, a Slack ID or an incident.io ID.
+    :param slack_team_id: Slack workspace, with Enterprise Grid only.
+    :param source_message_channel_id: Channel of the Slack message that the incident comes from.
+    :param source_message_timestamp: Time stamp of that message.
+    :param scope: What one incident stands for: `run` (default), `task` or `task_instance`.
+    :param key: A name that sets this incident apart from others of the same run.
+    :param then_fail: Fail this task once the incident is open. Default: false.
+    :param deployment: Name of this Airflow installation in the idempotency key.
+    :param conn_id: Connection of type `incident_io`.
+    """
+
+    template_fields: Sequence[str] = (
+        "name",
+        "summary",
+        "severity",
+        "incident_type",
+        "mode",
+        "visibility",
+        "status",
+        "custom_fields",
+        "roles",
+        "slack_team_id",
+        "source_message_channel_id",
+        "source_message_timestamp",
+        "scope",
+        "key",
+        "deployment",
+        "conn_id",
+    )
+    template_fields_renderers = {"summary": "md", "custom_fields": "json", "roles": "json"}  # noqa: RUF012
+    operator_extra_links = (IncidentLink(),)
+    ui_color = "#f25533"
+    ui_fgcolor = "#ffffff"
+
+    def __init__(
+        self,
+        *,
+        name: str | None = None,
+        summary: str | None = None,
+        severity: str | None = None,
+        incident_type: str | None = None,
+        mode: str | None = None,
+        visibility: str | None = None,
+        status: str | None = None,
+        custom_fields: Mapping[str, Any] | None = None,
+        roles: Mapping[str, Any] | None = None,
+        slack_team_id: str | None = None,
+        source_message_channel_id: str | None = None,
+        source_message_timestamp: str | None = None,
+        scope: str | None = None,
+        key: str | None = None,
+        then_fail: bool = False,
+        deployment: str | None = None,
+        conn_id: str = DEFAULT_CONN_ID,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.name = name
+        self.summary = summary
+        self.severity = severity
+        self.incident_type = incident_type
+        self.mode = mode
+        self.visibility = visibility
+        self.status = status
+        self.custom_fields = custom_fields
+        self.roles = roles
+        self.slack_team_id = slack_team_id
+        self.source_message_channel_id = source_message_channel_id
+        self.source_message_timestamp = source_message_timestamp
+        self.scope = scope
+        self.key = key
+        self.then_fail = then_fail
+        self.deployment = deployment
+        self.conn_id = conn_id
+
+    def execute(self, context: Context) -> dict[str, str | None] | None:
+        """Open the incident.
+
+        :raises AirflowFailException: if a retry cannot help, or if `then_fail` is set.
+        :raises IncidentIoError: if a retry may help.
+        """
+        try:
+            opened = self._open(context)
+        except IncidentIoError as error:
+            if error.retryable:
+                raise
+            raise AirflowFailException(f"{error} {error.advice}") from None
+        if opened:
+            context["ti"].xcom_push(key=XCOM_KEY, value=opened)
+        if self.then_fail:
+            if opened and self.do_xcom_push:  # a task that fails returns nothing
+                context["ti"].xcom_push(key="return_value", value=opened)
+            raise AirflowFailException(_why(opened))
+        return opened
+
+    def _open(self, context: Context) -> dict[str, str | None] | None:
+        from airflow_incident.context import read_failure  # noqa: PLC0415 -- law 5
+        from airflow_incident.delivery.reporter import Wish, conclude, prepare  # noqa: PLC0415 -- law 5
+        from airflow_incident.hooks import HOOK_BUDGET, IncidentHook  # noqa: PLC0415 -- law 5
+        from airflow_incident.installation import read_installation  # noqa: PLC0415 -- law 5
+
+        installation = read_installation()
+        if not installation.enabled:
+            self.log.info("incident.io: nothing is opened, [incident_io] enabled is false")
+            return None
+        profile = IncidentHook(self.conn_id).profile(installation, **self._options())
+        for note in profile.notes:
+            self.log.warning("incident.io: %s", note)
+        message = ("source_message_channel_id", "source_message_timestamp")
+        wish = Wish(
+            name=self.name,
+            summary=self.summary,
+            key_name=self.key,
+            fields={name: getattr(self, name) for name in message},
+            notes=profile.notes,
+        )
+        failure = profile.with_pages(read_failure(context, level="operator"))
+        report = prepare(failure, profile.settings, wish, deployment=profile.deployment, redact=profile.redact)
+        try:
+            outcome = conclude(report, profile.client.call(report.call, budget=HOOK_BUDGET))
+        except IncidentIoError as error:
+            outcome = conclude(report, error)
+            if outcome.kind == "failed":
+                raise
+        self.log.log(outcome.level, "%s", profile.redact(str(outcome)))
+        self._warn_if_landed_elsewhere(outcome)
+        incident = outcome.incident
+        return {name: getattr(incident, name, None) for name in ("id", "reference", "permalink")}
+
+    def _options(self) -> dict[str, Any]:
+        from airflow_incident.core.settings import options_in  # noqa: PLC0415 -- law 5
+
+        return {option.name: getattr(self, option.name, None) for option in options_in("argument")}
+
+    def _warn_if_landed_elsewhere(self, outcome: Outcome) -> None:
+        """Tell when this run's key had an incident of another name."""
+        incident, wanted = outcome.incident, outcome.report.payload.name
+        if incident is not None and incident.name is not None and incident.name != wanted:
+            self.log.warning(
+                "incident.io: landed on %s (%r), which this run had opened before; to open a separate incident, "
+                "set key or scope",
+                incident.reference or incident.id,
+                incident.name,
+            )
+
+
+def _why(opened: Mapping[str, str | None] | None) -> str:
+    if not opened:
+        return "then_fail is set; incidents are turned off, so none was opened"
+    if not opened["id"]:
+        return "then_fail is set; an incident is already open for this run"
+    return f"then_fail is set; {opened['reference'] or opened['id']} is open: {opened['permalink'] or 'no link'}"

@@ -1,0 +1,93 @@
+"""What Airflow discovers: connection type and form, notifier, options. Built from the one table of options."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_incident import __version__
+from airflow_incident.core.account import DEFAULT_BASE_URL
+from airflow_incident.core.settings import CONFIG_SECTION, CONN_TYPE, Option, options_in
+
+_HIDDEN = ["login", "port", "schema"]
+_RELABELED = {"host": "Base URL", "password": "API key"}
+_PLACEHOLDERS = {"host": DEFAULT_BASE_URL, "password": "incident.io > Settings > API keys"}
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Describe this provider.
+
+    https://airflow.apache.org/docs/apache-airflow-providers/howto/create-custom-providers.html
+    """
+    return {
+        "package-name": "airflow-incident",
+        "name": "incident.io",
+        "description": "Opens an incident at `incident.io <https://incident.io>`__ when a DAG or a task fails.",
+        "versions": [__version__],
+        "connection-types": [
+            {
+                "connection-type": CONN_TYPE,
+                "hook-class-name": "airflow_incident.hooks.IncidentHook",
+                "hook-name": "incident.io",
+                "conn-fields": {option.name: _declared(option) for option in options_in("connection")},
+                "ui-field-behaviour": {
+                    "hidden-fields": _HIDDEN,
+                    "relabeling": _RELABELED,
+                    "placeholders": _PLACEHOLDERS,
+                },
+            }
+        ],
+        "notifications": ["airflow_incident.notifications.IncidentNotifier"],
+        "extra-links": ["airflow_incident.links.IncidentLink"],
+        "config": {
+            CONFIG_SECTION: {
+                "description": "Options of the airflow-incident provider.",
+                "options": {option.name: _configured(option) for option in options_in("config")},
+            }
+        },
+    }
+
+
+def _declared(option: Option) -> dict[str, Any]:
+    """Declare a form field, for Airflow 3.2 and newer."""
+    schema: dict[str, Any] = {"type": ["string", "null"]}
+    if option.choices:
+        schema["enum"] = [*option.choices, None]
+    if option.secret:
+        schema["format"] = "password"
+    return {"label": option.label, "description": option.help, "schema": schema}
+
+
+def _configured(option: Option) -> dict[str, Any]:
+    """Declare an option of airflow.cfg; its default is ours to apply, for a connection goes before it."""
+    return {
+        "description": option.help,
+        "version_added": __version__,
+        "type": "boolean" if isinstance(option.default, bool) else "string",
+        "example": ", ".join(option.choices) or None,
+        "default": str(option.default) if isinstance(option.default, bool) else None,
+        "sensitive": option.secret,
+    }
+
+
+def form_fields() -> dict[str, Any]:
+    """Build the form's own fields, for Airflow before 3.2."""
+    from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget  # noqa: PLC0415
+    from wtforms import PasswordField, StringField  # noqa: PLC0415 -- only those Airflows bring both
+
+    return {
+        option.name: (PasswordField if option.secret else StringField)(
+            option.label,
+            description=option.help,
+            widget=BS3PasswordFieldWidget() if option.secret else BS3TextFieldWidget(),
+        )
+        for option in options_in("connection")
+    }
+
+
+def form_layout() -> dict[str, Any]:
+    """Label and hide the standard fields, for Airflow before 3.2."""
+    return {
+        "hidden_fields": _HIDDEN,
+        "relabeling": _RELABELED,
+        "placeholders": _PLACEHOLDERS,
+    }
