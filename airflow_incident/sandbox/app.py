@@ -25,7 +25,6 @@ def build(store: Store) -> ASGIApp:
     app.include_router(api(store))
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _unrouted)
-    app.add_exception_handler(Exception, _broken)
     return Gate(app, store)
 
 
@@ -101,7 +100,3 @@ async def _unrouted(request: Request, error: Exception) -> Response:
     return refuse(
         Refusal(error.status_code, "api_error", [problem("method_not_allowed", told)], headers=headers)
     )
-
-
-async def _broken(_request: Request, error: Exception) -> Response:
-    return refuse(Refusal(500, "api_error", [problem("internal_error", type(error).__name__)]))

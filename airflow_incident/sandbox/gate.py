@@ -3,6 +3,7 @@
 import hmac
 import ipaddress
 import json
+import logging
 import math
 import threading
 from typing import Any
@@ -16,6 +17,7 @@ from .options import Options
 from .refusals import Refusal, problem, too_large, unauthenticated
 from .store import KEY_NAME, Recorded, Store
 
+LOG = logging.getLogger(__name__)
 API = ("/v1/", "/v2/")
 
 
@@ -106,12 +108,15 @@ class Gate:
         raw = await _read(receive, self._options.max_body_bytes)
         answer = _Answer()
         try:
-            self._admit(Headers(scope=scope))
-            if raw is None:
-                raise too_large(self._options.max_body_bytes)
-            await self._app(scope, _replay(raw), answer.send)
+            body = self._admit(Headers(scope=scope), raw)
+            await self._app(scope, _replay(body), answer.send)
         except Refusal as refusal:
             await refuse(refusal)(scope, receive, answer.send)
+        except Exception as error:
+            LOG.exception("The sandbox failed to answer %s %s", scope["method"], scope["path"])
+            answer.messages.clear()
+            broken = Refusal(500, "api_error", [problem("internal_error", type(error).__name__)])
+            await refuse(broken)(scope, receive, answer.send)
         self._store.record(
             Recorded(
                 method=scope["method"],
@@ -128,12 +133,15 @@ class Gate:
         for message in answer.messages:
             await send(message)
 
-    def _admit(self, headers: Headers) -> None:
+    def _admit(self, headers: Headers, raw: bytes | None) -> bytes:
         expected = f"Bearer {self._options.api_key}"
         given = headers.get("authorization", "")
         if not hmac.compare_digest(given.encode(), expected.encode()):
             raise unauthenticated()
         self._bucket.take()
+        if raw is None:
+            raise too_large(self._options.max_body_bytes)
+        return raw
 
 
 class _Answer:

@@ -49,7 +49,8 @@ class Sandbox:
 
     def start(self) -> Self:
         """Listen and serve; a taken port raises OSError."""
-        listener = socket.socket()
+        # asyncio sends small answers at once (TCP_NODELAY) only on a socket that says it is TCP.
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(("127.0.0.1", self._port))

@@ -1,4 +1,4 @@
-"""What a create must look like. Collects every problem at once, and the unknown properties, which are ignored.
+"""What a create must look like. Collects every problem at once, and the properties that are ignored.
 
 https://docs.incident.io/api-reference/incidents-v1/create
 """
