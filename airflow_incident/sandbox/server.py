@@ -9,6 +9,7 @@ from typing import Any, Self
 import uvicorn
 
 from .app import build
+from .fault import FaultProxy, parse
 from .options import Options
 from .refusals import JsonObject
 from .store import Recorded, Store
@@ -18,16 +19,27 @@ class Sandbox:
     """A local incident.io: `with Sandbox() as box: ...` serves until the block ends.
 
     :param port: the port on 127.0.0.1; 0 takes any that is free.
+    :param fault: a fault's name, or NAME:N for the first N requests; see `sandbox/fault.py`.
     :param certfile: a certificate's path; with it, and `keyfile`, the sandbox speaks TLS.
     :param options: what `Options` takes: api_key, roles, repeat, expires_after, rate_limit, clock …
     """
 
     def __init__(
-        self, *, port: int = 0, certfile: str | None = None, keyfile: str | None = None, **options: Any
+        self,
+        *,
+        port: int = 0,
+        fault: str = "none",
+        certfile: str | None = None,
+        keyfile: str | None = None,
+        **options: Any,
     ) -> None:
         self.options = Options(**options)
         self.store = Store(self.options)
         self.api_key = self.options.api_key
+        self.proxy: FaultProxy | None = None
+        self._fault, self._times = parse(fault)
+        if certfile and self._fault != "none":
+            raise ValueError("faults are for plain HTTP: leave out either the fault or the certificate")
         self._port = port
         self._scheme = "https" if certfile else "http"
         config = uvicorn.Config(
@@ -53,13 +65,11 @@ class Sandbox:
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind(("127.0.0.1", self._port))
+            listener.bind(("127.0.0.1", self._port if self._fault == "none" else 0))
+            self._listen(listener)
         except OSError:
             listener.close()
             raise
-        listener.listen(128)
-        self.port: int = listener.getsockname()[1]
-        self.url = self.store.base_url = f"{self._scheme}://127.0.0.1:{self.port}"
         self._listener = listener
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [listener]}, name="sandbox", daemon=True
@@ -67,8 +77,20 @@ class Sandbox:
         self._thread.start()
         return self
 
+    def _listen(self, listener: socket.socket) -> None:
+        """Open the ports: the application's own, and the one that clients are told."""
+        listener.listen(128)
+        self.direct_port: int = listener.getsockname()[1]
+        self.port = self.direct_port
+        if self._fault != "none":
+            self.proxy = FaultProxy(self.direct_port, self._fault, times=self._times, port=self._port)
+            self.port = self.proxy.start().port
+        self.url = self.store.base_url = f"{self._scheme}://127.0.0.1:{self.port}"
+
     def stop(self) -> None:
         """Answer what is under way, then close the port."""
+        if self.proxy is not None:
+            self.proxy.stop()
         self._server.should_exit = True
         self._thread.join()
         self._listener.close()
