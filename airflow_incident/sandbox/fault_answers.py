@@ -1,0 +1,100 @@
+"""The answers a broken incident.io, or something between it and us, might give. Bytes only, no sockets."""
+
+import email.utils
+import functools
+import http
+import json
+import zlib
+from collections.abc import Callable
+
+from . import incidents
+from .refusals import JsonObject, Refusal, problem
+
+HUGE = 50 * 1024 * 1024
+BOMB = 100 * 1024 * 1024
+
+# Status, type, and the one problem: https://docs.incident.io/api-reference/introduction
+ERRORS: dict[str, tuple[int, str, JsonObject]] = {
+    "error-401": (401, "authentication_error", problem("invalid_api_key", "No valid API key was given")),
+    "error-403": (403, "resource_forbidden", problem("forbidden", "This API key lacks a role")),
+    "error-404": (404, "not_found", problem("not_found", "There is no such resource")),
+    "error-409": (409, "conflict", problem("conflict", "There is such an incident", "idempotency_key")),
+    "error-422": (422, "validation_error", problem("is_required", "A severity is required", "severity_id")),
+    "error-503": (503, "api_error", problem("unavailable", "Try again in a moment")),
+}
+
+# How incident.io has told the moment of a retry over the years: name -> headers and rate_limit.
+RETRY_DATES: dict[str, Callable[[float, float], tuple[dict[str, str], JsonObject]]] = {
+    "error-429": lambda _now, _wait: ({}, {}),
+    "error-429-seconds": lambda _now, wait: ({"Retry-After": str(round(wait))}, {}),
+    "error-429-float": lambda _now, wait: ({"Retry-After": f"{wait:.2f}"}, {}),
+    "error-429-rfc3339": lambda now, wait: ({}, {"retry_after": incidents.rfc3339(now + wait)}),
+    "error-429-http-gmt": lambda now, wait: ({"Retry-After": http_date(now + wait)}, {}),
+    "error-429-http-utc": lambda now, wait: (
+        {"Retry-After": http_date(now + wait).replace("GMT", "UTC")},
+        {},
+    ),
+    "error-429-body-utc": lambda now, wait: (
+        {},
+        {"retry_after": http_date(now + wait).replace("GMT", "UTC")},
+    ),
+}
+
+HTML_ERRORS = {"error-500-html": 500, "error-502-html": 502}
+
+
+def http_date(moment: float) -> str:
+    """Return the moment as HTTP writes it: https://www.rfc-editor.org/rfc/rfc9110#name-date-time-formats."""
+    return email.utils.formatdate(moment, usegmt=True)
+
+
+def head(status: int, headers: dict[str, str]) -> bytes:
+    """Return an answer's first line and headers."""
+    lines = [
+        f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}",
+        *(f"{k}: {v}" for k, v in headers.items()),
+    ]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+def answer(status: int, body: bytes, media_type: str = "application/json", **headers: str) -> bytes:
+    """Return a whole answer; `headers` spells a dash as an underscore."""
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    return head(status, {"Content-Type": media_type, "Content-Length": str(len(body)), **given}) + body
+
+
+def error(name: str, now: float, wait: float) -> bytes:
+    """Return the error answer with this name; a retry is possible `wait` seconds after `now`."""
+    if name in HTML_ERRORS:
+        status = HTML_ERRORS[name]
+        phrase = http.HTTPStatus(status).phrase
+        page = f"<html><head><title>{status} {phrase}</title></head><body><h1>{phrase}</h1></body></html>"
+        return answer(status, page.encode(), "text/html; charset=utf-8")
+    if name in RETRY_DATES:
+        headers, told = RETRY_DATES[name](now, wait)
+        limit = {"name": "Sandbox key", "limit": 1200, "remaining": 0, **told}
+        errors = [problem("too_many_requests", "Too many requests with this key")]
+        refusal = Refusal(429, "too_many_requests", errors, headers=headers, rate_limit=limit)
+    else:
+        status, kind, entry = ERRORS[name]
+        refusal = Refusal(status, kind, [entry])
+    body = json.dumps(refusal.body).encode()
+    plain = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+    return head(refusal.status, {**plain, **refusal.headers}) + body
+
+
+def padded(body: bytes) -> tuple[bytes, bytes]:
+    """Return what to put before and after any amount of padding to keep this JSON object valid."""
+    opening = body.rstrip().removesuffix(b"}")
+    return opening + (b"" if opening.endswith(b"{") else b", ") + b'"padding": "', b'"}'
+
+
+@functools.lru_cache(maxsize=1)
+def bomb(body: bytes) -> bytes:
+    """Return the padded object as gzip: small on the wire, `BOMB` bytes when it is opened."""
+    before, after = padded(body)
+    packer = zlib.compressobj(wbits=31)
+    block = b"x" * (1024 * 1024)
+    pieces = [packer.compress(before)]
+    pieces += [packer.compress(block) for _ in range(BOMB // len(block))]
+    return b"".join([*pieces, packer.compress(after), packer.flush()])

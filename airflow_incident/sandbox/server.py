@@ -1,0 +1,125 @@
+"""A sandbox that runs: uvicorn on a loopback port, in a thread, for tests, the demo and the command line."""
+
+import json
+import socket
+import threading
+from types import TracebackType
+from typing import Any, Self
+
+import uvicorn
+
+from .app import build
+from .fault import FaultProxy, parse
+from .options import Options
+from .refusals import JsonObject
+from .store import Recorded, Store
+
+
+class Sandbox:
+    """A local incident.io: `with Sandbox() as box: ...` serves until the block ends.
+
+    :param port: the port on 127.0.0.1; 0 takes any that is free.
+    :param fault: a fault's name, or NAME:N for the first N requests; see `sandbox/fault.py`.
+    :param certfile: a certificate's path; with it, and `keyfile`, the sandbox speaks TLS.
+    :param options: what `Options` takes: api_key, roles, repeat, expires_after, rate_limit, clock …
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        fault: str = "none",
+        certfile: str | None = None,
+        keyfile: str | None = None,
+        **options: Any,
+    ) -> None:
+        self.options = Options(**options)
+        self.store = Store(self.options)
+        self.api_key = self.options.api_key
+        self.proxy: FaultProxy | None = None
+        self._fault, self._times = parse(fault)
+        if certfile and self._fault != "none":
+            raise ValueError("faults are for plain HTTP: leave out either the fault or the certificate")
+        self._port = port
+        self._scheme = "https" if certfile else "http"
+        config = uvicorn.Config(
+            build(self.store),
+            loop="asyncio",
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=75,
+            ssl_certfile=certfile,
+            ssl_keyfile=keyfile,
+        )
+        # An unreadable certificate is told here, not by a thread nobody looks at.
+        config.load()
+        self._server = uvicorn.Server(config)
+
+    def start(self) -> Self:
+        """Listen and serve; a taken port raises OSError."""
+        # asyncio sends small answers at once (TCP_NODELAY) only on a socket that says it is TCP.
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", self._port if self._fault == "none" else 0))
+            self._listen(listener)
+        except OSError:
+            listener.close()
+            raise
+        self._listener = listener
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [listener]}, name="sandbox", daemon=True
+        )
+        self._thread.start()
+        return self
+
+    def _listen(self, listener: socket.socket) -> None:
+        """Open the ports: the application's own, and the one that clients are told."""
+        listener.listen(128)
+        self.direct_port: int = listener.getsockname()[1]
+        self.port = self.direct_port
+        if self._fault != "none":
+            self.proxy = FaultProxy(self.direct_port, self._fault, times=self._times, port=self._port)
+            self.port = self.proxy.start().port
+        self.url = self.store.base_url = f"{self._scheme}://127.0.0.1:{self.port}"
+
+    def stop(self) -> None:
+        """Answer what is under way, then close the port."""
+        if self.proxy is not None:
+            self.proxy.stop()
+        self._server.should_exit = True
+        self._thread.join()
+        self._listener.close()
+
+    __enter__ = start
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def incidents(self) -> list[JsonObject]:
+        """The incidents as the API answers them, oldest first."""
+        return [opened.incident for opened in self.store.all()]
+
+    @property
+    def requests(self) -> list[Recorded]:
+        """The API requests so far, oldest first."""
+        return list(self.store.requests)
+
+    def close(self, incident_id: str) -> JsonObject:
+        """Close an incident, by ID or reference, as a person would."""
+        return self.store.close(incident_id)
+
+    def clear(self) -> None:
+        """Forget all incidents, keys and requests."""
+        self.store.clear()
+
+    def connection_json(self) -> str:
+        """Return the value of AIRFLOW_CONN_INCIDENT_IO_DEFAULT that leads Airflow here."""
+        return json.dumps({"conn_type": "incident_io", "password": self.api_key, "host": self.url})

@@ -1,0 +1,152 @@
+"""The sandbox's memory: incidents, the keys that opened them, and who wants to hear of changes.
+
+Every method may be called from any thread.
+"""
+
+import dataclasses
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from . import incidents
+from .options import Options
+from .refusals import JsonObject, conflict, invalid, not_found, problem
+
+KEY_NAME = "Sandbox key"
+
+
+@dataclasses.dataclass(frozen=True)
+class Recorded:
+    """One API request, as it came in, and what was answered."""
+
+    method: str
+    path: str
+    query: str
+    headers: dict[str, str]
+    raw: bytes
+    body: Any
+    status: int
+    answer: Any
+    # Paths of properties that the API does not know and ignored.
+    warnings: list[str]
+
+
+@dataclasses.dataclass
+class Opened:
+    """An incident, the request that opened it, and how often its key came again."""
+
+    incident: JsonObject
+    request: JsonObject
+    answer: JsonObject
+    opened_at: float
+    repeats: int = 0
+
+
+class Store:
+    """Incidents by ID, oldest first, and by idempotency key."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.base_url = ""
+        self.requests: list[Recorded] = []
+        self._lock = threading.RLock()
+        self._opened: dict[str, Opened] = {}
+        self._by_key: dict[str, Opened] = {}
+        self._count = 0
+        self._listeners: list[Callable[[Opened], None]] = []
+
+    def create(self, payload: JsonObject) -> JsonObject:
+        """Open an incident, or answer a repeated key as the options say."""
+        key = payload["idempotency_key"]
+        with self._lock:
+            now = self.options.clock()
+            first = self._by_key.get(key)
+            if first is not None and not self._expired(first, now):
+                first.repeats += 1
+                self._tell(first)
+                return self._repeat(first, key)
+            self._count += 1
+            incident = incidents.build(payload, self._count, now, self.base_url, KEY_NAME)
+            opened = Opened(incident, payload, {"incident": incident}, now)
+            self._opened[incident["id"]] = opened
+            self._by_key[key] = opened
+            self._tell(opened)
+            return incident
+
+    def _expired(self, first: Opened, now: float) -> bool:
+        return self.options.repeat == "expires" and now - first.opened_at >= self.options.expires_after
+
+    def _repeat(self, first: Opened, key: str) -> JsonObject:
+        told = f"The idempotency key {key!r} has already been used for {first.incident['reference']}"
+        if self.options.repeat == "conflict":
+            raise conflict(told)
+        if self.options.repeat == "rejected":
+            raise invalid([problem("already_used", told, "idempotency_key")])
+        return first.incident
+
+    def close(self, reference: str) -> JsonObject:
+        """Close an incident as a person would."""
+        with self._lock:
+            opened = self.show(reference)
+            if opened.incident["status"] != "closed":
+                opened.incident = incidents.closed(opened.incident, self.options.clock())
+                self._tell(opened)
+            return opened.incident
+
+    def show(self, reference: str) -> Opened:
+        """Return the incident with this ID or reference."""
+        with self._lock:
+            opened = self._opened.get(reference)
+            for candidate in self._opened.values():
+                if candidate.incident["reference"] == reference:
+                    opened = candidate
+            if opened is None:
+                raise not_found(f"The incident {reference!r}")
+            return opened
+
+    def all(self) -> list[Opened]:
+        """Return everything, oldest first."""
+        with self._lock:
+            return list(self._opened.values())
+
+    def page(
+        self, size: int, after: str | None, statuses: Iterable[str]
+    ) -> tuple[list[JsonObject], str | None, int]:
+        """Return one page, newest first, the ID to continue after, and the number of all matches."""
+        wanted = set(statuses)
+        rows = [row.incident for row in reversed(self.all())]
+        matches = [row for row in rows if not wanted or row["status"] in wanted]
+        start = 0
+        if after is not None:
+            # The record itself may have left the filter since: find its place among all.
+            places = [place for place, row in enumerate(rows) if row["id"] == after]
+            if not places:
+                raise invalid([problem("not_found", "there is no such incident", "after")])
+            later = {row["id"] for row in rows[places[0] + 1 :]}
+            start = sum(row["id"] not in later for row in matches)
+        chosen = matches[start : start + size]
+        more = start + size < len(matches)
+        return chosen, chosen[-1]["id"] if more else None, len(matches)
+
+    def record(self, request: Recorded) -> None:
+        """Keep a request for whoever asks what was sent."""
+        with self._lock:
+            self.requests.append(request)
+
+    def clear(self) -> None:
+        """Forget incidents, keys and requests; references start at INC-1 again."""
+        with self._lock:
+            self._opened.clear()
+            self._by_key.clear()
+            self.requests.clear()
+            self._count = 0
+
+    def listen(self, listener: Callable[[Opened], None]) -> Callable[[], None]:
+        """Call `listener` with every new or changed incident until the returned function is called."""
+        with self._lock:
+            self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def _tell(self, opened: Opened) -> None:
+        for listener in tuple(self._listeners):
+            listener(opened)

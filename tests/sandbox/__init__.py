@@ -1,0 +1,1 @@
+"""The sandbox keeps incident.io's contract, and breaks it exactly as told."""
