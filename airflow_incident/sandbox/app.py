@@ -50,9 +50,7 @@ def api(store: Store) -> APIRouter:
         demand("viewer")
         query = request.query_params
         size = _page_size(query.get("page_size") or str(PAGE_DEFAULT))
-        rows, after, total = store.page(
-            size, query.get("after") or None, filter(None, query.getlist("status"))
-        )
+        rows, after, total = store.page(size, query.get("after") or None, filter(None, query.getlist("status")))
         meta = {"page_size": size, "total_record_count": total}
         return Reply({"incidents": rows, "pagination_meta": meta | ({"after": after} if after else {})})
 
@@ -97,6 +95,4 @@ async def _unrouted(request: Request, error: Exception) -> Response:
         return refuse(not_found(f"The path {request.url.path!r}"))
     told = f"{request.method} is not possible here"
     headers = dict(error.headers or {})
-    return refuse(
-        Refusal(error.status_code, "api_error", [problem("method_not_allowed", told)], headers=headers)
-    )
+    return refuse(Refusal(error.status_code, "api_error", [problem("method_not_allowed", told)], headers=headers))

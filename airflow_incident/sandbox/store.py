@@ -109,9 +109,7 @@ class Store:
         with self._lock:
             return list(self._opened.values())
 
-    def page(
-        self, size: int, after: str | None, statuses: Iterable[str]
-    ) -> tuple[list[JsonObject], str | None, int]:
+    def page(self, size: int, after: str | None, statuses: Iterable[str]) -> tuple[list[JsonObject], str | None, int]:
         """Return one page, newest first, the ID to continue after, and the number of all matches."""
         wanted = set(statuses)
         rows = [row.incident for row in reversed(self.all())]
