@@ -37,7 +37,7 @@ def airflow_db(airflow_home: Path) -> Path:
 
 
 @pytest.fixture
-def sandbox() -> Iterator["Sandbox"]:
+def sandbox() -> Iterator[object]:
     """Serve a fresh local incident.io."""
     from airflow_incident.sandbox.server import Sandbox
 
