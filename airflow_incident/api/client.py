@@ -41,6 +41,8 @@ _NOT_SENT = (
     httpx.InvalidURL,
 )
 """Errors that come before the first byte of a request leaves."""
+_WIRE = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError)
+"""All that a broken wire raises; UnicodeError, a ValueError, comes from odd host names and cookies."""
 
 
 class Connector:
@@ -125,7 +127,7 @@ class Client:
                 return body.response()
         except IncidentIoError as error:
             return error
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
+        except _WIRE as error:
             return _transport_error(error)
 
 
@@ -170,7 +172,7 @@ class AsyncClient:
                 return body.response()
         except IncidentIoError as error:
             return error
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
+        except _WIRE as error:
             return _transport_error(error)
 
 
