@@ -6,7 +6,6 @@ https://docs.incident.io/api-reference/incidents-v1/create
 from __future__ import annotations
 
 from datetime import datetime  # noqa: TC003 -- pydantic resolves it when a model is built
-
 from typing import Any
 
 from pydantic import (
