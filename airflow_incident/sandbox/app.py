@@ -14,6 +14,7 @@ from . import validation
 from .gate import Gate, Reply, refuse
 from .refusals import Refusal, forbidden, invalid, not_found, problem
 from .store import KEY_NAME, Store
+from .view import pages
 
 # The document has one limit for what is asked, and a lower one for what is answered.
 PAGE_ASKED, PAGE_GIVEN, PAGE_DEFAULT = 500, 250, 25
@@ -23,6 +24,7 @@ def build(store: Store) -> ASGIApp:
     """Return the whole application over one store."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.include_router(api(store))
+    app.include_router(pages(store))
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _unrouted)
     return Gate(app, store)
@@ -50,16 +52,17 @@ def api(store: Store) -> APIRouter:
         demand("viewer")
         query = request.query_params
         size = _page_size(query.get("page_size") or str(PAGE_DEFAULT))
-        rows, after, total = store.page(
-            size, query.get("after") or None, filter(None, query.getlist("status"))
-        )
+        rows, after, total = store.page(size, query.get("after") or None, filter(None, query.getlist("status")))
         meta = {"page_size": size, "total_record_count": total}
         return Reply({"incidents": rows, "pagination_meta": meta | ({"after": after} if after else {})})
 
     @router.get("/v1/incidents/{incident_id}")
     async def show(incident_id: str) -> Response:
         demand("viewer")
-        return Reply({"incident": store.show(incident_id).incident})
+        incident = store.show(incident_id).incident
+        if incident["id"] != incident_id:
+            raise not_found(f"The incident {incident_id!r}")
+        return Reply({"incident": incident})
 
     @router.get("/v1/identity")
     async def identity() -> Response:
@@ -97,6 +100,4 @@ async def _unrouted(request: Request, error: Exception) -> Response:
         return refuse(not_found(f"The path {request.url.path!r}"))
     told = f"{request.method} is not possible here"
     headers = dict(error.headers or {})
-    return refuse(
-        Refusal(error.status_code, "api_error", [problem("method_not_allowed", told)], headers=headers)
-    )
+    return refuse(Refusal(error.status_code, "api_error", [problem("method_not_allowed", told)], headers=headers))

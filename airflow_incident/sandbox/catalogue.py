@@ -128,10 +128,6 @@ def find_user(reference: JsonObject) -> JsonObject | None:
 def find_entry(reference: str) -> JsonObject | None:
     """Return the catalogue entry with this ID, external ID or alias."""
     return next(
-        (
-            entry
-            for entry in CATALOGUE_ENTRIES
-            if reference in (entry["id"], entry["external_id"], *entry["aliases"])
-        ),
+        (entry for entry in CATALOGUE_ENTRIES if reference in (entry["id"], entry["external_id"], *entry["aliases"])),
         None,
     )

@@ -183,9 +183,7 @@ class FaultProxy:
 class Exchange:
     """One API request and what may be done with it."""
 
-    def __init__(
-        self, proxy: FaultProxy, client: socket.socket, reader: io.BufferedReader, request: Seen
-    ) -> None:
+    def __init__(self, proxy: FaultProxy, client: socket.socket, reader: io.BufferedReader, request: Seen) -> None:
         self.proxy = proxy
         self.send = client.sendall
         self.ended = False
@@ -272,9 +270,7 @@ def _wrong_shape(exchange: Exchange) -> None:
 def _huge(exchange: Exchange) -> None:
     before, after = answers.padded(exchange.forward_body())
     size = len(before) + answers.HUGE + len(after)
-    exchange.send(
-        answers.head(200, {"Content-Type": "application/json", "Content-Length": str(size)}) + before
-    )
+    exchange.send(answers.head(200, {"Content-Type": "application/json", "Content-Length": str(size)}) + before)
     block = b"x" * 65536
     for _ in range(answers.HUGE // len(block)):
         exchange.send(block)

@@ -111,6 +111,4 @@ def _value(field: JsonObject, value: JsonObject) -> JsonObject:
         return {"value_option": catalogue.by_id(field["options"], value["value_option_id"])}
     if "value_catalog_entry_id" in value:
         return {"value_catalog_entry": catalogue.find_entry(value["value_catalog_entry_id"])}
-    return {
-        name: text for name, text in value.items() if name in ("value_text", "value_link", "value_numeric")
-    }
+    return {name: text for name, text in value.items() if name in ("value_text", "value_link", "value_numeric")}

@@ -231,9 +231,7 @@ def test_unknown_properties_are_ignored_but_noted(box, client):
         check_all(box)
 
 
-@pytest.mark.parametrize(
-    "header", [None, "Bearer wrong", "Basic sandbox-key", "sandbox-key", "Bearer", "Bearer ü"]
-)
+@pytest.mark.parametrize("header", [None, "Bearer wrong", "Basic sandbox-key", "sandbox-key", "Bearer", "Bearer ü"])
 @pytest.mark.parametrize("path", ["/v1/incidents", "/v1/identity", "/v1/nothing"])
 def test_without_the_right_key_nothing_is_answered(box, header, path):
     headers = {} if header is None else {"Authorization": header.encode()}
@@ -344,9 +342,7 @@ def test_pages_go_from_new_to_old_and_meet_every_incident_once(box, client):
 
 def test_the_status_filter_takes_several_and_survives_a_change_between_pages(box, client):
     for status in ("triage", "fixing", "monitoring", "triage", "fixing"):
-        client.post(
-            "/v1/incidents", json={**BODY, "idempotency_key": str(len(box.incidents)), "status": status}
-        )
+        client.post("/v1/incidents", json={**BODY, "idempotency_key": str(len(box.incidents)), "status": status})
     query = {"status": ["triage", "monitoring"], "page_size": 1}
     page = client.get("/v1/incidents", params=query).json()
     assert [row["reference"] for row in page["incidents"]] == ["INC-4"]
@@ -359,9 +355,7 @@ def test_the_status_filter_takes_several_and_survives_a_change_between_pages(box
     check_all(box)
 
 
-@pytest.mark.parametrize(
-    "query", ["page_size=0", "page_size=501", "page_size=x", "page_size=-1", "after=nope"]
-)
+@pytest.mark.parametrize("query", ["page_size=0", "page_size=501", "page_size=x", "page_size=-1", "after=nope"])
 def test_a_wrong_page_is_refused(client, query):
     errors = refused(client.get(f"/v1/incidents?{query}"), 422, "validation_error")
     assert errors[0]["source"]["field"] == query.partition("=")[0]
@@ -396,9 +390,7 @@ def test_a_name_that_is_not_this_machine_is_refused(client, host, path):
     assert "http://127.0.0.1" in errors[0]["message"]
 
 
-@pytest.mark.parametrize(
-    "host", ["localhost", "LOCALHOST:1", "127.0.0.1", "127.9.9.9:80", "[::1]", "[::1]:80"]
-)
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1", "127.9.9.9:80", "[::1]", "[::1]:80"])
 def test_every_name_of_this_machine_is_welcome(client, host):
     assert client.get("/v1/identity", headers={"Host": host}).status_code == 200
 

@@ -1,0 +1,72 @@
+"""A clean, throw-away Airflow and a fresh sandbox for every test that asks for them."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Before anything imports airflow: an Airflow of our own, and nothing of the caller's.
+for _name in [name for name in os.environ if name.startswith("AIRFLOW_")]:
+    del os.environ[_name]
+_HOME = tempfile.TemporaryDirectory(prefix="airflow-incident-", ignore_cleanup_errors=True)
+os.environ |= {
+    "AIRFLOW_HOME": _HOME.name,
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    "AIRFLOW__CORE__DAGS_FOLDER": str(Path(_HOME.name, "dags")),
+    "AIRFLOW__INCIDENT_IO__DEPLOYMENT": "tests",
+    "NO_PROXY": "127.0.0.1,localhost",
+}
+
+
+@pytest.fixture(scope="session")
+def airflow_home() -> Path:
+    """Return the home of the tests' own Airflow."""
+    return Path(_HOME.name)
+
+
+@pytest.fixture(scope="session")
+def airflow_db(airflow_home: Path) -> Path:
+    """Migrate the database of the tests' own Airflow, once."""
+    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=300)
+    return airflow_home
+
+
+@pytest.fixture
+def sandbox() -> Iterator[object]:
+    """Serve a fresh local incident.io."""
+    from airflow_incident.sandbox.server import Sandbox
+
+    with Sandbox() as box:
+        yield box
+
+
+@pytest.fixture
+def connect(monkeypatch):
+    """Define the default connection, with what is given instead of the defaults."""
+
+    def define(host: str, *, conn_id: str = "incident_io_default", **fields: object) -> None:
+        fields = {"conn_type": "incident_io", "password": "sandbox-key", "host": host} | fields
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(fields))
+
+    return define
+
+
+@pytest.fixture
+def connected(sandbox, connect):
+    """Serve a sandbox and define the default connection to it."""
+    connect(sandbox.url)
+    return sandbox
+
+
+@pytest.fixture(autouse=True)
+def _closed_clients():
+    """Close what the hook keeps open for its process."""
+    yield
+    hooks = sys.modules.get("airflow_incident.hooks")
+    while hooks and hooks._clients:
+        hooks._clients.popitem()[1].close()
