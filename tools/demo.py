@@ -19,7 +19,7 @@ from tools.watch import Interrupted, Trouble, Watch
 RUNS = {"bad_csv": "demo-1", "mapped_tasks": "demo-2"}
 START_LIMIT = 180
 RUN_LIMIT = 120
-INCIDENT_LIMIT = 60
+INCIDENT_LIMIT = 30
 # After the last run. The DAG-level callback of the first one ends up to 4 s after it, while the second one runs.
 SETTLE = 3
 
@@ -80,13 +80,13 @@ def fail(stage: Stage, watch: Watch, airflow: loopback.Airflow, dag_id: str) -> 
             raise Trouble(f"{dag_id} was meant to fail, but it succeeded", stage.log("scheduler"))
         tasks = airflow.failed_tasks(dag_id, run_id)
         if tasks is None:
-            return f"{dag_id}: failed", None
+            return f"{dag_id}: failed, as it should", None
         moments = [airflow.raised_at(task) for task in tasks] or [run["end_date"]]
         moment = min(map(datetime.fromisoformat, moments))
-        return f"{dag_id}: failed", Failure(dag_id, run_id, moment, [task["task_id"] for task in tasks])
+        return f"{dag_id}: failed, as it should", Failure(dag_id, run_id, moment, [task["task_id"] for task in tasks])
 
     failure = watch.until(look, seconds=RUN_LIMIT, log=stage.log("scheduler"))
-    watch.say(f"{dag_id}: failed")
+    watch.say(f"{dag_id}: failed, as it should")
     return failure
 
 
@@ -122,8 +122,9 @@ def settle(stage: Stage, watch: Watch) -> None:
 def report(failures: list[Failure], incidents: list[dict[str, Any]]) -> Iterator[str]:
     """Show each failed run with its incident."""
     for failure in failures:
-        counted = Counter(failure.tasks)
-        yield f"\n{failure.dag_id}: {', '.join(f'{n} x {task}' for task, n in counted.items()) or 'the run'} failed"
+        counted = Counter(failure.tasks).items()
+        tasks = ", ".join(task if times == 1 else f"{task} ({times} times)" for task, times in counted)
+        yield f"\n{failure.dag_id} failed in {tasks}" if tasks else f"\n{failure.dag_id} failed"
         for incident in failure.own(incidents):
             yield f"  {incident['reference']}  {incident['name']}"
             yield f"         {incident['permalink']}"
@@ -145,7 +146,7 @@ def verdict(failures: list[Failure], incidents: list[dict[str, Any]]) -> str:
         wrong.append(f"no failed run explains {', '.join(strays)}")
     if wrong:
         raise Trouble("; ".join(wrong))
-    return f"{len(failures)} failed runs, {len(incidents)} incidents: exactly one for each"
+    return f"{len(failures)} failed runs, {len(incidents)} incidents: exactly one for each. To look around: make up"
 
 
 def demo(stage: Stage, watch: Watch) -> str:

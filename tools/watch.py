@@ -10,7 +10,7 @@ from typing import TypeVar
 Seen = TypeVar("Seen")
 
 LOOK_EVERY = 0.2
-TAIL = 15
+TAIL, WIDTH = 15, 200
 
 
 class Trouble(Exception):  # noqa: N818 - it is told to a person, who calls it that
@@ -19,7 +19,7 @@ class Trouble(Exception):  # noqa: N818 - it is told to a person, who calls it t
     def __init__(self, text: str, log: Path | None = None) -> None:
         if log is not None and log.is_file():
             lines = log.read_text(errors="replace").splitlines()[-TAIL:]
-            text = "\n".join([text, f"See {log}, which ends like this:", *(f"  {line}" for line in lines)])
+            text = "\n".join([text, f"See {log}, which ends like this:", *(f"  {line[:WIDTH]}" for line in lines)])
         super().__init__(text)
 
 
