@@ -48,7 +48,7 @@ def start(stage: Stage, watch: Watch, *extra: str) -> loopback.Airflow:
     airflow = loopback.Airflow(stage.airflow)
     stage.start_sandbox()
     stage.start("migrate", "-m", "airflow", "db", "migrate")
-    watch.until(lambda: ("Airflow's database is made", stage.ended("migrate")), seconds=START_LIMIT)
+    watch.until(lambda: ("Airflow's database is being made", stage.ended("migrate")), seconds=START_LIMIT)
     stage.start_airflow(*extra)
 
     def look() -> tuple[str, bool | None]:
