@@ -161,6 +161,41 @@ def opened(up, dag_id: str, count: int = 1, seconds: float = 40) -> list:
     return up.airflow.wait(found, seconds, f"{count} incidents of {dag_id}")
 
 
+def state_of_task(up, dag_id: str, task_id: str) -> str:
+    """Return the state of a task instance of the first run."""
+    return str(up.airflow.call("GET", f"dags/{dag_id}/dagRuns/first/taskInstances/{task_id}")["state"])
+
+
+def processor_log(up, file: str) -> str:
+    """Return all that the DAG processor's children wrote about one DAG file."""
+    return "".join(log.read_text() for log in (up.home / "logs" / "dag_processor").rglob(f"{file}.py.log"))
+
+
+def task_callback(up, dag_id: str, task_id: str):
+    """Build what the scheduler sends for a task instance that it fails itself, as it builds it."""
+    from airflow.api_fastapi.execution_api.datamodels.taskinstance import DagRun, TIRunContext
+    from airflow.callbacks.callback_requests import TaskCallbackRequest
+    from airflow.models.taskinstance import TaskInstance
+    from sqlalchemy import select
+
+    with up.airflow.session() as session:
+        ti = session.scalars(select(TaskInstance).filter_by(dag_id=dag_id, task_id=task_id)).one()
+        return TaskCallbackRequest(
+            filepath=ti.dag_model.relative_fileloc,
+            bundle_name="dags-folder",
+            bundle_version=None,
+            ti=ti,
+            msg="Task was requeued more than 2 times and will be failed.",
+            context_from_server=TIRunContext(
+                dag_run=DagRun.model_validate(ti.dag_run, from_attributes=True),
+                max_tries=ti.max_tries,
+                variables=[],
+                connections=[],
+                xcom_keys_to_clear=[],
+            ),
+        )
+
+
 def test_an_incident_is_open_while_the_run_goes_on(up):
     """A task that fails early has its incident within seconds, long before its run has ended."""
     up.airflow.trigger("early")
@@ -225,7 +260,7 @@ def test_a_callback_told_nothing_but_the_run_opens_an_incident(up):
     up.airflow.send(request)
     (row,) = [row for row in opened(up, "cleared", 3) if row.request["idempotency_key"].endswith("/run/forgotten")]
     assert row.incident["name"] == "DAG cleared timed out"
-    assert "dagrun_timeout" in row.incident["summary"]
+    assert "- **Reason:** the run exceeded its time limit" in row.incident["summary"]
 
 
 def test_an_operator_as_last_task_shows_its_incident_in_the_ui(up):
@@ -248,6 +283,28 @@ def test_a_lost_worker_is_one_incident(up):
     print(f"\ncalls for the lost worker: {calls}")
     assert len(opened(up, "lost")) == 1
     assert "`vanish`" in row.incident["summary"]
+
+
+def test_a_lost_worker_with_retries_left_opens_nothing(up):
+    """Airflow of itself calls nobody while another attempt is coming; where a version calls all the same, nothing opens."""
+    up.airflow.wait(lambda: state_of_task(up, "lost_with_retries", "vanish") == "up_for_retry", 60, "retry")
+    calls = up.home / "lost"
+    before = calls.read_text().count("lost_with_retries")
+    up.airflow.send(task_callback(up, "lost_with_retries", "vanish"))
+    up.airflow.wait(lambda: calls.read_text().count("lost_with_retries") > before, 20, "callback")
+    up.airflow.wait(lambda: "another attempt is coming" in processor_log(up, "lost"), 20, "line about the retry")
+    assert [row for row in up.box.store.all() if "lost_with_retries" in row.request["idempotency_key"]] == []
+
+
+def test_a_task_that_failed_for_good_with_retries_left_is_told(up):
+    """A task stuck in the queue is failed by the scheduler whatever retries it has; its incident opens."""
+    up.airflow.wait(lambda: state_of_task(up, "lost_with_retries", "vanish") == "up_for_retry", 60, "retry")
+    request = task_callback(up, "lost_with_retries", "vanish")
+    path = "dags/lost_with_retries/dagRuns/first/taskInstances/vanish"
+    up.airflow.call("PATCH", path, new_state="failed", dry_run=False)
+    up.airflow.send(request)
+    (row,) = opened(up, "lost_with_retries")
+    assert "- **Task:** `vanish`, attempt 1 of 2" in row.incident["summary"]
 
 
 def test_a_missed_deadline_opens_an_incident_from_the_triggerer(up):
