@@ -99,7 +99,7 @@ def _level(context: Any, ti: Any) -> Level:
     """Tell who calls. Only the DAG's callback has a reason; a deadline's context has a deadline and no task."""
     if peek(context, "deadline") is not None:
         return "deadline"
-    if peek(context, "reason") is not None or ti is None:
+    if _has(context, "reason") or ti is None:
         return "dag"
     return "task"
 

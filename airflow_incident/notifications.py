@@ -229,6 +229,8 @@ def _tell(report: Report, answer: Incident | IncidentIoError, profile: Profile) 
 
 def _tell_trouble(error: BaseException, context: Any) -> None:
     """Say in one line what kept the incident from being asked for at all."""
+    from airflow.providers.common.compat.sdk import redact  # noqa: PLC0415 -- law 5
+
     from airflow_incident.context import ids  # noqa: PLC0415 -- law 5
     from airflow_incident.core.text import redact_secrets  # noqa: PLC0415 -- law 5
 
@@ -239,7 +241,7 @@ def _tell_trouble(error: BaseException, context: Any) -> None:
         text = f"{error}. {error.advice}"
     else:
         level, text = logging.ERROR, f"{type(error).__name__}: {_readable(error)}"
-    log.log(level, "incident.io: NO incident was opened for %s: %s", subject, redact_secrets(text))
+    log.log(level, "incident.io: NO incident was opened for %s: %s", subject, redact_secrets(str(redact(text))))
 
 
 def _readable(error: BaseException) -> str:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import httpx
 
-from airflow_incident import __version__
 from airflow_incident.api.exchange import Pause, Request, Response, Terms, converse
 from airflow_incident.errors import (
     ConfigurationError,
@@ -23,6 +22,7 @@ from airflow_incident.errors import (
     TransportError,
     UnexpectedResponseError,
 )
+from airflow_incident.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -56,7 +56,7 @@ class Connector:
             "Authorization": f"Bearer {api_key}",
             "Accept": "application/json",
             "Accept-Encoding": "gzip",
-            "User-Agent": f"airflow-incident/{__version__}",
+            "User-Agent": f"airflow-incident/{VERSION}",
         }
         # Plain http only ever leads to this machine: no proxy of the environment may see the key on the way.
         self.options: dict[str, Any] = {
@@ -83,7 +83,7 @@ class Client:
     """Makes calls from ordinary code; each ends within its budget, whatever the network does."""
 
     def __init__(self, connector: Connector) -> None:
-        self._connector = connector
+        self.connector = connector
         try:
             self._http = httpx.Client(**connector.options)
         except (ValueError, ImportError) as error:
@@ -116,7 +116,7 @@ class Client:
 
     def _send(self, request: Request) -> Answer:
         try:
-            with self._http.stream(**self._connector.arguments(request)) as response:
+            with self._http.stream(**self.connector.arguments(request)) as response:
                 body = _Body(response, request)
                 for chunk in response.iter_raw():
                     if body.is_full_with(chunk):
