@@ -18,7 +18,6 @@ from airflow_incident import CreateIncidentOperator, open_incident
 def raises(context):
     raise RuntimeError("the neighbour is broken")
 
-
 def boom():
     raise ValueError("no such table: orders")
 """
@@ -171,7 +170,7 @@ check.expand(number=[1, 2]), task(boom)()"""
 
 
 @pytest.mark.parametrize("trouble", ["no connection", "wrong key", "nobody listens", "wrong option"])
-def test_trouble_with_incident_io_is_one_line(run, connect, sandbox, monkeypatch, capfd, trouble):
+def test_trouble_with_incident_io_is_one_line(run, connect, sandbox, monkeypatch, caplog, capfd, trouble):
     """A run fails as it would without us, its other callbacks are called, and a line says what to do."""
     option = ""
     if trouble == "wrong key":
@@ -186,7 +185,7 @@ def test_trouble_with_incident_io_is_one_line(run, connect, sandbox, monkeypatch
     name = f"trouble_{trouble.replace(' ', '_')}"
     arguments = f"default_args={{'on_failure_callback': [open_incident({option}), raises]}}"
     assert run(BOOM, name, arguments).state == "failed"
-    out = "".join(capfd.readouterr())
+    out = "".join(capfd.readouterr()) + caplog.text
     assert f"NO incident was opened for DAG {name}" in out
     assert "the neighbour is broken" in out
     assert "wrong-key-4711" not in out
@@ -219,10 +218,10 @@ leak()"""
     assert b"sandbox-key" not in seen.raw
 
 
-def test_the_key_is_printed_nowhere(run, connected, airflow_home, capfd):
+def test_the_key_is_printed_nowhere(run, connected, airflow_home, caplog, capfd):
     """Neither a log file nor what Airflow prints holds the API key."""
     run(BOOM, "quiet_key", "default_args={'on_failure_callback': open_incident()}, on_failure_callback=open_incident()")
-    out = "".join(capfd.readouterr())
+    out = "".join(capfd.readouterr()) + caplog.text
     assert "INC-1" in out
     assert "sandbox-key" not in out
     files = [file for file in (airflow_home / "logs").rglob("*.log") if "sandbox-key" in file.read_text()]

@@ -301,7 +301,7 @@ def test_a_task_that_failed_for_good_with_retries_left_is_told(up):
     up.airflow.wait(lambda: state_of_task(up, "lost_with_retries", "vanish") == "up_for_retry", 60, "retry")
     request = task_callback(up, "lost_with_retries", "vanish")
     path = "dags/lost_with_retries/dagRuns/first/taskInstances/vanish"
-    up.airflow.call("PATCH", path, new_state="failed", dry_run=False)
+    up.airflow.call("PATCH", path, new_state="failed")
     up.airflow.send(request)
     (row,) = opened(up, "lost_with_retries")
     assert "- **Task:** `vanish`, attempt 1 of 2" in row.incident["summary"]
