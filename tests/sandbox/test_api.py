@@ -305,6 +305,7 @@ def test_show_answers_by_id_and_404_for_the_rest(box, client):
     assert client.get(f"/v1/incidents/{incident['id']}").json() == {"incident": incident}
     check_all(box)
     refused(client.get("/v1/incidents/nope"), 404, "not_found")
+    refused(client.get("/v1/incidents/INC-1"), 404, "not_found")
 
 
 @pytest.mark.parametrize(

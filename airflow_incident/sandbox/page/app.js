@@ -259,7 +259,7 @@ document.addEventListener("click", (event) => {
 addEventListener("popstate", () => route(true));
 setInterval(() => { for (const element of document.querySelectorAll("[data-ago]")) element.textContent = ago(element.dataset.ago); }, 5000);
 
-// A browser opens six connections to one host at most: a page that nobody sees gives its own back.
+// A browser opens six connections to one host at most: an incident in a tab that nobody sees gives its own back.
 let events = null;
 
 function live(on, text) {
@@ -280,7 +280,7 @@ function connect() {
 }
 
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden) events?.close();
+  if (document.hidden && shown.reference) events?.close();
   else if (events?.readyState === EventSource.CLOSED) connect();
 });
 route(false);
