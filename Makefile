@@ -36,7 +36,7 @@ constraints: $(NEWEST)/ready  ## Resolve the pinned versions anew
 	$(RUN) -m tools.pin
 
 clean:  ## Remove what these commands made
-	rm -rf .venv .venv-2.11 .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
+	rm -rf .venv .venv-2.11 .venv-peers .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
 
 $(NEWEST)/ready: pyproject.toml constraints/airflow-3.3.txt tools/install.py
 	@$(if $(PYTHON),,$(error no Python from 3.11 to 3.13 with venv was found; install one and run make again))
