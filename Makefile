@@ -6,7 +6,7 @@ NEWEST := .venv
 OLDEST := .venv-2.11
 RUN := $(NEWEST)/bin/python
 
-.PHONY: help demo up test lint oldest benchmark constraints clean
+.PHONY: help demo up test lint oldest benchmark constraints readme clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -34,6 +34,9 @@ benchmark: $(NEWEST)/ready  ## Measure parse cost and one notification, beside t
 
 constraints: $(NEWEST)/ready  ## Resolve the pinned versions anew
 	$(RUN) -m tools.pin
+
+readme: $(NEWEST)/ready  ## Write examples and options into the README
+	@$(RUN) -m tools.readme
 
 clean:  ## Remove what these commands made
 	rm -rf .venv .venv-2.11 .venv-peers .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.connection import get_async_connection
@@ -23,7 +22,7 @@ from airflow_incident.provider import form_fields, form_layout
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow_incident.api.client import AsyncClient, Client, Connector
+    from airflow_incident.api.client import AsyncClient, Client
     from airflow_incident.api.endpoints import Call
     from airflow_incident.api.models import Identity, Incident
     from airflow_incident.core.failure import Failure
@@ -58,22 +57,21 @@ class Profile:
 
     @property
     def client(self) -> Client:
-        """The client of this account, one per process."""
-        return _client(self._connector)
+        """The client of this account.
+
+        :raises ConfigurationError: if the CA bundle or the proxy cannot be used.
+        """
+        try:
+            return _client(self.account)
+        except ConfigurationError as error:
+            raise ConfigurationError(error.problems, conn_id=self.conn_id) from None
 
     @property
     def async_client(self) -> AsyncClient:
         """The client of this account for coroutines."""
         from airflow_incident.api.client import AsyncClient  # noqa: PLC0415 -- law 5
 
-        return AsyncClient(self._connector)
-
-    @property
-    def _connector(self) -> Connector:
-        try:
-            return _connector(os.getpid(), self.account)
-        except ConfigurationError as error:
-            raise ConfigurationError(error.problems, conn_id=self.conn_id) from None
+        return AsyncClient(self.client.connector)
 
     def with_pages(self, failure: Failure) -> Failure:
         """Add the addresses of Airflow's pages, where the reader can open them."""
@@ -269,18 +267,17 @@ def _read_extra(text: str | None) -> tuple[dict[str, Any], list[Problem]]:
     return extra, []
 
 
-@lru_cache(maxsize=8)
-def _connector(_pid: int, account: Account) -> Connector:
-    """Keep one per process and account; a fork must not share its parent's connections."""
-    from airflow_incident.api.client import Connector  # noqa: PLC0415 -- law 5
-
-    return Connector(
-        base_url=account.base_url, api_key=account.api_key, proxy=account.proxy, ca_bundle=account.ca_bundle
-    )
+_clients: dict[tuple[int, Account], Client] = {}
 
 
-@lru_cache(maxsize=8)
-def _client(connector: Connector) -> Client:
-    from airflow_incident.api.client import Client  # noqa: PLC0415 -- law 5
+def _client(account: Account) -> Client:
+    """Keep one client per account and process: a trust store takes long to load, a fork must not share sockets."""
+    from airflow_incident.api.client import Client, Connector  # noqa: PLC0415 -- law 5
 
-    return Client(connector)
+    known = (os.getpid(), account)
+    if known not in _clients:
+        connector = Connector(
+            base_url=account.base_url, api_key=account.api_key, proxy=account.proxy, ca_bundle=account.ca_bundle
+        )
+        _clients[known] = Client(connector)
+    return _clients[known]

@@ -37,7 +37,7 @@ def airflow_db(airflow_home: Path) -> Path:
 
 
 @pytest.fixture
-def sandbox() -> Iterator["Sandbox"]:
+def sandbox() -> Iterator[object]:
     """Serve a fresh local incident.io."""
     from airflow_incident.sandbox.server import Sandbox
 
@@ -61,3 +61,12 @@ def connected(sandbox, connect):
     """Serve a sandbox and define the default connection to it."""
     connect(sandbox.url)
     return sandbox
+
+
+@pytest.fixture(autouse=True)
+def _closed_clients():
+    """Close what the hook keeps open for its process."""
+    yield
+    hooks = sys.modules.get("airflow_incident.hooks")
+    while hooks and hooks._clients:
+        hooks._clients.popitem()[1].close()

@@ -83,7 +83,7 @@ class Client:
     """Makes calls from ordinary code; each ends within its budget, whatever the network does."""
 
     def __init__(self, connector: Connector) -> None:
-        self._connector = connector
+        self.connector = connector
         try:
             self._http = httpx.Client(**connector.options)
         except (ValueError, ImportError) as error:
@@ -116,7 +116,7 @@ class Client:
 
     def _send(self, request: Request) -> Answer:
         try:
-            with self._http.stream(**self._connector.arguments(request)) as response:
+            with self._http.stream(**self.connector.arguments(request)) as response:
                 body = _Body(response, request)
                 for chunk in response.iter_raw():
                     if body.is_full_with(chunk):

@@ -64,7 +64,7 @@ def read_account(
 
 def _base_url(host: str | None, schema: str | None, port: int | None) -> str:
     """Read the forms that people write: a host, a host and a port, a URL."""
-    text = (host or "").strip().rstrip("/")
+    text = (host or "").strip()
     if not text:
         return DEFAULT_BASE_URL
     parts = urlsplit(text if "://" in text else f"{schema or 'https'}://{text}")

@@ -14,6 +14,7 @@ from . import validation
 from .gate import Gate, Reply, refuse
 from .refusals import Refusal, forbidden, invalid, not_found, problem
 from .store import KEY_NAME, Store
+from .view import pages
 
 # The document has one limit for what is asked, and a lower one for what is answered.
 PAGE_ASKED, PAGE_GIVEN, PAGE_DEFAULT = 500, 250, 25
@@ -23,6 +24,7 @@ def build(store: Store) -> ASGIApp:
     """Return the whole application over one store."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.include_router(api(store))
+    app.include_router(pages(store))
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _unrouted)
     return Gate(app, store)
@@ -57,7 +59,10 @@ def api(store: Store) -> APIRouter:
     @router.get("/v1/incidents/{incident_id}")
     async def show(incident_id: str) -> Response:
         demand("viewer")
-        return Reply({"incident": store.show(incident_id).incident})
+        incident = store.show(incident_id).incident
+        if incident["id"] != incident_id:
+            raise not_found(f"The incident {incident_id!r}")
+        return Reply({"incident": incident})
 
     @router.get("/v1/identity")
     async def identity() -> Response:

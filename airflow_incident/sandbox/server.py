@@ -1,6 +1,5 @@
 """A sandbox that runs: uvicorn on a loopback port, in a thread, for tests, the demo and the command line."""
 
-import json
 import socket
 import threading
 from types import TracebackType
@@ -8,6 +7,7 @@ from typing import Any, Self
 
 import uvicorn
 
+from . import view
 from .app import build
 from .fault import FaultProxy, parse
 from .options import Options
@@ -52,6 +52,7 @@ class Sandbox:
             access_log=False,
             server_header=False,
             timeout_keep_alive=75,
+            timeout_graceful_shutdown=3,
             ssl_certfile=certfile,
             ssl_keyfile=keyfile,
         )
@@ -85,12 +86,15 @@ class Sandbox:
         if self._fault != "none":
             self.proxy = FaultProxy(self.direct_port, self._fault, times=self._times, port=self._port)
             self.port = self.proxy.start().port
+        self.direct_url = f"{self._scheme}://127.0.0.1:{self.direct_port}"
         self.url = self.store.base_url = f"{self._scheme}://127.0.0.1:{self.port}"
 
     def stop(self) -> None:
         """Answer what is under way, then close the port."""
         if self.proxy is not None:
             self.proxy.stop()
+        # The pages' streams of events would keep the server waiting.
+        self.store.end()
         self._server.should_exit = True
         self._thread.join()
         self._listener.close()
@@ -122,4 +126,8 @@ class Sandbox:
 
     def connection_json(self) -> str:
         """Return the value of AIRFLOW_CONN_INCIDENT_IO_DEFAULT that leads Airflow here."""
-        return json.dumps({"conn_type": "incident_io", "password": self.api_key, "host": self.url})
+        return view.connection_json(self.store)
+
+    def connection_line(self) -> str:
+        """Return the assignment that a shell can take: AIRFLOW_CONN_INCIDENT_IO_DEFAULT='…'."""
+        return view.connection_line(self.store)

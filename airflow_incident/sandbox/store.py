@@ -6,7 +6,7 @@ Every method may be called from any thread.
 import dataclasses
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 from . import incidents
 from .options import Options
@@ -42,6 +42,10 @@ class Opened:
     repeats: int = 0
 
 
+# What listeners hear: an incident that is new or changed, that all are forgotten, that the sandbox stops.
+Change = Opened | Literal["cleared", "ended"]
+
+
 class Store:
     """Incidents by ID, oldest first, and by idempotency key."""
 
@@ -50,10 +54,11 @@ class Store:
         self.base_url = ""
         self.requests: list[Recorded] = []
         self._lock = threading.RLock()
-        self._opened: dict[str, Opened] = {}
+        self._opened: list[Opened] = []
         self._by_key: dict[str, Opened] = {}
         self._count = 0
-        self._listeners: list[Callable[[Opened], None]] = []
+        self._listeners: list[Callable[[Change], None]] = []
+        self._ended = False
 
     def create(self, payload: JsonObject) -> JsonObject:
         """Open an incident, or answer a repeated key as the options say."""
@@ -68,7 +73,7 @@ class Store:
             self._count += 1
             incident = incidents.build(payload, self._count, now, self.base_url, KEY_NAME)
             opened = Opened(incident, payload, {"incident": incident}, now)
-            self._opened[incident["id"]] = opened
+            self._opened.append(opened)
             self._by_key[key] = opened
             self._tell(opened)
             return incident
@@ -96,18 +101,19 @@ class Store:
     def show(self, reference: str) -> Opened:
         """Return the incident with this ID or reference."""
         with self._lock:
-            opened = self._opened.get(reference)
-            for candidate in self._opened.values():
-                if candidate.incident["reference"] == reference:
-                    opened = candidate
-            if opened is None:
-                raise not_found(f"The incident {reference!r}")
-            return opened
+            for opened in self._opened:
+                if reference in (opened.incident["id"], opened.incident["reference"]):
+                    return opened
+        raise not_found(f"The incident {reference!r}")
+
+    def has(self, reference: str) -> bool:
+        """Tell whether there is an incident with this ID or reference."""
+        return any(reference in (row.incident["id"], row.incident["reference"]) for row in self.all())
 
     def all(self) -> list[Opened]:
         """Return everything, oldest first."""
         with self._lock:
-            return list(self._opened.values())
+            return list(self._opened)
 
     def page(self, size: int, after: str | None, statuses: Iterable[str]) -> tuple[list[JsonObject], str | None, int]:
         """Return one page, newest first, the ID to continue after, and the number of all matches."""
@@ -138,13 +144,22 @@ class Store:
             self._by_key.clear()
             self.requests.clear()
             self._count = 0
+            self._tell("cleared")
 
-    def listen(self, listener: Callable[[Opened], None]) -> Callable[[], None]:
-        """Call `listener` with every new or changed incident until the returned function is called."""
+    def listen(self, listener: Callable[[Change], None]) -> Callable[[], None]:
+        """Call `listener` with every change until the returned function is called."""
         with self._lock:
             self._listeners.append(listener)
+            if self._ended:
+                listener("ended")
         return lambda: self._listeners.remove(listener)
 
-    def _tell(self, opened: Opened) -> None:
+    def end(self) -> None:
+        """Tell every listener that nothing more will come."""
+        with self._lock:
+            self._ended = True
+            self._tell("ended")
+
+    def _tell(self, change: Change) -> None:
         for listener in tuple(self._listeners):
-            listener(opened)
+            listener(change)

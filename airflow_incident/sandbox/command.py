@@ -1,0 +1,187 @@
+"""`airflow-incident sandbox`: its options, and what it prints. FastAPI is imported only when it runs."""
+
+import argparse
+import errno
+import functools
+import queue
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, NoReturn
+
+from . import fault, options
+from .store import Change
+
+if TYPE_CHECKING:
+    from .server import Sandbox
+
+EXTRA = {"fastapi", "markdown_it", "starlette", "uvicorn"}
+
+
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command to a command line."""
+    told = "Run a local incident.io for this machine, with a page that shows incidents as they come in."
+    parser = commands.add_parser(
+        "sandbox", help="run a local incident.io to try things out", description=told
+    )
+    add_argument = parser.add_argument
+    add_argument("--port", type=_port, help=f"0 takes any free port (default: {options.DEFAULT_PORT})")
+    add_argument(
+        "--api-key", type=_key, default=options.DEFAULT_KEY, help="the key it accepts (default: %(default)s)"
+    )
+    add_argument(
+        "--roles",
+        type=_roles,
+        default=options.DEFAULT_ROLES,
+        metavar="ROLE,…",
+        help=f"the key's roles, of: {', '.join(options.ROLES)} (default: {','.join(options.DEFAULT_ROLES)})",
+    )
+    add_argument(
+        "--repeat",
+        choices=options.REPEATS,
+        default=options.REPEATS[0],
+        help="what a create with a used idempotency key answers: the existing incident, 409, 422, or the "
+    XX,
+    )
+    add_argument(
+        "--expires-after",
+        type=_seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="how long a key is remembered with --repeat expires (default: 60)",
+    )
+    add_argument(
+        "--rate-limit",
+        type=_count,
+        default=1200,
+        metavar="N",
+        help="requests a minute before 429 (default: %(default)s)",
+    )
+    add_argument(
+        "--fault",
+        type=_fault,
+        default="none",
+        metavar="NAME[:N]",
+        help=f"break the first N API requests, or all of them: {', '.join(fault.FAULTS)}",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until Ctrl-C or SIGTERM, and return the exit code."""
+    try:
+        from .server import Sandbox  # noqa: PLC0415 - only this command needs FastAPI
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRA:
+            raise
+        return _fail(f"the sandbox needs {error.name}: pip install 'airflow-incident[sandbox]'")
+    names = ("api_key", "roles", "repeat", "expires_after", "rate_limit", "fault")
+    build = functools.partial(Sandbox, **{name: getattr(args, name) for name in names})
+    try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        box = _start(build, args.port)
+        try:
+            _follow(box)
+        finally:
+            box.stop()
+    except KeyboardInterrupt:
+        return 0
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        return _fail(f"port {args.port} is taken: choose another one, or --port 0 for any that is free")
+
+
+def _start(build: "functools.partial[Sandbox]", port: int | None) -> "Sandbox":
+    """Take the port that was asked for; where none was, rather a free one than none."""
+    try:
+        return build(port=options.DEFAULT_PORT if port is None else port).start()
+    except OSError as error:
+        if port is not None or error.errno != errno.EADDRINUSE:
+            raise
+        _say(f"Port {options.DEFAULT_PORT} is taken, so it is another one this time.")
+        return build(port=0).start()
+
+
+def _follow(box: "Sandbox") -> NoReturn:
+    """Print where it is, then a line for everything that happens to an incident; never returns."""
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    seen: dict[str, str] = {}
+
+    def hear(change: Change) -> None:
+        if isinstance(change, str):
+            return
+        incident = change.incident
+        status = incident["status"]
+        before = seen.get(incident["id"])
+        seen[incident["id"]] = status
+        happened = "opened" if before is None else "repeated" if before == status else status
+        name = _printable(incident["name"])
+        lines.put(f"{incident['reference']:<8} {happened:<9} {name}  {incident['permalink']}")
+
+    box.store.listen(hear)
+    _say(f"The incident.io sandbox is at {box.url} (Ctrl-C ends it). Point Airflow at it:\n")
+    _say(f"  export {box.connection_line()}\n")
+    if box.proxy is not None:
+        _say(f"API requests fail as told; without the fault it is at {box.direct_url}\n")
+    while True:
+        _say(time.strftime("%H:%M:%S  ") + lines.get())
+
+
+def _printable(text: str) -> str:
+    """Keep names from talking to the terminal."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def _say(text: str) -> None:
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "replace").decode(encoding), flush=True)  # noqa: T201 - a command talks
+
+
+def _fail(text: str) -> int:
+    print(f"airflow-incident sandbox: {text}", file=sys.stderr)  # noqa: T201 - a command talks
+    return 1
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:  # noqa: PLR2004 - the highest port
+        raise ValueError(text)
+    return port
+
+
+def _key(text: str) -> str:
+    # A header carries the key: https://www.rfc-editor.org/rfc/rfc6750#section-2.1
+    if not text or not text.isascii() or not text.isprintable() or " " in text:
+        raise argparse.ArgumentTypeError("a key has at least one character, and only visible ASCII")
+    return text
+
+
+def _roles(text: str) -> tuple[str, ...]:
+    roles = tuple(filter(None, text.split(",")))
+    for role in roles:
+        if role not in options.ROLES:
+            raise argparse.ArgumentTypeError(f"unknown role {role!r}; known: {', '.join(options.ROLES)}")
+    return roles
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < float("inf"):
+        raise ValueError(text)
+    return seconds
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise ValueError(text)
+    return count
+
+
+def _fault(text: str) -> str:
+    try:
+        fault.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text

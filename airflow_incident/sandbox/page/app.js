@@ -1,0 +1,287 @@
+// The sandbox's page: a list that follows the server's events, and one incident in full.
+// What comes from incidents is set as text, never as markup; only the summary arrives as HTML, made safe by the server.
+
+const $ = (id) => document.getElementById(id);
+const incidents = new Map(); // reference -> row, as the events tell it
+const DONE = new Set(["closed", "declined"]);
+const shown = { reference: null, raw: null, ready: false };
+
+/** Build an element: make("p.quiet", {title: "x"}, "text", child). */
+function make(kind, attributes = {}, ...children) {
+  const [tag, ...classes] = kind.split(".");
+  const element = document.createElement(tag);
+  if (classes.length) element.className = classes.join(" ");
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+function ago(moment) {
+  const seconds = Math.max(0, (Date.now() - Date.parse(moment)) / 1000);
+  if (seconds < 5) return "just now";
+  const words = new Intl.RelativeTimeFormat("en", { style: "narrow" });
+  if (seconds < 60) return words.format(-Math.floor(seconds), "second");
+  if (seconds < 3600) return words.format(-Math.floor(seconds / 60), "minute");
+  if (seconds < 86400) return words.format(-Math.floor(seconds / 3600), "hour");
+  return words.format(-Math.floor(seconds / 86400), "day");
+}
+
+function when(moment, kind = "time") {
+  const title = new Date(moment).toLocaleString();
+  return make(kind, { datetime: moment, title, "data-ago": moment }, ago(moment));
+}
+
+function pill(status) {
+  return make(`span.pill.${status.replace(/[^a-z]/g, "")}`, {}, status);
+}
+
+function chips(row, ...first) {
+  return make(
+    "span.chips", {}, ...first,
+    row.severity ? make("span.chip", {}, row.severity) : null,
+    make(`span.chip.${row.mode === "real" ? "plain" : "rare"}`, {}, row.mode),
+    make(`span.chip.${row.visibility === "public" ? "plain" : "rare"}`, {}, row.visibility),
+    row.repeats ? make("span.chip.plain", { title: "How often its idempotency key came again" }, `key repeated ×${row.repeats}`) : null,
+  );
+}
+
+function listRow(row, fresh) {
+  const link = make(
+    DONE.has(row.status) ? "a.row.done" : "a.row",
+    { href: `/incidents/${row.reference}`, "data-route": "" },
+    make("span.ref", {}, row.reference), make("span.what", {}, make("span.name", {}, row.name), chips(row)),
+    pill(row.status), when(row.created_at, "time.ago"),
+  );
+  return make(fresh ? "li.fresh" : "li", { id: `row-${row.reference}` }, link);
+}
+
+function counts() {
+  const rows = [...incidents.values()];
+  const done = rows.filter((row) => DONE.has(row.status)).length;
+  $("counts").textContent = rows.length ? `${rows.length - done} open · ${done} closed` : "";
+  $("empty").hidden = rows.length > 0 || !shown.ready;
+  $("how").hidden = rows.length === 0;
+  if (!shown.reference) document.title = rows.length ? `(${rows.length - done}) Incidents · sandbox` : "Incidents · sandbox";
+}
+
+function onSnapshot(snapshot) {
+  shown.ready = true;
+  incidents.clear();
+  for (const row of snapshot.incidents) incidents.set(row.reference, row);
+  $("rows").replaceChildren(...snapshot.incidents.map((row) => listRow(row, false)).reverse());
+  for (const id of ["connection", "connection-again"]) $(id).textContent = snapshot.connection;
+  $("curl").textContent = snapshot.curl;
+  counts();
+  if (shown.reference) showDetail(shown.reference);
+}
+
+function onIncident(row) {
+  const before = incidents.get(row.reference);
+  incidents.set(row.reference, row);
+  const old = $(`row-${row.reference}`);
+  const element = listRow(row, !before);
+  const focused = old?.contains(document.activeElement);
+  if (old) old.replaceWith(element);
+  else $("rows").prepend(element);
+  if (focused) element.firstChild.focus();
+  if (!before) $("announce").textContent = `${row.reference} opened: ${row.name}`;
+  else if (before.status !== row.status) $("announce").textContent = `${row.reference} is now ${row.status}`;
+  counts();
+  if (shown.reference === row.reference) showDetail(row.reference);
+}
+
+/** One line of a definition list; what is absent is said to be absent. */
+function fact(name, ...values) {
+  const given = values.filter((value) => value !== undefined && value !== null && value !== "");
+  return [make("dt", {}, name), make("dd", {}, ...(given.length ? given : [make("span.none", {}, "none")]))];
+}
+
+const code = (text) => (text ? make("code", {}, text) : null);
+const small = (text) => (text ? make("small", {}, text) : null);
+
+function external(url) {
+  if (!url) return null;
+  return /^https?:/.test(url) ? make("a", { href: url, rel: "noopener noreferrer", target: "_blank" }, url.replace(/^https?:[/][/]/, "")) : url;
+}
+
+function customValue(value) {
+  const text = value.value_option?.value ?? value.value_catalog_entry?.name ?? value.value_text ?? value.value_numeric;
+  return make("div", {}, text ?? external(value.value_link) ?? JSON.stringify(value));
+}
+
+const person = (user) => (user ? [user.name, small(user.email)] : []);
+
+// Each field of an incident has its place; one that is not named here is shown under "More".
+const HEADLINE = new Set(["reference", "name", "status", "mode", "visibility", "summary"]);
+const PEOPLE = new Set(["creator", "incident_role_assignments"]);
+const FACTS = {
+  severity: (it) => fact("Severity", it?.name, small(it?.description)),
+  incident_type: (it) => fact("Type", it?.name, small(it?.description)),
+  id: (it) => fact("ID", code(it)),
+  permalink: (it) => fact("Permalink", external(it)),
+  call_url: (it) => fact("Call", external(it)),
+  postmortem_document_url: (it) => fact("Post-mortem", external(it)),
+  slack_channel_name: (it) => fact("Slack channel", it),
+  slack_channel_id: (it) => fact("Channel ID", code(it)),
+  slack_team_id: (it) => fact("Slack team", code(it)),
+  created_at: (it) => fact("Created", when(it), small(it)),
+  updated_at: (it) => fact("Updated", when(it), small(it)),
+};
+
+function more(incident) {
+  const placed = new Set([...HEADLINE, ...PEOPLE, ...Object.keys(FACTS), "custom_field_entries", "timestamps"]);
+  return Object.keys(incident).filter((name) => !placed.has(name));
+}
+
+function card(title, ...children) {
+  return make("section.card", {}, make("h2", {}, title), ...children);
+}
+
+function listCard(title, facts) {
+  return facts.length ? card(title, make("dl.facts", {}, ...facts.flat())) : null;
+}
+
+function raw(title, note, id, value) {
+  return make(
+    "details.card.raw", { id: `${id}-details` },
+    make("summary", {}, title, make("small", {}, note)),
+    make("div.command", {}, make("pre", { id, tabindex: "0" }, JSON.stringify(value, null, 2)), make("button.copy", { type: "button", "data-copy": id }, "Copy")),
+  );
+}
+
+function summaryCard(html) {
+  const prose = make("div.prose");
+  if (html) prose.innerHTML = html;
+  else prose.append(make("p.none", {}, "No summary was given."));
+  return card("Summary", prose);
+}
+
+function people(incident) {
+  const creator = incident.creator?.user ?? incident.creator?.api_key;
+  const kind = incident.creator?.api_key ? "API key" : "person";
+  const roles = incident.incident_role_assignments.map((row) => fact(row.role.name, ...person(row.assignee)));
+  return [fact("Creator", creator?.name, small(creator ? `${kind} ${creator.id}` : "")), ...roles];
+}
+
+function detail(found) {
+  const { incident } = found;
+  const row = { ...incident, severity: incident.severity?.name, repeats: found.repeats };
+  const button = DONE.has(incident.status) ? null : make("button.main", { type: "button", id: "close" }, "Close incident");
+  const title = make("div", {}, make("span.ref", {}, incident.reference), make("h1", { tabindex: "-1" }, incident.name), chips(row, pill(incident.status)));
+  const custom = incident.custom_field_entries.map((entry) => fact(entry.custom_field.name, ...entry.values.map(customValue)));
+  const times = (incident.timestamps ?? []).map((it) => fact(it.name, it.last_occurred_at ? when(it.last_occurred_at) : null, small(it.last_occurred_at)));
+  const facts = Object.entries(FACTS).map(([name, show]) => (name in incident || name === "severity" ? show(incident[name]) : []));
+  const rest = more(incident).map((name) => fact(name, code(JSON.stringify(incident[name]))));
+  const key = fact("Idempotency key", code(found.request.idempotency_key));
+  return [
+    make("a.back", { href: "/", "data-route": "" }, "← All incidents"),
+    make("div.title", {}, title, button),
+    make(
+      "div.panes", {},
+      make("div.column", {}, summaryCard(found.summary_html), listCard("Custom fields", custom), listCard("People", people(incident)), listCard("Timeline", times)),
+      make("div.column", {}, listCard("Details", [...facts, key]), listCard("More", rest)),
+    ),
+    raw("Request", "the body that opened it", "raw-request", found.request),
+    raw("Answer", "what the API said then", "raw-answer", found.answer),
+  ];
+}
+
+function missing(reference) {
+  return [
+    make("a.back", { href: "/", "data-route": "" }, "← All incidents"),
+    make("div.empty", {}, make("h2", { tabindex: "-1" }, `There is no ${reference} here`), make("p", {}, "The sandbox forgets everything when it stops.")),
+  ];
+}
+
+async function showDetail(reference) {
+  // Without an answer the server is gone; its next snapshot asks again.
+  const answer = await fetch(`/page/incidents/${reference}`).catch(() => null);
+  if (!answer || (!answer.ok && answer.status !== 404)) return;
+  const text = answer.ok ? await answer.text() : "";
+  if (shown.reference !== reference || text === shown.raw) return;
+  shown.raw = text;
+  const found = text ? JSON.parse(text) : null;
+  // An address may carry the ID; the events speak of references.
+  if (found) shown.reference = found.incident.reference;
+  document.title = found ? `${found.incident.reference} ${found.incident.name}` : "Not found · sandbox";
+  const content = found ? detail(found) : missing(reference);
+  const opened = [...document.querySelectorAll("details[open]")].map((element) => element.id);
+  $("detail-view").replaceChildren(...content);
+  for (const id of opened) if (id && $(id)) $(id).open = true;
+}
+
+function route(focus) {
+  const match = /^\/incidents\/([^/]+)$/.exec(location.pathname);
+  shown.reference = match ? match[1] : null;
+  shown.raw = null;
+  $("list-view").hidden = match !== null;
+  $("detail-view").hidden = match === null;
+  $("detail-view").replaceChildren();
+  counts();
+  const ready = match ? showDetail(shown.reference) : Promise.resolve();
+  ready.then(() => { if (focus) (match ? document.querySelector("#detail-view [tabindex='-1']") : $("main"))?.focus(); });
+}
+
+async function copy(button) {
+  const text = $(button.dataset.copy).textContent;
+  try {
+    await navigator.clipboard.writeText(text);
+    button.textContent = "Copied";
+  } catch {
+    getSelection().selectAllChildren($(button.dataset.copy));
+    button.textContent = "Selected";
+  }
+  setTimeout(() => { button.textContent = "Copy"; }, 1500);
+}
+
+async function close(button) {
+  button.disabled = true;
+  try {
+    await fetch(`/page/incidents/${shown.reference}/close`, { method: "POST" });
+  } finally {
+    button.disabled = false;
+  }
+}
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[data-route]");
+  const plain = event.button === 0 && !(event.metaKey || event.ctrlKey || event.shiftKey || event.altKey);
+  if (link && plain) {
+    event.preventDefault();
+    history.pushState(null, "", link.getAttribute("href"));
+    scrollTo(0, 0);
+    route(true);
+  }
+  const button = event.target.closest("button");
+  if (button?.dataset.copy) copy(button);
+  if (button?.id === "close") close(button);
+});
+addEventListener("popstate", () => route(true));
+setInterval(() => { for (const element of document.querySelectorAll("[data-ago]")) element.textContent = ago(element.dataset.ago); }, 5000);
+
+// A browser opens six connections to one host at most: a page that nobody sees gives its own back.
+let events = null;
+
+function live(on, text) {
+  $("live").classList.toggle("on", on);
+  $("live-text").textContent = text;
+}
+
+function connect() {
+  events?.close();
+  events = new EventSource("/page/events");
+  events.addEventListener("open", () => live(true, "live"));
+  events.addEventListener("snapshot", (event) => onSnapshot(JSON.parse(event.data)));
+  events.addEventListener("incident", (event) => onIncident(JSON.parse(event.data)));
+  events.addEventListener("error", () => {
+    live(false, "reconnecting");
+    if (events.readyState === EventSource.CLOSED) setTimeout(connect, 2000);
+  });
+}
+
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) events?.close();
+  else if (events?.readyState === EventSource.CLOSED) connect();
+});
+route(false);
+connect();

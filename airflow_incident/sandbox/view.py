@@ -1,0 +1,141 @@
+"""What the page asks for: its files, one incident in full, the events, and the closing of an incident."""
+
+import asyncio
+import json
+import pathlib
+import shlex
+from collections.abc import AsyncIterator
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response, StreamingResponse
+
+from . import summary
+from .gate import Reply
+from .refusals import JsonObject, Refusal, problem
+from .store import Change, Opened, Store
+
+FOLDER = pathlib.Path(__file__).with_name("page")
+FILES = {"app.js": "text/javascript", "style.css": "text/css"}
+# Seconds of silence after which a comment shows whether the browser is still there.
+HEARTBEAT = 15.0
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+
+
+def pages(store: Store) -> APIRouter:
+    """Return the page's endpoints; they need no key, so they check where a request comes from."""
+    router = APIRouter()
+
+    @router.get("/")
+    async def index() -> Response:
+        return _file("index.html", "text/html")
+
+    @router.get("/incidents/{reference}")
+    async def detail(reference: str) -> Response:
+        return _file("index.html", "text/html", 200 if store.has(reference) else 404)
+
+    @router.get("/page/events")
+    async def events() -> Response:
+        return StreamingResponse(_events(store), headers=HEADERS, media_type="text/event-stream")
+
+    @router.get("/page/incidents/{reference}")
+    def show(reference: str) -> Response:
+        opened = store.show(reference)
+        return Reply(
+            {
+                "incident": opened.incident,
+                "request": opened.request,
+                "answer": opened.answer,
+                "repeats": opened.repeats,
+                "summary_html": summary.render(opened.incident.get("summary", "")),
+            },
+            headers=HEADERS,
+        )
+
+    @router.post("/page/incidents/{reference}/close")
+    async def close(request: Request, reference: str) -> Response:
+        if request.headers.get("origin") != f"{request.url.scheme}://{request.headers.get('host')}":
+            told = "Only the sandbox's own page may close incidents"
+            raise Refusal(403, "resource_forbidden", [problem("forbidden", told)])
+        return Reply({"incident": store.close(reference)}, headers=HEADERS)
+
+    @router.get("/page/{name}")
+    async def asset(name: str) -> Response:
+        if name not in FILES:
+            raise Refusal(404, "not_found", [problem("not_found", "The page has no such file")])
+        return _file(name, FILES[name])
+
+    return router
+
+
+def _file(name: str, media_type: str, status: int = 200) -> Response:
+    return Response((FOLDER / name).read_bytes(), status, HEADERS, f"{media_type}; charset=utf-8")
+
+
+async def _events(store: Store) -> AsyncIterator[str]:
+    """Tell everything once, then every change, until the sandbox ends."""
+    loop = asyncio.get_running_loop()
+    changes: asyncio.Queue[Change] = asyncio.Queue()
+
+    def hear(change: Change) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(changes.put_nowait, change)
+
+    leave = store.listen(hear)
+    try:
+        yield "retry: 1000\n" + _event("snapshot", _snapshot(store))
+        while True:
+            try:
+                change = await asyncio.wait_for(changes.get(), HEARTBEAT)
+            except TimeoutError:
+                yield ": still here\n\n"
+                continue
+            if change == "ended":
+                return
+            if change == "cleared":
+                yield _event("snapshot", _snapshot(store))
+            else:
+                yield _event("incident", _row(change))
+    finally:
+        leave()
+
+
+def _event(name: str, data: JsonObject) -> str:
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n"
+
+
+def _row(opened: Opened) -> JsonObject:
+    names = ("id", "reference", "name", "status", "mode", "visibility", "created_at")
+    row: JsonObject = {name: opened.incident[name] for name in names}
+    severity = opened.incident.get("severity")
+    return row | {"severity": severity["name"] if severity else None, "repeats": opened.repeats}
+
+
+def _snapshot(store: Store) -> JsonObject:
+    body = json.dumps({"idempotency_key": "by-hand-1", "visibility": "public", "name": "Opened by hand"})
+    key = shlex.quote(f"Authorization: Bearer {store.options.api_key}")
+    url = f"{store.base_url}/v1/incidents"
+    return {
+        "incidents": [_row(opened) for opened in store.all()],
+        "connection": connection_line(store),
+        "curl": f"curl {url} -H {key} -H 'Content-Type: application/json' -d '{body}'",
+    }
+
+
+def connection_json(store: Store) -> str:
+    """Return the connection that leads Airflow to this sandbox."""
+    return json.dumps({"conn_type": "incident_io", "password": store.options.api_key, "host": store.base_url})
+
+
+def connection_line(store: Store) -> str:
+    """Return the assignment a shell can take."""
+    return f"AIRFLOW_CONN_INCIDENT_IO_DEFAULT={shlex.quote(connection_json(store))}"

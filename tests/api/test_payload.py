@@ -1,0 +1,60 @@
+"""What people write becomes the official body."""
+
+import pytest
+
+from airflow_incident.api.payload import create_payload
+from airflow_incident.errors import ConfigurationError
+from tests.contract import check_request
+
+
+def body(**fields):
+    return create_payload(idempotency_key="k", **fields).model_dump(mode="json", exclude_none=True)
+
+
+def test_every_field_of_the_document_can_be_sent():
+    """All thirteen, all seven kinds of value, all three names of a person."""
+    values = [
+        {"value_text": "x"}, {"value_link": "https://x"}, {"value_numeric": "1"}, {"value_option_id": "O"},
+        {"value_catalog_entry_id": "C"}, {"value_timestamp": "2026-11-23"}, {"id": "V", "value_text": "y"},
+    ]  # fmt: skip
+    sent = body(
+        name="n", summary="s", severity="S", incident_type="T", mode="test", visibility="private", status="fixing",
+        slack_team_id="W", source_message_channel_id="C", source_message_timestamp="1.2",
+        custom_fields={"one": values[0], "many": values, "none": []},
+        roles={"a": "bob@example.com", "b": "U01ABCDEF", "c": "01FCNDV6P870EA6S7TK1DSYDG0", "d": {"slack_user_id": "W1"}},
+    )  # fmt: skip
+    check_request("POST", "/v1/incidents", sent)
+    assert len(sent) == 13
+    assert sent["custom_field_entries"][0] == {"custom_field_id": "one", "values": [values[0]]}
+    assert sent["custom_field_entries"][2] == {"custom_field_id": "none", "values": []}
+    assert [a["assignee"] for a in sent["incident_role_assignments"]] == [
+        {"email": "bob@example.com"}, {"slack_user_id": "U01ABCDEF"}, {"id": "01FCNDV6P870EA6S7TK1DSYDG0"},
+        {"slack_user_id": "W1"},
+    ]  # fmt: skip
+
+
+def test_what_is_not_given_is_not_sent():
+    """Null is never valid."""
+    assert body(name=None, custom_fields={}, roles=None) == {"idempotency_key": "k", "visibility": "public"}
+
+
+def test_every_wrong_field_is_told_by_its_label_and_no_value_is():
+    """A value could be a secret."""
+    with pytest.raises(ConfigurationError) as caught:
+        body(
+            severity=3,
+            custom_fields={"F": "hunter2", "G": {"value_txt": "hunter2"}},
+            roles={"R": 7, "S": " "},
+            novel="hunter2",
+        )
+    told = str(caught.value)
+    for label in (
+        "Custom fields: 'F' needs",
+        "Roles: 'R' needs",
+        "Roles: 'S' needs",
+        "Severity: ",
+        "Novel: ",
+        "value_txt",
+    ):
+        assert label in told
+    assert "hunter2" not in told

@@ -1,0 +1,72 @@
+"""Options and the one merge of them."""
+
+import pytest
+
+from airflow_incident.core.settings import OPTIONS, Settings, merge, options_in
+from airflow_incident.errors import Problem
+
+SAMPLES = {
+    "enabled": ("false", False),
+    "scope": ("task", "task"),
+    "mode": ("test", "test"),
+    "visibility": ("private", "private"),
+    "status": ("fixing", "fixing"),
+    "exception_detail": ("traceback", "traceback"),
+    "custom_fields": ('{"F": {"value_text": "x"}}', {"F": {"value_text": "x"}}),
+    "roles": ('{"R": "bob@example.com"}', {"R": "bob@example.com"}),
+    "api_version": ("v1", "v1"),
+}
+
+
+def merged(**sources):
+    return merge(**{"arguments": {}, "connection": {}, "config": {}} | sources)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_option_is_read_wherever_it_may_be_set(name):
+    """Argument, connection and airflow.cfg, as the table says, in the forms that these places hold."""
+    raw, value = SAMPLES.get(name, ("some text", "some text"))
+    for place, source in (("argument", "arguments"), ("connection", "connection"), ("config", "config")):
+        settings, problems = merged(**{source: {name: raw}})
+        assert problems == []
+        assert getattr(settings, name) == (value if place in OPTIONS[name].places else getattr(Settings(), name))
+
+
+def test_the_nearest_place_wins():
+    """Argument before connection before airflow.cfg before the default; empty means not set."""
+    places = {"config": {"severity": "C"}}
+    assert merged(**places)[0].severity == "C"
+    places["connection"] = {"severity": "B"}
+    assert merged(**places)[0].severity == "B"
+    places["arguments"] = {"severity": "A"}
+    assert merged(**places)[0].severity == "A"
+    assert merged(arguments={"severity": None}, connection={"severity": ""}, config={})[0].severity is None
+
+
+def test_every_wrong_value_is_told_at_once_by_its_label():
+    """The form's label for the connection, and the name in its place for the others."""
+    _, problems = merged(
+        arguments={"scope": "dag"},
+        connection={"visibility": "secret", "custom_fields": "{", "roles": "[]"},
+        config={"enabled": "perhaps"},
+    )
+    assert [p.where for p in problems] == [
+        "Enabled ([incident_io] enabled in airflow.cfg)",
+        "Scope (argument scope)",
+        "Visibility",
+        "Custom fields",
+        "Roles",
+    ]
+    assert problems[1] == Problem("Scope (argument scope)", "'dag' is unknown; use one of: run, task, task_instance")
+    assert "is not valid JSON" in problems[3].what
+    assert "must be a JSON object" in problems[4].what
+
+
+def test_the_table_is_complete():
+    """Each option has what the form, airflow.cfg and the README show of it."""
+    for option in OPTIONS.values():
+        assert option.label
+        assert option.help.endswith(".")
+        assert option.places
+        assert option.default == getattr(Settings(), option.name)
+    assert {o.name for o in options_in("connection")} >= {"severity", "proxy", "ca_bundle"}

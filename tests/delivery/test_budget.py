@@ -1,0 +1,45 @@
+"""The time that reports share."""
+
+from airflow_incident.delivery.budget import Meter
+
+
+class Clock:
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_twenty_reports_in_an_outage_stay_below_their_batch():
+    """Each uses its whole share; the sum stays below half of what Airflow allows, and each has a try."""
+    clock = Clock()
+    meter = Meter(clock)
+    shares = []
+    for _ in range(20):
+        share = meter.share(longest=12.0, batch=25.0)
+        shares.append(share)
+        clock.now += share
+        meter.spend(share)
+    assert shares[0] == 12.0
+    assert sum(shares) < 25.0
+    assert all(share > 0 for share in shares)
+
+
+def test_reports_that_go_well_leave_the_rest_its_time():
+    """A hundred quick reports cost the last one nothing that matters."""
+    clock = Clock()
+    meter = Meter(clock)
+    for _ in range(20):
+        meter.spend(0.05)
+    assert meter.share(longest=12.0, batch=25.0) == 12.0
+
+
+def test_time_spent_long_ago_is_forgotten():
+    """A process that lives longer than a batch begins anew."""
+    clock = Clock()
+    meter = Meter(clock)
+    meter.spend(24.0)
+    assert meter.share(longest=12.0, batch=25.0) == 0.5
+    clock.now += 51.0
+    assert meter.share(longest=12.0, batch=25.0) == 12.0

@@ -1,0 +1,51 @@
+"""What Airflow's configuration says."""
+
+import pytest
+
+from airflow_incident.installation import Installation, read_installation
+
+
+@pytest.mark.parametrize(
+    ("base_url", "name"),
+    [
+        (None, None),
+        ("", None),
+        ("http://localhost:8080", None),
+        ("http://127.0.0.1/airflow", None),
+        ("not a url", None),
+        ("https://airflow.example.com", "airflow.example.com"),
+        ("https://Airflow.Example.com:8443/team-a/", "airflow.example.com:8443/team-a"),
+        ("https://user:pw@airflow.example.com/", "airflow.example.com"),
+    ],
+)
+def test_an_installation_is_named_by_its_public_address(base_url, name):
+    """Port and path belong to it, credentials do not; what only this machine knows names nothing."""
+    assert Installation(base_url=base_url).name == name
+
+
+@pytest.mark.parametrize(("overtime", "seconds"), [(20, 12.0), (60, 12.0), (10, 4.0), (3, 1.0)])
+def test_a_report_leaves_time_to_airflow(overtime, seconds):
+    """Never more than twelve seconds, six less than the overtime, and always a try."""
+    assert Installation(overtime=overtime).report_seconds == seconds
+
+
+def test_airflow_cfg_is_read_from_where_it_is_set(monkeypatch):
+    """Address, limits and our own section; what is not set is not there."""
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com")
+    monkeypatch.setenv("AIRFLOW__CORE__TASK_SUCCESS_OVERTIME", "10")
+    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT", "30")
+    monkeypatch.setenv("AIRFLOW__INCIDENT_IO__SEVERITY", "01MAJOR")
+    installation = read_installation()
+    assert installation.base_url == "https://airflow.example.com"
+    assert installation.major == 3
+    assert installation.report_seconds == 4.0
+    assert installation.batch_seconds == 15.0
+    assert installation.config.items() >= {"deployment": "tests", "severity": "01MAJOR"}.items()
+    assert installation.enabled
+
+
+@pytest.mark.parametrize(("value", "enabled"), [("false", False), ("True", True), ("0", False), ("perhaps", True)])
+def test_incidents_can_be_turned_off(monkeypatch, value, enabled):
+    """A value that cannot be read silences nothing."""
+    monkeypatch.setenv("AIRFLOW__INCIDENT_IO__ENABLED", value)
+    assert read_installation().enabled is enabled

@@ -1,0 +1,43 @@
+"""The public surface."""
+
+import subprocess
+import sys
+
+import pytest
+
+import airflow_incident
+
+NAMES = {
+    "IncidentHook", "CreateIncidentOperator", "IncidentNotifier", "open_incident", "__version__",
+    "APIError", "AuthenticationError", "ConfigurationError", "ConflictError", "IncidentIoError",
+    "MissingConnectionError", "NotFoundError", "PermissionDeniedError", "RateLimitError", "ServerError",
+    "TransportError", "UnexpectedResponseError", "ValidationError",
+}  # fmt: skip
+
+
+def test_the_public_names_are_these():
+    """A name is added or removed on purpose only."""
+    assert set(airflow_incident.__all__) == NAMES
+    assert set(dir(airflow_incident)) >= NAMES
+    for name in NAMES:
+        assert getattr(airflow_incident, name)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="open_incidents"):
+        _ = airflow_incident.open_incidents
+
+
+def test_the_sandbox_knows_nothing_of_us():
+    """One misreading of the API must not hide on both sides of the wire."""
+    code = (
+        "import sys, airflow_incident.sandbox.app; print(*(m for m in sys.modules if m.startswith('airflow_incident')))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert all(name == "airflow_incident" or name.startswith("airflow_incident.sandbox") for name in loaded)
+
+
+def test_the_version_is_the_distribution_s():
+    from importlib.metadata import version
+
+    assert airflow_incident.__version__ == version("airflow-incident")
