@@ -3,7 +3,6 @@
 import argparse
 import json
 import ssl
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -11,8 +10,9 @@ from pathlib import Path
 import certifi
 import trustme
 
-from benchmarks.contestants import OURS, PARSED_ONLY, RAW, Contestant, ours, peers, raw
-from benchmarks.rounds import ROOT, Heat, Results, Track
+from benchmarks.contestants import FLOOR, OURS, PARSED_ONLY, RAW, Contestant, floor, ours, peers, raw
+from benchmarks.environment import python_with_peers
+from benchmarks.rounds import Heat, Results, Track
 from benchmarks.server import Server
 from benchmarks.tables import Limit, ratios, spread, table
 
@@ -28,14 +28,11 @@ PARSE_MS = Limit("parsing a DAG file with open_incident()", " ms", 30)
 PARSE_MODULES = Limit("modules that parsing adds", "", 15)
 FIRST_RATIO = Limit("first notification", " times raw httpx", 1.3)
 
-ENVIRONMENT = ROOT / ".venv-peers"
-CONSTRAINTS = ROOT / "constraints" / "peers.txt"
-
 
 def main() -> int:
     """Measure, print, and return 1 if something could not be measured."""
     options = _options()
-    python = _python_with_peers()
+    python = python_with_peers()
     with tempfile.TemporaryDirectory(prefix="airflow-incident-benchmark-") as folder:
         home = Path(folder)
         tls, ca_bundle = _tls(home)
@@ -44,7 +41,7 @@ def main() -> int:
             results = Track(python or Path(sys.executable), home, server).run(heats, options.rounds)
     print(_report(heats, results))
     if python is None:
-        results.troubles["peers"] = f"missing: {ENVIRONMENT.name} could not be set up, see above"
+        results.troubles["peers"] = "missing: their environment could not be set up, see above"
     for name, trouble in results.troubles.items():
         print(f"NOT MEASURED    {name}: {trouble}")
     if options.json:
@@ -60,16 +57,6 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _python_with_peers() -> Path | None:
-    """Set up an environment with Airflow, the peers and this project, once; None if that is not possible."""
-    ready = ENVIRONMENT / "ready"
-    if not ready.exists() or ready.stat().st_mtime < CONSTRAINTS.stat().st_mtime:
-        install = [sys.executable, "tools/install.py", ENVIRONMENT.name, CONSTRAINTS.relative_to(ROOT), "peers"]
-        if subprocess.run(install, cwd=ROOT, check=False).returncode:
-            return None
-    return ENVIRONMENT / "bin" / "python"
-
-
 def _tls(folder: Path) -> tuple[ssl.SSLContext, str]:
     """Make a server's certificate, and a trust store as large as the usual one that holds its authority."""
     authority = trustme.CA()
@@ -81,8 +68,9 @@ def _tls(folder: Path) -> tuple[ssl.SSLContext, str]:
 
 
 def _heats(server: Server, ca_bundle: str, *, with_peers: bool) -> list[Heat]:
-    plain = [raw(server.http), ours(server.http)]
-    secure = [raw(server.https, ca_bundle), ours(server.https, ca_bundle)]
+    doors = (raw, floor, ours)
+    plain = [door(server.http) for door in doors]
+    secure = [door(server.https, ca_bundle) for door in doors]
     others = peers(server.http, server.smtp_port) if with_peers else []
     return [
         Heat(BARE, [*plain, *others]),
@@ -113,7 +101,7 @@ def _parse_table(heats: list[Heat], results: Results) -> str:
         milliseconds, modules = found
         return [contestant.name, spread(milliseconds, 1), spread(modules)]
 
-    rows = [row(heat, contestant) for heat in heats for contestant in heat.contestants]
+    rows = [row(heat, c) for heat in heats for c in heat.contestants if c.name not in {RAW, FLOOR}]
     base = spread(results.of(BARE, RAW, "base_ms"))
     title = f"What a DAG file pays at each parse, after `from airflow.sdk import DAG; DAG(...)`, itself {base} ms"
     return table(title, ["", "ms: median (min..max)", "modules added"], rows)
@@ -124,10 +112,13 @@ def _notification_table(heat: Heat, results: Results) -> str:
 
     def row(contestant: Contestant) -> list[str]:
         milliseconds = results.of(heat.title, contestant.name, "notify_ms")
-        return [contestant.name, spread(milliseconds, 1), spread(ratios(milliseconds, base), 2)]
+        parsing = results.of(heat.title, contestant.name, "parse_ms")
+        both = [sum(pair) for pair in zip(parsing, milliseconds, strict=False)]
+        return [contestant.name, spread(milliseconds, 1), spread(ratios(milliseconds, base), 2), spread(both, 1)]
 
     title = f"The first notification of a process: {heat.title}"
-    return table(title, ["", "ms: median (min..max)", "times raw"], [row(c) for c in heat.contestants])
+    head = ["", "ms: median (min..max)", "times raw", "with parsing, ms"]
+    return table(title, head, [row(c) for c in heat.contestants])
 
 
 if __name__ == "__main__":

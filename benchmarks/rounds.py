@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.contestants import Contestant
+from benchmarks.environment import ROOT
 from benchmarks.server import Server
 
-ROOT = Path(__file__).parents[1]
 TIMEOUT = 120.0
 """Seconds after which a process is given up."""
 
@@ -110,8 +110,12 @@ class Track:
         ours = ("AIRFLOW", "PYTHON", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "SSL_CERT", "COVERAGE")
         inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith(ours)}
         connections = {f"AIRFLOW_CONN_{i.upper()}": json.dumps(fields) for i, fields in contestant.connections.items()}
-        return inherited | connections | {
-            "AIRFLOW_HOME": str(self.home),
-            "AIRFLOW__INCIDENT_IO__DEPLOYMENT": "benchmark",
-            "PYTHONPATH": str(ROOT),
-        }
+        return (
+            inherited
+            | connections
+            | {
+                "AIRFLOW_HOME": str(self.home),
+                "AIRFLOW__INCIDENT_IO__DEPLOYMENT": "benchmark",
+                "PYTHONPATH": str(ROOT),
+            }
+        )

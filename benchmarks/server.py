@@ -78,9 +78,7 @@ class Server:
         self._thread.join()
 
     def _listen(self, serve: Any, **options: Any) -> int:
-        started = asyncio.run_coroutine_threadsafe(
-            asyncio.start_server(serve, "127.0.0.1", 0, **options), self._loop
-        )
+        started = asyncio.run_coroutine_threadsafe(asyncio.start_server(serve, "127.0.0.1", 0, **options), self._loop)
         return started.result().sockets[0].getsockname()[1]
 
     async def _serve_http(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -90,9 +88,8 @@ class Server:
             content = json.dumps(body) if body else "ok"
             kind = "application/json" if body else "text/plain"
             self.count += 1
-            writer.write(
-                f"HTTP/1.1 {status} OK\r\nContent-Type: {kind}\r\nContent-Length: {len(content)}\r\n\r\n{content}".encode()
-            )
+            head = f"HTTP/1.1 {status} OK\r\nContent-Type: {kind}\r\nContent-Length: {len(content)}\r\n\r\n"
+            writer.write((head + content).encode())
         writer.close()
 
     async def _serve_smtp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
