@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from airflow_incident.api.models import (
@@ -28,20 +27,18 @@ PAGE_SIZE = 250
 Query = Mapping[str, str | int | Sequence[str]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call(Generic[T]):
+class Call(NamedTuple, Generic[T]):
     """One request that has not been made; `parse` reads its answer and raises ValueError if it cannot."""
 
     method: str
     path: str
     parse: Callable[[bytes], T]
-    query: Query = field(default_factory=dict)
+    query: Query | None = None
     body: Mapping[str, Any] | None = None
     limit: int = ONE_LIMIT
 
 
-@dataclass(frozen=True, slots=True)
-class Listing(Generic[T]):
+class Listing(NamedTuple, Generic[T]):
     """A call that is answered in pages: `page` builds the one that begins after an item."""
 
     page: Callable[[str | None], Call[tuple[Sequence[T], str | None]]]
