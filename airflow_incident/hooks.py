@@ -277,5 +277,6 @@ def _client(account: Account) -> Client:
         connector = Connector(
             base_url=account.base_url, api_key=account.api_key, proxy=account.proxy, ca_bundle=account.ca_bundle
         )
-        _clients[known] = Client(connector)
+        # The first of several threads wins. No lock: one held while Airflow forks would never be released.
+        return _clients.setdefault(known, Client(connector))
     return _clients[known]
