@@ -52,10 +52,16 @@ def _unspent():
     notifications._meter.cache_clear()
 
 
-@pytest.fixture
-def box():
-    with Sandbox(api_key=API_KEY) as box:
+@pytest.fixture(scope="module")
+def served():
+    with Sandbox(api_key=API_KEY, rate_limit=1_000_000) as box:
         yield box
+
+
+@pytest.fixture
+def box(served):
+    served.clear()
+    return served
 
 
 @pytest.fixture
@@ -276,7 +282,7 @@ def test_what_fails_once_is_sent_again_byte_for_byte(box, link, budget, fault, c
     assert "INC-1" in heard.sole(logging.INFO)
 
 
-@pytest.mark.parametrize("fault", ["error-500-html", "error-503"])
+@pytest.mark.parametrize("fault", ["error-500-html"])
 def test_an_outage_is_tried_some_times_and_then_told(box, link, budget, fault):
     """An outage costs at most the budget, five requests, and one error line that says it may pass."""
     budget(12)
@@ -331,12 +337,13 @@ def test_a_request_that_hangs_once_still_opens_its_incident(box, link):
 @EVERY_DOOR
 def test_nobody_listens(box, link, budget, call):
     """A refused connection is tried again, then told; it cannot have been delivered."""
+    seconds = budget(1)
     with FaultProxy(box.direct_port, "refuse") as proxy:
         link(proxy.url)
         heard, took = report(call=call)
     line, _ = check_lost(heard, "ConnectError")
     assert "may have been opened" not in line
-    assert took < 4 + SLACK
+    assert took < seconds + SLACK
 
 
 @pytest.fixture
@@ -453,6 +460,7 @@ def test_a_lost_answer_never_makes_a_second_incident(link, budget, repeat, fault
 @pytest.mark.parametrize("repeat", REPEATS)
 def test_answers_that_are_lost_for_ever_leave_one_incident(link, budget, repeat):
     """However often the answer is lost there is one incident, and the line says that there may be one."""
+    budget(1)
     with Sandbox(api_key=API_KEY, repeat=repeat) as box, FaultProxy(box.direct_port, "drop-after-accept") as proxy:
         link(proxy.url)
         heard, _ = report()
@@ -517,6 +525,7 @@ def test_one_connection_serves_many_notifications(link, budget):
 )
 def test_an_answer_that_cannot_be_read_may_have_been_a_success(box, link, budget, fault, word, call):
     """An unreadable success is asked for again, then told as perhaps delivered."""
+    budget(4 if fault == "gzip-bomb" else 1.5)  # a bomb takes its server some time to build
     with FaultProxy(box.direct_port, fault) as proxy:
         link(proxy.url)
         heard, took = report(call=call)
@@ -827,7 +836,7 @@ def test_an_operator_that_is_retried_lands_on_the_same_incident(monkeypatch, box
     ],
 )
 def test_the_connection_test_tells_what_is_wrong(monkeypatch, box, link, fault, words):
-    """ "Test connection" returns in time, says what to mend, and opens nothing."""
+    """The connection's test returns in time, says what to mend, and opens nothing."""
     from airflow_incident import hooks
 
     monkeypatch.setattr(hooks, "TEST_BUDGET", 1.0)
@@ -877,7 +886,7 @@ def test_random_noise_never_escapes(link, budget):
     parts += [b"Retry-After: 1", b"Content-Encoding: gzip", b"\x00", b"Location: //", b'{"incident":{"id":"x"}}', b"0"]
     with Scripted() as server:
         link(server.url)
-        for number in range(40):
+        for number in range(15):
             noise = b"".join(dice.choices(parts, k=dice.randint(1, 12)))
             server.script[:] = [functools.partial(_send, noise), OK]
             heard, took = report(task_context(f"run-{number}"))
