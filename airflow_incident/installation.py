@@ -76,9 +76,27 @@ def read_installation() -> Installation:
     pages, processor = ("api", "dag_processor") if major >= 3 else ("webserver", "core")  # noqa: PLR2004
     options = {o.name: conf.get(CONFIG_SECTION, o.name, fallback="") for o in options_in("config")}
     return Installation(
-        base_url=conf.get(pages, "base_url", fallback="") or None,
+        base_url=_address(conf.get(pages, "base_url", fallback="")),
         major=major,
-        overtime=conf.getfloat("core", "task_success_overtime", fallback=20.0),
-        batch_timeout=conf.getfloat(processor, "dag_file_processor_timeout", fallback=50.0),
+        overtime=_seconds(conf.get("core", "task_success_overtime", fallback=""), default=20.0),
+        batch_timeout=_seconds(conf.get(processor, "dag_file_processor_timeout", fallback=""), default=50.0),
         config={name: value for name, value in options.items() if value},
     )
+
+
+def _seconds(text: str, *, default: float) -> float:
+    """Read a limit of Airflow's; one that makes no sense must not cost the report that it bounds."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        return default
+    return seconds if seconds > 0 else default
+
+
+def _address(text: str) -> str | None:
+    """Read the address of Airflow's pages; one that is malformed leads nowhere."""
+    try:
+        _ = urlsplit(text).port
+    except ValueError:
+        return None
+    return text or None
