@@ -258,7 +258,7 @@ def _read_extra(text: str | None) -> tuple[dict[str, Any], list[Problem]]:
     """Decode the extra ourselves: Airflow logs a traceback and goes on when it is malformed."""
     try:
         extra = json.loads(text or "{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return {}, [Problem("Extra", f"is not valid JSON ({error})")]
     if not isinstance(extra, dict):
         return {}, [Problem("Extra", "must be a JSON object")]

@@ -89,7 +89,7 @@ class Client:
         self.connector = connector
         try:
             self._http = httpx.Client(**connector.options)
-        except (ValueError, ImportError) as error:
+        except (ValueError, ImportError, httpx.InvalidURL) as error:
             raise ConfigurationError([Problem("Proxy", str(error))]) from None
 
     @overload

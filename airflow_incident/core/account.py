@@ -57,9 +57,18 @@ def read_account(
         base_url = _base_url(host, schema, port)
     except ValueError as error:
         problems.append(Problem("Base URL", str(error)))
-    if proxy and urlsplit(proxy).scheme not in {"http", "https"}:
-        problems.append(Problem("Proxy", "must begin with http:// or https://"))
+    if proxy and not _is_proxy(proxy):
+        problems.append(Problem("Proxy", "must be like http://host:port or https://host:port"))
     return Account(base_url=base_url, api_key=key, proxy=proxy, ca_bundle=ca_bundle), problems
+
+
+def _is_proxy(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and text.isprintable() and " " not in text
 
 
 def _base_url(host: str | None, schema: str | None, port: int | None) -> str:
@@ -67,6 +76,8 @@ def _base_url(host: str | None, schema: str | None, port: int | None) -> str:
     text = (host or "").strip()
     if not text:
         return DEFAULT_BASE_URL
+    if not text.isprintable() or " " in text:
+        raise ValueError("has spaces or line breaks; copy it once more")
     parts = urlsplit(text if "://" in text else f"{schema or 'https'}://{text}")
     if parts.scheme not in {"http", "https"}:
         raise ValueError(f"begins with {parts.scheme}://; use https://")

@@ -6,6 +6,7 @@ Precedence: argument > connection > [incident_io] in airflow.cfg > default.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,7 +14,7 @@ from airflow_incident.core.key import SCOPES, Scope
 from airflow_incident.errors import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
 CONN_TYPE = "incident_io"
 CONFIG_SECTION = "incident_io"
@@ -40,9 +41,9 @@ class Option:
 def _mapping(value: Any) -> Any:
     """Accept a mapping, or the JSON of one as forms and airflow.cfg hold it."""
     parsed = json.loads(value) if isinstance(value, str) else value
-    if not isinstance(parsed, dict):
+    if not isinstance(parsed, Mapping):
         raise ValueError('must be a JSON object, like {"…": "…"}')  # noqa: TRY004 -- read_value() knows one kind of error
-    return parsed
+    return dict(parsed)
 
 
 def _flag(value: Any) -> bool:
@@ -206,8 +207,10 @@ def read_value(option: Option, raw: Any) -> Any:
         value = option.parse(raw)
     except json.JSONDecodeError as error:
         raise ValueError(f"is not valid JSON ({error})") from None
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
     if isinstance(value, str):
-        value = value.strip()
+        value = value.encode("utf-8", "replace").decode().strip()  # a lone surrogate cannot travel as JSON
     if option.choices and value not in option.choices:
         raise ValueError(f"{value!r} is unknown; use one of: {', '.join(option.choices)}")
     return value
