@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 from airflow_incident import open_incident
 from airflow_incident.sandbox.fault import read_request
@@ -147,7 +147,7 @@ class Scripted:
     arrivals: list[Arrival] = field(default_factory=list)
     connections: int = 0
 
-    def __enter__(self) -> "Scripted":
+    def __enter__(self) -> Self:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"

@@ -150,19 +150,19 @@ def test_a_run_without_a_logical_date_is_reported(box):
 # Exceptions
 
 
-class SaysNothing(Exception):
+class MuteError(Exception):
     def __str__(self):
         raise RuntimeError("no text")
 
 
-class Leaves(Exception):
+class LeavingError(Exception):
     def __str__(self):
         raise SystemExit(3)
 
 
-class NoText(Exception):
+class NoTextError(Exception):
     def __str__(self):
-        return None
+        return {}["no text"]
 
 
 class Group(ExceptionGroup):
@@ -182,9 +182,9 @@ def _chained():
 @pytest.mark.parametrize(
     "exception",
     [
-        None, "only text", "", SystemExit(), SystemExit("bye"), KeyboardInterrupt(), GeneratorExit(), SaysNothing(),
-        Leaves(), NoText(), Group("many", [ValueError("a"), Leaves()]), _chained(), ValueError, 5, b"bytes", object(),
-        ValueError("half \ud800 pair"), ValueError("``` \x00\x1b[31m ```"), ValueError(ValueError("in"), SaysNothing),
+        None, "only text", "", SystemExit(), SystemExit("bye"), KeyboardInterrupt(), GeneratorExit(), MuteError(),
+        LeavingError(), NoTextError(), Group("many", [ValueError("a"), LeavingError()]), _chained(), ValueError, 5, b"bytes", object(),
+        ValueError("half \ud800 pair"), ValueError("``` \x00\x1b[31m ```"), ValueError(ValueError("in"), MuteError),
     ],
     ids=lambda e: type(e).__name__,
 )  # fmt: skip
@@ -457,7 +457,7 @@ def _raise(error):
 MACROS = {
     "explode": lambda: _raise(RuntimeError("macro")),
     "leave": lambda: _raise(SystemExit(1)),
-    "mute": lambda: _raise(Leaves()),
+    "mute": lambda: _raise(LeavingError()),
     "tell": lambda: _raise(RuntimeError(f"{API_KEY} postgresql://me:{PASSWORD}@db")),
     "shout": lambda: _raise(RuntimeError("y" * MEGABYTES)),
     "half": lambda: _raise(RuntimeError("half \ud800 pair")),

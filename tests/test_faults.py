@@ -125,7 +125,7 @@ def test_a_refused_field_is_named(box, link, budget):
     link(box.url)
     fields = {"severity": "no-such-severity", "custom_fields": {"no-such-field": {"value_text": "x"}}}
     heard, _ = report(**fields)
-    line, body = check_lost(heard, "422", "severity_id", "custom_field_entries")
+    _, body = check_lost(heard, "422", "severity_id", "custom_field_entries")
     assert body["severity_id"] == "no-such-severity"
     assert box.incidents == []
 
@@ -211,9 +211,8 @@ def _dates():
     def utc(at):
         return http(at).replace("GMT", "UTC")
 
-    yield from [("seconds", None), ("float", None)]
-    for name, form in (("rfc3339", iso), ("offset", offset), ("http-gmt", http), ("http-utc", utc)):
-        yield name, form
+    forms = [("rfc3339", iso), ("offset", offset), ("http-gmt", http), ("http-utc", utc)]
+    return [("seconds", None), ("float", None), *forms]
 
 
 @pytest.mark.parametrize("place", ["header", "body"])
@@ -257,7 +256,7 @@ def test_a_wait_that_does_not_fit_ends_early(link, budget, text, call):
     assert took < 1
 
 
-@pytest.mark.parametrize("text", ["-5", "nan", "soon", "", "Fri, 99 Foo 2025 25:61:61 XYZ", "0", "١", "9" * 5000])
+@pytest.mark.parametrize("text", ["-5", "nan", "soon", "", "Fri, 99 Foo 2025 25:61:61 XYZ", "0", "\u0661", "9" * 5000])
 def test_a_retry_date_that_makes_no_sense_is_survived(link, budget, text):
     """A wait that cannot be read, or lies in the past, is not obeyed, and harms nothing."""
     head = b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\nRetry-After: " + text.encode() + b"\r\n\r\n"
@@ -357,7 +356,7 @@ def dead():
         listeners.append(listener)
         for _ in range(3):
             filler = socket.socket()
-            filler.setblocking(False)
+            filler.settimeout(0)
             filler.connect_ex(listener.getsockname())
             fillers.append(filler)
     time.sleep(0.05)
@@ -386,7 +385,7 @@ def test_four_dead_addresses_cost_one_budget(monkeypatch, link, budget, dead, ca
 
 @pytest.fixture
 def mute_dns(monkeypatch):
-    """A name service that does not answer until it is released."""
+    """Keep names unanswered until this is set."""
     released = threading.Event()
     real = socket.getaddrinfo
 
@@ -644,26 +643,26 @@ def _files(folder, certificate):
     return str(pem)
 
 
+BAD_CERTIFICATES = {
+    "unknown authority": (["127.0.0.1"], False, False),
+    "another name": (["other.test"], True, False),
+    "expired": (["127.0.0.1"], True, True),
+}
+
+
 @EVERY_DOOR
-@pytest.mark.parametrize(
-    ("names", "trusted", "expired"),
-    [
-        (["127.0.0.1"], False, False),
-        (["other.test"], True, False),
-        (["127.0.0.1"], True, True),
-    ],
-    ids=["unknown authority", "another name", "expired"],
-)
-def test_a_bad_certificate_stops_the_key(monkeypatch, tmp_path, authority, link, budget, names, trusted, expired, call):
+@pytest.mark.parametrize("case", BAD_CERTIFICATES)
+def test_a_bad_certificate_stops_the_key(tmp_path, authority, link, budget, case, call):
     """A server that cannot prove who it is gets no request."""
+    names, trusted, expired = BAD_CERTIFICATES[case]
     yesterday = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
     when = {"not_before": yesterday - dt.timedelta(days=1), "not_after": yesterday} if expired else {}
     pem = _files(tmp_path, authority.issue_cert(*names, **when))
     bundle = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(str(bundle))
     budget(1)
-    monkeypatch.setattr("airflow_incident.hooks.TEST_BUDGET", 0.5)
-    with Sandbox(api_key=API_KEY, certfile=pem, keyfile=pem) as box:
+    with pytest.MonkeyPatch.context() as patch, Sandbox(api_key=API_KEY, certfile=pem, keyfile=pem) as box:
+        patch.setattr("airflow_incident.hooks.TEST_BUDGET", 0.5)
         link(box.url, extra=json.dumps({"ca_bundle": str(bundle)} if trusted else {}))
         heard, took = report(call=call)
         good, text = IncidentHook().test_connection()

@@ -259,7 +259,7 @@ def key_of(facts, scope="task_instance"):
 
 
 def told_by(facts, scope):
-    """What a key of a scope stands for."""
+    """Return what a key of a scope stands for."""
     at = [facts[name] for name in ("deployment", "dag_id", "run_id", "clear_count", "name")]
     if scope != "run" and facts["task_id"] is not None:
         at.append(facts["task_id"])
