@@ -54,7 +54,7 @@ def read_failure(context: Any, *, exception_detail: str = "message", level: Leve
         exception_type=_type_name(exception),
         exception=_exception_text(exception, exception_detail),
         failed_tasks=_failed_tasks(dag, run, dag_id, run_id) if in_processor or level == "operator" else (),
-        owners=tuple(o.strip() for o in _text(peek(dag, "owner")).split(",") if o.strip()),
+        owners=_owners(peek(dag, "owner")),
         tags=_tags(peek(dag, "tags")),
     )
 
@@ -182,6 +182,12 @@ def _moment(value: Any) -> datetime | None:
     if not isinstance(value, datetime):
         return None
     return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def _owners(value: Any) -> tuple[str, ...]:
+    """Read a DAG's owners; `airflow` is the name of those that have none."""
+    names = (name.strip() for name in _text(value).split(","))
+    return tuple(name for name in names if name not in {"", "airflow"})
 
 
 def _tags(value: Any) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from airflow_incident.api.endpoints import create_incident
 from airflow_incident.api.payload import create_payload
 from airflow_incident.core.key import idempotency_key
-from airflow_incident.core.text import log_line, one_line, summary, title, with_notes
+from airflow_incident.core.text import log_line, one_line, summary, title, with_notes, with_origin
 from airflow_incident.errors import APIError, IncidentIoError
 
 if TYPE_CHECKING:
@@ -107,7 +107,11 @@ def prepare(failure: Failure, settings: Settings, wish: Wish, *, deployment: str
     key = idempotency_key(failure, deployment=deployment, scope=settings.scope, name=wish.key_name)
     whole_run = settings.scope == "run"
     name = one_line(redact(wish.name)) if wish.name else ""
-    text = redact(wish.summary) if wish.summary else summary(failure, deployment=deployment, redact=redact)
+    text = (
+        with_origin(redact(wish.summary), failure, deployment=deployment)
+        if wish.summary
+        else summary(failure, deployment=deployment, redact=redact)
+    )
     payload = create_payload(
         idempotency_key=key,
         name=name or title(failure, whole_run=whole_run),
