@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from airflow_incident.api.endpoints import create_incident
 from airflow_incident.api.payload import create_payload
 from airflow_incident.core.key import idempotency_key
-from airflow_incident.core.text import log_line, one_line, summary, title, with_notes, with_origin
+from airflow_incident.core.text import beginning, log_line, one_line, summary, title, with_notes, with_origin
 from airflow_incident.errors import APIError, IncidentIoError
 
 if TYPE_CHECKING:
@@ -106,10 +106,11 @@ def prepare(failure: Failure, settings: Settings, wish: Wish, *, deployment: str
     """
     key = idempotency_key(failure, deployment=deployment, scope=settings.scope, name=wish.key_name)
     whole_run = settings.scope == "run"
-    name = one_line(redact(wish.name)) if wish.name else ""
+    name = one_line(redact(_given(wish.name)))
+    own = redact(_given(wish.summary))
     text = (
-        with_origin(redact(wish.summary), failure, deployment=deployment)
-        if wish.summary
+        with_origin(own, failure, deployment=deployment)
+        if own
         else summary(failure, deployment=deployment, redact=redact)
     )
     payload = create_payload(
@@ -120,6 +121,11 @@ def prepare(failure: Failure, settings: Settings, wish: Wish, *, deployment: str
         **wish.fields,
     )
     return Report(failure=failure, payload=payload)
+
+
+def _given(text: str | None) -> str:
+    """Read a text that a person or a template wrote; white space says nothing."""
+    return "" if text is None else beginning(str(text).strip())
 
 
 def conclude(report: Report, answer: Incident | IncidentIoError) -> Outcome:
