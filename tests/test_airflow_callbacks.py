@@ -51,7 +51,9 @@ def run(airflow_db, connected):
             id="both",
         ),
         pytest.param("after_broken", "on_failure_callback=[raises, open_incident()]", BOOM, id="after-one-that-raises"),
-        pytest.param("before_broken", "on_failure_callback=[open_incident(), raises]", BOOM, id="before-one-that-raises"),
+        pytest.param(
+            "before_broken", "on_failure_callback=[open_incident(), raises]", BOOM, id="before-one-that-raises"
+        ),
         pytest.param("twice", "on_failure_callback=[open_incident(), open_incident()]", BOOM, id="twice"),
         pytest.param(
             "task_list",
@@ -149,7 +151,9 @@ def test_sys_exit_in_a_task_opens_an_incident(run, connected):
 
 def test_a_run_without_a_logical_date_opens_an_incident(run, connected):
     """`ds` and its kin are missing from the context then; even a template that asks for them does no harm."""
-    arguments = "schedule=None, on_failure_callback=open_incident(name='{{ dag.dag_id }} of {{ ds }}{{ nothing.at.all }}')"
+    arguments = (
+        "schedule=None, on_failure_callback=open_incident(name='{{ dag.dag_id }} of {{ ds }}{{ nothing.at.all }}')"
+    )
     assert run(BOOM, "dateless", arguments, logical_date=None).state == "failed"
     assert connected.incidents[0]["name"] == "dateless of"
     assert "Logical date" not in connected.incidents[0]["summary"]
@@ -261,7 +265,12 @@ def test_the_trigger_of_a_deadline_opens_an_incident(connected):
     from airflow.triggers.callback import CallbackTrigger
 
     context = {
-        "dag_run": {"dag_id": "late", "dag_run_id": "monday", "logical_date": "2026-11-23T04:00:00Z", "run_type": "manual"},
+        "dag_run": {
+            "dag_id": "late",
+            "dag_run_id": "monday",
+            "logical_date": "2026-11-23T04:00:00Z",
+            "run_type": "manual",
+        },
         "deadline": {"id": "0f9a", "deadline_time": "2026-11-23T05:00:00Z"},
     }
     trigger = CallbackTrigger(

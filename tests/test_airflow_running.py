@@ -130,9 +130,10 @@ with DAG("late", deadline=alert):
 @pytest.fixture(scope="module")
 def up(airflow_db) -> Iterator[SimpleNamespace]:
     """Run a whole Airflow beside a sandbox; what takes long to fail has begun to."""
-    with tempfile.TemporaryDirectory(prefix="airflow-incident-", ignore_cleanup_errors=True) as folder, Sandbox(
-        api_key=KEY
-    ) as box:
+    with (
+        tempfile.TemporaryDirectory(prefix="airflow-incident-", ignore_cleanup_errors=True) as folder,
+        Sandbox(api_key=KEY) as box,
+    ):
         home = Path(folder)
         shutil.copy(airflow_db / "empty.db", home / "airflow.db")
         (home / "dags").mkdir()
