@@ -149,6 +149,36 @@ def test_sys_exit_in_a_task_opens_an_incident(run, connected):
     assert "`SystemExit`" in connected.incidents[0]["summary"]
 
 
+def test_a_task_that_runs_out_of_time_opens_an_incident(run, connected):
+    """The alarm that ended the task does not end its callback."""
+    body = """
+import time
+@task(execution_timeout=timedelta(milliseconds=200))
+def slow():
+    time.sleep(30)
+slow()"""
+    assert run(body, "too_slow", "default_args={'on_failure_callback': open_incident()}").state == "failed"
+    assert "Timeout`" in connected.incidents[0]["summary"]
+
+
+def test_ids_may_have_letters_of_any_alphabet(run, connected):
+    """Airflow takes any letter in an id; in the key it is percent-encoded."""
+    run(BOOM, "zähler.täglich-日", "on_failure_callback=open_incident(), dag_display_name='Zähler'")
+    (seen,) = connected.requests
+    assert seen.body["idempotency_key"].startswith("airflow/tests/dag/z%C3%A4hler.t%C3%A4glich-%E6%97%A5/run/")
+    assert connected.incidents[0]["name"] == "DAG zähler.täglich-日 failed"
+
+
+def test_a_callback_of_a_task_group_is_inherited(run, connected):
+    """A task group's default_args reach its tasks."""
+    body = """
+from airflow.sdk import TaskGroup
+with TaskGroup("loads", default_args={"on_failure_callback": open_incident()}):
+    task(boom)()"""
+    assert run(body, "grouped").state == "failed"
+    assert "`loads.boom`" in connected.incidents[0]["summary"]
+
+
 def test_a_run_without_a_logical_date_opens_an_incident(run, connected):
     """`ds` and its kin are missing from the context then; even a template that asks for them does no harm."""
     arguments = (
@@ -258,6 +288,25 @@ tell = CreateIncidentOperator(
     assert incident["name"] == f"Drift in {ended.run_id}"
     assert incident["mode"] == "test"
     assert connected.requests[0].body["idempotency_key"].endswith("/key/Drift")
+
+
+def test_a_mapped_operator_opens_one_incident_per_key(run, connected):
+    """Each mapped step with a key of its own has its own incident; templates are rendered for each."""
+    body = """
+CreateIncidentOperator.partial(task_id="tell", mode="test").expand_kwargs(
+    [{"name": "Drift of {{ dag.dag_id }}", "key": "drift"}, {"name": "Gap", "key": "gap"}]
+)"""
+    assert run(body, "many").state == "success"
+    assert sorted(row["name"] for row in connected.incidents) == ["Drift of many", "Gap"]
+
+
+def test_a_refused_operator_fails_at_once(run, connected, connect):
+    """What a retry cannot mend is not retried, and the log says what to do."""
+    connect(connected.url, password="revoked")
+    body = "CreateIncidentOperator(task_id='tell', retries=3, retry_delay=timedelta(0))"
+    ended = run(body, "refused")
+    assert ended.state == "failed"
+    assert [seen.status for seen in connected.requests] == [401]
 
 
 def test_the_trigger_of_a_deadline_opens_an_incident(connected):
