@@ -39,7 +39,7 @@ readme: $(NEWEST)/ready  ## Write examples and options into the README
 	@$(RUN) -m tools.readme
 
 clean:  ## Remove what these commands made
-	rm -rf .venv .venv-2.11 .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
+	rm -rf .venv .venv-2.11 .venv-peers .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
 
 $(NEWEST)/ready: pyproject.toml constraints/airflow-3.3.txt tools/install.py
 	@$(if $(PYTHON),,$(error no Python from 3.11 to 3.13 with venv was found; install one and run make again))

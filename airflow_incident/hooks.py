@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, redact
@@ -36,8 +35,7 @@ _NEEDED_ROLE = "incident_creator"
 _HELPFUL_ROLES = {"viewer": "showing and listing incidents"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
+class Profile(NamedTuple):
     """A connection, merged with arguments and airflow.cfg: everything that a door needs to know."""
 
     conn_id: str

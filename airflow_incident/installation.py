@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from airflow_incident.core.account import is_loopback
@@ -24,8 +24,7 @@ RESERVE = 6.0
 """Seconds of a task's overtime that are left to Airflow and to other callbacks."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Installation:
+class Installation(NamedTuple):
     """Where Airflow's pages are and how long its processes let a callback run, in seconds.
 
     `config` is the section [incident_io] of airflow.cfg, with the options that are set there.
@@ -35,7 +34,7 @@ class Installation:
     major: int = 3
     overtime: float = 20.0
     batch_timeout: float = 50.0
-    config: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, str] = MappingProxyType({})
 
     @property
     def enabled(self) -> bool:

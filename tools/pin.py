@@ -4,7 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-TARGETS = {"3.3": ("3.3.2", "dev"), "2.11": ("2.11.2", "oldest")}
+TARGETS = {
+    "airflow-3.3": ("3.3.2", "dev"),
+    "airflow-2.11": ("2.11.2", "oldest"),
+    "peers": ("3.3.2", "peers"),
+}
 """Constraints file to the Airflow version and the dependency group that it is for."""
 
 
@@ -14,7 +18,7 @@ def resolve(name: str, airflow: str, group: str) -> None:
     command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal", "--upgrade"]
     command += ["--python-version", "3.11", "--no-header", "--no-annotate", "--no-emit-index-url"]
     command += ["--extra", "sandbox", "--group", f"pyproject.toml:{group}", "pyproject.toml", "-"]
-    file = Path("constraints", f"airflow-{name}.txt")
+    file = Path("constraints", f"{name}.txt")
     subprocess.run([*command, "--output-file", file], input=wanted, text=True, check=True)
     print(f"{file}: {len(file.read_text().splitlines())} packages")
 

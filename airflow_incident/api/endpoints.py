@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from urllib.parse import quote
 
-from airflow_incident.api.models import (
-    CreateIncident,
-    Identity,
-    IdentityAnswer,
-    Incident,
-    IncidentAnswer,
-    IncidentsAnswer,
-)
+if TYPE_CHECKING:
+    from airflow_incident.api.models import CreateIncident, Identity, Incident
 
 T = TypeVar("T")
 
@@ -28,20 +21,18 @@ PAGE_SIZE = 250
 Query = Mapping[str, str | int | Sequence[str]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call(Generic[T]):
+class Call(NamedTuple, Generic[T]):
     """One request that has not been made; `parse` reads its answer and raises ValueError if it cannot."""
 
     method: str
     path: str
     parse: Callable[[bytes], T]
-    query: Query = field(default_factory=dict)
+    query: Query | None = None
     body: Mapping[str, Any] | None = None
     limit: int = ONE_LIMIT
 
 
-@dataclass(frozen=True, slots=True)
-class Listing(Generic[T]):
+class Listing(NamedTuple, Generic[T]):
     """A call that is answered in pages: `page` builds the one that begins after an item."""
 
     page: Callable[[str | None], Call[tuple[Sequence[T], str | None]]]
@@ -86,17 +77,23 @@ def show_identity() -> Call[Identity]:
 
     https://docs.incident.io/api-reference/utilities-v1/identity
     """
-    return Call(
-        method="GET",
-        path="/v1/identity",
-        parse=lambda content: IdentityAnswer.model_validate_json(content).identity,
-    )
+    return Call(method="GET", path="/v1/identity", parse=_identity)
+
+
+def _identity(content: bytes) -> Identity:
+    from airflow_incident.api.models import IdentityAnswer  # noqa: PLC0415 -- law 5
+
+    return IdentityAnswer.model_validate_json(content).identity
 
 
 def _incident(content: bytes) -> Incident:
+    from airflow_incident.api.models import IncidentAnswer  # noqa: PLC0415 -- law 5
+
     return IncidentAnswer.model_validate_json(content).incident
 
 
 def _incidents(content: bytes) -> tuple[Sequence[Incident], str | None]:
+    from airflow_incident.api.models import IncidentsAnswer  # noqa: PLC0415 -- law 5
+
     answer = IncidentsAnswer.model_validate_json(content)
     return answer.incidents, answer.pagination_meta.after

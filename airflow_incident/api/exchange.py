@@ -6,10 +6,10 @@ Retries, Retry-After, the time budget and the reading of errors are decided here
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from airflow_incident.api.endpoints import Call, Listing
 from airflow_incident.errors import (
@@ -34,31 +34,28 @@ RETRY_AFTER_LIMIT = 3600.0
 """A server's wish to wait is believed up to this, in seconds."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(NamedTuple):
     """What the driver shall send. The API key is the driver's to add."""
 
     method: str
     path: str
-    query: Mapping[str, Any]
+    query: Mapping[str, Any] | None
     content: bytes | None
     timeout: float
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(NamedTuple):
     """How long the driver shall wait, in seconds."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """What the driver received; header names in lower case."""
 
     status: int
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
     content: bytes = b""
 
 
@@ -66,8 +63,7 @@ Step = Request | Pause
 Answer = Response | IncidentIoError | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class Terms(NamedTuple):
     """What an exchange may take: when it must end, the clock that tells, the dice for its pauses.
 
     `clock` counts seconds and never goes back; `now` is the time of day, in UTC; `dice` is in [0, 1).
@@ -89,9 +85,9 @@ def converse(call: Call[T] | Listing[T], terms: Terms) -> Generator[Step, Answer
 
     :raises IncidentIoError: the last failure, when none is left to try or the time is over.
     """
-    if isinstance(call, Call):
-        return (yield from _exchange(call, terms))
-    return (yield from _all_pages(call, terms))
+    if isinstance(call, Listing):
+        return (yield from _all_pages(call, terms))
+    return (yield from _exchange(call, terms))
 
 
 def _all_pages(listing: Listing[T], terms: Terms) -> Generator[Step, Answer, list[T]]:

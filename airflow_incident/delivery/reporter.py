@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from airflow_incident.api.endpoints import create_incident
 from airflow_incident.api.payload import create_payload
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from airflow_incident.core.text import Redact
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class Wish(NamedTuple):
     """What a door wants an incident to say; None asks for the default text.
 
     `key_name` separates deliberate incidents of one run. `fields` are further fields of the body.
@@ -34,12 +33,11 @@ class Wish:
     name: str | None = None
     summary: str | None = None
     key_name: str | None = None
-    fields: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Any] = MappingProxyType({})
     notes: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Report(NamedTuple):
     """A failure, ready to be sent."""
 
     failure: Failure
@@ -61,8 +59,7 @@ class Report:
         return f"DAG {self.failure.dag_id}, run {self.failure.run_id}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of a report."""
 
     kind: Literal["open", "already_open", "closed", "failed"]

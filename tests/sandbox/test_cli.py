@@ -49,7 +49,7 @@ def read_until(process, pattern):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_tells_the_connection_and_every_incident_and_ends_cleanly(number):
-    """Control characters of a name never reach the terminal; a signal ends it with 0 and without a traceback."""
+    """A name's control characters never reach the terminal; a signal ends it with 0 and no traceback."""
     options = ["--api-key", "secret", "--roles", "incident_creator", "--fault", "error-503:1"]
     with running(*options) as process:
         told = read_until(process, r"AIRFLOW_CONN_INCIDENT_IO_DEFAULT='(.*)'")

@@ -87,8 +87,7 @@ def test_silence_is_broken_so_that_a_lost_browser_is_noticed(page, monkeypatch):
         assert next(events) == ("comment", ": still here")
 
 
-def test_a_listener_outlives_the_loop_it_belongs_to(box, client, page):
-    """A page that goes away leaves nothing behind that a later incident could stumble over."""
+def test_a_page_that_went_away_is_nothing_to_stumble_over(box, client, page):
     with page.stream("GET", "/page/events") as stream:
         next(follow(stream))
     for number in range(3):

@@ -206,7 +206,9 @@ async function showDetail(reference) {
   document.title = found ? `${found.incident.reference} ${found.incident.name}` : "Not found · sandbox";
   const content = found ? detail(found) : missing(reference);
   const opened = [...document.querySelectorAll("details[open]")].map((element) => element.id);
+  const focused = $("detail-view").contains(document.activeElement);
   $("detail-view").replaceChildren(...content);
+  if (focused) document.querySelector("#detail-view [tabindex='-1']").focus();
   for (const id of opened) if (id && $(id)) $(id).open = true;
 }
 

@@ -1,0 +1,1 @@
+"""What the package costs, measured beside its peers in fresh processes on this machine. Run `make benchmark`."""
