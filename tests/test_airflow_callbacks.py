@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -260,6 +262,35 @@ def test_the_key_is_printed_nowhere(run, connected, airflow_home, caplog, capfd)
     assert "sandbox-key" not in out
     files = [file for file in (airflow_home / "logs").rglob("*.log") if "sandbox-key" in file.read_text()]
     assert files == []
+
+
+def test_airflow_dags_test_opens_one_incident(airflow_db, connected):
+    """The command line runs both levels, one of them with a DAG that cannot make a template environment."""
+    source = f"""{HEAD}
+callback = open_incident(name="{{{{ run_id }}}} of {{{{ dag.dag_id }}}}", mode="test")
+with DAG("by_hand", default_args={{"on_failure_callback": callback}}, on_failure_callback=callback) as dag:
+    {BOOM}
+"""
+    load_dag(airflow_db, source, "by_hand")
+    command = [sys.executable, "-m", "airflow", "dags", "test", "by_hand"]
+    subprocess.run(command, check=False, capture_output=True, timeout=120)
+    (incident,) = connected.incidents
+    assert incident["name"].endswith(" of by_hand")
+    assert len(connected.requests) == 2
+
+
+def test_a_dag_is_serialized_the_same_at_each_parse(airflow_db):
+    """A DAG that changes at each parse would get a new version each time; no address of an object is in it."""
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    source = f"""{HEAD}
+callback = open_incident(severity="Major")
+with DAG("stable", schedule=None, default_args={{"on_failure_callback": callback}}, on_failure_callback=[callback]) as dag:
+    {BOOM} >> CreateIncidentOperator(task_id="tell", custom_fields={{"b": 1, "a": {{"value_text": "x"}}}})
+"""
+    texts = [json.dumps(DagSerialization.to_dict(load_dag(airflow_db, source, "stable"))) for _ in range(2)]
+    assert texts[0] == texts[1]
+    assert " at 0x" not in texts[0]
 
 
 @pytest.mark.parametrize("then_fail", [True, False])

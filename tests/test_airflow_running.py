@@ -17,6 +17,8 @@ from tests.running_airflow import RunningAirflow
 pytestmark = pytest.mark.airflow
 
 KEY = "inc-key-0f9a8b7c6d5e4f"
+STORM = 12
+"""Failed runs in one batch while incident.io hangs; one report after the other would take longer than a batch may."""
 
 DAGS = {
     "early": """
@@ -144,6 +146,25 @@ with DAG("marked", default_args={"on_failure_callback": open_incident()}, on_fai
 
     long()
 """,
+    "outage": """
+import time
+from pathlib import Path
+from airflow.sdk import DAG, task
+from airflow_incident import open_incident
+
+def note(context):
+    with Path(NOTES, "outage").open("a") as notes:
+        print(context["run_id"], time.time(), "task" if "exception" in context else "dag", file=notes)
+
+callbacks = [open_incident(conn_id="hanging"), note]
+with DAG("outage", default_args={"on_failure_callback": callbacks}, on_failure_callback=callbacks):
+    @task(retries=0)
+    def boom():
+        print(time.time(), file=Path(NOTES, "outage_began").open("w"))
+        raise ValueError("no")
+
+    boom()
+""",
     "late": """
 import time
 from datetime import timedelta
@@ -171,6 +192,7 @@ def up(airflow_db) -> Iterator[SimpleNamespace]:
     with (
         tempfile.TemporaryDirectory(prefix="airflow-incident-", ignore_cleanup_errors=True) as folder,
         Sandbox(api_key=KEY) as box,
+        Sandbox(api_key=KEY, fault="hang") as hanging,
     ):
         home = Path(folder)
         shutil.copy(airflow_db / "empty.db", home / "airflow.db")
@@ -178,16 +200,12 @@ def up(airflow_db) -> Iterator[SimpleNamespace]:
         for name, source in DAGS.items():
             (home / "dags" / f"{name}.py").write_text(f"NOTES = {folder!r}\n{source}")
         with RunningAirflow(home) as airflow:
-            airflow.call(
-                "POST",
-                "connections",
-                connection_id="incident_io_default",
-                conn_type="incident_io",
-                host=box.url,
-                password=KEY,
-            )
-            for dag_id in ("early", "lost", "lost_with_retries", "late", "overtime", "marked", "killed"):
+            for conn_id, host in {"incident_io_default": box.url, "hanging": hanging.url}.items():
+                fields = {"conn_type": "incident_io", "host": host, "password": KEY}
+                airflow.call("POST", "connections", connection_id=conn_id, **fields)
+            for dag_id in ("early", "lost", "lost_with_retries", "late", "overtime", "marked", "killed", "outage"):
                 airflow.trigger(dag_id)
+            airflow.send(*(dag_callback("outage", f"storm-{number}") for number in range(STORM)))
             yield SimpleNamespace(airflow=airflow, box=box, home=home)
 
 
@@ -206,6 +224,27 @@ def opened(up, dag_id: str, *runs: str) -> list:
 def processor_log(up, file: str) -> str:
     """Return all that the DAG processor's children wrote about one DAG file."""
     return "".join(log.read_text() for log in (up.home / "logs" / "dag_processor").rglob(f"{file}.py.log"))
+
+
+def told_of_outage(up, run_id: str, level: str) -> float:
+    """Return when the callback after ours was called; 0 if it was not."""
+    notes = up.home / "outage"
+    lines = [line.split() for line in notes.read_text().splitlines()] if notes.exists() else []
+    return next((float(moment) for run, moment, where in lines if (run, where) == (run_id, level)), 0.0)
+
+
+def dag_callback(dag_id: str, run_id: str):
+    """Build what the scheduler sends for a run of which it knows nothing else."""
+    from airflow.callbacks.callback_requests import DagCallbackRequest
+
+    return DagCallbackRequest(
+        filepath=f"{dag_id}.py",
+        bundle_name="dags-folder",
+        bundle_version=None,
+        msg="timed_out",
+        dag_id=dag_id,
+        run_id=run_id,
+    )
 
 
 def task_callback(up, dag_id: str, task_id: str):
@@ -283,17 +322,7 @@ def test_two_runs_in_one_batch_are_two_incidents(up):
 
 def test_a_callback_told_nothing_but_the_run_opens_an_incident(up):
     """A context of DAG, run id and reason alone is enough."""
-    from airflow.callbacks.callback_requests import DagCallbackRequest
-
-    request = DagCallbackRequest(
-        filepath="paired.py",
-        bundle_name="dags-folder",
-        bundle_version=None,
-        msg="timed_out",
-        dag_id="paired",
-        run_id="forgotten",
-    )
-    up.airflow.send(request)
+    up.airflow.send(dag_callback("paired", "forgotten"))
     row = opened(up, "paired", "forgotten")[-1]
     assert row.incident["name"] == "Run forgotten of paired"
     assert "- **Reason:** the run exceeded its time limit" in row.incident["summary"]
@@ -340,6 +369,25 @@ def test_a_task_that_failed_for_good_with_retries_left_is_told(up):
     up.airflow.send(request)
     (row,) = opened(up, "lost_with_retries")
     assert "- **Task:** `vanish`, attempt 1 of 2" in row.incident["summary"]
+
+
+def test_a_task_fails_in_time_though_incident_io_hangs(up):
+    """The callback gives up before Airflow kills its process; the next callback is called, the task has failed."""
+    up.airflow.wait_for_state("failed", "outage")
+    up.airflow.wait(lambda: told_of_outage(up, "first", "task"), 10, "word of the task's neighbour")
+    seconds = told_of_outage(up, "first", "task") - float((up.home / "outage_began").read_text())
+    print(f"\nfrom the exception to the next callback, in an outage: {seconds:.1f} s")  # noqa: T201 -- see above
+    assert 10 < seconds < 16
+
+
+def test_a_batch_of_failures_ends_in_time_though_incident_io_hangs(up):
+    """Airflow kills a batch that takes too long, with all that is still to be told in it; ours never does."""
+    runs = [f"storm-{number}" for number in range(STORM)]
+    up.airflow.wait(lambda: all(told_of_outage(up, run, "dag") for run in runs), 60, "word of every run")
+    moments = [told_of_outage(up, run, "dag") for run in runs]
+    print(f"\nlast callback of the batch after the first: {max(moments) - min(moments):.1f} s")  # noqa: T201
+    log = processor_log(up, "outage")
+    assert all(f"NO incident was opened for DAG outage, run {run}:" in log for run in runs)
 
 
 def test_what_no_task_can_tell_is_told_by_the_dag(up):
