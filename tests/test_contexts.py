@@ -105,7 +105,16 @@ def test_the_context_of_a_deadline_is_enough(box):
 
 @pytest.mark.parametrize(
     "context",
-    [{}, None, 5, "context", [], {"run_id": "run-1"}, {"dag": SimpleNamespace(dag_id="orders")}, {"dag": 1, "run_id": 2}],
+    [
+        {},
+        None,
+        5,
+        "context",
+        [],
+        {"run_id": "run-1"},
+        {"dag": SimpleNamespace(dag_id="orders")},
+        {"dag": 1, "run_id": 2},
+    ],
     ids=repr,
 )
 @pytest.mark.parametrize("call", [call_sync, call_async], ids=["sync", "async"])
@@ -468,7 +477,14 @@ def test_a_broken_template_gives_way_to_the_default_text(box, kind, field):
 
 @pytest.mark.parametrize(
     "template",
-    ["{{ exception }}", "{{ ds }}", "{{ missing.attr.more }}", "{{ ti.task_id }}", "{{ missing['a'].b | upper }}", "  "],
+    [
+        "{{ exception }}",
+        "{{ ds }}",
+        "{{ missing.attr.more }}",
+        "{{ ti.task_id }}",
+        "{{ missing['a'].b | upper }}",
+        "  ",
+    ],
 )
 def test_a_template_without_its_variable_gives_way_to_the_default_text(box, template):
     """What a context lacks is empty, and an empty text is no text."""
@@ -489,7 +505,9 @@ def test_a_template_sees_the_context(box):
 def test_secrets_in_rendered_templates_are_redacted(box):
     """Neither a known secret nor what looks like one leaves in a template's text, however long it is."""
     context = task_context(conf={"a": API_KEY, "b": f"postgresql://me:{PASSWORD}@db/x"})
-    heard, took = report(context, name="{{ conf.a }} {{ conf.b }}", summary="{{ (conf.a ~ ' ' ~ conf.b ~ ' ') * 40000 }}")
+    heard, took = report(
+        context, name="{{ conf.a }} {{ conf.b }}", summary="{{ (conf.a ~ ' ' ~ conf.b ~ ' ') * 40000 }}"
+    )
     body = sent(box)
     for secret in (API_KEY, API_KEY[:8], PASSWORD):
         assert secret not in json.dumps(body)
@@ -550,7 +568,10 @@ def test_two_runs_through_one_notifier_get_their_own_texts(box):
     before = copy.deepcopy(vars(notifier))
     for run in ("run-1", "run-2", "run-1"):
         notifier(task_context(run, exception=ValueError(run)))
-    assert {(i["name"], i["summary"]) for i in box.incidents} == {("run-1 of orders", "run-1"), ("run-2 of orders", "run-2")}
+    assert {(i["name"], i["summary"]) for i in box.incidents} == {
+        ("run-1 of orders", "run-1"),
+        ("run-2 of orders", "run-2"),
+    }
     after = vars(notifier)
     assert {name: after[name] for name in ("templates", "options", "conn_id")} == {
         name: before[name] for name in ("templates", "options", "conn_id")
@@ -563,7 +584,9 @@ def test_interleaved_runs_keep_their_texts_and_keys(box):
     notifier = open_incident(name="{{ pause() }}{{ run_id }}", summary="{{ exception }} {{ pause() }}{{ run_id }}")
 
     def fail(number):
-        context = task_context(f"run-{number}", exception=ValueError(f"of {number}"), pause=lambda: time.sleep(0.02) or "")
+        context = task_context(
+            f"run-{number}", exception=ValueError(f"of {number}"), pause=lambda: time.sleep(0.02) or ""
+        )
         gate.wait()
         notifier(context)
 
@@ -627,5 +650,3 @@ def test_a_failure_for_good_with_attempts_left_is_reported(box):
     """In the task's own process the attempts say nothing: AirflowFailException has some left."""
     report(task_context(try_number=1, max_tries=2))
     assert len(box.incidents) == 1
-
-
