@@ -35,6 +35,7 @@ def read_failure(context: Any, *, exception_detail: str = "message", level: Leve
     at_task = level in {"task", "operator"}
     max_tries = _number(peek(ti, "max_tries"), default=-1) if at_task else -1
     exception = peek(context, "exception")
+    in_processor = level == "dag" or (level == "task" and not _has(context, "exception"))
     return Failure(
         dag_id=dag_id,
         run_id=run_id,
@@ -44,7 +45,7 @@ def read_failure(context: Any, *, exception_detail: str = "message", level: Leve
         clear_count=_number(peek(run, "clear_number"), default=0),
         attempt=_number(peek(ti, "try_number"), default=0) or None if at_task else None,
         attempts=max_tries + 1 if max_tries >= 0 else None,
-        in_processor=level == "dag" or (level == "task" and not _has(context, "exception")),
+        in_processor=in_processor,
         reason=_text(peek(context, "reason")) or None,
         run_type=_text(peek(run, "run_type")) or None,
         logical_date=_moment(_first(peek(context, "logical_date"), peek(run, "logical_date"))),
@@ -52,7 +53,7 @@ def read_failure(context: Any, *, exception_detail: str = "message", level: Leve
         deadline_at=_moment(peek(peek(context, "deadline"), "deadline_time")),
         exception_type=_type_name(exception),
         exception=_exception_text(exception, exception_detail),
-        failed_tasks=_failed_tasks(dag, run, dag_id, run_id) if level in {"dag", "operator"} else (),
+        failed_tasks=_failed_tasks(dag, run, dag_id, run_id) if in_processor or level == "operator" else (),
         owners=tuple(o.strip() for o in _text(peek(dag, "owner")).split(",") if o.strip()),
         tags=_tags(peek(dag, "tags")),
     )
@@ -99,7 +100,7 @@ def _level(context: Any, ti: Any) -> Level:
     """Tell who calls. Only the DAG's callback has a reason; a deadline's context has a deadline and no task."""
     if peek(context, "deadline") is not None:
         return "deadline"
-    if peek(context, "reason") is not None or ti is None:
+    if _has(context, "reason") or ti is None:
         return "dag"
     return "task"
 

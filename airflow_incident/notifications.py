@@ -224,13 +224,15 @@ def _tell(report: Report, answer: Incident | IncidentIoError, profile: Profile) 
     from airflow_incident.delivery.reporter import conclude  # noqa: PLC0415 -- law 5
 
     outcome = conclude(report, answer)
-    log.log(outcome.level, "%s", profile.redact(str(outcome)))
+    log.log(outcome.level, "%s", outcome.line(profile.redact))
 
 
 def _tell_trouble(error: BaseException, context: Any) -> None:
     """Say in one line what kept the incident from being asked for at all."""
+    from airflow.providers.common.compat.sdk import redact  # noqa: PLC0415 -- law 5
+
     from airflow_incident.context import ids  # noqa: PLC0415 -- law 5
-    from airflow_incident.core.text import redact_secrets  # noqa: PLC0415 -- law 5
+    from airflow_incident.core.text import log_line, redact_secrets  # noqa: PLC0415 -- law 5
 
     dag_id, run_id = ids(context)
     subject = f"DAG {dag_id or '(unknown)'}, run {run_id or '(unknown)'}"
@@ -239,7 +241,8 @@ def _tell_trouble(error: BaseException, context: Any) -> None:
         text = f"{error}. {error.advice}"
     else:
         level, text = logging.ERROR, f"{type(error).__name__}: {_readable(error)}"
-    log.log(level, "incident.io: NO incident was opened for %s: %s", subject, redact_secrets(text))
+    told = redact_secrets(str(redact(f"{subject}: {text}")))
+    log.log(level, "%s", log_line(f"incident.io: NO incident was opened for {told}"))
 
 
 def _readable(error: BaseException) -> str:

@@ -160,7 +160,7 @@ class CreateIncidentOperator(BaseOperator):
             outcome = conclude(report, error)
             if outcome.kind == "failed":
                 raise
-        self.log.log(outcome.level, "%s", profile.redact(str(outcome)))
+        self.log.log(outcome.level, "%s", outcome.line(profile.redact))
         self._warn_if_landed_elsewhere(outcome)
         incident = outcome.incident
         return {name: getattr(incident, name, None) for name in ("id", "reference", "permalink")}

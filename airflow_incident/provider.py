@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_incident import __version__
 from airflow_incident.core.account import DEFAULT_BASE_URL
 from airflow_incident.core.settings import CONFIG_SECTION, CONN_TYPE, Option, options_in
+from airflow_incident.version import VERSION
 
 _HIDDEN = ["login", "port", "schema"]
 _RELABELED = {"host": "Base URL", "password": "API key"}
@@ -22,7 +22,7 @@ def get_provider_info() -> dict[str, Any]:
         "package-name": "airflow-incident",
         "name": "incident.io",
         "description": "Opens an incident at `incident.io <https://incident.io>`__ when a DAG or a task fails.",
-        "versions": [__version__],
+        "versions": [VERSION],
         "connection-types": [
             {
                 "connection-type": CONN_TYPE,
@@ -61,7 +61,7 @@ def _configured(option: Option) -> dict[str, Any]:
     """Declare an option of airflow.cfg; its default is ours to apply, for a connection goes before it."""
     return {
         "description": option.help,
-        "version_added": __version__,
+        "version_added": VERSION,
         "type": "boolean" if isinstance(option.default, bool) else "string",
         "example": ", ".join(option.choices) or None,
         "default": str(option.default) if isinstance(option.default, bool) else None,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,7 @@ def airflow_home() -> Path:
 def airflow_db(airflow_home: Path) -> Path:
     """Migrate the database of the tests' own Airflow, once."""
     subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=300)
+    shutil.copy(airflow_home / "airflow.db", airflow_home / "empty.db")
     return airflow_home
 
 

@@ -12,7 +12,7 @@ def make(folder: pathlib.Path, constraints: str, group: str) -> None:
     began = time.monotonic()
     print(f"setting up {folder} (once, one to three minutes)", flush=True)
     venv.create(folder, with_pip=True, clear=True)
-    pip = [folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    pip = [folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "-qq"]
     pip += ["--constraint", constraints]
     # The pip that a Python ships may be too old to know dependency groups (PEP 735).
     subprocess.run([*pip, "pip"], check=True)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import httpx
 
-from airflow_incident import __version__
 from airflow_incident.api.exchange import Pause, Request, Response, Terms, converse
 from airflow_incident.errors import (
     ConfigurationError,
@@ -23,6 +22,7 @@ from airflow_incident.errors import (
     TransportError,
     UnexpectedResponseError,
 )
+from airflow_incident.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -41,6 +41,8 @@ _NOT_SENT = (
     httpx.InvalidURL,
 )
 """Errors that come before the first byte of a request leaves."""
+_WIRE = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError)
+"""All that a broken wire raises; UnicodeError, a ValueError, comes from odd host names and cookies."""
 
 
 class Connector:
@@ -52,11 +54,12 @@ class Connector:
     def __init__(self, *, base_url: str, api_key: str, proxy: str | None = None, ca_bundle: str | None = None) -> None:
         self.base_url = base_url
         encrypted = base_url.startswith("https:")
+        self.secret = api_key.encode()
         self._headers = {
             "Authorization": f"Bearer {api_key}",
             "Accept": "application/json",
             "Accept-Encoding": "gzip",
-            "User-Agent": f"airflow-incident/{__version__}",
+            "User-Agent": f"airflow-incident/{VERSION}",
         }
         # Plain http only ever leads to this machine: no proxy of the environment may see the key on the way.
         self.options: dict[str, Any] = {
@@ -117,14 +120,14 @@ class Client:
     def _send(self, request: Request) -> Answer:
         try:
             with self._http.stream(**self.connector.arguments(request)) as response:
-                body = _Body(response, request)
+                body = _Body(response, request, self.connector.secret)
                 for chunk in response.iter_raw():
                     if body.is_full_with(chunk):
                         break
                 return body.response()
         except IncidentIoError as error:
             return error
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
+        except _WIRE as error:
             return _transport_error(error)
 
 
@@ -162,22 +165,23 @@ class AsyncClient:
     async def _send(self, request: Request, http: httpx.AsyncClient) -> Answer:
         try:
             async with http.stream(**self._connector.arguments(request)) as response:
-                body = _Body(response, request)
+                body = _Body(response, request, self._connector.secret)
                 async for chunk in response.aiter_raw():
                     if body.is_full_with(chunk):
                         break
                 return body.response()
         except IncidentIoError as error:
             return error
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
+        except _WIRE as error:
             return _transport_error(error)
 
 
 class _Body:
     """An answer as it comes in: bounded in size also when it is compressed, and in time also when it drips."""
 
-    def __init__(self, response: httpx.Response, request: Request) -> None:
+    def __init__(self, response: httpx.Response, request: Request, secret: bytes) -> None:
         self._answer = response
+        self._secret = secret
         self._limit = request.limit
         self._deadline = time.monotonic() + request.timeout
         self._content = bytearray()
@@ -208,7 +212,12 @@ class _Body:
     def response(self) -> Response:
         """Return what has come."""
         headers = {name.lower(): value for name, value in self._answer.headers.items()}
-        return Response(self._answer.status_code, headers, bytes(self._content))
+        content = bytes(self._content)
+        if self._secret and not self._answer.is_success:
+            # What a refusal says is told in errors and logs, and some servers quote the key that they refuse.
+            content = content.replace(self._secret, b"***")
+            headers = {name: value.replace(self._secret.decode(), "***") for name, value in headers.items()}
+        return Response(self._answer.status_code, headers, content)
 
 
 def _pause(step: Pause) -> Answer:

@@ -6,14 +6,35 @@ https://docs.incident.io/api-reference/incidents-v1/create
 from __future__ import annotations
 
 from datetime import datetime  # noqa: TC003 -- pydantic resolves it when a model is built
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 
 
 class _Answer(BaseModel):
     """Something incident.io says. Only what nothing works without is required."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _forgive(cls, value: Any, read: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        """Take an optional field of an unknown shape as unset: an incident that was opened must not be lost for it."""
+        try:
+            return read(value)
+        except ValidationError:
+            field = cls.model_fields[info.field_name or ""]
+            if field.is_required():
+                raise
+            return field.get_default(call_default_factory=True, validated_data={})
 
 
 class _Request(BaseModel):

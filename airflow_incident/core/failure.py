@@ -49,11 +49,13 @@ class Failure:
         """Whether a lost worker's callback came although attempts are left.
 
         Only the DAG processor may be asked: in the task's own process the numbers say nothing, for a task can
-        fail for good with attempts left (AirflowFailException).
+        fail for good with attempts left (AirflowFailException). The scheduler too fails for good what is stuck in
+        the queue; then the task is among the failed ones.
         https://github.com/apache/airflow/issues/65400
         """
-        lost = self.level == "task" and self.in_processor
-        return lost and self.attempt is not None and self.attempts is not None and self.attempt < self.attempts
+        if self.level != "task" or not self.in_processor or self.task_label in self.failed_tasks:
+            return False
+        return self.attempt is not None and self.attempts is not None and self.attempt < self.attempts
 
     @property
     def task_label(self) -> str | None:

@@ -54,7 +54,7 @@ def _flag(value: Any) -> bool:
 
 def _option(default: Any = None, **about: Any) -> Any:
     option = Option(default=default, **about)
-    return field(default=default, metadata={"option": option})
+    return field(default=default, repr=not option.secret, metadata={"option": option})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

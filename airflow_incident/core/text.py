@@ -79,6 +79,12 @@ def one_line(text: str) -> str:
     return shorten(" ".join(text.split()), NAME_LENGTH)
 
 
+def log_line(text: str) -> str:
+    """Make one line that every log file can hold: ids and answers may have line breaks and terminal commands."""
+    flat = " ".join(text.encode("utf-8", "replace").decode().split())
+    return "".join(letter if letter.isprintable() else "?" for letter in flat)
+
+
 def summary(failure: Failure, *, deployment: str, redact: Redact) -> str:
     """Write the facts as markdown; an unknown fact has no line."""
     lines = [f"- **{label}:** {value}" for label, value in _facts(failure, deployment)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from airflow_incident.api.endpoints import create_incident
 from airflow_incident.api.payload import create_payload
 from airflow_incident.core.key import idempotency_key
-from airflow_incident.core.text import one_line, summary, title, with_notes
+from airflow_incident.core.text import log_line, one_line, summary, title, with_notes
 from airflow_incident.errors import APIError, IncidentIoError
 
 if TYPE_CHECKING:
@@ -72,8 +72,19 @@ class Outcome(NamedTuple):
         """How loudly a log should say it."""
         return {"closed": logging.WARNING, "failed": logging.ERROR}.get(self.kind, logging.INFO)
 
-    def __str__(self) -> str:
-        """Say it in one line; a failure's line holds all that is needed to send it by hand."""
+    def line(self, redact: Redact) -> str:
+        """Say it in one line, without secrets; a failure's line holds all that is needed to send it by hand."""
+        words = log_line(redact(self._words()))
+        if self.kind != "failed":
+            return words
+        # Redacted value by value: in the encoded text a pattern may swallow quotes, and nobody could send it.
+        body = self.report.payload.model_dump(mode="json", exclude_none=True)
+        key = body.pop("idempotency_key")
+        return f"{words} To send it by hand: POST /v1/incidents " + json.dumps(
+            {"idempotency_key": key, **_each_text(body, redact)}
+        )
+
+    def _words(self) -> str:
         subject, incident = self.report.subject, self.incident
         named = f"{incident.reference or incident.id} {incident.permalink or ''}".rstrip() if incident else ""
         if self.kind == "open":
@@ -84,11 +95,8 @@ class Outcome(NamedTuple):
             return f"incident.io: an incident is already open for {subject} (key {self.report.key})"
         error = self.error or IncidentIoError("unknown")
         maybe = " It may have been opened all the same." if error.maybe_delivered else ""
-        body = json.dumps(self.report.payload.model_dump(mode="json", exclude_none=True))
-        return (
-            f"incident.io: NO incident was opened for {subject}: {type(error).__name__}: {error}.{maybe} "
-            f"{error.advice} To send it by hand: POST /v1/incidents {body}"
-        )
+        what = f"{type(error).__name__}: {error}.{maybe} {error.advice}"
+        return f"incident.io: NO incident was opened for {subject}: {what}"
 
 
 def prepare(failure: Failure, settings: Settings, wish: Wish, *, deployment: str, redact: Redact) -> Report:
@@ -118,3 +126,12 @@ def conclude(report: Report, answer: Incident | IncidentIoError) -> Outcome:
         return Outcome(kind="failed", report=report, error=answer)
     closed = answer.is_over and answer.status != report.payload.status
     return Outcome(kind="closed" if closed else "open", report=report, incident=answer)
+
+
+def _each_text(value: Any, change: Redact) -> Any:
+    """Change every text in a JSON value."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, list):
+        return [_each_text(item, change) for item in value]
+    return {name: _each_text(item, change) for name, item in value.items()} if isinstance(value, dict) else value

@@ -3,6 +3,7 @@
 import argparse
 import errno
 import functools
+import os
 import queue
 import signal
 import sys
@@ -41,7 +42,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         choices=options.REPEATS,
         default=options.REPEATS[0],
         help="what a create with a used idempotency key answers: the existing incident, 409, 422, or the "
-    XX,
+        "existing one until the key expires (default: %(default)s)",
     )
     add_argument(
         "--expires-after",
@@ -79,17 +80,22 @@ def run(args: argparse.Namespace) -> int:
     build = functools.partial(Sandbox, **{name: getattr(args, name) for name in names})
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        box = _start(build, args.port)
+        try:
+            box = _start(build, args.port)
+        except OSError as error:
+            return _fail(
+                f"cannot listen on port {args.port} ({error.strerror}); --port 0 takes any that is free"
+            )
         try:
             _follow(box)
         finally:
             box.stop()
     except KeyboardInterrupt:
         return 0
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            raise
-        return _fail(f"port {args.port} is taken: choose another one, or --port 0 for any that is free")
+    except BrokenPipeError:
+        # https://docs.python.org/3/library/signal.html#note-on-sigpipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _start(build: "functools.partial[Sandbox]", port: int | None) -> "Sandbox":

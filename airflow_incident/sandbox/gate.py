@@ -167,11 +167,11 @@ async def _read(receive: Receive, limit: int) -> bytes | None:
     body = bytearray()
     while True:
         message = await receive()
-        body += message.get("body", b"")
-        if len(body) > limit:
-            return None
+        # A client reads the answer only after it has sent everything: the rest is taken, but not kept.
+        if len(body) <= limit:
+            body += message.get("body", b"")
         if not message.get("more_body"):
-            return bytes(body)
+            return bytes(body) if len(body) <= limit else None
 
 
 def _replay(raw: bytes) -> Receive:

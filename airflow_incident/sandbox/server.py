@@ -114,7 +114,7 @@ class Sandbox:
     @property
     def requests(self) -> list[Recorded]:
         """The API requests so far, oldest first."""
-        return list(self.store.requests)
+        return self.store.requests()
 
     def close(self, incident_id: str) -> JsonObject:
         """Close an incident, by ID or reference, as a person would."""

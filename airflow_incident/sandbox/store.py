@@ -3,6 +3,7 @@
 Every method may be called from any thread.
 """
 
+import collections
 import dataclasses
 import threading
 from collections.abc import Callable, Iterable
@@ -13,6 +14,8 @@ from .options import Options
 from .refusals import JsonObject, conflict, invalid, not_found, problem
 
 KEY_NAME = "Sandbox key"
+# A sandbox may run for days: older requests are forgotten.
+KEPT = 5000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Store:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.base_url = ""
-        self.requests: list[Recorded] = []
+        self._requests: collections.deque[Recorded] = collections.deque(maxlen=KEPT)
         self._lock = threading.RLock()
         self._opened: list[Opened] = []
         self._by_key: dict[str, Opened] = {}
@@ -132,17 +135,22 @@ class Store:
         more = start + size < len(matches)
         return chosen, chosen[-1]["id"] if more else None, len(matches)
 
+    def requests(self) -> list[Recorded]:
+        """Return the API requests so far, oldest first."""
+        with self._lock:
+            return list(self._requests)
+
     def record(self, request: Recorded) -> None:
         """Keep a request for whoever asks what was sent."""
         with self._lock:
-            self.requests.append(request)
+            self._requests.append(request)
 
     def clear(self) -> None:
         """Forget incidents, keys and requests; references start at INC-1 again."""
         with self._lock:
             self._opened.clear()
             self._by_key.clear()
-            self.requests.clear()
+            self._requests.clear()
             self._count = 0
             self._tell("cleared")
 

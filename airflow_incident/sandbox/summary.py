@@ -22,12 +22,22 @@ def _open_link(
     return renderer.renderToken(tokens, place, options, _env)  # type: ignore[attr-defined,no-any-return]  # the protocol leaves out what every renderer has
 
 
+def _open_cell(
+    renderer: RendererProtocol, tokens: Sequence[Token], place: int, options: OptionsDict, _env: EnvType
+) -> str:
+    # The page's content security policy forbids the style that aligns a column.
+    tokens[place].attrs.pop("style", None)
+    return renderer.renderToken(tokens, place, options, _env)  # type: ignore[attr-defined,no-any-return]  # as above
+
+
 @functools.cache
 def _markdown() -> MarkdownIt:
     markdown = _Markdown("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"])
     # An image would be fetched from wherever the text says.
     markdown.disable("image")
     markdown.add_render_rule("link_open", _open_link)
+    markdown.add_render_rule("th_open", _open_cell)
+    markdown.add_render_rule("td_open", _open_cell)
     return markdown
 
 

@@ -86,6 +86,11 @@ def test_nobody_listens_until_it_is_healed(box):
         proxy.heal()
 
 
+def test_nobody_ever_listens_where_nothing_heals_it(box):
+    with FaultProxy(box.direct_port, "refuse") as proxy, pytest.raises(httpx.ConnectError):
+        httpx.get(proxy.url, trust_env=False)
+
+
 def test_a_stale_connection_fails_at_its_second_request(box):
     with FaultProxy(box.direct_port, "stale", times=1) as proxy, speak_through(proxy) as client:
         assert create(client, 1).status_code == 200

@@ -206,7 +206,9 @@ async function showDetail(reference) {
   document.title = found ? `${found.incident.reference} ${found.incident.name}` : "Not found · sandbox";
   const content = found ? detail(found) : missing(reference);
   const opened = [...document.querySelectorAll("details[open]")].map((element) => element.id);
+  const focused = $("detail-view").contains(document.activeElement);
   $("detail-view").replaceChildren(...content);
+  if (focused) document.querySelector("#detail-view [tabindex='-1']").focus();
   for (const id of opened) if (id && $(id)) $(id).open = true;
 }
 
@@ -259,7 +261,7 @@ document.addEventListener("click", (event) => {
 addEventListener("popstate", () => route(true));
 setInterval(() => { for (const element of document.querySelectorAll("[data-ago]")) element.textContent = ago(element.dataset.ago); }, 5000);
 
-// A browser opens six connections to one host at most: a page that nobody sees gives its own back.
+// A browser opens six connections to one host at most: an incident in a tab that nobody sees gives its own back.
 let events = null;
 
 function live(on, text) {
@@ -280,7 +282,7 @@ function connect() {
 }
 
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden) events?.close();
+  if (document.hidden && shown.reference) events?.close();
   else if (events?.readyState === EventSource.CLOSED) connect();
 });
 route(false);

@@ -1,0 +1,171 @@
+"""A whole Airflow for tests: scheduler, DAG processor, triggerer and api-server, on this machine only."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+COMPONENTS = {
+    "api-server": ["--apps", "all"],
+    "scheduler": ["--skip-serve-logs"],
+    "dag-processor": [],
+    "triggerer": ["--skip-serve-logs"],
+}
+
+
+class RunningAirflow:
+    """Four processes over one home: `with RunningAirflow(home) as airflow: ...`.
+
+    :param home: AIRFLOW_HOME, with a migrated database and the DAGs.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.url = f"http://127.0.0.1:{_free_port()}"
+        self.output = home / "output"
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+
+    def __enter__(self) -> Self:
+        self.output.mkdir()
+        try:
+            for name, arguments in COMPONENTS.items():
+                self._start(name, arguments)
+            self.wait(self._healthy, 120, "a healthy Airflow")
+            token = self._client.get("/auth/token").raise_for_status().json()["access_token"]
+            self._client.headers["Authorization"] = f"Bearer {token}"
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End every process, and what it started."""
+        for process in self._processes.values():
+            _signal(process, signal.SIGCONT)
+            _signal(process, signal.SIGTERM)
+        patience = time.monotonic() + 3
+        for process in self._processes.values():
+            try:
+                process.wait(max(0.0, patience - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                pass
+            _signal(process, signal.SIGKILL)
+            process.wait()
+        self._client.close()
+
+    def call(self, method: str, path: str, **body: Any) -> Any:
+        """Ask Airflow's public API."""
+        answer = self._client.request(method, f"/api/v2/{path}", json=body or None)
+        assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
+        return answer.json() if answer.content else None
+
+    def trigger(self, dag_id: str, run_id: str = "first") -> None:
+        """Start a run of a DAG, once Airflow knows it."""
+        self.wait(lambda: self._client.get(f"/api/v2/dags/{dag_id}").is_success, 60, f"DAG {dag_id}")
+        self.call("POST", f"dags/{dag_id}/dagRuns", dag_run_id=run_id, logical_date=None)
+
+    def state(self, dag_id: str, run_id: str = "first") -> str:
+        """Return a run's state."""
+        return str(self.call("GET", f"dags/{dag_id}/dagRuns/{run_id}")["state"])
+
+    def wait(self, until: Callable[[], Any], seconds: float, what: str) -> Any:
+        """Return what comes true in time; else fail with the ends of all logs."""
+        end = time.monotonic() + seconds
+        while True:
+            if found := until():
+                return found
+            dead = [name for name, process in self._processes.items() if process.poll() is not None]
+            if dead or time.monotonic() > end:
+                why = f"{', '.join(dead)} ended" if dead else f"not within {seconds} s"
+                raise AssertionError(f"no {what}: {why}\n{self._ends_of_logs()}")
+            time.sleep(0.1)
+
+    def send(self, *requests: Any) -> None:
+        """Leave callback requests where the scheduler leaves them; one transaction, so one batch."""
+        from airflow.models.db_callback_request import DbCallbackRequest
+
+        with self.session() as session:
+            session.add_all(DbCallbackRequest(callback=request, priority_weight=1) for request in requests)
+            session.commit()
+
+    def session(self) -> Any:
+        """Open the database, as the scheduler has it."""
+        from sqlalchemy import create_engine
+        from sqlalchemy.orm import Session
+
+        return Session(create_engine(f"sqlite:///{self.home}/airflow.db"))
+
+    def pause(self, component: str) -> None:
+        """Stop the clock of one component; what is for it piles up."""
+        _signal(self._processes[component], signal.SIGSTOP)
+
+    def resume(self, component: str) -> None:
+        """Let it go on."""
+        _signal(self._processes[component], signal.SIGCONT)
+
+    def _start(self, name: str, arguments: list[str]) -> None:
+        with (self.output / f"{name}.log").open("wb") as log:
+            self._processes[name] = subprocess.Popen(
+                [sys.executable, "-m", "airflow", name, *arguments],
+                env=self._environment(),
+                cwd=self.home,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def _environment(self) -> dict[str, str]:
+        return os.environ | {
+            "AIRFLOW_HOME": str(self.home),
+            "AIRFLOW__API__BASE_URL": self.url,
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": self.url.rpartition(":")[2],
+            "AIRFLOW__API__SECRET_KEY": "only-for-tests",
+            "AIRFLOW__API_AUTH__JWT_SECRET": "only-for-tests-and-long-enough-for-hs512-which-asks-for-64-bytes!!",
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "AIRFLOW__CORE__DAGS_FOLDER": str(self.home / "dags"),
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "AIRFLOW__CORE__FERNET_KEY": "",
+            "AIRFLOW__CORE__PARALLELISM": "4",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "12",
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
+            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        }
+
+    def _healthy(self) -> bool:
+        try:
+            parts = self._client.get("/api/v2/monitor/health").json()
+        except (httpx.HTTPError, ValueError):
+            return False
+        return all(parts[part]["status"] == "healthy" for part in ("scheduler", "dag_processor", "triggerer"))
+
+    def _ends_of_logs(self) -> str:
+        return "\n".join(f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}" for log in self.output.iterdir())
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _signal(process: subprocess.Popen[bytes], number: int) -> None:
+    """Tell a component and all that it started; each leads a process group."""
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        return

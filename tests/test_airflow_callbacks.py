@@ -1,0 +1,279 @@
+"""Failures in a real Airflow, DAG by DAG through `dag.test()`: from the callback to the incident."""
+
+import asyncio
+import json
+
+import pytest
+
+from tests.airflow_dags import load_dag
+
+pytestmark = pytest.mark.airflow
+
+HEAD = """
+from datetime import timedelta
+from airflow.sdk import DAG, BaseHook, Param, task
+from airflow.sdk.exceptions import AirflowFailException
+from airflow_incident import CreateIncidentOperator, open_incident
+
+def raises(context):
+    raise RuntimeError("the neighbour is broken")
+
+def boom():
+    raise ValueError("no such table: orders")
+"""
+
+BOOM = "task(boom)()"
+
+
+@pytest.fixture
+def run(airflow_db, connected):
+    """Run a DAG that is built from the body given; return its run."""
+
+    def test(body: str, name: str, arguments: str = "", **options):
+        lines = "\n".join(f"    {line}" for line in body.splitlines())
+        source = f"{HEAD}\nwith DAG({name!r}, {arguments}) as dag:\n{lines}\n"
+        dag = load_dag(airflow_db, source, name)
+        return dag.test(**options)
+
+    return test
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "body"),
+    [
+        pytest.param("at_dag", "on_failure_callback=open_incident()", BOOM, id="DAG"),
+        pytest.param("at_task", "", "task(on_failure_callback=open_incident())(boom)()", id="task"),
+        pytest.param("at_default", "default_args={'on_failure_callback': open_incident()}", BOOM, id="default_args"),
+        pytest.param(
+            "at_both",
+            "default_args={'on_failure_callback': open_incident()}, on_failure_callback=open_incident()",
+            BOOM,
+            id="both",
+        ),
+        pytest.param("after_broken", "on_failure_callback=[raises, open_incident()]", BOOM, id="after-one-that-raises"),
+        pytest.param("before_broken", "on_failure_callback=[open_incident(), raises]", BOOM, id="before-one-that-raises"),
+        pytest.param("twice", "on_failure_callback=[open_incident(), open_incident()]", BOOM, id="twice"),
+        pytest.param(
+            "task_list",
+            "default_args={'on_failure_callback': [raises, open_incident(), raises]}",
+            BOOM,
+            id="task-between-two-that-raise",
+        ),
+        pytest.param(
+            "mapped",
+            "default_args={'on_failure_callback': open_incident()}, on_failure_callback=open_incident()",
+            "@task\ndef check(number):\n    raise ValueError(number)\ncheck.expand(number=[1, 2, 3])",
+            id="mapped-tasks-together",
+        ),
+        pytest.param(
+            "several",
+            "default_args={'on_failure_callback': open_incident()}",
+            "task(task_id='a')(boom)(), task(task_id='b')(boom)() >> task(task_id='c')(boom)()",
+            id="several-tasks",
+        ),
+    ],
+)
+def test_one_failed_run_is_one_incident(run, connected, name, arguments, body):
+    """Wherever the callback stands, whoever stands beside it: one failed run, one incident."""
+    failed = run(body, name, arguments)
+    assert failed.state == "failed"
+    (incident,) = connected.incidents
+    assert incident["name"] == f"DAG {name} failed"
+    key = f"airflow/tests/dag/{name}/run/{failed.run_id.replace(':', '%3A').replace('+', '%2B')}"
+    assert {seen.body["idempotency_key"] for seen in connected.requests} == {key}
+
+
+def test_a_task_tells_what_the_dag_cannot(run, connected):
+    """A task's incident has the exception and the attempt."""
+    run(BOOM, "telling", "default_args={'on_failure_callback': open_incident()}, tags=['night'], schedule=None")
+    text = connected.incidents[0]["summary"]
+    assert "- **Task:** `boom`, attempt 1 of 1" in text
+    assert "- **Exception:** `ValueError`\n\n```\nno such table: orders\n```" in text
+    assert "- **Tags:** `night`" in text
+
+
+def test_two_runs_of_one_dag_are_two_incidents_with_their_own_texts(airflow_db, connected):
+    """All runs of a DAG share one notifier in one process, and none is told another's story."""
+    source = f"""{HEAD}
+callback = open_incident(name="{{{{ run_id }}}} of {{{{ dag.dag_id }}}}: {{{{ exception }}}} {{{{ reason }}}}")
+with DAG("shared", default_args={{"on_failure_callback": callback}}) as dag:
+    {BOOM}
+"""
+    dag = load_dag(airflow_db, source, "shared")
+    runs = [dag.test().run_id, dag.test().run_id]
+    assert [row["name"] for row in connected.incidents] == [f"{run} of shared: no such table: orders" for run in runs]
+
+
+def test_a_run_that_succeeds_opens_nothing(run, connected):
+    """No failure, no request."""
+    done = run("@task\ndef fine():\n    pass\nfine()", "fine", "on_failure_callback=open_incident()")
+    assert done.state == "success"
+    assert connected.requests == []
+
+
+def test_an_attempt_with_retries_to_come_opens_nothing(run, connected):
+    """Only the last attempt opens an incident."""
+    body = """
+@task(retries=1, retry_delay=timedelta(0))
+def flaky(**context):
+    if context["ti"].try_number == 1:
+        raise ValueError("not yet")
+flaky()"""
+    done = run(body, "recovers", "default_args={'on_failure_callback': open_incident()}")
+    assert done.state == "success"
+    assert connected.requests == []
+
+
+def test_the_last_attempt_opens_an_incident(run, connected):
+    """When the retries are used up, the incident tells so."""
+    arguments = "default_args={'on_failure_callback': open_incident(), 'retries': 1, 'retry_delay': timedelta(0)}"
+    assert run(BOOM, "exhausted", arguments).state == "failed"
+    assert [seen.path for seen in connected.requests] == ["/v1/incidents"]
+    assert "attempt 2 of 2" in connected.incidents[0]["summary"]
+
+
+def test_a_task_that_gives_up_with_retries_left_opens_an_incident(run, connected):
+    """AirflowFailException ends a task for good, whatever its attempts say."""
+    body = "@task(retries=3)\ndef gives_up():\n    raise AirflowFailException('the file is empty')\ngives_up()"
+    assert run(body, "gives_up", "default_args={'on_failure_callback': open_incident()}").state == "failed"
+    assert "the file is empty" in connected.incidents[0]["summary"]
+    assert "attempt 1 of 4" in connected.incidents[0]["summary"]
+
+
+def test_sys_exit_in_a_task_opens_an_incident(run, connected):
+    """A task that leaves by `sys.exit` has failed as any other."""
+    body = "@task\ndef leave():\n    raise SystemExit(3)\nleave()"
+    assert run(body, "leaves", "default_args={'on_failure_callback': open_incident()}").state == "failed"
+    assert "`SystemExit`" in connected.incidents[0]["summary"]
+
+
+def test_a_run_without_a_logical_date_opens_an_incident(run, connected):
+    """`ds` and its kin are missing from the context then; even a template that asks for them does no harm."""
+    arguments = "schedule=None, on_failure_callback=open_incident(name='{{ dag.dag_id }} of {{ ds }}{{ nothing.at.all }}')"
+    assert run(BOOM, "dateless", arguments, logical_date=None).state == "failed"
+    assert connected.incidents[0]["name"] == "dateless of"
+    assert "Logical date" not in connected.incidents[0]["summary"]
+
+
+def test_the_scope_task_is_one_incident_a_task(run, connected):
+    """Two failed tasks, one of them mapped, are two incidents then."""
+    body = """
+@task
+def check(number):
+    raise ValueError(number)
+check.expand(number=[1, 2]), task(boom)()"""
+    run(body, "by_task", "default_args={'on_failure_callback': open_incident(scope='task')}")
+    assert sorted(row["name"].partition("[")[0] for row in connected.incidents) == [
+        "Task by_task.boom failed",
+        "Task by_task.check",
+    ]
+
+
+@pytest.mark.parametrize("trouble", ["no connection", "wrong key", "nobody listens", "wrong option"])
+def test_trouble_with_incident_io_is_one_line(run, connect, sandbox, monkeypatch, caplog, capfd, trouble):
+    """A run fails as it would without us, its other callbacks are called, and a line says what to do."""
+    option = ""
+    if trouble == "wrong key":
+        connect(sandbox.url, password="wrong-key-4711")
+    elif trouble == "nobody listens":
+        connect("http://127.0.0.1:9")
+    elif trouble == "wrong option":
+        connect(sandbox.url)
+        option = "mode='reel'"
+    else:
+        monkeypatch.delenv("AIRFLOW_CONN_INCIDENT_IO_DEFAULT")
+    name = f"trouble_{trouble.replace(' ', '_')}"
+    arguments = f"default_args={{'on_failure_callback': [open_incident({option}), raises]}}"
+    assert run(BOOM, name, arguments).state == "failed"
+    out = "".join(capfd.readouterr()) + caplog.text
+    assert f"NO incident was opened for DAG {name}" in out
+    assert "the neighbour is broken" in out
+    assert "wrong-key-4711" not in out
+    assert sandbox.incidents == []
+
+
+def test_turned_off_nothing_is_asked_for(run, connected, monkeypatch):
+    """On a laptop one environment variable keeps everything quiet."""
+    monkeypatch.setenv("AIRFLOW__INCIDENT_IO__ENABLED", "false")
+    body = "task(boom)() >> CreateIncidentOperator(task_id='tell', trigger_rule='one_failed')"
+    assert run(body, "quiet", "on_failure_callback=open_incident()").state == "success"
+    assert connected.requests == []
+
+
+def test_a_secret_in_an_exception_is_not_sent(run, connected, connect):
+    """What Airflow knows as a secret, and the key itself, is redacted from the incident's text."""
+    connect(connected.url)
+    connect("db.example.com", conn_id="orders_db", conn_type="postgres", password="swordfish-77")
+    body = """
+@task
+def leak():
+    secret = BaseHook.get_connection("orders_db").password
+    key = BaseHook.get_connection("incident_io_default").password
+    raise ValueError(f"cannot log in with <{secret}> or <{key}>")
+leak()"""
+    run(body, "leaks", "default_args={'on_failure_callback': open_incident(exception_detail='traceback')}")
+    (seen,) = connected.requests
+    assert b"cannot log in with <***> or <***>" in seen.raw
+    assert b"swordfish-77" not in seen.raw
+    assert b"sandbox-key" not in seen.raw
+
+
+def test_the_key_is_printed_nowhere(run, connected, airflow_home, caplog, capfd):
+    """Neither a log file nor what Airflow prints holds the API key."""
+    run(BOOM, "quiet_key", "default_args={'on_failure_callback': open_incident()}, on_failure_callback=open_incident()")
+    out = "".join(capfd.readouterr()) + caplog.text
+    assert "INC-1" in out
+    assert "sandbox-key" not in out
+    files = [file for file in (airflow_home / "logs").rglob("*.log") if "sandbox-key" in file.read_text()]
+    assert files == []
+
+
+@pytest.mark.parametrize("then_fail", [True, False])
+def test_an_operator_as_last_task_opens_an_incident(run, connected, then_fail):
+    """As a DAG's only leaf it keeps the run failed with `then_fail`; the incident can be read from its XCom."""
+    name = f"leaf_{then_fail}".lower()
+    body = f"task(boom)() >> CreateIncidentOperator(task_id='tell', trigger_rule='one_failed', then_fail={then_fail})"
+    ended = run(body, name, "on_failure_callback=open_incident()")
+    assert ended.state == ("failed" if then_fail else "success")
+    (incident,) = connected.incidents
+    ti = next(ti for ti in ended.get_task_instances() if ti.task_id == "tell")
+    told = {field: incident[field] for field in ("id", "reference", "permalink")}
+    assert ti.xcom_pull(task_ids="tell", key="incident_io") == told
+    assert ti.xcom_pull(task_ids="tell") == told
+    assert ti.state == ended.state
+
+
+def test_an_operators_incident_is_named_by_its_templates(run, connected):
+    """Arguments are templates, with the run's parameters; the link leads to the incident, also after a failure."""
+    body = """
+tell = CreateIncidentOperator(
+    task_id="tell", name="{{ params.what }} in {{ run_id }}", key="{{ params.what }}", mode="test", then_fail=True
+)"""
+    ended = run(body, "deliberate", "params={'what': Param('Drift')}, schedule=None")
+    (incident,) = connected.incidents
+    assert incident["name"] == f"Drift in {ended.run_id}"
+    assert incident["mode"] == "test"
+    assert connected.requests[0].body["idempotency_key"].endswith("/key/Drift")
+
+
+def test_the_trigger_of_a_deadline_opens_an_incident(connected):
+    """Airflow's own trigger awaits the notifier with the little that a deadline's context has."""
+    from airflow.triggers.callback import CallbackTrigger
+
+    context = {
+        "dag_run": {"dag_id": "late", "dag_run_id": "monday", "logical_date": "2026-11-23T04:00:00Z", "run_type": "manual"},
+        "deadline": {"id": "0f9a", "deadline_time": "2026-11-23T05:00:00Z"},
+    }
+    trigger = CallbackTrigger(
+        "airflow_incident.notifications.IncidentNotifier",
+        {"severity": "01SANDB0XSEV00000000000001", "context": json.loads(json.dumps(context))},
+    )
+
+    async def events():
+        return [event.payload["state"] async for event in trigger.run()]
+
+    assert asyncio.run(events()) == ["running", "success"]
+    (incident,) = connected.incidents
+    assert incident["name"] == "DAG late missed a deadline"
+    assert connected.requests[0].body["idempotency_key"] == "airflow/tests/dag/late/run/monday"
+    assert "- **Deadline:** 2026-11-23 05:00:00 UTC" in incident["summary"]

@@ -1,0 +1,183 @@
+"""The oldest supported Airflow, 2.11: `make oldest` runs this file there, with pytest and nothing else."""
+
+import copy
+import json
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+pytestmark = [
+    pytest.mark.airflow,
+    pytest.mark.skipif(not version("apache-airflow").startswith("2."), reason="for Airflow 2.11: make oldest"),
+]
+
+SOURCE = """
+from airflow import DAG
+from airflow.decorators import task
+from airflow_incident import CreateIncidentOperator, open_incident
+
+with DAG(
+    {name!r},
+    default_args={{"on_failure_callback": open_incident(), "owner": "data"}},
+    on_failure_callback=open_incident(),
+    tags=["night"],
+    {arguments}
+) as dag:
+    @task
+    def boom():
+        raise ValueError("no such table: orders")
+
+    {body}
+"""
+GUARDED = "boom() >> CreateIncidentOperator(task_id='tell', trigger_rule='one_failed', then_fail={then_fail})"
+
+
+@pytest.fixture
+def load(airflow_db):
+    """Write a DAG file into the tests' DAGs folder and import it."""
+    from tests.airflow_dags import load_dag
+
+    def load(name: str, body: str = "boom()", arguments: str = ""):
+        return load_dag(airflow_db, SOURCE.format(name=name, body=body, arguments=arguments), name)
+
+    return load
+
+
+def test_one_failed_run_is_one_incident(load, connected, monkeypatch):
+    """Both levels tell the same failure; the incident has the exception and this version's pages."""
+    monkeypatch.setenv("AIRFLOW__WEBSERVER__BASE_URL", "https://airflow.example.com/prod")
+    run = load("orders").test()
+    assert run.state == "failed"
+    (incident,) = connected.incidents
+    run_id = run.run_id.replace(":", "%3A").replace("+", "%2B")
+    assert {seen.body["idempotency_key"] for seen in connected.requests} == {
+        f"airflow/tests/dag/orders/run/{run_id}"
+    }
+    assert len(connected.requests) == 2
+    text = incident["summary"]
+    page = f"https://airflow.example.com/prod/dags/orders/grid?dag_run_id={run_id}"
+    assert f"]({page}) (manual)" in text
+    assert f"- **Task:** `boom`, attempt 1 of 1 ([log]({page}&task_id=boom&tab=logs))" in text
+    assert "- **Exception:** `ValueError`\n\n```\nno such table: orders\n```" in text
+    assert "- **Owners:** data" in text
+    assert "- **Tags:** `night`" in text
+
+
+def test_without_a_public_address_there_are_no_links(load, connected, monkeypatch):
+    """An address that only the web server's own machine knows is of no use to a reader elsewhere."""
+    monkeypatch.setenv("AIRFLOW__WEBSERVER__BASE_URL", "")
+    load("nowhere").test()
+    assert "](" not in connected.incidents[0]["summary"]
+
+
+def test_mapped_tasks_and_retries_are_one_incident(load, connected):
+    """Three mapped tasks fail twice each, then the run: one incident, and none before the last attempt."""
+    body = """
+    from datetime import timedelta
+    @task(retries=1, retry_delay=timedelta(0))
+    def check(number, ti=None):
+        raise ValueError(f"attempt {ti.try_number}")
+    check.expand(number=[1, 2, 3])"""
+    assert load("mapped", body).test().state == "failed"
+    (incident,) = connected.incidents
+    assert "attempt 2 of 2" in incident["summary"]
+    assert len(connected.requests) == 4
+
+
+def test_two_runs_have_their_own_texts(airflow_db, connected):
+    """All runs share one notifier in one process; none is told another's story."""
+    from tests.airflow_dags import load_dag
+
+    source = SOURCE.replace("open_incident()", "open_incident(name='{{{{ run_id }}}} of {{{{ dag.dag_id }}}}')")
+    dag = load_dag(airflow_db, source.format(name="shared", body="boom()", arguments=""), "shared")
+    runs = [dag.test().run_id, dag.test().run_id]
+    assert [row["name"] for row in connected.incidents] == [f"{run_id} of shared" for run_id in runs]
+
+
+@pytest.mark.parametrize("then_fail", [True, False])
+def test_an_operator_as_last_task_has_a_link(load, connected, then_fail):
+    """It keeps the run failed with `then_fail`; its XCom and its button lead to the incident."""
+    from airflow.models.taskinstance import TaskInstanceKey
+
+    dag = load(f"leaf_{then_fail}".lower(), GUARDED.format(then_fail=then_fail))
+    run = dag.test()
+    assert run.state == ("failed" if then_fail else "success")
+    (incident,) = connected.incidents
+    ti = run.get_task_instance("tell")
+    told = {field: incident[field] for field in ("id", "reference", "permalink")}
+    assert ti.xcom_pull(task_ids="tell", key="incident_io") == told
+    assert ti.xcom_pull(task_ids="tell") == told
+    operator = _serialized(dag).get_task("tell")
+    assert isinstance(ti.key, TaskInstanceKey)
+    assert operator.get_extra_links(ti, "incident.io") == incident["permalink"]
+
+
+def test_a_dag_with_callbacks_is_serialized(load):
+    """This version writes the source of a callback in default_args into the DAG; that is stable and small."""
+    dag = load("serialized")
+    text = json.dumps(_as_stored(dag))
+    assert text == json.dumps(_as_stored(load("serialized")))
+    assert len(text) < 10_000
+    assert _serialized(dag).dag_id == "serialized"
+
+
+def test_callbacks_can_be_copied(load):
+    """This version copies default_args for each DAG, deeply."""
+    dag = load("copied")
+    callback = dag.default_args["on_failure_callback"]
+    twin = copy.deepcopy(callback)
+    assert twin.options == callback.options
+    assert copy.deepcopy(dag).dag_id == "copied"
+
+
+def test_airflow_finds_the_provider(airflow_db):
+    """The command line knows connection type, notifier, link and options."""
+
+    def ask(*arguments: str) -> str:
+        command = [sys.executable, "-m", "airflow", *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+
+    assert '"airflow-incident"' in ask("providers", "list", "-o", "json")
+    assert '"airflow_incident.hooks.IncidentHook"' in ask("providers", "hooks", "-o", "json")
+    assert "# enabled = " in ask("config", "list", "--section", "incident_io", "--defaults")
+
+
+def test_the_connection_form_is_drawn():
+    """Before 3.2 the hook's class builds the form; Airflow's own manager takes all of it."""
+    from airflow.providers_manager import ProvidersManager
+
+    from airflow_incident.core.settings import options_in
+
+    manager = ProvidersManager()
+    assert "incident_io" in manager.hooks
+    widgets = {name for name in manager.connection_form_widgets if name.startswith("extra__incident_io__")}
+    assert widgets == {f"extra__incident_io__{option.name}" for option in options_in("connection")}
+    assert manager.field_behaviours["incident_io"]["relabeling"] == {"host": "Base URL", "password": "API key"}
+    assert "airflow_incident.links.IncidentLink" in manager.extra_links_class_names
+    assert {notifier.notification_class_name for notifier in manager.notification} >= {
+        "airflow_incident.notifications.IncidentNotifier"
+    }
+
+
+def test_test_connection_asks_only_who_the_key_is(sandbox):
+    """The button in the connection's form opens nothing."""
+    from airflow.models.connection import Connection
+
+    connection = Connection("x", conn_type="incident_io", host=sandbox.url, password=sandbox.api_key)
+    told = connection.test_connection()
+    assert told == (True, "Connected to incident.io as 'Sandbox key', deployment 'tests'.")
+    assert [seen.path for seen in sandbox.requests] == ["/v1/identity"]
+
+
+def _as_stored(dag):
+    from airflow.serialization.serialized_objects import SerializedDAG
+
+    return SerializedDAG.to_dict(dag)
+
+
+def _serialized(dag):
+    from airflow.serialization.serialized_objects import SerializedDAG
+
+    return SerializedDAG.from_dict(_as_stored(dag))

@@ -1,0 +1,80 @@
+"""What the demo asks Airflow and the sandbox, over their public REST APIs on 127.0.0.1."""
+
+import contextlib
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+
+# A proxy of the caller's environment does not reach this machine's loopback.
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+API_KEY = "sandbox-key"
+
+
+def call(url: str, *, token: str = "", body: dict[str, Any] | None = None) -> Any:
+    """Send one request, a POST where there is a body, and return the decoded answer; failures are OSErrors."""
+    headers = {"Content-Type": "application/json"}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    data = None if body is None else json.dumps(body).encode()
+    with _opener.open(urllib.request.Request(url, data, headers), timeout=5) as answer:
+        return json.load(answer)
+
+
+def incidents(sandbox: str) -> list[dict[str, Any]] | None:
+    """List the sandbox's incidents; None while it does not answer."""
+    with contextlib.suppress(OSError):
+        return call(f"{sandbox}/v1/incidents?page_size=250", token=API_KEY)["incidents"]
+    return None
+
+
+class Airflow:
+    """Airflow's REST API, each answer None while there is none.
+
+    https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._token = ""
+
+    def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Call a path below /api/v2. SQLite is soon overtaxed: an Airflow that refuses now may not in a moment."""
+        with contextlib.suppress(OSError):
+            # Simple auth manager, all are admins: whoever asks gets a token.
+            self._token = self._token or call(f"{self.url}/auth/token")["access_token"]
+            return call(f"{self.url}/api/v2/{path}", token=self._token, body=body)
+        return None
+
+    def unready(self) -> list[str] | None:
+        """Name the components that are not healthy yet."""
+        health = self.ask("monitor/health")
+        needed = ("scheduler", "dag_processor")
+        return health and [name for name in needed if health[name]["status"] != "healthy"]
+
+    def dags(self) -> set[str]:
+        """Name the DAGs that Airflow knows."""
+        return {dag["dag_id"] for dag in (self.ask("dags") or {"dags": []})["dags"]}
+
+    def import_errors(self) -> str:
+        """Return the stack traces of DAG files that cannot be imported."""
+        found = (self.ask("importErrors") or {"import_errors": []})["import_errors"]
+        return "\n".join(f"{error['filename']}: {error['stack_trace']}" for error in found)
+
+    def run(self, dag_id: str, run_id: str) -> dict[str, Any] | None:
+        """Return the run, triggered at the first call."""
+        # A second trigger with the same ID, after an answer that got lost, is refused and so harmless.
+        path = f"dags/{dag_id}/dagRuns"
+        return self.ask(f"{path}/{run_id}") or self.ask(path, {"dag_run_id": run_id, "logical_date": None})
+
+    def failed_tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]] | None:
+        """List the run's task instances that failed by themselves."""
+        answer = self.ask(f"dags/{dag_id}/dagRuns/{run_id}/taskInstances")
+        return answer and [task for task in answer["task_instances"] if task["state"] == "failed"]
+
+    def raised_at(self, task: dict[str, Any]) -> str:
+        """Tell when the task raised its exception, by its log; Airflow records its end after its callbacks."""
+        path = "dags/{dag_id}/dagRuns/{dag_run_id}/taskInstances/{task_id}/logs/{try_number}?map_index={map_index}"
+        lines = (self.ask(path.format_map(task)) or {"content": []})["content"]
+        return next((line["timestamp"] for line in lines if "error_detail" in line), task["end_date"])

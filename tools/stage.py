@@ -1,0 +1,160 @@
+"""The demo's folder, ports and processes: a sandbox and a real Airflow, each process with a log of its own."""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from tools.loopback import API_KEY
+from tools.watch import Trouble
+
+ROOT = Path(__file__).resolve().parent.parent
+# All that the processes see of the caller's environment: its Airflow settings, proxies and paths are not ours.
+INHERITED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
+
+
+class Stage:
+    """Holds the folder, reserves two ports and starts processes; when the block ends, all of them are gone."""
+
+    def __init__(self) -> None:
+        self.home = ROOT / ".demo"
+        self._locks: list[int] = []
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Self:
+        self.home.mkdir(exist_ok=True)
+        if not self._lock(self.home):
+            raise Trouble("another demo is running in this checkout, or still stopping")
+        for path in self.home.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        (self.home / "tmp").mkdir()
+        self.airflow = f"http://127.0.0.1:{self._port(8080)}"
+        self.sandbox = f"http://127.0.0.1:{self._port(8910)}"
+        # It inherits the locks: they are free again when the last process is gone, not before.
+        self._keeper = subprocess.Popen(
+            [sys.executable, "-m", "tools.keeper"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+            pass_fds=self._locks,
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pipe.close()
+        self._keeper.wait()
+
+    @property
+    def _pipe(self) -> IO[bytes]:
+        if self._keeper.stdin is None:
+            raise RuntimeError("the keeper was started without a pipe")
+        return self._keeper.stdin
+
+    def _lock(self, path: Path) -> bool:
+        """Hold a file or folder as long as this process or its keeper lives."""
+        with contextlib.suppress(OSError):
+            opened = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT)
+            try:
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(opened)
+            else:
+                self._locks.append(opened)
+                return True
+        return False
+
+    def _port(self, preferred: int) -> int:
+        """Choose the preferred port if it is free and no other demo is about to take it, else any."""
+        mine = self._lock(Path(tempfile.gettempdir(), f"airflow-incident-demo-{preferred}.lock"))
+        for wanted in (preferred, 0) if mine else (0,):
+            with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", wanted)) as probe:
+                return int(probe.getsockname()[1])
+        raise Trouble("no free port on 127.0.0.1")
+
+    def environment(self) -> dict[str, str]:
+        """Say all that the processes are told: the caller's basics, Airflow's settings, the connection."""
+        caller = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        connection = {"conn_type": "incident_io", "password": API_KEY, "host": self.sandbox}
+        settings = {
+            "CORE__DAGS_FOLDER": str(ROOT / "dags"),
+            "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "CORE__EXECUTION_API_SERVER_URL": f"{self.airflow}/execution/",
+            "CORE__LOAD_EXAMPLES": "False",
+            "CORE__PARALLELISM": "4",
+            "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "API__HOST": "127.0.0.1",
+            "API__PORT": self.airflow.rpartition(":")[2],
+            "API__BASE_URL": self.airflow,
+            "INCIDENT_IO__DEPLOYMENT": "demo",
+            # Airflow notices some tasks' end only when it wakes for the next heartbeat; the default is 5 s.
+            "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+        }
+        return (
+            caller
+            | {f"AIRFLOW__{name}": value for name, value in settings.items()}
+            | {
+                "AIRFLOW_HOME": str(self.home),
+                "AIRFLOW_CONN_INCIDENT_IO_DEFAULT": json.dumps(connection),
+                "PYTHONPATH": str(ROOT),
+                "TMPDIR": str(self.home / "tmp"),
+                "NO_PROXY": "*",
+                # Airflow forks; macOS otherwise ends a fork that touches what its parent has loaded.
+                "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES",
+            }
+        )
+
+    def log(self, name: str) -> Path:
+        """Tell where a process writes."""
+        return self.home / f"{name}.log"
+
+    def start(self, name: str, *command: str) -> None:
+        """Start a process in a session of its own, which the keeper will end."""
+        with self.log(name).open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, *command],
+                cwd=self.home,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._pipe.write(b"%d\n" % process.pid)
+        self._pipe.flush()
+        self._processes[name] = process
+
+    def start_sandbox(self) -> None:
+        """Start the local incident.io."""
+        command = Path(sys.executable).with_name("airflow-incident")
+        self.start("sandbox", str(command), "sandbox", "--port", self.sandbox.rpartition(":")[2])
+
+    def start_airflow(self, *extra: str) -> None:
+        """Start Airflow's components: `airflow standalone`, when ended by a signal, leaves them all behind."""
+        for name in ("api-server", "scheduler", "dag-processor", *extra):
+            # The log servers would listen on every interface; here the logs are files that all can read.
+            quiet = ["--skip-serve-logs"] if name in {"scheduler", "triggerer"} else []
+            self.start(name, "-m", "airflow", name, *quiet)
+
+    def ended(self, name: str) -> bool | None:
+        """Tell whether a process has done its work; None while it runs."""
+        code = self._processes[name].poll()
+        if code:
+            raise Trouble(f"{name} failed (exit {code})", self.log(name))
+        return None if code is None else True
+
+    def check(self) -> None:
+        """Raise Trouble if a process that should run has ended."""
+        for name, process in self._processes.items():
+            if name != "migrate" and process.poll() is not None:
+                raise Trouble(f"{name} ended by itself (exit {process.returncode})", self.log(name))
