@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import wraps
@@ -60,7 +61,7 @@ def read_failure(context: Any, *, exception_detail: str = "message", level: Leve
         exception_type=_type_name(exception),
         exception=_exception_text(exception, exception_detail),
         failed_tasks=_failed_tasks(dag, run, dag_id, run_id) if in_processor or level == "operator" else (),
-        owners=tuple(o.strip() for o in _text(peek(dag, "owner")).split(",") if o.strip()),
+        owners=_owners(peek(dag, "owner")),
         tags=_tags(peek(dag, "tags")),
     )
 
@@ -75,7 +76,7 @@ def ids(context: Any) -> tuple[str, str]:
 
 
 def render(template: str, context: Any) -> str:
-    """Render a Jinja template on a copy of a context; what the context lacks is empty.
+    """Render a Jinja template with a context, which stays as it is; what the context lacks is empty.
 
     :raises Exception: whatever a broken template or a macro raises.
     """
@@ -88,9 +89,12 @@ def render(template: str, context: Any) -> str:
         environment = make(force_sandboxed=True)
     except BITES:
         environment = SandboxedEnvironment(cache_size=0)
-    variables = dict(context) if isinstance(context, Mapping) else {}
     forgiving = environment.overlay(undefined=ChainableUndefined)
-    return str(forgiving.from_string(template).render(variables))
+    parsed = forgiving.from_string(template)
+    # Not a copy: to read every variable of Airflow 2.11's context is to be warned of every deprecated one.
+    known: Any = context if isinstance(context, Mapping) else {}
+    variables: Any = ChainMap({}, known, parsed.globals)
+    return "".join(parsed.root_render_func(forgiving.context_class(forgiving, variables, parsed.name, parsed.blocks)))
 
 
 def peek(thing: Any, name: str) -> Any:
@@ -219,6 +223,12 @@ def _moment(value: Any) -> datetime | None:
     if not isinstance(value, datetime):
         return None
     return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def _owners(value: Any) -> tuple[str, ...]:
+    """Read a DAG's owners; `airflow` is the name of those that have none."""
+    names = (name.strip() for name in _text(value).split(","))
+    return tuple(name for name in names if name not in {"", "airflow"})
 
 
 @_calmly(())

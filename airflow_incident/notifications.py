@@ -16,7 +16,7 @@ from airflow_incident.errors import IncidentIoError, MissingConnectionError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from airflow_incident.api.models import Incident
+    from airflow_incident.api.head import IncidentHead
     from airflow_incident.core.text import Redact
     from airflow_incident.delivery.budget import Meter
     from airflow_incident.delivery.reporter import Report
@@ -107,7 +107,7 @@ class IncidentNotifier(BaseNotifier):
                 return
             with _turn(report, installation, began) as seconds:
                 try:
-                    answer: Incident | IncidentIoError = profile.client.call(report.call, budget=seconds)
+                    answer: IncidentHead | IncidentIoError = profile.client.call(report.call, budget=seconds)
                 except IncidentIoError as error:
                     answer = error
             _tell(report, answer, profile)
@@ -125,7 +125,7 @@ class IncidentNotifier(BaseNotifier):
                 return
             seconds = _seconds_left(installation.report_seconds, began)
             try:
-                answer: Incident | IncidentIoError = await profile.async_client.call(report.call, budget=seconds)
+                answer: IncidentHead | IncidentIoError = await profile.async_client.call(report.call, budget=seconds)
             except IncidentIoError as error:
                 answer = error
             _tell(report, answer, profile)
@@ -223,7 +223,7 @@ def _seconds_left(seconds: float, began: float) -> float:
     return max(min(seconds, SHORTEST), seconds - (time.monotonic() - began))
 
 
-def _tell(report: Report, answer: Incident | IncidentIoError, profile: Profile) -> None:
+def _tell(report: Report, answer: IncidentHead | IncidentIoError, profile: Profile) -> None:
     from airflow_incident.delivery.reporter import conclude  # noqa: PLC0415 -- law 5
 
     outcome = conclude(report, answer)

@@ -1,5 +1,6 @@
 """A whole Airflow for tests: scheduler, DAG processor, triggerer and api-server, on this machine only."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -56,17 +57,15 @@ class RunningAirflow:
             _signal(process, signal.SIGTERM)
         patience = time.monotonic() + 3
         for process in self._processes.values():
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, patience - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                pass
             _signal(process, signal.SIGKILL)
             process.wait()
         self._client.close()
 
     def call(self, method: str, path: str, **body: Any) -> Any:
-        """Ask Airflow's public API."""
-        answer = self._client.request(method, f"/api/v2/{path}", json=body or None)
+        """Ask Airflow's public API, or the UI's own with a path from the root."""
+        answer = self._client.request(method, path if path[0] == "/" else f"/api/v2/{path}", json=body or None)
         assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json() if answer.content else None
 
@@ -78,6 +77,11 @@ class RunningAirflow:
     def state(self, dag_id: str, run_id: str = "first") -> str:
         """Return a run's state."""
         return str(self.call("GET", f"dags/{dag_id}/dagRuns/{run_id}")["state"])
+
+    def wait_for_state(self, state: str, dag_id: str, run_id: str = "first", *, task_id: str = "") -> None:
+        """Wait until a run, or one of its tasks, is in this state."""
+        path = f"dags/{dag_id}/dagRuns/{run_id}" + (f"/taskInstances/{task_id}" if task_id else "")
+        self.wait(lambda: self.call("GET", path)["state"] == state, 60, f"{state} {dag_id} {run_id} {task_id}")
 
     def wait(self, until: Callable[[], Any], seconds: float, what: str) -> Any:
         """Return what comes true in time; else fail with the ends of all logs."""
@@ -138,9 +142,10 @@ class RunningAirflow:
             "AIRFLOW__CORE__DAGS_FOLDER": str(self.home / "dags"),
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             "AIRFLOW__CORE__FERNET_KEY": "",
-            "AIRFLOW__CORE__PARALLELISM": "4",
+            "AIRFLOW__CORE__PARALLELISM": "10",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+            "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "30",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "12",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",

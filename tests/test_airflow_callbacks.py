@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -51,7 +53,9 @@ def run(airflow_db, connected):
             id="both",
         ),
         pytest.param("after_broken", "on_failure_callback=[raises, open_incident()]", BOOM, id="after-one-that-raises"),
-        pytest.param("before_broken", "on_failure_callback=[open_incident(), raises]", BOOM, id="before-one-that-raises"),
+        pytest.param(
+            "before_broken", "on_failure_callback=[open_incident(), raises]", BOOM, id="before-one-that-raises"
+        ),
         pytest.param("twice", "on_failure_callback=[open_incident(), open_incident()]", BOOM, id="twice"),
         pytest.param(
             "task_list",
@@ -147,9 +151,41 @@ def test_sys_exit_in_a_task_opens_an_incident(run, connected):
     assert "`SystemExit`" in connected.incidents[0]["summary"]
 
 
+def test_a_task_that_runs_out_of_time_opens_an_incident(run, connected):
+    """The alarm that ended the task does not end its callback."""
+    body = """
+import time
+@task(execution_timeout=timedelta(milliseconds=200))
+def slow():
+    time.sleep(30)
+slow()"""
+    assert run(body, "too_slow", "default_args={'on_failure_callback': open_incident()}").state == "failed"
+    assert "Timeout`" in connected.incidents[0]["summary"]
+
+
+def test_ids_may_have_letters_of_any_alphabet(run, connected):
+    """Airflow takes any letter in an id; in the key it is percent-encoded."""
+    run(BOOM, "zähler.täglich-日", "on_failure_callback=open_incident(), dag_display_name='Zähler'")
+    (seen,) = connected.requests
+    assert seen.body["idempotency_key"].startswith("airflow/tests/dag/z%C3%A4hler.t%C3%A4glich-%E6%97%A5/run/")
+    assert connected.incidents[0]["name"] == "DAG zähler.täglich-日 failed"
+
+
+def test_a_callback_of_a_task_group_is_inherited(run, connected):
+    """A task group's default_args reach its tasks."""
+    body = """
+from airflow.sdk import TaskGroup
+with TaskGroup("loads", default_args={"on_failure_callback": open_incident()}):
+    task(boom)()"""
+    assert run(body, "grouped").state == "failed"
+    assert "`loads.boom`" in connected.incidents[0]["summary"]
+
+
 def test_a_run_without_a_logical_date_opens_an_incident(run, connected):
     """`ds` and its kin are missing from the context then; even a template that asks for them does no harm."""
-    arguments = "schedule=None, on_failure_callback=open_incident(name='{{ dag.dag_id }} of {{ ds }}{{ nothing.at.all }}')"
+    arguments = (
+        "schedule=None, on_failure_callback=open_incident(name='{{ dag.dag_id }} of {{ ds }}{{ nothing.at.all }}')"
+    )
     assert run(BOOM, "dateless", arguments, logical_date=None).state == "failed"
     assert connected.incidents[0]["name"] == "dateless of"
     assert "Logical date" not in connected.incidents[0]["summary"]
@@ -228,6 +264,35 @@ def test_the_key_is_printed_nowhere(run, connected, airflow_home, caplog, capfd)
     assert files == []
 
 
+def test_airflow_dags_test_opens_one_incident(airflow_db, connected):
+    """The command line runs both levels, one of them with a DAG that cannot make a template environment."""
+    source = f"""{HEAD}
+callback = open_incident(name="{{{{ run_id }}}} of {{{{ dag.dag_id }}}}", mode="test")
+with DAG("by_hand", default_args={{"on_failure_callback": callback}}, on_failure_callback=callback) as dag:
+    {BOOM}
+"""
+    load_dag(airflow_db, source, "by_hand")
+    command = [sys.executable, "-m", "airflow", "dags", "test", "by_hand"]
+    subprocess.run(command, check=False, capture_output=True, timeout=120)
+    (incident,) = connected.incidents
+    assert incident["name"].endswith(" of by_hand")
+    assert len(connected.requests) == 2
+
+
+def test_a_dag_is_serialized_the_same_at_each_parse(airflow_db):
+    """A DAG that changes at each parse would get a new version each time; no address of an object is in it."""
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    source = f"""{HEAD}
+callback = open_incident(severity="Major")
+with DAG("stable", schedule=None, default_args={{"on_failure_callback": callback}}, on_failure_callback=[callback]) as dag:
+    {BOOM} >> CreateIncidentOperator(task_id="tell", custom_fields={{"b": 1, "a": {{"value_text": "x"}}}})
+"""
+    texts = [json.dumps(DagSerialization.to_dict(load_dag(airflow_db, source, "stable"))) for _ in range(2)]
+    assert texts[0] == texts[1]
+    assert " at 0x" not in texts[0]
+
+
 @pytest.mark.parametrize("then_fail", [True, False])
 def test_an_operator_as_last_task_opens_an_incident(run, connected, then_fail):
     """As a DAG's only leaf it keeps the run failed with `then_fail`; the incident can be read from its XCom."""
@@ -256,12 +321,36 @@ tell = CreateIncidentOperator(
     assert connected.requests[0].body["idempotency_key"].endswith("/key/Drift")
 
 
+def test_a_mapped_operator_opens_one_incident_per_key(run, connected):
+    """Each mapped step with a key of its own has its own incident; templates are rendered for each."""
+    body = """
+CreateIncidentOperator.partial(task_id="tell", mode="test").expand_kwargs(
+    [{"name": "Drift of {{ dag.dag_id }}", "key": "drift"}, {"name": "Gap", "key": "gap"}]
+)"""
+    assert run(body, "many").state == "success"
+    assert sorted(row["name"] for row in connected.incidents) == ["Drift of many", "Gap"]
+
+
+def test_a_refused_operator_fails_at_once(run, connected, connect):
+    """What a retry cannot mend is not retried, and the log says what to do."""
+    connect(connected.url, password="revoked")
+    body = "CreateIncidentOperator(task_id='tell', retries=3, retry_delay=timedelta(0))"
+    ended = run(body, "refused")
+    assert ended.state == "failed"
+    assert [seen.status for seen in connected.requests] == [401]
+
+
 def test_the_trigger_of_a_deadline_opens_an_incident(connected):
     """Airflow's own trigger awaits the notifier with the little that a deadline's context has."""
     from airflow.triggers.callback import CallbackTrigger
 
     context = {
-        "dag_run": {"dag_id": "late", "dag_run_id": "monday", "logical_date": "2026-11-23T04:00:00Z", "run_type": "manual"},
+        "dag_run": {
+            "dag_id": "late",
+            "dag_run_id": "monday",
+            "logical_date": "2026-11-23T04:00:00Z",
+            "run_type": "manual",
+        },
         "deadline": {"id": "0f9a", "deadline_time": "2026-11-23T05:00:00Z"},
     }
     trigger = CallbackTrigger(

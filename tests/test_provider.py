@@ -93,7 +93,9 @@ def test_every_option_of_the_configuration_has_a_description():
 def test_airflow_lists_the_provider(airflow):
     """The command line knows the provider and all that it registers."""
     (described,) = [
-        row for row in json.loads(airflow("providers", "list", "-o", "json")) if row["package_name"] == "airflow-incident"
+        row
+        for row in json.loads(airflow("providers", "list", "-o", "json"))
+        if row["package_name"] == "airflow-incident"
     ]
     assert described["version"] == get_provider_info()["versions"][0]
     (hook,) = [

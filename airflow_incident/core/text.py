@@ -116,6 +116,12 @@ def summary(failure: Failure, *, deployment: str, redact: Redact) -> str:
     return text
 
 
+def with_origin(text: str, failure: Failure, *, deployment: str) -> str:
+    """Add to somebody's own text where it comes from: the reader wants the run, whatever the author thought of."""
+    origin = f"DAG {code(failure.dag_id)}, run {link(failure.run_id, failure.run_url)}, deployment {escape(deployment)}"
+    return f"{text.rstrip()}\n\n{origin}"
+
+
 def with_notes(text: str, notes: Sequence[str]) -> str:
     """Add what the reader should know about the report itself, a sentence each, however long the text is."""
     end = "".join(f"\n\n_{escape(note)}_" for note in notes)

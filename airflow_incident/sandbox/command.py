@@ -22,14 +22,10 @@ EXTRA = {"fastapi", "markdown_it", "starlette", "uvicorn"}
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to a command line."""
     told = "Run a local incident.io for this machine, with a page that shows incidents as they come in."
-    parser = commands.add_parser(
-        "sandbox", help="run a local incident.io to try things out", description=told
-    )
+    parser = commands.add_parser("sandbox", help="run a local incident.io to try things out", description=told)
     add_argument = parser.add_argument
     add_argument("--port", type=_port, help=f"0 takes any free port (default: {options.DEFAULT_PORT})")
-    add_argument(
-        "--api-key", type=_key, default=options.DEFAULT_KEY, help="the key it accepts (default: %(default)s)"
-    )
+    add_argument("--api-key", type=_key, default=options.DEFAULT_KEY, help="the key it accepts (default: %(default)s)")
     add_argument(
         "--roles",
         type=_roles,
@@ -83,9 +79,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             box = _start(build, args.port)
         except OSError as error:
-            return _fail(
-                f"cannot listen on port {args.port} ({error.strerror}); --port 0 takes any that is free"
-            )
+            return _fail(f"cannot listen on port {args.port} ({error.strerror}); --port 0 takes any that is free")
         try:
             _follow(box)
         finally:
