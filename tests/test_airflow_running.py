@@ -1,6 +1,7 @@
 """Failures in a whole Airflow that runs: scheduler, DAG processor, triggerer, api-server."""
 
 import json
+import re
 import shutil
 import tempfile
 import time
@@ -388,6 +389,9 @@ def test_a_batch_of_failures_ends_in_time_though_incident_io_hangs(up):
     print(f"\nlast callback of the batch after the first: {max(moments) - min(moments):.1f} s")  # noqa: T201
     log = processor_log(up, "outage")
     assert all(f"NO incident was opened for DAG outage, run {run}:" in log for run in runs)
+    tries = [float(seconds) for seconds in re.findall(r"run storm-\d+: TransportError: no answer within (\S+) s", log)]
+    assert tries
+    assert min(tries) >= 0.5
 
 
 def test_what_no_task_can_tell_is_told_by_the_dag(up):
