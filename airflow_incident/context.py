@@ -9,17 +9,23 @@ from __future__ import annotations
 import sys
 import traceback
 from collections import ChainMap
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from airflow_incident.core.failure import Failure
+from airflow_incident.core.text import beginning, ending
 
 if TYPE_CHECKING:
     from airflow_incident.core.failure import Level
 
-MESSAGE_WINDOW = 16_000
-"""Characters of an exception's text that are looked at, so that two megabytes cost nothing."""
+P = ParamSpec("P")
+T = TypeVar("T")
+D = TypeVar("D")
+
+BITES = (Exception, SystemExit)
+"""What an object of a context may raise when it is touched; `sys.exit()` in one would end Airflow's process."""
 _TASK_RUNNER = "airflow.sdk.execution_time.task_runner"
 
 
@@ -55,7 +61,7 @@ def read_failure(context: Any, *, exception_detail: str = "message", level: Leve
         exception_type=_type_name(exception),
         exception=_exception_text(exception, exception_detail),
         failed_tasks=_failed_tasks(dag, run, dag_id, run_id) if in_processor or level == "operator" else (),
-        owners=tuple(o.strip() for o in _text(peek(dag, "owner")).split(",") if o.strip()),
+        owners=_owners(peek(dag, "owner")),
         tags=_tags(peek(dag, "tags")),
     )
 
@@ -64,9 +70,9 @@ def ids(context: Any) -> tuple[str, str]:
     """Read DAG id and run id from wherever a context has them; empty where it has none."""
     ti = _first(peek(context, "ti"), peek(context, "task_instance"))
     run = peek(context, "dag_run")
-    dag_id = _first(peek(peek(context, "dag"), "dag_id"), peek(ti, "dag_id"), peek(run, "dag_id"))
-    run_id = _first(peek(context, "run_id"), peek(run, "run_id"), peek(run, "dag_run_id"), peek(ti, "run_id"))
-    return _text(dag_id), _text(run_id)
+    dag_ids = (peek(peek(context, "dag"), "dag_id"), peek(ti, "dag_id"), peek(run, "dag_id"))
+    run_ids = (peek(context, "run_id"), peek(run, "run_id"), peek(run, "dag_run_id"), peek(ti, "run_id"))
+    return next(filter(None, map(_text, dag_ids)), ""), next(filter(None, map(_text, run_ids)), "")
 
 
 def render(template: str, context: Any) -> str:
@@ -79,7 +85,10 @@ def render(template: str, context: Any) -> str:
 
     # In `airflow dags test` the DAG can be one that has no environment: apache/airflow#64649.
     make = peek(peek(context, "dag"), "get_template_env")
-    environment = make(force_sandboxed=True) if callable(make) else SandboxedEnvironment(cache_size=0)
+    try:
+        environment = make(force_sandboxed=True)
+    except BITES:
+        environment = SandboxedEnvironment(cache_size=0)
     forgiving = environment.overlay(undefined=ChainableUndefined)
     parsed = forgiving.from_string(template)
     # Not a copy: to read every variable of Airflow 2.11's context is to be warned of every deprecated one.
@@ -92,8 +101,32 @@ def peek(thing: Any, name: str) -> Any:
     """Get an item or an attribute, or None: contexts hold proxies and properties that raise what they like."""
     try:
         return thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
-    except Exception:  # noqa: BLE001 -- law 3: a property of Airflow's may raise anything
+    except BITES:  # law 3: a property of Airflow's may raise anything
         return None
+
+
+def readable(error: BaseException) -> str:
+    """Read an error's text; some have a `__str__` that raises."""
+    try:
+        return beginning(str(error))
+    except BITES:
+        return "(no readable text)"
+
+
+def _calmly(default: D) -> Callable[[Callable[P, T]], Callable[P, T | D]]:
+    """Make a reader answer `default` where the value raises at its touch."""
+
+    def calm(read: Callable[P, T]) -> Callable[P, T | D]:
+        @wraps(read)
+        def reader(*args: P.args, **kwargs: P.kwargs) -> T | D:
+            try:
+                return read(*args, **kwargs)
+            except BITES:
+                return default
+
+        return reader
+
+    return calm
 
 
 def _has(context: Any, name: str) -> bool:
@@ -117,7 +150,7 @@ def _failed_tasks(dag: Any, run: Any, dag_id: str, run_id: str) -> tuple[str, ..
         if hasattr(run, "get_task_instances"):
             found = run.get_task_instances(state=["failed"])
             return tuple(sorted(_label(t.task_id, t.map_index) for t in found))
-    except Exception:  # noqa: BLE001 -- law 3: an unlisted task is better than an unreported failure
+    except BITES:  # law 3: an unlisted task is better than an unreported failure
         return ()
     return ()
 
@@ -140,6 +173,7 @@ def _label(task_id: str, map_index: int) -> str:
     return f"{task_id}[{map_index}]" if map_index >= 0 else task_id
 
 
+@_calmly(None)
 def _type_name(exception: Any) -> str | None:
     if exception is None or isinstance(exception, str):
         return None
@@ -150,14 +184,15 @@ def _type_name(exception: Any) -> str | None:
 
 def _exception_text(exception: Any, detail: str) -> str | None:
     """Read as much of an exception as is wanted; some have a `__str__` that raises, even SystemExit."""
-    if exception is None or (detail == "type" and not isinstance(exception, str)):
-        return None
     try:
+        if exception is None or (detail == "type" and not isinstance(exception, str)):
+            return None
         if detail == "traceback" and isinstance(exception, BaseException):
-            lines = traceback.format_exception(exception)
-            return "".join(lines)[-4 * MESSAGE_WINDOW :]
-        return str(exception)[:MESSAGE_WINDOW] or None
-    except (Exception, SystemExit):  # noqa: BLE001 -- law 3
+            text = "".join(traceback.format_exception(exception))
+            end = ending(text)
+            return end if end == text else f"Traceback (its end):\n{end}"
+        return beginning(str(exception)) or None
+    except BITES:
         return "(the exception has no readable text)"
 
 
@@ -165,6 +200,7 @@ def _first(*values: Any) -> Any:
     return next((value for value in values if value is not None), None)
 
 
+@_calmly("")
 def _text(value: Any) -> str:
     """Read a string, also one of Airflow's string enumerations."""
     if not isinstance(value, str):
@@ -173,9 +209,10 @@ def _text(value: Any) -> str:
 
 
 def _number(value: Any, *, default: int) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else default
+    return value if issubclass(type(value), int) and not isinstance(value, bool) else default
 
 
+@_calmly(None)
 def _moment(value: Any) -> datetime | None:
     """Read a date and time, also as text, as the triggerer has it."""
     if isinstance(value, str):
@@ -188,6 +225,13 @@ def _moment(value: Any) -> datetime | None:
     return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC)
 
 
+def _owners(value: Any) -> tuple[str, ...]:
+    """Read a DAG's owners; `airflow` is the name of those that have none."""
+    names = (name.strip() for name in _text(value).split(","))
+    return tuple(name for name in names if name not in {"", "airflow"})
+
+
+@_calmly(())
 def _tags(value: Any) -> tuple[str, ...]:
     if not isinstance(value, Iterable) or isinstance(value, str):
         return ()

@@ -16,7 +16,8 @@ from airflow_incident.errors import IncidentIoError, MissingConnectionError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from airflow_incident.api.models import Incident
+    from airflow_incident.api.head import IncidentHead
+    from airflow_incident.core.text import Redact
     from airflow_incident.delivery.budget import Meter
     from airflow_incident.delivery.reporter import Report
     from airflow_incident.hooks import IncidentHook, Profile
@@ -106,7 +107,7 @@ class IncidentNotifier(BaseNotifier):
                 return
             with _turn(report, installation, began) as seconds:
                 try:
-                    answer: Incident | IncidentIoError = profile.client.call(report.call, budget=seconds)
+                    answer: IncidentHead | IncidentIoError = profile.client.call(report.call, budget=seconds)
                 except IncidentIoError as error:
                     answer = error
             _tell(report, answer, profile)
@@ -124,7 +125,7 @@ class IncidentNotifier(BaseNotifier):
                 return
             seconds = _seconds_left(installation.report_seconds, began)
             try:
-                answer: Incident | IncidentIoError = await profile.async_client.call(report.call, budget=seconds)
+                answer: IncidentHead | IncidentIoError = await profile.async_client.call(report.call, budget=seconds)
             except IncidentIoError as error:
                 answer = error
             _tell(report, answer, profile)
@@ -140,7 +141,7 @@ class IncidentNotifier(BaseNotifier):
         if failure.retry_coming:
             log.info("incident.io: nothing is opened for task %s, another attempt is coming", failure.task_label)
             return None
-        texts, notes = self._rendered(context)
+        texts, notes = self._rendered(context, profile.redact)
         wish = Wish(name=texts["name"], summary=texts["summary"], notes=(*profile.notes, *notes))
         if profile.notes:
             log.warning("incident.io: %s", profile.notes[0])
@@ -152,18 +153,20 @@ class IncidentNotifier(BaseNotifier):
             redact=profile.redact,
         )
 
-    def _rendered(self, context: Any) -> tuple[dict[str, str | None], list[str]]:
+    def _rendered(self, context: Any, redact: Redact) -> tuple[dict[str, str | None], list[str]]:
         """Render the templates; one that is broken gives way to the default text, which says so."""
-        from airflow_incident.context import render  # noqa: PLC0415 -- law 5
+        from airflow_incident.context import readable, render  # noqa: PLC0415 -- law 5
+        from airflow_incident.core.text import MESSAGE_LENGTH, log_line, shorten  # noqa: PLC0415 -- law 5
 
         texts: dict[str, str | None] = {}
         notes: list[str] = []
         for field, template in self.templates.items():
             try:
                 texts[field] = None if template is None else render(str(template), context)
-            except Exception as error:  # noqa: BLE001 -- law 2: a broken template still opens an incident
+            except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 2: a broken template still opens an incident
                 texts[field] = None
-                notes.append(f"The template of {field} could not be rendered ({type(error).__name__}: {error}).")
+                why = shorten(log_line(redact(f"{type(error).__name__}: {readable(error)}")), MESSAGE_LENGTH)
+                notes.append(f"The template of {field} could not be rendered ({why}).")
                 log.warning("incident.io: %s The default text stands in.", notes[-1])
         return texts, notes
 
@@ -220,7 +223,7 @@ def _seconds_left(seconds: float, began: float) -> float:
     return max(min(seconds, SHORTEST), seconds - (time.monotonic() - began))
 
 
-def _tell(report: Report, answer: Incident | IncidentIoError, profile: Profile) -> None:
+def _tell(report: Report, answer: IncidentHead | IncidentIoError, profile: Profile) -> None:
     from airflow_incident.delivery.reporter import conclude  # noqa: PLC0415 -- law 5
 
     outcome = conclude(report, answer)
@@ -231,7 +234,7 @@ def _tell_trouble(error: BaseException, context: Any) -> None:
     """Say in one line what kept the incident from being asked for at all."""
     from airflow.providers.common.compat.sdk import redact  # noqa: PLC0415 -- law 5
 
-    from airflow_incident.context import ids  # noqa: PLC0415 -- law 5
+    from airflow_incident.context import ids, readable  # noqa: PLC0415 -- law 5
     from airflow_incident.core.text import log_line, redact_secrets  # noqa: PLC0415 -- law 5
 
     dag_id, run_id = ids(context)
@@ -240,13 +243,6 @@ def _tell_trouble(error: BaseException, context: Any) -> None:
         level = logging.WARNING if isinstance(error, MissingConnectionError) else logging.ERROR
         text = f"{error}. {error.advice}"
     else:
-        level, text = logging.ERROR, f"{type(error).__name__}: {_readable(error)}"
+        level, text = logging.ERROR, f"{type(error).__name__}: {readable(error)}"
     told = redact_secrets(str(redact(f"{subject}: {text}")))
     log.log(level, "%s", log_line(f"incident.io: NO incident was opened for {told}"))
-
-
-def _readable(error: BaseException) -> str:
-    try:
-        return str(error)
-    except (Exception, SystemExit):  # noqa: BLE001 -- law 3
-        return "(no readable text)"

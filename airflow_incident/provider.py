@@ -51,7 +51,7 @@ def _declared(option: Option) -> dict[str, Any]:
     """Declare a form field, for Airflow 3.2 and newer."""
     schema: dict[str, Any] = {"type": ["string", "null"]}
     if option.choices:
-        schema["enum"] = [*option.choices, None]
+        schema["enum"] = list(option.choices)
     if option.secret:
         schema["format"] = "password"
     return {"label": option.label, "description": option.help, "schema": schema}

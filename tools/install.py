@@ -11,7 +11,7 @@ def make(folder: pathlib.Path, constraints: str, group: str) -> None:
     """Create `folder` afresh and install the project with one dependency group into it."""
     began = time.monotonic()
     print(f"setting up {folder} (once, one to three minutes)", flush=True)
-    venv.create(folder, with_pip=True, clear=True)
+    venv.create(folder, with_pip=True)  # over an older one, which other commands may be using
     pip = [folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "-qq"]
     pip += ["--constraint", constraints]
     # The pip that a Python ships may be too old to know dependency groups (PEP 735).

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from airflow_incident.api.models import CreateIncident, Identity, Incident
+    from airflow_incident.api.body import CreateIncident
+    from airflow_incident.api.head import IncidentHead
+    from airflow_incident.api.models import Identity, Incident
 
 T = TypeVar("T")
 
@@ -43,8 +45,12 @@ def create_incident(payload: CreateIncident) -> Call[Incident]:
 
     https://docs.incident.io/api-reference/incidents-v1/create
     """
-    body = payload.model_dump(mode="json", exclude_none=True)
-    return Call(method="POST", path="/v1/incidents", body=body, parse=_incident)
+    return Call(method="POST", path="/v1/incidents", body=_json(payload), parse=_incident)
+
+
+def open_incident(payload: CreateIncident) -> Call[IncidentHead]:
+    """Do as `create_incident` does, and read no more of the answer than which incident it is and how it stands."""
+    return Call(method="POST", path="/v1/incidents", body=_json(payload), parse=_head)
 
 
 def show_incident(incident_id: str) -> Call[Incident]:
@@ -84,6 +90,16 @@ def _identity(content: bytes) -> Identity:
     from airflow_incident.api.models import IdentityAnswer  # noqa: PLC0415 -- law 5
 
     return IdentityAnswer.model_validate_json(content).identity
+
+
+def _json(payload: CreateIncident) -> dict[str, Any]:
+    return payload.model_dump(mode="json", exclude_none=True)
+
+
+def _head(content: bytes) -> IncidentHead:
+    from airflow_incident.api.head import IncidentHeadAnswer  # noqa: PLC0415 -- law 5
+
+    return IncidentHeadAnswer.model_validate_json(content).incident
 
 
 def _incident(content: bytes) -> Incident:

@@ -1,56 +1,25 @@
-"""incident.io's objects. Answers: unknown properties ignored, enums open. Requests: unknown properties refused.
+"""incident.io's objects, as it shows them: unknown properties ignored, enums open.
 
-https://docs.incident.io/api-reference/incidents-v1/create
+https://docs.incident.io/api-reference/incidents-v1/show
 """
 
 from __future__ import annotations
 
 from datetime import datetime  # noqa: TC003 -- pydantic resolves it when a model is built
-from typing import Any
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    ValidatorFunctionWrapHandler,
-    field_validator,
-)
+from pydantic import Field
+
+from airflow_incident.api.head import Answer, IncidentHead
 
 
-class _Answer(BaseModel):
-    """Something incident.io says. Only what nothing works without is required."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
-
-    @field_validator("*", mode="wrap")
-    @classmethod
-    def _forgive(cls, value: Any, read: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
-        """Take an optional field of an unknown shape as unset: an incident that was opened must not be lost for it."""
-        try:
-            return read(value)
-        except ValidationError:
-            field = cls.model_fields[info.field_name or ""]
-            if field.is_required():
-                raise
-            return field.get_default(call_default_factory=True, validated_data={})
-
-
-class _Request(BaseModel):
-    """Something we say. Unset fields are left out: null is never valid."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
-
-
-class APIKeyActor(_Answer):
+class APIKeyActor(Answer):
     """The API key that did something."""
 
     id: str | None = None
     name: str | None = None
 
 
-class User(_Answer):
+class User(Answer):
     """A person in incident.io."""
 
     id: str | None = None
@@ -60,14 +29,14 @@ class User(_Answer):
     slack_user_id: str | None = None
 
 
-class Actor(_Answer):
+class Actor(Answer):
     """Who did something: a key or a person."""
 
     api_key: APIKeyActor | None = None
     user: User | None = None
 
 
-class Severity(_Answer):
+class Severity(Answer):
     """How bad an incident is; a lower rank is less severe."""
 
     id: str
@@ -78,7 +47,7 @@ class Severity(_Answer):
     updated_at: datetime | None = None
 
 
-class IncidentType(_Answer):
+class IncidentType(Answer):
     """A kind of incident, with rules of its own."""
 
     id: str
@@ -92,7 +61,7 @@ class IncidentType(_Answer):
     updated_at: datetime | None = None
 
 
-class CustomFieldOption(_Answer):
+class CustomFieldOption(Answer):
     """One choice of a select field."""
 
     id: str | None = None
@@ -101,7 +70,7 @@ class CustomFieldOption(_Answer):
     sort_key: int | None = None
 
 
-class CustomFieldInfo(_Answer):
+class CustomFieldInfo(Answer):
     """A custom field and, for selects, its choices."""
 
     id: str
@@ -111,7 +80,7 @@ class CustomFieldInfo(_Answer):
     options: tuple[CustomFieldOption, ...] = ()
 
 
-class CatalogEntry(_Answer):
+class CatalogEntry(Answer):
     """An entry of the catalog."""
 
     id: str | None = None
@@ -120,7 +89,7 @@ class CatalogEntry(_Answer):
     aliases: tuple[str, ...] = ()
 
 
-class CustomFieldValue(_Answer):
+class CustomFieldValue(Answer):
     """One value of a custom field; which property is set depends on the field's type."""
 
     value_catalog_entry: CatalogEntry | None = None
@@ -130,14 +99,14 @@ class CustomFieldValue(_Answer):
     value_text: str | None = None
 
 
-class CustomFieldEntry(_Answer):
+class CustomFieldEntry(Answer):
     """A custom field of an incident with its values."""
 
     custom_field: CustomFieldInfo | None = None
     values: tuple[CustomFieldValue, ...] = ()
 
 
-class IncidentRole(_Answer):
+class IncidentRole(Answer):
     """A role that people take in an incident."""
 
     id: str
@@ -151,31 +120,26 @@ class IncidentRole(_Answer):
     updated_at: datetime | None = None
 
 
-class RoleAssignment(_Answer):
+class RoleAssignment(Answer):
     """Who has a role; nobody, if `assignee` is unset."""
 
     role: IncidentRole | None = None
     assignee: User | None = None
 
 
-class IncidentTimestamp(_Answer):
+class IncidentTimestamp(Answer):
     """A named moment of an incident's life."""
 
     name: str | None = None
     last_occurred_at: datetime | None = None
 
 
-class Incident(_Answer):
+class Incident(IncidentHead):
     """An incident as v1 shows it."""
 
-    id: str
-    reference: str | None = None
-    name: str | None = None
-    status: str | None = None
     mode: str | None = None
     visibility: str | None = None
     summary: str | None = None
-    permalink: str | None = None
     call_url: str | None = None
     postmortem_document_url: str | None = None
     slack_channel_id: str | None = None
@@ -190,19 +154,14 @@ class Incident(_Answer):
     created_at: datetime | None = None
     updated_at: datetime | None = None
 
-    @property
-    def is_over(self) -> bool:
-        """Whether a person has closed or declined it."""
-        return self.status in {"closed", "declined"}
 
-
-class IncidentAnswer(_Answer):
+class IncidentAnswer(Answer):
     """The envelope of one incident."""
 
     incident: Incident
 
 
-class Page(_Answer):
+class Page(Answer):
     """Where a list goes on."""
 
     after: str | None = None
@@ -210,21 +169,21 @@ class Page(_Answer):
     total_record_count: int | None = None
 
 
-class IncidentsAnswer(_Answer):
+class IncidentsAnswer(Answer):
     """One page of incidents."""
 
     incidents: tuple[Incident, ...]
     pagination_meta: Page = Field(default_factory=Page)
 
 
-class Team(_Answer):
+class Team(Answer):
     """A team that a key belongs to."""
 
     id: str | None = None
     name: str | None = None
 
 
-class Identity(_Answer):
+class Identity(Answer):
     """Who an API key is and what it may do."""
 
     name: str | None = None
@@ -234,59 +193,7 @@ class Identity(_Answer):
     dashboard_url: str | None = None
 
 
-class IdentityAnswer(_Answer):
+class IdentityAnswer(Answer):
     """The envelope of an identity."""
 
     identity: Identity
-
-
-class CustomFieldValuePayload(_Request):
-    """One value to give a custom field: set the property that its type wants."""
-
-    id: str | None = None
-    value_catalog_entry_id: str | None = None
-    value_link: str | None = None
-    value_numeric: str | None = None
-    value_option_id: str | None = None
-    value_text: str | None = None
-    value_timestamp: str | None = None
-
-
-class CustomFieldEntryPayload(_Request):
-    """The values to give one custom field; none clears it."""
-
-    custom_field_id: str
-    values: tuple[CustomFieldValuePayload, ...]
-
-
-class UserReference(_Request):
-    """A person, by one of three names."""
-
-    id: str | None = None
-    email: str | None = None
-    slack_user_id: str | None = None
-
-
-class RoleAssignmentPayload(_Request):
-    """Who shall have a role."""
-
-    incident_role_id: str
-    assignee: UserReference
-
-
-class CreateIncident(_Request):
-    """The body that opens an incident."""
-
-    idempotency_key: str = Field(min_length=1)
-    visibility: str = "public"
-    name: str | None = None
-    summary: str | None = None
-    severity_id: str | None = None
-    incident_type_id: str | None = None
-    mode: str | None = None
-    status: str | None = None
-    custom_field_entries: tuple[CustomFieldEntryPayload, ...] | None = None
-    incident_role_assignments: tuple[RoleAssignmentPayload, ...] | None = None
-    slack_team_id: str | None = None
-    source_message_channel_id: str | None = None
-    source_message_timestamp: str | None = None

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from airflow_incident.api.models import CreateIncident, CustomFieldValuePayload
+from airflow_incident.api.body import CreateIncident, CustomFieldValuePayload
 from airflow_incident.errors import ConfigurationError, Problem
 
 _SLACK_ID = re.compile(r"[UW][A-Z0-9]{7,}")

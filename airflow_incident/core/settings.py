@@ -70,7 +70,7 @@ class Settings:
     )
     deployment: str | None = _option(
         label="Deployment",
-        help="Name of this Airflow installation, part of every idempotency key. Default: the host of "
+        help="Name of this Airflow installation, part of every idempotency key. Default: the public address of "
         "[api] base_url ([webserver] base_url before Airflow 3).",
     )
     scope: Scope = _option(

@@ -18,6 +18,9 @@ SUMMARY_LENGTH = 8000
 MESSAGE_LENGTH = 500
 TRACEBACK_LENGTH = 4000
 LISTED_TASKS = 20
+WINDOW = 64_000
+"""Characters of a text that are looked at at all, so that two megabytes cost nothing."""
+_LONGEST_SECRET = 512
 
 _REASONS = {
     "timed_out": "the run exceeded its time limit (dagrun_timeout)",
@@ -27,7 +30,7 @@ _REASONS = {
 
 _SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
     # postgres://user:password@host
-    (re.compile(r"(?<=://)([^\s/@:]*):[^\s@]+@"), r"\1:***@"),
+    (re.compile(r"(?<=://)([^\s/@:]{0,256}):[^\s@]{1,512}@"), r"\1:***@"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{8,}"), r"\1 ***"),
     # password=…, "api_key": "…", --token …
     (
@@ -43,7 +46,8 @@ _SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
         "***",
     ),
 )
-_SQL_PARAMETERS = re.compile(r"\[parameters: .*?\](?=\n|\Z|\s*\(Background)", re.DOTALL)
+# Without an end the rest goes, for it was cut; this also keeps the search from starting over at each beginning.
+_SQL_PARAMETERS = re.compile(r"\[parameters: .*?(?:\](?=\n|\Z|\s{0,4}\(Background)|\Z)", re.DOTALL)
 
 
 def redact_secrets(text: str, *, known: Sequence[str] = ()) -> str:
@@ -55,6 +59,22 @@ def redact_secrets(text: str, *, known: Sequence[str] = ()) -> str:
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
     return text
+
+
+def beginning(text: str, length: int = WINDOW) -> str:
+    """Cut a long text before it is redacted, between two words: half a secret would not be known as one."""
+    if len(text) <= length:
+        return text
+    words = re.match(r"(?s)(.*)\s", text[:length])
+    return words[1] if words else text[: length - _LONGEST_SECRET]
+
+
+def ending(text: str, length: int = WINDOW) -> str:
+    """Cut the beginning of a long text before it is redacted, between two words."""
+    if len(text) <= length:
+        return text
+    words = re.search(r"\s", text[-length:])
+    return text[-length:][words.end() :] if words else text[_LONGEST_SECRET - length :]
 
 
 def shorten(text: str, length: int) -> str:
@@ -96,6 +116,12 @@ def summary(failure: Failure, *, deployment: str, redact: Redact) -> str:
     return text
 
 
+def with_origin(text: str, failure: Failure, *, deployment: str) -> str:
+    """Add to somebody's own text where it comes from: the reader wants the run, whatever the author thought of."""
+    origin = f"DAG {code(failure.dag_id)}, run {link(failure.run_id, failure.run_url)}, deployment {escape(deployment)}"
+    return f"{text.rstrip()}\n\n{origin}"
+
+
 def with_notes(text: str, notes: Sequence[str]) -> str:
     """Add what the reader should know about the report itself, a sentence each, however long the text is."""
     end = "".join(f"\n\n_{escape(note)}_" for note in notes)
@@ -104,7 +130,7 @@ def with_notes(text: str, notes: Sequence[str]) -> str:
 
 def _exception(text: str, kind: str | None) -> str:
     """Keep the beginning of a message, the end of a traceback: there the cause stands."""
-    if kind and not text.startswith("Traceback "):
+    if kind and not text.lstrip(" +").startswith(("Traceback ", "Exception Group Traceback ")):
         return shorten(text, MESSAGE_LENGTH)
     return text if len(text) <= TRACEBACK_LENGTH else "…" + text[-TRACEBACK_LENGTH:]
 

@@ -7,17 +7,18 @@ import logging
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from airflow_incident.api.endpoints import create_incident
+from airflow_incident.api.endpoints import open_incident
 from airflow_incident.api.payload import create_payload
 from airflow_incident.core.key import idempotency_key
-from airflow_incident.core.text import log_line, one_line, summary, title, with_notes
+from airflow_incident.core.text import beginning, log_line, one_line, summary, title, with_notes, with_origin
 from airflow_incident.errors import APIError, IncidentIoError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from airflow_incident.api.body import CreateIncident
     from airflow_incident.api.endpoints import Call
-    from airflow_incident.api.models import CreateIncident, Incident
+    from airflow_incident.api.head import IncidentHead
     from airflow_incident.core.failure import Failure
     from airflow_incident.core.settings import Settings
     from airflow_incident.core.text import Redact
@@ -49,9 +50,9 @@ class Report(NamedTuple):
         return self.payload.idempotency_key
 
     @property
-    def call(self) -> Call[Incident]:
+    def call(self) -> Call[IncidentHead]:
         """The call that opens the incident."""
-        return create_incident(self.payload)
+        return open_incident(self.payload)
 
     @property
     def subject(self) -> str:
@@ -64,7 +65,7 @@ class Outcome(NamedTuple):
 
     kind: Literal["open", "already_open", "closed", "failed"]
     report: Report
-    incident: Incident | None = None
+    incident: IncidentHead | None = None
     error: IncidentIoError | None = None
 
     @property
@@ -106,8 +107,13 @@ def prepare(failure: Failure, settings: Settings, wish: Wish, *, deployment: str
     """
     key = idempotency_key(failure, deployment=deployment, scope=settings.scope, name=wish.key_name)
     whole_run = settings.scope == "run"
-    name = one_line(redact(wish.name)) if wish.name else ""
-    text = redact(wish.summary) if wish.summary else summary(failure, deployment=deployment, redact=redact)
+    name = one_line(redact(_given(wish.name)))
+    own = redact(_given(wish.summary))
+    text = (
+        with_origin(own, failure, deployment=deployment)
+        if own
+        else summary(failure, deployment=deployment, redact=redact)
+    )
     payload = create_payload(
         idempotency_key=key,
         name=name or title(failure, whole_run=whole_run),
@@ -118,7 +124,12 @@ def prepare(failure: Failure, settings: Settings, wish: Wish, *, deployment: str
     return Report(failure=failure, payload=payload)
 
 
-def conclude(report: Report, answer: Incident | IncidentIoError) -> Outcome:
+def _given(text: str | None) -> str:
+    """Read a text that a person or a template wrote; white space says nothing."""
+    return "" if text is None else beginning(str(text).strip())
+
+
+def conclude(report: Report, answer: IncidentHead | IncidentIoError) -> Outcome:
     """Read what incident.io answered to a report."""
     if isinstance(answer, APIError) and answer.already_open:
         return Outcome(kind="already_open", report=report, error=answer)

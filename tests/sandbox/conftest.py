@@ -3,7 +3,9 @@
 import httpx
 import pytest
 
+from airflow_incident.sandbox import catalogue
 from airflow_incident.sandbox.server import Sandbox
+from tests.contract import check_response
 
 BODY = {"idempotency_key": "airflow/prod/dag/orders/run/1", "visibility": "public"}
 
@@ -20,6 +22,18 @@ class Clock:
 
 def speak(box: Sandbox) -> httpx.Client:
     return httpx.Client(base_url=box.url, headers={"Authorization": f"Bearer {box.api_key}"}, trust_env=False)
+
+
+def field_id(name):
+    return next(row["id"] for row in catalogue.CUSTOM_FIELDS if row["name"] == name)
+
+
+def refused(answer, status, kind):
+    """Check an error answer's form, and return what it says is wrong."""
+    assert answer.status_code == status, answer.text
+    check_response(answer.request.method, answer.request.url.path, status, answer.json())
+    assert answer.json()["type"] == kind
+    return answer.json()["errors"]
 
 
 @pytest.fixture

@@ -173,9 +173,7 @@ def test_it_explains_itself(capsys, arguments, code):
         cli.main(arguments)
     assert stopped.value.code == code
     out, error = capsys.readouterr()
-    expected = {"--version": f"airflow-incident {__version__}\n"}.get(
-        arguments[0] if arguments else "", "usage:"
-    )
+    expected = {"--version": f"airflow-incident {__version__}\n"}.get(arguments[0] if arguments else "", "usage:")
     assert expected in out + error
 
 

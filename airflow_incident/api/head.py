@@ -1,0 +1,56 @@
+"""As much of an incident as the doors need, so that a failure is sent without building every model.
+
+What else an answer holds is not looked at: an open incident counts as open, whatever has changed in its details.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
+
+
+class Answer(BaseModel):
+    """Something incident.io says. Only what nothing works without is required."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _forgive(cls, value: Any, read: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        """Take an optional field of an unknown shape as unset: an incident that was opened must not be lost for it."""
+        try:
+            return read(value)
+        except ValidationError:
+            field = cls.model_fields[info.field_name or ""]
+            if field.is_required():
+                raise
+            return field.get_default(call_default_factory=True, validated_data={})
+
+
+class IncidentHead(Answer):
+    """Which incident it is and how it stands."""
+
+    id: str
+    reference: str | None = None
+    name: str | None = None
+    status: str | None = None
+    permalink: str | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether a person has closed or declined it."""
+        return self.status in {"closed", "declined"}
+
+
+class IncidentHeadAnswer(Answer):
+    """The envelope of one incident, of which only the head is read."""
+
+    incident: IncidentHead

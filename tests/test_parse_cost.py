@@ -1,0 +1,68 @@
+"""A DAG file pays next to nothing for this package: modules are counted, for milliseconds depend on the machine."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import copy, json, pickle, sys
+from airflow.sdk import DAG
+DAG("x", schedule=None)
+for name in [name for name in sys.modules if name.split(".")[0] == "airflow_incident"]:
+    del sys.modules[name]  # where it is installed, Airflow has asked it for its provider's declaration
+before = set(sys.modules)
+{dag_file}
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
+
+def _added(dag_file: str) -> list[str]:
+    """Run lines of a DAG file after Airflow in a fresh process; return the modules that they load."""
+    run = [sys.executable, "-c", SCRIPT.format(dag_file=dag_file)]
+    done = subprocess.run(run, capture_output=True, text=True, check=True, timeout=120)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def callback_modules():
+    return _added("from airflow_incident import open_incident\nopen_incident(severity='01H')")
+
+
+def test_open_incident_adds_few_modules(callback_modules):
+    """Calling open_incident() in a DAG file loads at most 15 modules that Airflow has not."""
+    assert "airflow_incident.notifications" in callback_modules
+    assert len(callback_modules) <= 15, callback_modules
+
+
+@pytest.mark.parametrize("kept_out", ["api", "hooks", "delivery", "context", "installation", "sandbox"])
+def test_what_sends_is_not_loaded(callback_modules, kept_out):
+    """No model, no client and no template is in reach before a failure is sent."""
+    rooms = tuple(f"airflow_incident.{room}" for room in (kept_out, f"{kept_out}."))
+    assert not [name for name in callback_modules if name == rooms[0] or name.startswith(rooms[1])]
+
+
+def test_importing_the_package_alone_loads_no_door():
+    """`import airflow_incident` loads itself and its version: cluster policies make every process do it."""
+    assert set(_added("import airflow_incident")) <= {"airflow_incident", "airflow_incident.version"}
+
+
+@pytest.mark.parametrize("door", ["CreateIncidentOperator", "IncidentHook"])
+def test_other_doors_build_no_model(door):
+    """Importing the operator or the hook builds no pydantic model either."""
+    added = _added(f"from airflow_incident import {door}")
+    assert not {"airflow_incident.api.client", "airflow_incident.api.models"} & set(added)
+
+
+def test_the_callback_can_be_copied_and_pickled():
+    """Airflow 2.11 deep-copies default_args for each DAG; a copy and a round trip keep what was asked for."""
+    added = _added(
+        "from airflow_incident import open_incident\n"
+        "first = open_incident(severity='01H', name='{{ run_id }}', custom_fields={'01F': {'value_text': 'x'}})\n"
+        "for other in (copy.deepcopy(first), pickle.loads(pickle.dumps(first))):\n"
+        "    assert type(other) is type(first) and other is not first\n"
+        "    assert (other.options, other.templates) == (first.options, first.templates)\n"
+        "    assert other.conn_id == first.conn_id\n"
+    )
+    assert not [name for name in added if name.startswith("airflow_incident.api")]
