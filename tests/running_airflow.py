@@ -65,14 +65,23 @@ class RunningAirflow:
 
     def call(self, method: str, path: str, **body: Any) -> Any:
         """Ask Airflow's public API, or the UI's own with a path from the root."""
-        answer = self._client.request(method, path if path[0] == "/" else f"/api/v2/{path}", json=body or None)
+        path = path if path[0] == "/" else f"/api/v2/{path}"
+        answer = self._client.request(method, path, json=body or None)
+        if answer.is_server_error:  # SQLite was locked
+            time.sleep(1)
+            answer = self._client.request(method, path, json=body or None)
         assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json() if answer.content else None
 
     def trigger(self, dag_id: str, run_id: str = "first") -> None:
-        """Start a run of a DAG, once Airflow knows it."""
-        self.wait(lambda: self._client.get(f"/api/v2/dags/{dag_id}").is_success, 60, f"DAG {dag_id}")
-        self.call("POST", f"dags/{dag_id}/dagRuns", dag_run_id=run_id, logical_date=None)
+        """Start a run of a DAG, once Airflow knows it; SQLite may be locked meanwhile, which answers 500."""
+        path = f"/api/v2/dags/{dag_id}"
+        self.wait(lambda: self._client.get(path).is_success, 60, f"DAG {dag_id}")
+        body = {"dag_run_id": run_id, "logical_date": None}
+        started = {httpx.codes.OK, httpx.codes.CONFLICT}
+        self.wait(
+            lambda: self._client.post(f"{path}/dagRuns", json=body).status_code in started, 20, f"run of {dag_id}"
+        )
 
     def state(self, dag_id: str, run_id: str = "first") -> str:
         """Return a run's state."""

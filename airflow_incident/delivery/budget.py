@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 SHORTEST = 1.0
 """Seconds that a request gets at the least, however long Airflow took to say where to send it."""
+LEAST_SHARE = 0.5
+"""Seconds that a report late in a batch gets: less is no try, for incident.io is not next door."""
 
 
 class Meter:
@@ -18,7 +20,7 @@ class Meter:
 
     A DAG-processor process serves a batch of callbacks and is killed with all of them when the batch takes too
     long. So each report may take half of what is left at most: the first ones have time for retries in an
-    outage, every later one still gets its try, and the sum stays below the whole.
+    outage. Every later one still gets its try, out of half as much again, and the sum stays below that.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -36,7 +38,8 @@ class Meter:
             while self._spent and self._spent[0][0] < since:
                 self._spent.popleft()
             left = batch - sum(seconds for _, seconds in self._spent)
-        return min(longest, left / 2)
+        late = min(LEAST_SHARE, (left + batch / 2) / 2)
+        return min(longest, max(left / 2, late, 0.0))
 
     def spend(self, seconds: float) -> None:
         """Write down what a report took."""
