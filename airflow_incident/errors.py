@@ -4,6 +4,7 @@ IncidentIoError
 ├── ConfigurationError       mend the connection, the configuration or the arguments
 │   └── MissingConnectionError   add the connection
 ├── TransportError           no usable answer came: the network, TLS, a time-out
+├── JournalError             the journal cannot be read or written
 └── APIError                 incident.io answered, and refused
     ├── AuthenticationError      401
     ├── PermissionDeniedError    403
@@ -106,6 +107,20 @@ class TransportError(IncidentIoError):
     def advice(self) -> str:
         """Name the usual suspects."""
         return "Check the base URL, DNS, proxy and CA bundle of the connection from this machine."
+
+
+class JournalError(IncidentIoError):
+    """The journal cannot be read or written."""
+
+    @property
+    def retryable(self) -> bool:
+        """Databases come back."""
+        return True
+
+    @property
+    def advice(self) -> str:
+        """Name where it lives."""
+        return "The journal lives in Airflow's Variables; see whether Airflow's database or API server answers."
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,12 +105,8 @@ class IncidentNotifier(BaseNotifier):
             profile = _hook(self.conn_id).profile(installation, **self.options)
             if (report := self._report(context, profile)) is None:
                 return
-            with _turn(report, installation, began) as seconds:
-                try:
-                    answer: IncidentHead | IncidentIoError = profile.client.call(report.call, budget=seconds)
-                except IncidentIoError as error:
-                    answer = error
-            _tell(report, answer, profile)
+            with _turn(report, installation, began) as turn:
+                _tell(deliver(report, profile, turn), profile)
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: a callback never harms Airflow
             _tell_trouble(error, context)
 
@@ -124,11 +120,7 @@ class IncidentNotifier(BaseNotifier):
             if (report := self._report(context, profile)) is None:
                 return
             seconds = _seconds_left(installation.report_seconds, began)
-            try:
-                answer: IncidentHead | IncidentIoError = await profile.async_client.call(report.call, budget=seconds)
-            except IncidentIoError as error:
-                answer = error
-            _tell(report, answer, profile)
+            _tell(await adeliver(report, profile, seconds), profile)
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: a callback never harms Airflow
             _tell_trouble(error, context)
 

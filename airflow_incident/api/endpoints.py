@@ -48,9 +48,9 @@ def create_incident(payload: CreateIncident) -> Call[Incident]:
     return Call(method="POST", path="/v1/incidents", body=_json(payload), parse=_incident)
 
 
-def open_incident(payload: CreateIncident) -> Call[IncidentHead]:
-    """Do as `create_incident` does, and read no more of the answer than which incident it is and how it stands."""
-    return Call(method="POST", path="/v1/incidents", body=_json(payload), parse=_head)
+def open_incident(body: Mapping[str, Any]) -> Call[IncidentHead]:
+    """Do as `create_incident` does with a body that is ready, and read only which incident it is and how it stands."""
+    return Call(method="POST", path="/v1/incidents", body=body, parse=_head)
 
 
 def show_incident(incident_id: str) -> Call[Incident]:

@@ -43,6 +43,13 @@ def idempotency_key(failure: Failure, *, deployment: str, scope: Scope = "run", 
     return _fit("/".join(quote(part, safe="", errors="surrogatepass") for part in parts))
 
 
+def storm_key(deployment: str, began: str) -> str:
+    """Build the key of the incident that gathers a storm; the minute it began is the same in racing processes."""
+    return _fit(
+        "/".join(quote(part, safe="", errors="surrogatepass") for part in ("airflow", deployment, "storm", began))
+    )
+
+
 def _fit(key: str) -> str:
     """Cut a long key and close it with the digest of the whole, so that two never meet."""
     if len(key) <= MAX_LENGTH:

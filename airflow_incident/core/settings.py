@@ -53,6 +53,13 @@ def _flag(value: Any) -> bool:
     return text in {"true", "t", "1", "yes", "on"}
 
 
+def _count(value: Any) -> int:
+    text = str(value).strip()
+    if not text.isdecimal():
+        raise ValueError("must be a whole number, 0 or more")
+    return int(text)
+
+
 def _option(default: Any = None, **about: Any) -> Any:
     option = Option(default=default, **about)
     return field(default=default, repr=not option.secret, metadata={"option": option})
@@ -121,6 +128,28 @@ class Settings:
         places=("argument", "config"),
         help="How much of a task's exception the summary holds: its type, also its message (first 500 "
         "characters), or the traceback. Known secrets are redacted in each.",
+    )
+    journal: bool = _option(
+        True,  # noqa: FBT003 -- the option's default
+        label="Journal",
+        places=("config",),
+        parse=_flag,
+        help="Whether failures are written down in Airflow's Variables before they are sent, so that none is lost.",
+    )
+    storm_limit: int = _option(
+        10,
+        label="Storm limit",
+        places=("argument", "connection", "config"),
+        parse=_count,
+        help="Incidents that this installation may open within ten minutes; further failures are gathered under one. "
+        "0 is no limit.",
+    )
+    storm_limit_per_dag: int = _option(
+        3,
+        label="Storm limit per DAG",
+        places=("argument", "connection", "config"),
+        parse=_count,
+        help="The same for one DAG.",
     )
     api_version: str = _option(
         "v1",

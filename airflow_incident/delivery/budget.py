@@ -14,6 +14,8 @@ SHORTEST = 1.0
 LEAST_SHARE = 0.5
 """Seconds that a report late in a batch gets: less is no try, for incident.io is not next door."""
 
+BREAK_SECONDS = 60.0
+
 
 class Meter:
     """Shares a batch's time among the reports of one process.
@@ -45,3 +47,19 @@ class Meter:
         """Write down what a report took."""
         with self._lock:
             self._spent.append((self._clock(), seconds))
+
+
+class Breaker:
+    """Remembers an outage for a minute: meanwhile failures are only written down, where they can be."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._until: dict[str, float] = {}
+
+    def trip(self, base_url: str) -> None:
+        """Note an outage of an address."""
+        self._until[base_url] = self._clock() + BREAK_SECONDS
+
+    def is_open(self, base_url: str) -> bool:
+        """Tell whether an address had an outage just now."""
+        return self._clock() < self._until.get(base_url, 0.0)

@@ -1,0 +1,188 @@
+"""Carries the steps of a report to store and API, from a thread or a coroutine. No step outlives its time."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow_incident.api.endpoints import Call, open_incident
+from airflow_incident.delivery.reporter import Delete, Get, Names, Send, Set, StoreFailed
+from airflow_incident.errors import IncidentIoError, TransportError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+
+    from airflow_incident.api.client import AsyncClient, Client
+    from airflow_incident.api.head import IncidentHead
+    from airflow_incident.delivery.journal import Store
+    from airflow_incident.delivery.reporter import Step
+
+T = TypeVar("T")
+
+PATIENCE = 2.0
+"""Seconds that a store may take before a failure is sent without it."""
+
+
+class Courier:
+    """Carries one report from ordinary code.
+
+    The store is used on the calling thread, for Airflow's channel is not thread-safe everywhere. The request
+    goes out on a daemon thread: when its turn comes, or when the store has taken longer than it may.
+
+    :param first: The body to send if the store hangs.
+    :param seconds: What everything may take together.
+    """
+
+    def __init__(self, store: Store, client: Client, *, first: Mapping[str, Any], seconds: float) -> None:
+        self._shelf = _Shelf(store)
+        self._client = client
+        self._deadline = time.monotonic() + seconds
+        self._body = first
+        self._turn = threading.Event()
+        self._wanted = True
+        self._answer: Future[IncidentHead] | None = Future()
+        try:
+            threading.Thread(target=self._wait_and_send, args=(self._answer,), daemon=True, name="incident.io").start()
+        except RuntimeError:  # no thread to be had: send on this one
+            self._answer = None
+
+    def carry(self, steps: Generator[Step, Any, T]) -> T:
+        """Take every step and return what the generator returns."""
+        answer: Any = None
+        try:
+            while True:
+                step = steps.send(answer)
+                answer = self._send(step) if isinstance(step, Send) else self._shelf.take(step)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        finally:
+            self._wanted = False
+            self._turn.set()
+
+    def _send(self, step: Send) -> IncidentHead | IncidentIoError:
+        try:
+            if self._answer is None:
+                return self._client.call(open_incident(step.body), budget=self._left)
+            self._body = step.body
+            self._turn.set()
+            return self._answer.result(timeout=self._left)
+        except TimeoutError:
+            return TransportError("no answer within the time that a report may take", maybe_delivered=True)
+        except IncidentIoError as error:
+            return error
+
+    def _wait_and_send(self, answer: Future[IncidentHead]) -> None:
+        self._turn.wait(PATIENCE)
+        if not self._wanted:
+            return
+        try:
+            answer.set_result(self._client.call_here(open_incident(self._body), budget=self._left))
+        except BaseException as error:  # noqa: BLE001 -- carried to the thread that asked
+            answer.set_exception(error)
+
+    @property
+    def _left(self) -> float:
+        return max(0.1, self._deadline - time.monotonic())
+
+
+class AsyncCourier:
+    """Carries one report from a coroutine; the store is used in a worker thread."""
+
+    def __init__(self, store: Store, client: AsyncClient, *, seconds: float) -> None:
+        self._shelf = _Shelf(store)
+        self._client = client
+        self._deadline = time.monotonic() + seconds
+
+    async def carry(self, steps: Generator[Step, Any, T]) -> T:
+        """Take every step and return what the generator returns."""
+        answer: Any = None
+        try:
+            while True:
+                step = steps.send(answer)
+                answer = await (self._send(step) if isinstance(step, Send) else self._keep(step))
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    async def _keep(self, step: Step) -> Any:
+        try:
+            return await asyncio.wait_for(asyncio.to_thread(self._shelf.take, step), PATIENCE)
+        except TimeoutError:
+            return self._shelf.give_up(f"no answer within {PATIENCE:.0f} s")
+
+    async def _send(self, step: Send) -> IncidentHead | IncidentIoError:
+        try:
+            seconds = max(0.1, self._deadline - time.monotonic())
+            return await self._client.call(open_incident(step.body), budget=seconds)
+        except IncidentIoError as error:
+            return error
+
+
+def carry_all(
+    steps: Generator[Step, Any, T],
+    store: Store,
+    call: Callable[[Call[IncidentHead], str], IncidentHead],
+) -> T:
+    """Carry a flush: nobody waits for it, and each record names its own connection.
+
+    :param call: Makes a call with the key of a connection.
+    """
+    shelf = _Shelf(store, patience=float("inf"))
+    answer: Any = None
+    try:
+        while True:
+            step = steps.send(answer)
+            if isinstance(step, Send):
+                try:
+                    answer = call(open_incident(step.body), step.conn_id)
+                except IncidentIoError as error:
+                    answer = error
+            else:
+                answer = shelf.take(step)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+class _Shelf:
+    """A store whose failures are answers; once it has failed or hung it is not asked again."""
+
+    def __init__(self, store: Store, *, patience: float = PATIENCE) -> None:
+        self._store = store
+        self._patience = patience
+        self._trouble: StoreFailed | None = None
+
+    def give_up(self, why: str) -> StoreFailed:
+        """Stop asking the store."""
+        self._trouble = StoreFailed(why)
+        return self._trouble
+
+    def take(self, step: Step) -> Any:
+        """Take one step."""
+        if self._trouble:
+            return self._trouble
+        began = time.monotonic()
+        try:
+            answer = self._do(step)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- a secrets backend may raise anything
+            return self.give_up(f"{type(error).__name__}: {error}")
+        if time.monotonic() - began > self._patience:
+            # What such a store says proves nothing: a read that timed out says "missing".
+            return self.give_up("the store takes too long")
+        return answer
+
+    def _do(self, step: Step) -> Any:
+        match step:
+            case Get(name):
+                return self._store.get(name)
+            case Set(name, text):
+                return self._store.set(name, text)
+            case Delete(name):
+                return self._store.delete(name)
+            case Names(prefix):
+                return self._store.names(prefix)
+        raise TypeError(f"not a step of the store: {step!r}")

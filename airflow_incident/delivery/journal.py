@@ -1,0 +1,188 @@
+"""What was promised about a failure and what became of it: one record per key, kept as text under one name.
+
+A record that is read is untrusted input: it names no host, path or header, and its body must pass the models.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any, Literal, NamedTuple, Protocol
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+PREFIX = "incident_io."
+"""Beginning of every record's name; the rest is the DAG id, cut, and a digest of the key."""
+LEDGER_PREFIX = "incident_io_storm."
+SUPPRESS_FOR = timedelta(hours=1)
+"""How long an open record answers for its incident, without a request."""
+KEEP_FOR = timedelta(days=30)
+KEEP_RECORDS = 2_000
+"""Delivered records are deleted when they are older or more than this."""
+_DAG_ID_LENGTH = 100
+
+
+class Store(Protocol):
+    """Where records live; every method may raise whatever its backend raises."""
+
+    def get(self, name: str) -> str | None:
+        """Return the text under a name; None does not prove that there is none."""
+
+    def set(self, name: str, text: str) -> None:
+        """Write a text under a name, over what was there."""
+
+    def delete(self, name: str) -> None:
+        """Delete what is under a name, if there is anything."""
+
+    def names(self, prefix: str) -> list[str]:
+        """List the names that begin with a prefix."""
+
+
+class OpenIncident(BaseModel):
+    """The incident that a record stands for."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
+
+    id: str
+    reference: str | None = None
+    name: str | None = None
+    permalink: str | None = None
+
+
+class Record(BaseModel):
+    """One failure: `pending` until it is delivered, then `open`; `gathered` under a storm; `dead` after a refusal.
+
+    `body` is what is sent, the same each time. `due_at` is when the API asked to come back. `maybe_delivered`
+    says that an attempt may have taken effect. `storm` is the key of the incident that it is gathered under.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    version: Literal[1] = 1
+    state: Literal["pending", "open", "gathered", "dead"]
+    key: str = Field(min_length=1, max_length=200)
+    dag_id: str
+    run_id: str
+    conn_id: str
+    api_version: Literal["v1"] = "v1"
+    level: Literal["task", "dag", "deadline", "operator", "storm"]
+    failed_at: AwareDatetime | None = None
+    written_at: AwareDatetime
+    opened_at: AwareDatetime | None = None
+    due_at: AwareDatetime | None = None
+    attempts: int = 0
+    maybe_delivered: bool = False
+    error: str | None = None
+    body: dict[str, Any] | None = None
+    incident: OpenIncident | None = None
+    suppressed: int = 0
+    told_late: bool = False
+    storm: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name that this record lives under."""
+        return record_name(self.dag_id, self.key)
+
+    def text(self) -> str:
+        """Encode the record; short, for the database, and readable by a person."""
+        return self.model_dump_json(exclude_defaults=True, exclude={"version"})[:-1] + ',"version":1}'
+
+    def changed(self, **fields: Any) -> Record:
+        """Return a copy with some fields changed."""
+        return self.model_copy(update=fields)
+
+    def answers_for(self, key: str, now: datetime) -> bool:
+        """Tell whether this record makes a request for the same failure needless."""
+        told_at = self.opened_at or self.written_at
+        return self.key == key and self.state in {"open", "gathered"} and now - told_at < SUPPRESS_FOR
+
+
+class ForeignRecordError(ValueError):
+    """A text under our prefix that is not a record of this version; it is left alone."""
+
+
+def record_name(dag_id: str, key: str) -> str:
+    """Name the record of a key: 250 characters at most, with a DAG id that a person can recognize."""
+    shown = re.sub(r"[^\w.-]", "_", dag_id)[:_DAG_ID_LENGTH]
+    return f"{PREFIX}{shown}.{sha256(key.encode()).hexdigest()[:32]}"
+
+
+def read_record(name: str, text: str) -> Record:
+    """Decode a record, and check that it belongs under its name.
+
+    :raises ForeignRecordError: if it is malformed, forged, or of another version.
+    """
+    from airflow_incident.api.body import CreateIncident  # noqa: PLC0415 -- only a record with a body needs it
+
+    try:
+        record = Record.model_validate_json(text)
+        if record.body is not None:
+            body = CreateIncident.model_validate(record.body)
+            if body.idempotency_key != record.key:
+                raise ForeignRecordError("its body has another key")
+    except ForeignRecordError:
+        raise
+    except ValueError as error:
+        raise ForeignRecordError(f"it cannot be read ({type(error).__name__})") from None
+    if record.name != name:
+        raise ForeignRecordError("it belongs under another name")
+    return record
+
+
+class Opening(NamedTuple):
+    """An incident that was asked for not long ago."""
+
+    at: datetime
+    dag_id: str
+    key: str
+
+
+class Ledger(BaseModel):
+    """The latest openings of one deployment, and the storm that goes on, if one does.
+
+    Counted without locks: two processes at once may each miss the other's opening.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    openings: tuple[Opening, ...] = ()
+    storm_key: str | None = None
+    storm_at: AwareDatetime | None = None
+
+    @staticmethod
+    def name(deployment: str) -> str:
+        """Name the ledger of a deployment."""
+        return LEDGER_PREFIX + sha256(deployment.encode()).hexdigest()[:32]
+
+    @classmethod
+    def read(cls, text: str | None) -> Ledger:
+        """Decode a ledger; what cannot be read counts as empty, for it only saves requests."""
+        try:
+            return cls.model_validate_json(text or "{}")
+        except ValueError:
+            return cls()
+
+    def since(self, moment: datetime) -> Ledger:
+        """Forget what is older than a moment."""
+        storm_goes_on = self.storm_at is not None and self.storm_at >= moment
+        return Ledger(
+            openings=tuple(o for o in self.openings if o.at >= moment),
+            storm_key=self.storm_key if storm_goes_on else None,
+            storm_at=self.storm_at if storm_goes_on else None,
+        )
+
+    def with_opening(self, opening: Opening, *, most: int) -> Ledger:
+        """Add an opening, and keep the latest ones only."""
+        others = tuple(o for o in self.openings if o.key != opening.key)
+        return self.model_copy(update={"openings": (*others, opening)[-most:]})
+
+    def in_storm(self, key: str, at: datetime) -> Ledger:
+        """Note that a storm goes on."""
+        return self.model_copy(update={"storm_key": key, "storm_at": at})
+
+
+def utc_now() -> datetime:
+    """Tell the time of day."""
+    return datetime.now(UTC)

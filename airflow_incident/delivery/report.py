@@ -1,0 +1,190 @@
+"""A failure as a request, and what became of it in words."""
+
+from __future__ import annotations
+
+import json
+import logging
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from airflow_incident.api.payload import create_payload
+from airflow_incident.core.key import idempotency_key
+from airflow_incident.core.text import (
+    beginning,
+    code,
+    link,
+    log_line,
+    one_line,
+    summary,
+    title,
+    with_notes,
+    with_origin,
+)
+from airflow_incident.errors import APIError, IncidentIoError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow_incident.api.body import CreateIncident
+    from airflow_incident.api.head import IncidentHead
+    from airflow_incident.core.failure import Failure
+    from airflow_incident.core.settings import Settings
+    from airflow_incident.core.text import Redact
+    from airflow_incident.delivery.journal import OpenIncident
+
+Kind = Literal["open", "already_open", "closed", "suppressed", "gathered", "kept", "refused", "failed"]
+
+
+class Wish(NamedTuple):
+    """What a door wants an incident to say; None asks for the default text.
+
+    `key_name` separates deliberate incidents of one run. `fields` are further fields of the body.
+    `notes` are what the reader should know about the report itself.
+    """
+
+    name: str | None = None
+    summary: str | None = None
+    key_name: str | None = None
+    fields: Mapping[str, Any] = MappingProxyType({})
+    notes: Sequence[str] = ()
+
+
+class Report(NamedTuple):
+    """A failure, ready to be sent."""
+
+    failure: Failure
+    payload: CreateIncident
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The body of its request."""
+        return self.payload.model_dump(mode="json", exclude_none=True)
+
+    @property
+    def key(self) -> str:
+        """The idempotency key."""
+        return self.payload.idempotency_key
+
+    @property
+    def subject(self) -> str:
+        """The failure in a few words, for a log line."""
+        return f"DAG {self.failure.dag_id}, run {self.failure.run_id}"
+
+
+class Outcome(NamedTuple):
+    """What became of a report."""
+
+    kind: Kind
+    report: Report
+    incident: IncidentHead | OpenIncident | None = None
+    error: IncidentIoError | None = None
+    storm: str | None = None
+    trouble: str | None = None
+
+    @classmethod
+    def of(
+        cls, report: Report, answer: IncidentHead | IncidentIoError, *, kept: bool, trouble: str | None = None
+    ) -> Outcome:
+        """Read what incident.io answered.
+
+        :param kept: Whether the report is written down, so that it is not lost if it was not delivered.
+        :param trouble: What kept the journal from being read or written.
+        """
+        if isinstance(answer, APIError) and answer.already_open:
+            return cls(kind="already_open", report=report, error=answer, trouble=trouble)
+        if isinstance(answer, IncidentIoError):
+            kind: Kind = "failed" if not kept else "kept" if answer.retryable else "refused"
+            return cls(kind=kind, report=report, error=answer, trouble=trouble)
+        closed = answer.is_over and answer.status != report.payload.status
+        return cls(kind="closed" if closed else "open", report=report, incident=answer, trouble=trouble)
+
+    @property
+    def level(self) -> int:
+        """How loudly a log should say it."""
+        loud = {"closed": logging.WARNING, "kept": logging.WARNING, "refused": logging.ERROR, "failed": logging.ERROR}
+        return loud.get(self.kind, logging.INFO)
+
+    def line(self, redact: Redact) -> str:
+        """Say it in one line, without secrets; a failure's line holds all that is needed to send it by hand."""
+        words = log_line(redact(self._words()))
+        if self.kind != "failed":
+            return words
+        # Redacted value by value: in the encoded text a pattern may swallow quotes, and nobody could send it.
+        body = self.report.body
+        key = body.pop("idempotency_key")
+        return f"{words} To send it by hand: POST /v1/incidents " + json.dumps(
+            {"idempotency_key": key, **_each_text(body, redact)}
+        )
+
+    def _words(self) -> str:
+        subject, incident = self.report.subject, self.incident
+        named = f"{incident.reference or incident.id} {incident.permalink or ''}".rstrip() if incident else ""
+        if self.kind == "open":
+            return f"incident.io: {named} is open for {subject}"
+        if self.kind == "closed":
+            return f"incident.io: {named} of {subject} was closed by a person; nothing more is sent for this failure"
+        if self.kind == "already_open":
+            return f"incident.io: an incident is already open for {subject} (key {self.report.key})"
+        if self.kind == "suppressed":
+            return f"incident.io: {named or 'an incident'} is open for {subject}; nothing more was asked for"
+        if self.kind == "gathered":
+            where = named or f"the incident with the key {self.storm}"
+            return f"incident.io: too many failures at once; {subject} is gathered under {where}"
+        error = self.error or IncidentIoError("incident.io was not asked: it had an outage, or the time was over")
+        maybe = " It may have been opened all the same." if error.maybe_delivered else ""
+        what = f"{type(error).__name__}: {error}.{maybe} {error.advice}"
+        if self.kind == "kept":
+            return f"incident.io: {subject} is kept in the journal and delivered later: {error}"
+        if self.kind == "refused":
+            return f"incident.io: NO incident was opened for {subject}: {what} Then: airflow-incident journal retry"
+        return f"incident.io: NO incident was opened for {subject}: {what}"
+
+
+def prepare(failure: Failure, settings: Settings, wish: Wish, *, deployment: str, redact: Redact) -> Report:
+    """Decide key and text of a failure's incident.
+
+    :raises ConfigurationError: if the failure names no run, or a field cannot be used.
+    """
+    key = idempotency_key(failure, deployment=deployment, scope=settings.scope, name=wish.key_name)
+    whole_run = settings.scope == "run"
+    name = one_line(redact(_given(wish.name)))
+    own = redact(_given(wish.summary))
+    text = (
+        with_origin(own, failure, deployment=deployment)
+        if own
+        else summary(failure, deployment=deployment, redact=redact)
+    )
+    payload = create_payload(
+        idempotency_key=key,
+        name=name or title(failure, whole_run=whole_run),
+        summary=with_notes(text, wish.notes),
+        **settings.incident_fields(),
+        **wish.fields,
+    )
+    return Report(failure=failure, payload=payload)
+
+
+def _given(text: str | None) -> str:
+    """Read a text that a person or a template wrote; white space says nothing."""
+    return "" if text is None else beginning(str(text).strip())
+
+
+def storm_body(report: Report, key: str, *, deployment: str) -> dict[str, Any]:
+    """Write the body of the incident that gathers a storm, as visible and as real as the failure that began it."""
+    text = (
+        "More DAG runs fail at once than `storm_limit` allows incidents for. They are gathered here; "
+        "`airflow-incident journal list` shows them all.\n\n"
+        f"The first one: {code(report.failure.dag_id)}, run {link(report.failure.run_id, report.failure.run_url)}."
+    )
+    kept = {name: value for name, value in report.body.items() if name not in {"name", "summary", "status"}}
+    name = one_line(f"Airflow failure storm in {deployment}")
+    return kept | {"idempotency_key": key, "name": name, "summary": text}
+
+
+def _each_text(value: Any, change: Redact) -> Any:
+    """Change every text in a JSON value."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, list):
+        return [_each_text(item, change) for item in value]
+    return {name: _each_text(item, change) for name, item in value.items()} if isinstance(value, dict) else value

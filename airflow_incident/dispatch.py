@@ -1,0 +1,86 @@
+"""Joins a connection, the journal and the courier: how every door hands a report over, and how a flush runs."""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from airflow_incident.delivery.budget import Breaker
+from airflow_incident.delivery.courier import AsyncCourier, Courier
+from airflow_incident.delivery.journal import utc_now
+from airflow_incident.delivery.reporter import Rules, deliver
+from airflow_incident.errors import RateLimitError
+from airflow_incident.variables import Variables
+
+if TYPE_CHECKING:
+    from airflow_incident.delivery.journal import Store
+    from airflow_incident.delivery.report import Outcome, Report
+    from airflow_incident.hooks import Profile
+
+
+class NoStore:
+    """Stands in for the journal where it is turned off: keeps nothing, finds nothing."""
+
+    def get(self, name: str) -> None:
+        """Find nothing."""
+
+    def set(self, name: str, text: str) -> None:
+        """Keep nothing, and say so: what is not kept must be sent."""
+        raise NotImplementedError("the journal is turned off")
+
+    def delete(self, name: str) -> None:
+        """Do nothing."""
+
+    def names(self, prefix: str) -> list[str]:  # noqa: ARG002 -- a store's signature
+        """List nothing."""
+        return []
+
+
+@lru_cache(maxsize=1)
+def _breaker() -> Breaker:
+    return Breaker(time.monotonic)
+
+
+def dispatch(report: Report, profile: Profile, *, seconds: float, may_wait: bool = False) -> Outcome:
+    """Write a report down, send it, and write down what became of it.
+
+    :param seconds: What it may take in all; none left means that it is only written down.
+    :param may_wait: Whether it is to be sent even during an outage that this process has met.
+    """
+    send = may_wait or (seconds > 0 and not _breaker().is_open(profile.account.base_url))
+    courier = Courier(_store(profile), profile.client, first=report.body, seconds=max(seconds, 1.0))
+    outcome = courier.carry(deliver(report, _rules(profile, send=send)))
+    _note_outage(outcome, profile)
+    return outcome
+
+
+async def adispatch(report: Report, profile: Profile, *, seconds: float) -> Outcome:
+    """Do as `dispatch` does, from a coroutine."""
+    send = not _breaker().is_open(profile.account.base_url)
+    courier = AsyncCourier(_store(profile), profile.async_client, seconds=seconds)
+    outcome = await courier.carry(deliver(report, _rules(profile, send=send)))
+    _note_outage(outcome, profile)
+    return outcome
+
+
+def _store(profile: Profile) -> Store:
+    return Variables() if profile.settings.journal else NoStore()
+
+
+def _rules(profile: Profile, *, send: bool) -> Rules:
+    return Rules(
+        now=utc_now,
+        deployment=profile.deployment,
+        conn_id=profile.conn_id,
+        send=send,
+        storm_dag=profile.settings.storm_limit_per_dag,
+        storm_deployment=profile.settings.storm_limit,
+    )
+
+
+def _note_outage(outcome: Outcome, profile: Profile) -> None:
+    """Trip the breaker when incident.io did not answer; a rate limit is an answer."""
+    error = outcome.error
+    if error is not None and error.retryable and not isinstance(error, RateLimitError):
+        _breaker().trip(profile.account.base_url)

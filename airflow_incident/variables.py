@@ -1,0 +1,80 @@
+"""Airflow's Variables as a store of texts, from whichever process this is.
+
+https://airflow.apache.org/docs/apache-airflow/stable/howto/variable.html
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+_TASK_RUNNER = "airflow.sdk.execution_time.task_runner"
+DESCRIPTION = "Written by airflow-incident; see 'airflow-incident journal'."
+
+
+class Variables:
+    """A store over Airflow's Variables: by the supervisor's channel where there is one, else in the database."""
+
+    def get(self, name: str) -> str | None:
+        """Return a Variable's text; None where there is none, or where Airflow could not tell."""
+        if not _has_supervisor():
+            return _text(_model().get(name, default_var=None))
+        _forget_cached(name)
+        return _text(_sdk().get(name, default=None))
+
+    def set(self, name: str, text: str) -> None:
+        """Write a Variable."""
+        variable = _sdk() if _has_supervisor() else _model()
+        variable.set(name, text, description=DESCRIPTION)
+
+    def delete(self, name: str) -> None:
+        """Delete a Variable."""
+        variable = _sdk() if _has_supervisor() else _model()
+        variable.delete(name)
+
+    def names(self, prefix: str) -> list[str]:
+        """List the Variables whose key begins with a prefix.
+
+        :raises NotImplementedError: in a task before Airflow 3.3, which cannot list Variables.
+        """
+        if not _has_supervisor():
+            return _names_in_database(prefix)
+        if not hasattr(_sdk(), "keys"):
+            raise NotImplementedError("tasks can list Variables from Airflow 3.3 on")
+        return list(_sdk().keys(prefix=prefix))
+
+
+def _has_supervisor() -> bool:
+    return getattr(sys.modules.get(_TASK_RUNNER), "SUPERVISOR_COMMS", None) is not None
+
+
+def _sdk() -> Any:
+    from airflow.sdk import Variable  # noqa: PLC0415 -- law 5
+
+    return Variable
+
+
+def _model() -> Any:
+    from airflow.models import Variable  # noqa: PLC0415 -- law 5
+
+    return Variable
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _forget_cached(name: str) -> None:
+    """Read past the cache of `[secrets] use_cache`, which the DAG processor keeps for 15 minutes."""
+    cache = getattr(sys.modules.get("airflow.sdk.execution_time.cache"), "SecretCache", None)
+    if cache is not None:
+        cache.invalidate_variable(name)
+
+
+def _names_in_database(prefix: str) -> list[str]:
+    from airflow.utils.session import create_session  # noqa: PLC0415 -- law 5
+    from sqlalchemy import select  # noqa: PLC0415 -- law 5
+
+    key = _model().key
+    with create_session() as session:
+        return list(session.scalars(select(key).where(key.startswith(prefix, autoescape=True)).order_by(key)))
