@@ -15,11 +15,11 @@ from airflow_incident.errors import IncidentIoError, MissingConnectionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from types import ModuleType
 
-    from airflow_incident.api.head import IncidentHead
     from airflow_incident.core.text import Redact
     from airflow_incident.delivery.budget import Meter
-    from airflow_incident.delivery.reporter import Report
+    from airflow_incident.delivery.report import Outcome, Report
     from airflow_incident.hooks import IncidentHook, Profile
     from airflow_incident.installation import Installation
 
@@ -105,8 +105,9 @@ class IncidentNotifier(BaseNotifier):
             profile = _hook(self.conn_id).profile(installation, **self.options)
             if (report := self._report(context, profile)) is None:
                 return
-            with _turn(report, installation, began) as turn:
-                _tell(deliver(report, profile, turn), profile)
+            with _turn(report, installation, began) as seconds:
+                outcome = _dispatch().dispatch(report, profile, seconds=seconds)
+            _tell(outcome, profile)
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: a callback never harms Airflow
             _tell_trouble(error, context)
 
@@ -120,14 +121,14 @@ class IncidentNotifier(BaseNotifier):
             if (report := self._report(context, profile)) is None:
                 return
             seconds = _seconds_left(installation.report_seconds, began)
-            _tell(await adeliver(report, profile, seconds), profile)
+            _tell(await _dispatch().adispatch(report, profile, seconds=seconds), profile)
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: a callback never harms Airflow
             _tell_trouble(error, context)
 
     def _report(self, context: Any, profile: Profile) -> Report | None:
         """Read the failure and write its incident; None if another attempt is coming."""
         from airflow_incident.context import read_failure  # noqa: PLC0415 -- law 5
-        from airflow_incident.delivery.reporter import Wish, prepare  # noqa: PLC0415 -- law 5
+        from airflow_incident.delivery.report import Wish, prepare  # noqa: PLC0415 -- law 5
 
         failure = read_failure(context, exception_detail=profile.settings.exception_detail)
         if failure.retry_coming:
@@ -215,10 +216,15 @@ def _seconds_left(seconds: float, began: float) -> float:
     return max(min(seconds, SHORTEST), seconds - (time.monotonic() - began))
 
 
-def _tell(report: Report, answer: IncidentHead | IncidentIoError, profile: Profile) -> None:
-    from airflow_incident.delivery.reporter import conclude  # noqa: PLC0415 -- law 5
+def _dispatch() -> ModuleType:
+    from airflow_incident import dispatch  # noqa: PLC0415 -- law 5
 
-    outcome = conclude(report, answer)
+    return dispatch
+
+
+def _tell(outcome: Outcome, profile: Profile) -> None:
+    if outcome.trouble:
+        log.warning("incident.io: the journal cannot be used: %s", profile.redact(outcome.trouble))
     log.log(outcome.level, "%s", outcome.line(profile.redact))
 
 

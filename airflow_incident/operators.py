@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_incident.delivery.reporter import Outcome
+    from airflow_incident.delivery.report import Outcome
 
 
 class CreateIncidentOperator(BaseOperator):
@@ -133,7 +133,8 @@ class CreateIncidentOperator(BaseOperator):
 
     def _open(self, context: Context) -> dict[str, str | None] | None:
         from airflow_incident.context import read_failure  # noqa: PLC0415 -- law 5
-        from airflow_incident.delivery.reporter import Wish, conclude, prepare  # noqa: PLC0415 -- law 5
+        from airflow_incident.delivery.report import Wish, prepare  # noqa: PLC0415 -- law 5
+        from airflow_incident.dispatch import dispatch  # noqa: PLC0415 -- law 5
         from airflow_incident.hooks import HOOK_BUDGET, IncidentHook  # noqa: PLC0415 -- law 5
         from airflow_incident.installation import read_installation  # noqa: PLC0415 -- law 5
 
@@ -154,12 +155,11 @@ class CreateIncidentOperator(BaseOperator):
         )
         failure = profile.with_pages(read_failure(context, level="operator"))
         report = prepare(failure, profile.settings, wish, deployment=profile.deployment, redact=profile.redact)
-        try:
-            outcome = conclude(report, profile.client.call(report.call, budget=HOOK_BUDGET))
-        except IncidentIoError as error:
-            outcome = conclude(report, error)
-            if outcome.kind == "failed":
-                raise
+        outcome = dispatch(report, profile, seconds=HOOK_BUDGET, may_wait=True)
+        if outcome.trouble:
+            self.log.warning("incident.io: the journal cannot be used: %s", profile.redact(outcome.trouble))
+        if outcome.error and outcome.kind != "already_open":
+            raise outcome.error
         self.log.log(outcome.level, "%s", outcome.line(profile.redact))
         self._warn_if_landed_elsewhere(outcome)
         incident = outcome.incident

@@ -49,13 +49,13 @@ def _has_supervisor() -> bool:
 
 
 def _sdk() -> Any:
-    from airflow.sdk import Variable  # noqa: PLC0415 -- law 5
+    from airflow.sdk import Variable
 
     return Variable
 
 
 def _model() -> Any:
-    from airflow.models import Variable  # noqa: PLC0415 -- law 5
+    from airflow.models import Variable  # noqa: AIR311 -- where there is no supervisor, the SDK's finds nothing
 
     return Variable
 
@@ -72,8 +72,8 @@ def _forget_cached(name: str) -> None:
 
 
 def _names_in_database(prefix: str) -> list[str]:
-    from airflow.utils.session import create_session  # noqa: PLC0415 -- law 5
-    from sqlalchemy import select  # noqa: PLC0415 -- law 5
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
 
     key = _model().key
     with create_session() as session:

@@ -20,6 +20,8 @@ os.environ |= {
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
     "AIRFLOW__CORE__DAGS_FOLDER": str(Path(_HOME.name, "dags")),
     "AIRFLOW__INCIDENT_IO__DEPLOYMENT": "tests",
+    # Tests of the journal turn it on; the others need no database.
+    "AIRFLOW__INCIDENT_IO__JOURNAL": "False",
     "NO_PROXY": "127.0.0.1,localhost",
 }
 

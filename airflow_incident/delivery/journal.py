@@ -118,14 +118,13 @@ def read_record(name: str, text: str) -> Record:
 
     try:
         record = Record.model_validate_json(text)
-        if record.body is not None:
-            body = CreateIncident.model_validate(record.body)
-            if body.idempotency_key != record.key:
-                raise ForeignRecordError("its body has another key")
-    except ForeignRecordError:
-        raise
+        body = None if record.body is None else CreateIncident.model_validate(record.body)
     except ValueError as error:
         raise ForeignRecordError(f"it cannot be read ({type(error).__name__})") from None
+    if body is None and record.state in {"pending", "dead"}:
+        raise ForeignRecordError("it has no body to send")
+    if body is not None and body.idempotency_key != record.key:
+        raise ForeignRecordError("its body has another key")
     if record.name != name:
         raise ForeignRecordError("it belongs under another name")
     return record

@@ -118,26 +118,23 @@ class Outcome(NamedTuple):
 
     def _words(self) -> str:
         subject, incident = self.report.subject, self.incident
-        named = f"{incident.reference or incident.id} {incident.permalink or ''}".rstrip() if incident else ""
-        if self.kind == "open":
-            return f"incident.io: {named} is open for {subject}"
-        if self.kind == "closed":
-            return f"incident.io: {named} of {subject} was closed by a person; nothing more is sent for this failure"
-        if self.kind == "already_open":
-            return f"incident.io: an incident is already open for {subject} (key {self.report.key})"
-        if self.kind == "suppressed":
-            return f"incident.io: {named or 'an incident'} is open for {subject}; nothing more was asked for"
-        if self.kind == "gathered":
-            where = named or f"the incident with the key {self.storm}"
-            return f"incident.io: too many failures at once; {subject} is gathered under {where}"
-        error = self.error or IncidentIoError("incident.io was not asked: it had an outage, or the time was over")
+        named = (
+            f"{incident.reference or incident.id} {incident.permalink or ''}".rstrip() if incident else "an incident"
+        )
+        error = self.error or IncidentIoError("it was not asked: it had an outage a moment ago, or the time was over")
         maybe = " It may have been opened all the same." if error.maybe_delivered else ""
-        what = f"{type(error).__name__}: {error}.{maybe} {error.advice}"
-        if self.kind == "kept":
-            return f"incident.io: {subject} is kept in the journal and delivered later: {error}"
-        if self.kind == "refused":
-            return f"incident.io: NO incident was opened for {subject}: {what} Then: airflow-incident journal retry"
-        return f"incident.io: NO incident was opened for {subject}: {what}"
+        lost = f"NO incident was opened for {subject}: {type(error).__name__}: {error}.{maybe} {error.advice}"
+        words: dict[Kind, str] = {
+            "open": f"{named} is open for {subject}",
+            "already_open": f"an incident is already open for {subject} (key {self.report.key})",
+            "suppressed": f"{named} is open for {subject}, nothing more was asked for",
+            "closed": f"{named} of {subject} was closed by a person; nothing more is sent for this failure",
+            "gathered": f"too many failures at once, {subject} is gathered under {named} (key {self.storm})",
+            "kept": f"{subject} is kept in the journal and will be delivered: {error}",
+            "refused": f"{lost} Then: airflow-incident journal retry",
+            "failed": lost,
+        }
+        return f"incident.io: {words[self.kind]}"
 
 
 def prepare(failure: Failure, settings: Settings, wish: Wish, *, deployment: str, redact: Redact) -> Report:

@@ -1,0 +1,273 @@
+"""What is written, sent and kept, step by step; store, API and clock are the test's."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from airflow_incident.api.head import IncidentHead
+from airflow_incident.core.failure import Failure
+from airflow_incident.core.settings import Settings
+from airflow_incident.delivery.journal import PREFIX, Ledger, read_record, record_name
+from airflow_incident.delivery.report import Wish, prepare
+from airflow_incident.delivery.reporter import Delete, Get, Names, Rules, Send, Set, StoreFailed, deliver, flush
+from airflow_incident.errors import ConflictError, RateLimitError, ServerError, ValidationError
+
+
+class World:
+    """A store, an API and a clock that behave as they are told."""
+
+    def __init__(self):
+        self.texts = {}
+        self.incidents = {}
+        self.sent = []
+        self.now = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
+        self.refusal = None
+        self.store_fails = False
+
+    def report(self, run="r1", dag="orders", level="dag", settings=None):
+        failure = Failure(dag_id=dag, run_id=run, level=level, failed_at=self.now)
+        return prepare(failure, settings or Settings(), Wish(), deployment="prod", redact=str)
+
+    def deliver(self, run="r1", dag="orders", *, level="dag", **rules):
+        rules = {"storm_dag": 0, "storm_deployment": 0} | rules
+        steps = deliver(
+            self.report(run, dag, level), Rules(now=lambda: self.now, deployment="prod", conn_id="c", **rules)
+        )
+        return self.run(steps)
+
+    def flush(self, **options):
+        return self.run(flush(lambda: self.now, **options))
+
+    def run(self, steps):
+        answer = None
+        try:
+            while True:
+                answer = self.take(steps.send(answer))
+        except StopIteration as end:
+            return end.value
+
+    def take(self, step):
+        if isinstance(step, Send):
+            return self.create(step.body)
+        if self.store_fails:
+            return StoreFailed("read-only")
+        match step:
+            case Get(name):
+                return self.texts.get(name)
+            case Set(name, text):
+                self.texts[name] = text
+            case Delete(name):
+                self.texts.pop(name, None)
+            case Names(prefix):
+                return sorted(n for n in self.texts if n.startswith(prefix))
+        return None
+
+    def create(self, body):
+        self.sent.append(dict(body))
+        if self.refusal:
+            return self.refusal
+        key = body["idempotency_key"]
+        if key not in self.incidents:
+            number = len(self.incidents) + 1
+            self.incidents[key] = IncidentHead(
+                id=f"id-{number}", reference=f"INC-{number}", name=body["name"], status="triage", permalink="http://x"
+            )
+        return self.incidents[key]
+
+    def records(self):
+        return [read_record(name, text) for name, text in self.texts.items() if name.startswith(PREFIX)]
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+def test_a_failure_is_written_down_before_it_is_sent(world):
+    """Killed at any step after the first write, the record is there."""
+    steps = deliver(world.report(), Rules(now=lambda: world.now, deployment="prod", conn_id="c"))
+    answer = None
+    while not isinstance(step := steps.send(answer), Send):
+        answer = world.take(step)
+    (record,) = world.records()
+    assert record.state == "pending"
+    assert record.body == dict(step.body)
+
+
+def test_a_delivered_failure_is_an_open_record(world):
+    """With the incident's names, and without the body."""
+    outcome = world.deliver()
+    assert outcome.kind == "open"
+    (record,) = world.records()
+    assert (record.state, record.incident.reference, record.body) == ("open", "INC-1", None)
+    assert record.incident.permalink == "http://x"
+
+
+def test_what_is_open_is_not_asked_for_again(world):
+    """No request within the window, and the count is kept; after it, one that changes nothing."""
+    world.deliver()
+    for _ in range(5):
+        assert world.deliver(level="task").kind == "suppressed"
+    assert len(world.sent) == 1
+    assert world.records()[0].suppressed == 5
+    world.now += timedelta(hours=2)
+    assert world.deliver().kind == "open"
+    assert len(world.sent) == 2
+    assert len(world.incidents) == 1
+
+
+@pytest.mark.parametrize("refusal", [ServerError(503), RateLimitError(429, retry_after=5.0)])
+def test_what_was_not_delivered_is_delivered_later(world, refusal):
+    """The very same body, by a flush."""
+    world.refusal = refusal
+    assert world.deliver().kind == "kept"
+    world.refusal = None
+    world.now += timedelta(minutes=5)
+    result = world.flush()
+    assert [r.state for r in result.opened] == ["open"]
+    assert world.sent[0] == world.sent[1]
+    assert len(world.incidents) == 1
+    assert world.flush().opened == []
+
+
+def test_a_refusal_is_kept_as_dead_until_its_cause_is_mended(world):
+    """A flush leaves it alone, a retry sends it."""
+    world.refusal = ValidationError(422)
+    assert world.deliver().kind == "refused"
+    assert world.records()[0].error == "incident.io answered 422: no reason given"
+    world.refusal = None
+    assert [r.state for r in world.flush().dead] == ["dead"]
+    assert len(world.sent) == 1
+    assert [r.state for r in world.flush(also_dead=True).opened] == ["open"]
+
+
+def test_a_used_key_is_an_open_record(world):
+    """Whatever a repeated key answers, the record comes to rest."""
+    world.refusal = ConflictError(409)
+    assert world.deliver().kind == "already_open"
+    assert world.records()[0].state == "open"
+
+
+def test_a_retry_date_is_obeyed(world):
+    """Neither the record nor those behind it are sent before."""
+    world.refusal = RateLimitError(429, retry_after=30.0)
+    world.deliver("r1")
+    world.refusal = None
+    world.deliver("r2", send=False)
+    assert "asked to wait" in world.flush().stopped
+    assert len(world.sent) == 1
+    world.now += timedelta(seconds=31)
+    assert len(world.flush().opened) == 2
+
+
+def test_a_flush_stops_at_an_outage_and_goes_oldest_first(world):
+    """The rest would meet it too."""
+    for number in range(3):
+        world.deliver(f"r{number}", send=False)
+        world.now += timedelta(seconds=1)
+    world.refusal = ServerError(500)
+    result = world.flush()
+    assert result.stopped
+    assert len(world.sent) == 1
+    assert len(result.pending) == 3
+    world.refusal = None
+    world.flush()
+    assert [body["idempotency_key"][-2:] for body in world.sent[1:]] == ["r0", "r1", "r2"]
+
+
+def test_without_a_store_a_failure_is_still_sent(world):
+    """And the trouble is told; what then fails is lost, and says so."""
+    world.store_fails = True
+    outcome = world.deliver()
+    assert (outcome.kind, outcome.trouble) == ("open", "read-only")
+    assert world.deliver("r2", send=False).kind == "open"
+    world.refusal = ServerError(500)
+    assert world.deliver("r3").kind == "failed"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "null", "{", "[]", '{"version":2}', '{"state":"open"}', "x" * 100_000, "\ud800"]
+)
+def test_a_foreign_text_is_left_alone_by_a_flush(world, text):
+    """Reported, never sent, never changed."""
+    name = record_name("orders", "k")
+    world.texts[name] = text
+    result = world.flush()
+    assert list(result.foreign) == [name]
+    assert world.texts == {name: text}
+    assert world.sent == []
+
+
+def test_a_forged_record_is_not_sent(world):
+    """One with another key, under another name, or with a body that the models refuse."""
+    world.deliver(send=False)
+    ((name, text),) = world.texts.items()
+    for forged in (
+        {record_name("other", "k"): text},
+        {name: text.replace("/run/r1", "/run/r2", 1)},
+        {name: text.replace('"visibility"', '"visibilty"')},
+        {name: text.replace('"version":1', '"version":1,"host":"https://evil.example"')},
+    ):
+        world.texts = dict(forged)
+        assert len(world.flush().foreign) == 1
+    assert world.sent == []
+
+
+def test_a_storm_is_gathered_under_one_incident(world):
+    """Three for a DAG, ten for the deployment; the rest in one, and all are accounted for."""
+    kinds = [world.deliver(f"r{n}", f"dag{n % 50}", storm_dag=3, storm_deployment=10).kind for n in range(500)]
+    assert kinds.count("open") == 10
+    assert kinds.count("gathered") == 490
+    assert len(world.incidents) == 11
+    assert len(world.records()) == 501
+    assert len(world.sent) == 11
+
+
+def test_one_dag_makes_three_incidents_at_the_most(world):
+    kinds = [world.deliver(f"r{n}", storm_dag=3, storm_deployment=10).kind for n in range(5)]
+    assert kinds == ["open", "open", "open", "gathered", "gathered"]
+
+
+def test_a_storm_passes(world):
+    """After ten quiet minutes a failure has an incident of its own again."""
+    for n in range(5):
+        world.deliver(f"r{n}", storm_dag=3)
+    world.now += timedelta(minutes=11)
+    assert world.deliver("r9", storm_dag=3).kind == "open"
+
+
+def test_a_gathered_failure_that_comes_again_is_suppressed(world):
+    for n in range(4):
+        world.deliver(f"r{n}", storm_dag=3)
+    assert world.deliver("r3", storm_dag=3).kind == "suppressed"
+    assert len(world.incidents) == 4
+
+
+def test_a_storm_in_an_outage_is_delivered_by_a_flush(world):
+    """The first failures and the storm's incident."""
+    world.refusal = ServerError(503)
+    for n in range(500):
+        world.deliver(f"r{n}", f"dag{n}", storm_dag=3, storm_deployment=10)
+    world.refusal = None
+    world.flush()
+    assert len(world.incidents) == 11
+    assert all(r.state in {"open", "gathered"} for r in world.records())
+
+
+def test_old_and_many_delivered_records_are_deleted(world, monkeypatch):
+    """Thirty days, two thousand records; what waits is never deleted."""
+    monkeypatch.setattr("airflow_incident.delivery.reporter.KEEP_RECORDS", 5)
+    for n in range(8):
+        world.deliver(f"r{n}")
+        world.now += timedelta(seconds=1)
+    world.refusal = ServerError(503)
+    world.deliver("waiting")
+    assert world.flush().pruned == 3
+    world.now += timedelta(days=31)
+    assert world.flush().pruned == 5
+    assert [r.state for r in world.records()] == ["pending"]
+
+
+def test_a_ledger_that_cannot_be_read_counts_as_empty(world):
+    world.texts[Ledger.name("prod")] = "{"
+    assert world.deliver(storm_dag=3).kind == "open"
