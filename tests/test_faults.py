@@ -713,7 +713,7 @@ def test_plain_http_behind_https_is_told(box, link, budget):
 
 
 def test_a_batch_in_an_outage_stays_below_its_time(box, link, monkeypatch):
-    """However many failures one DAG-processor batch has to report, together they take less than half of its time."""
+    """However many failures one DAG-processor batch has to report, together they take three quarters of its time at most."""
     monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT", "8")
     monkeypatch.setenv("AIRFLOW__CORE__TASK_SUCCESS_OVERTIME", "10")
     with FaultProxy(box.direct_port, "hang") as proxy:
@@ -725,7 +725,7 @@ def test_a_batch_in_an_outage_stays_below_its_time(box, link, monkeypatch):
         assert sorted(by_hand(line)["idempotency_key"] for line in lines) == [
             f"airflow/tests/dag/orders/run/run-{number}" for number in range(8)
         ]
-    assert took < 4 + SLACK
+    assert took < 6 + SLACK
 
 
 def test_thirty_hanging_callbacks_end_together(box, link, budget):
