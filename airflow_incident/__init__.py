@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from airflow_incident.errors import AuthenticationError as AuthenticationError
     from airflow_incident.errors import ConfigurationError as ConfigurationError
     from airflow_incident.errors import ConflictError as ConflictError
+    from airflow_incident.errors import ContextError as ContextError
     from airflow_incident.errors import IncidentIoError as IncidentIoError
     from airflow_incident.errors import MissingConnectionError as MissingConnectionError
     from airflow_incident.errors import NotFoundError as NotFoundError
@@ -42,6 +43,7 @@ _HOMES = {
         "AuthenticationError",
         "ConfigurationError",
         "ConflictError",
+        "ContextError",
         "IncidentIoError",
         "MissingConnectionError",
         "NotFoundError",

@@ -3,6 +3,7 @@
 IncidentIoError
 ├── ConfigurationError       mend the connection, the configuration or the arguments
 │   └── MissingConnectionError   add the connection
+├── ContextError             Airflow's context names no run
 ├── TransportError           no usable answer came: the network, TLS, a time-out
 └── APIError                 incident.io answered, and refused
     ├── AuthenticationError      401
@@ -88,6 +89,15 @@ def _rebuild_configuration_error(
     cls: type[ConfigurationError], problems: tuple[Problem, ...], conn_id: str
 ) -> ConfigurationError:
     return cls(problems, conn_id=conn_id)
+
+
+class ContextError(IncidentIoError):
+    """Airflow's context does not say which run it is about."""
+
+    @property
+    def advice(self) -> str:
+        """Say where a context comes from."""
+        return "Call it as a callback of a DAG or a task; if Airflow did, please report this line as a bug."
 
 
 class TransportError(IncidentIoError):

@@ -42,6 +42,7 @@ class Profile(NamedTuple):
     account: Account
     settings: Settings
     installation: Installation
+    warnings: tuple[str, ...] = ()
 
     @property
     def deployment(self) -> str:
@@ -51,7 +52,7 @@ class Profile(NamedTuple):
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader must know about this set-up."""
-        return (UNNAMED_NOTE,) if self.deployment == UNNAMED else ()
+        return (*self.warnings, UNNAMED_NOTE) if self.deployment == UNNAMED else self.warnings
 
     @property
     def client(self) -> Client:
@@ -226,6 +227,9 @@ class IncidentHook(BaseHook):
         if connection.conn_type not in {CONN_TYPE, "generic", "", None}:
             problems.append(Problem("Connection type", f"is {connection.conn_type!r}; it must be {CONN_TYPE!r}"))
         settings, wrong = merge(arguments=arguments, connection=extra, config=installation.config)
+        # Not worth losing a failure for: what cannot be read does not turn incidents off.
+        odd = [problem for problem in wrong if problem.where.startswith(OPTIONS["enabled"].label)]
+        wrong = [problem for problem in wrong if problem not in odd]
         account, bad = read_account(
             password=connection.password,
             host=connection.host,
@@ -236,7 +240,13 @@ class IncidentHook(BaseHook):
         )
         if problems := [*problems, *bad, *wrong]:
             raise ConfigurationError(problems, conn_id=self.conn_id)
-        return Profile(conn_id=self.conn_id, account=account, settings=settings, installation=installation)
+        return Profile(
+            conn_id=self.conn_id,
+            account=account,
+            settings=settings,
+            installation=installation,
+            warnings=tuple(f"{problem}; taken as true." for problem in odd),
+        )
 
 
 def _options(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -143,8 +143,8 @@ class IncidentNotifier(BaseNotifier):
             return None
         texts, notes = self._rendered(context, profile.redact)
         wish = Wish(name=texts["name"], summary=texts["summary"], notes=(*profile.notes, *notes))
-        if profile.notes:
-            log.warning("incident.io: %s", profile.notes[0])
+        for note in profile.notes:
+            log.warning("incident.io: %s", note)
         return prepare(
             profile.with_pages(failure),
             profile.settings,

@@ -22,6 +22,7 @@ def measure(job: dict[str, Any]) -> dict[str, float]:
     figures = {"base_ms": _since(began)}
     for module in job["loaded"]:
         import_module(module)
+    _forget_what_airflow_asked_for()
     before = set(sys.modules)
     names: dict[str, Any] = {}
     began = perf_counter()
@@ -35,6 +36,12 @@ def measure(job: dict[str, Any]) -> dict[str, float]:
         names["callback"](context)
         figures["notify_ms"] = _since(began)
     return figures
+
+
+def _forget_what_airflow_asked_for() -> None:
+    """Drop what Airflow has loaded of this package where it is installed: a provider's declaration."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "airflow_incident"]:
+        del sys.modules[name]
 
 
 def _context(dag: Any) -> dict[str, Any]:

@@ -66,9 +66,15 @@ def connected(sandbox, connect):
 
 
 @pytest.fixture(autouse=True)
-def _closed_clients():
-    """Close what the hook keeps open for its process."""
+def _nothing_left_over():
+    """Close what the hook keeps open for its process, and forget what Airflow's masker has learned."""
     yield
+    for name, masker in (
+        ("airflow.sdk._shared.secrets_masker", "_secrets_masker"),
+        ("airflow.utils.log.secrets_masker", "_secrets_masker"),
+    ):
+        if name in sys.modules and hasattr(sys.modules[name], masker):
+            getattr(sys.modules[name], masker)().reset_masker()
     hooks = sys.modules.get("airflow_incident.hooks")
     while hooks and hooks._clients:
         hooks._clients.popitem()[1].close()

@@ -312,15 +312,7 @@ def test_turned_off_is_one_info_line_and_no_request(monkeypatch, box, link, valu
         ("AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT", "0"),
         ("AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT", "-1"),
         ("AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT", "nan"),
-        pytest.param(
-            "AIRFLOW__INCIDENT_IO__ENABLED",
-            "perhaps",
-            marks=pytest.mark.xfail(
-                strict=True,
-                reason="Installation.enabled says that an unreadable value silences nothing, yet the hook refuses it "
-                "as a ConfigurationError, and the failure is lost",
-            ),
-        ),
+        ("AIRFLOW__INCIDENT_IO__ENABLED", "perhaps"),
     ],
 )
 def test_other_configuration_does_not_lose_a_failure(monkeypatch, box, link, name, value):

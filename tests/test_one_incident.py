@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from airflow_incident import CreateIncidentOperator, IncidentHook, open_incident
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.key import idempotency_key
-from airflow_incident.errors import ConfigurationError
+from airflow_incident.errors import ContextError
 from airflow_incident.sandbox.options import REPEATS
 from airflow_incident.sandbox.server import Sandbox
 from tests.doors import API_KEY, Scripted, dag_context, listen, report, task_context
@@ -338,7 +338,7 @@ def test_long_ids_that_differ_anywhere_have_distinct_keys(text, place):
 @pytest.mark.parametrize(("dag_id", "run_id"), [("", "r"), ("d", ""), ("", "")])
 def test_a_failure_without_a_run_has_no_key(dag_id, run_id):
     """A key of nothing would join all failures."""
-    with pytest.raises(ConfigurationError, match="missing from Airflow's context"):
+    with pytest.raises(ContextError, match="Airflow's context names no"):
         key_of({"deployment": "d", "dag_id": dag_id, "run_id": run_id})
 
 

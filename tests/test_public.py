@@ -9,7 +9,7 @@ import airflow_incident
 
 NAMES = {
     "IncidentHook", "CreateIncidentOperator", "IncidentNotifier", "open_incident", "__version__",
-    "APIError", "AuthenticationError", "ConfigurationError", "ConflictError", "IncidentIoError",
+    "APIError", "AuthenticationError", "ConfigurationError", "ConflictError", "ContextError", "IncidentIoError",
     "MissingConnectionError", "NotFoundError", "PermissionDeniedError", "RateLimitError", "ServerError",
     "TransportError", "UnexpectedResponseError", "ValidationError",
 }  # fmt: skip

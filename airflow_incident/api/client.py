@@ -101,7 +101,8 @@ class Client:
 
         :raises IncidentIoError: if it could not be made.
         """
-        return _within(budget, lambda: self._drive(converse(call, _terms(budget))))
+        terms = _terms(budget)
+        return _within(budget, terms, lambda: self._drive(converse(call, terms)))
 
     def close(self) -> None:
         """Close pooled connections."""
@@ -146,11 +147,12 @@ class AsyncClient:
 
         :raises IncidentIoError: if it could not be made.
         """
+        terms = _terms(budget)
         try:
             async with asyncio.timeout(budget), httpx.AsyncClient(**self._connector.options) as http:
-                return await self._drive(converse(call, _terms(budget)), http)
+                return await self._drive(converse(call, terms), http)
         except TimeoutError:
-            raise _too_late(budget) from None
+            raise _too_late(budget, terms) from None
 
     async def _drive(self, conversation: Generator[Step, Answer, T], http: httpx.AsyncClient) -> T:
         answer: Answer = None
@@ -236,10 +238,11 @@ def _terms(budget: float) -> Terms:
         clock=time.monotonic,
         now=lambda: datetime.now(UTC),
         dice=random.random,
+        met=[],
     )
 
 
-def _within(seconds: float, work: Callable[[], T]) -> T:
+def _within(seconds: float, terms: Terms, work: Callable[[], T]) -> T:
     """Do work on a daemon thread and leave it behind when its time is over.
 
     Nothing else ends a hanging name look-up, a head that comes byte by byte or a stalled TLS handshake.
@@ -259,11 +262,13 @@ def _within(seconds: float, work: Callable[[], T]) -> T:
     try:
         return future.result(timeout=seconds)
     except TimeoutError:
-        raise _too_late(seconds) from None
+        raise _too_late(seconds, terms) from None
 
 
-def _too_late(seconds: float) -> TransportError:
-    return TransportError(f"no answer within {seconds:.3g} s", maybe_delivered=True)
+def _too_late(seconds: float, terms: Terms) -> TransportError:
+    """Tell that the time is over, and what went wrong before."""
+    before = f", after: {terms.met[-1]}" if terms.met else ""
+    return TransportError(f"no answer within {seconds:.3g} s{before}", maybe_delivered=True)
 
 
 def _transport_error(error: Exception) -> TransportError:

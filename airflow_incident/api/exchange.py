@@ -67,12 +67,14 @@ class Terms(NamedTuple):
     """What an exchange may take: when it must end, the clock that tells, the dice for its pauses.
 
     `clock` counts seconds and never goes back; `now` is the time of day, in UTC; `dice` is in [0, 1).
+    `met` collects the errors on the way, for one that is cut off has no other way to tell them.
     """
 
     deadline: float
     clock: Callable[[], float]
     now: Callable[[], datetime]
     dice: Callable[[], float]
+    met: list[IncidentIoError]
 
     @property
     def left(self) -> float:
@@ -120,6 +122,7 @@ def _exchange(call: Call[T], terms: Terms) -> Generator[Step, Answer, T]:
         try:
             return _read(call, answer, terms.now)
         except IncidentIoError as error:
+            terms.met.append(error)
             maybe_delivered |= error.maybe_delivered
             wait = _wait(error, attempt, terms.dice)
             if not error.retryable or attempt + 1 == ATTEMPTS or wait >= terms.left:

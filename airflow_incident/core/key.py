@@ -6,7 +6,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Literal, get_args
 from urllib.parse import quote
 
-from airflow_incident.errors import ConfigurationError, Problem
+from airflow_incident.errors import ContextError
 
 if TYPE_CHECKING:
     from airflow_incident.core.failure import Failure
@@ -24,13 +24,11 @@ def idempotency_key(failure: Failure, *, deployment: str, scope: Scope = "run", 
     :param scope: `run` is one incident per run, `task` one per task with all its map indexes,
         `task_instance` one per map index. Where no task is known, the run's key stands in.
     :param name: Separates deliberate incidents of one run from its failure.
-    :raises ConfigurationError: if the DAG id or the run id is empty.
+    :raises ContextError: if the DAG id or the run id is empty.
     """
-    missing = [
-        Problem(what, "missing from Airflow's context") for what in ("dag_id", "run_id") if not getattr(failure, what)
-    ]
+    missing = [what for what in ("dag_id", "run_id") if not getattr(failure, what)]
     if missing:
-        raise ConfigurationError(missing)
+        raise ContextError(f"Airflow's context names no {' and no '.join(missing)}")
     parts = ["airflow", deployment, "dag", failure.dag_id, "run", failure.run_id]
     if failure.clear_count > 0:
         parts += ["clear", str(failure.clear_count)]

@@ -31,7 +31,7 @@ class Talk:
         self.requests = []
         self.pauses = []
         self.clock = 0.0
-        self.terms = Terms(deadline=budget, clock=lambda: self.clock, now=lambda: NOW, dice=lambda: dice)
+        self.terms = Terms(deadline=budget, clock=lambda: self.clock, now=lambda: NOW, dice=lambda: dice, met=[])
 
     def run(self, call):
         conversation = converse(call, self.terms)
