@@ -71,12 +71,10 @@ def connected(sandbox, connect):
 def _nothing_left_over():
     """Close what the hook keeps open for its process, and forget what Airflow's masker has learned."""
     yield
-    for name, masker in (
-        ("airflow.sdk._shared.secrets_masker", "_secrets_masker"),
-        ("airflow.utils.log.secrets_masker", "_secrets_masker"),
-    ):
-        if name in sys.modules and hasattr(sys.modules[name], masker):
-            getattr(sys.modules[name], masker)().reset_masker()
+    for name in ("airflow.sdk._shared.secrets_masker", "airflow.utils.log.secrets_masker"):
+        find = getattr(sys.modules.get(name), "_secrets_masker", None)
+        if find:
+            find().patterns, find().replacer = set(), None
     hooks = sys.modules.get("airflow_incident.hooks")
     while hooks and hooks._clients:
         hooks._clients.popitem()[1].close()
