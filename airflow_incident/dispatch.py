@@ -6,16 +6,21 @@ import time
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from airflow_incident.core.settings import CONN_TYPE
 from airflow_incident.delivery.budget import Breaker
-from airflow_incident.delivery.courier import AsyncCourier, Courier
-from airflow_incident.delivery.journal import utc_now
-from airflow_incident.delivery.reporter import Rules, deliver
-from airflow_incident.errors import RateLimitError
+from airflow_incident.delivery.courier import AsyncCourier, Courier, carry_all
+from airflow_incident.delivery.journal import PREFIX, utc_now
+from airflow_incident.delivery.reporter import Rules, deliver, flush, read_all
+from airflow_incident.errors import ConfigurationError, Problem, RateLimitError
+from airflow_incident.hooks import HOOK_BUDGET, IncidentHook
 from airflow_incident.variables import Variables
 
 if TYPE_CHECKING:
-    from airflow_incident.delivery.journal import Store
+    from airflow_incident.api.endpoints import Call
+    from airflow_incident.api.head import IncidentHead
+    from airflow_incident.delivery.journal import Record, Store
     from airflow_incident.delivery.report import Outcome, Report
+    from airflow_incident.delivery.reporter import Flushed
     from airflow_incident.hooks import Profile
 
 
@@ -84,3 +89,27 @@ def _note_outage(outcome: Outcome, profile: Profile) -> None:
     error = outcome.error
     if error is not None and error.retryable and not isinstance(error, RateLimitError):
         _breaker().trip(profile.account.base_url)
+
+
+def flush_journal(*, prefix: str = PREFIX, also_dead: bool = False, most: int | None = None) -> Flushed:
+    """Deliver what waits in the journal, each record with the key of its own connection.
+
+    :raises JournalError: if the journal cannot be listed.
+    """
+    return carry_all(flush(utc_now, prefix=prefix, also_dead=also_dead, most=most), Variables(), _send_as)
+
+
+def list_journal() -> tuple[list[Record], dict[str, str]]:
+    """Read every record; and the names that hold something else, with why.
+
+    :raises JournalError: if the journal cannot be listed.
+    """
+    return carry_all(read_all(), Variables(), _send_as)
+
+
+def _send_as(call: Call[IncidentHead], conn_id: str) -> IncidentHead:
+    """Make a call with a connection; a record may name only one of our type, never a host or a key."""
+    profile = IncidentHook(conn_id).profile()
+    if profile.conn_type != CONN_TYPE:
+        raise ConfigurationError([Problem("Connection type", f"must be {CONN_TYPE!r} for a flush")], conn_id=conn_id)
+    return profile.client.call(call, budget=HOOK_BUDGET)

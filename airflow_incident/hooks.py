@@ -43,6 +43,7 @@ class Profile(NamedTuple):
     settings: Settings
     installation: Installation
     warnings: tuple[str, ...] = ()
+    conn_type: str = CONN_TYPE
 
     @property
     def deployment(self) -> str:
@@ -245,6 +246,7 @@ class IncidentHook(BaseHook):
             account=account,
             settings=settings,
             installation=installation,
+            conn_type=connection.conn_type or CONN_TYPE,
             warnings=tuple(f"{problem}; taken as true." for problem in odd),
         )
 

@@ -55,9 +55,9 @@ def _sdk() -> Any:
 
 
 def _model() -> Any:
-    from airflow.models import Variable  # noqa: AIR311 -- where there is no supervisor, the SDK's finds nothing
+    from airflow.models import Variable
 
-    return Variable
+    return Variable  # noqa: AIR311 -- where there is no supervisor, the SDK's finds nothing
 
 
 def _text(value: Any) -> str | None:
@@ -73,7 +73,7 @@ def _forget_cached(name: str) -> None:
 
 def _names_in_database(prefix: str) -> list[str]:
     from airflow.utils.session import create_session
-    from sqlalchemy import select
+    from sqlalchemy import select  # noqa: PLC0415 -- law 5
 
     key = _model().key
     with create_session() as session:

@@ -185,9 +185,7 @@ def test_without_a_store_a_failure_is_still_sent(world):
     assert world.deliver("r3").kind == "failed"
 
 
-@pytest.mark.parametrize(
-    "text", ["", "null", "{", "[]", '{"version":2}', '{"state":"open"}', "x" * 100_000, "\ud800"]
-)
+@pytest.mark.parametrize("text", ["", "null", "{", "[]", '{"version":2}', '{"state":"open"}', "x" * 100_000, "\ud800"])
 def test_a_foreign_text_is_left_alone_by_a_flush(world, text):
     """Reported, never sent, never changed."""
     name = record_name("orders", "k")
