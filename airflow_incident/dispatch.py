@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_incident.core.settings import CONN_TYPE
 from airflow_incident.delivery.budget import Breaker
@@ -17,7 +17,6 @@ from airflow_incident.variables import Variables
 
 if TYPE_CHECKING:
     from airflow_incident.api.endpoints import Call
-    from airflow_incident.api.head import IncidentHead
     from airflow_incident.delivery.journal import Record, Store
     from airflow_incident.delivery.report import Outcome, Report
     from airflow_incident.delivery.reporter import Flushed
@@ -107,7 +106,7 @@ def list_journal() -> tuple[list[Record], dict[str, str]]:
     return carry_all(read_all(), Variables(), _send_as)
 
 
-def _send_as(call: Call[IncidentHead], conn_id: str) -> IncidentHead:
+def _send_as(call: Call[Any], conn_id: str) -> Any:
     """Make a call with a connection; a record may name only one of our type, never a host or a key."""
     profile = IncidentHook(conn_id).profile()
     if profile.conn_type != CONN_TYPE:

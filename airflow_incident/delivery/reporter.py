@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_incident.core.key import storm_key
+from airflow_incident.core.key import dag_key, storm_key
 from airflow_incident.delivery.journal import (
     KEEP_FOR,
     KEEP_RECORDS,
@@ -21,7 +21,7 @@ from airflow_incident.delivery.journal import (
     read_record,
     record_name,
 )
-from airflow_incident.delivery.report import Outcome, storm_body
+from airflow_incident.delivery.report import Outcome, late_note, storm_body
 from airflow_incident.errors import APIError, IncidentIoError, JournalError
 
 if TYPE_CHECKING:
@@ -67,13 +67,29 @@ class Send(NamedTuple):
     conn_id: str
 
 
+class Show(NamedTuple):
+    """Ask incident.io how an incident stands."""
+
+    incident_id: str
+    conn_id: str
+
+
+class Attach(NamedTuple):
+    """Attach a link to an incident."""
+
+    incident_id: str
+    url: str
+    title: str
+    conn_id: str
+
+
 class StoreFailed(NamedTuple):
     """What a step of the store answers when it could not be done."""
 
     why: str
 
 
-Step = Get | Set | Delete | Names | Send
+Step = Get | Set | Delete | Names | Send | Show | Attach
 
 
 class Rules(NamedTuple):
@@ -98,12 +114,15 @@ def deliver(report: Report, rules: Rules) -> Generator[Step, Any, Outcome]:
     trouble = found.why if isinstance(found, StoreFailed) else None
     before = _own_record(name, found, report.key)
     if before and before.answers_for(report.key, rules.now()):
-        yield Set(name, before.changed(suppressed=before.suppressed + 1).text())
+        told_late = before.told_late or (rules.send and (yield from _tell_late(report, before)))
+        yield Set(name, before.changed(suppressed=before.suppressed + 1, told_late=told_late).text())
         return Outcome(kind="suppressed", report=report, incident=before.incident, storm=before.storm)
     if before and before.state == "pending":
         record = before
     else:
         record = _first_record(report, rules)
+        if report.scope == "dag" and (taken := (yield from _take_up(report, record, rules))):
+            return taken
         if storm := (yield from _storm(report, rules)):
             return (yield from _gather(report, record, storm, rules))
     written = yield Set(name, record.text())
@@ -113,8 +132,42 @@ def deliver(report: Report, rules: Rules) -> Generator[Step, Any, Outcome]:
     answer = yield Send(record.body or {}, record.conn_id)
     record = after(record, answer, rules.now())
     rewritten = yield Set(name, record.text())
+    if report.scope == "dag" and record.incident:
+        yield Set(*_of_dag(record, rules))
     kept = not isinstance(written, StoreFailed) or not isinstance(rewritten, StoreFailed)
     return Outcome.of(report, answer, kept=kept, trouble=trouble)
+
+
+def _tell_late(report: Report, record: Record) -> Generator[Step, Any, bool]:
+    """Attach what the DAG's callback knows to the incident that a task has opened; never over its text."""
+    url, note = report.failure.run_url, late_note(report.failure)
+    if report.failure.level != "dag" or record.level != "task" or not record.incident or not url or not note:
+        return False
+    answer = yield Attach(record.incident.id, url, note, record.conn_id)
+    return not isinstance(answer, IncidentIoError)
+
+
+def _take_up(report: Report, record: Record, rules: Rules) -> Generator[Step, Any, Outcome | None]:
+    """Let the incident that the DAG has open take the failure; None if it has none, or nobody can tell."""
+    key = dag_key(rules.deployment, report.failure.dag_id)
+    name = record_name(report.failure.dag_id, key)
+    found = _own_record(name, (yield Get(name)), key)
+    if not found or not found.incident:
+        return None
+    shown = yield Show(found.incident.id, found.conn_id)
+    if isinstance(shown, IncidentIoError) or shown.is_over:
+        return None
+    joined = record.changed(state="gathered", storm=found.key, incident=found.incident, body=None)
+    if isinstance((yield Set(record.name, joined.text())), StoreFailed):
+        return None
+    yield Set(name, found.changed(suppressed=found.suppressed + 1).text())
+    return Outcome(kind="gathered", report=report, incident=found.incident, storm=found.key)
+
+
+def _of_dag(record: Record, rules: Rules) -> tuple[str, str]:
+    """Note what a DAG has open."""
+    key = dag_key(rules.deployment, record.dag_id)
+    return record_name(record.dag_id, key), record.changed(key=key).text()
 
 
 def _own_record(name: str, found: Any, key: str) -> Record | None:
