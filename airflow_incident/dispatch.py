@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from airflow_incident.hooks import Profile
 
 
+SPARE = 6.0
+"""Seconds that must be left of a report's time to deliver what waits as well."""
+
+
 class NoStore:
     """Stands in for the journal where it is turned off: keeps nothing, finds nothing."""
 
@@ -54,7 +58,8 @@ def dispatch(report: Report, profile: Profile, *, seconds: float, may_wait: bool
     """
     send = may_wait or (seconds > 0 and not _breaker().is_open(profile.account.base_url))
     courier = Courier(_store(profile), profile.client, first=report.body, seconds=max(seconds, 1.0))
-    outcome = courier.carry(deliver(report, _rules(profile, send=send)))
+    rules = _rules(profile, send=send)._replace(has_time=lambda: courier.left > SPARE)
+    outcome = courier.carry(deliver(report, rules))
     _note_outage(outcome, profile)
     return outcome
 

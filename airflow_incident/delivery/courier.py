@@ -43,6 +43,7 @@ class Courier:
         self._body = first
         self._turn = threading.Event()
         self._wanted = True
+        self._spent = False
         self._answer: Future[IncidentHead] | None = Future()
         try:
             threading.Thread(target=self._wait_and_send, args=(self._answer,), daemon=True, name="incident.io").start()
@@ -70,11 +71,12 @@ class Courier:
 
     def _send(self, step: Send) -> IncidentHead | IncidentIoError:
         try:
-            if self._answer is None:
-                return self._client.call(open_incident(step.body), budget=self._left)
+            if self._answer is None or self._spent:
+                return self._client.call(open_incident(step.body), budget=self.left)
+            self._spent = True
             self._body = step.body
             self._turn.set()
-            return self._answer.result(timeout=self._left)
+            return self._answer.result(timeout=self.left)
         except TimeoutError:
             return TransportError("no answer within the time that a report may take", maybe_delivered=True)
         except IncidentIoError as error:
@@ -82,7 +84,7 @@ class Courier:
 
     def _ask(self, step: Show | Attach) -> Any:
         try:
-            return self._client.call(_call(step), budget=self._left)
+            return self._client.call(_call(step), budget=self.left)
         except IncidentIoError as error:
             return error
 
@@ -91,12 +93,13 @@ class Courier:
         if not self._wanted:
             return
         try:
-            answer.set_result(self._client.call_here(open_incident(self._body), budget=self._left))
+            answer.set_result(self._client.call_here(open_incident(self._body), budget=self.left))
         except BaseException as error:  # noqa: BLE001 -- carried to the thread that asked
             answer.set_exception(error)
 
     @property
-    def _left(self) -> float:
+    def left(self) -> float:
+        """Seconds left of the report's time."""
         return max(0.1, self._deadline - time.monotonic())
 
 
