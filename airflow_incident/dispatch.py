@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_incident.core.settings import CONN_TYPE
 from airflow_incident.delivery.budget import Breaker
@@ -17,11 +17,14 @@ from airflow_incident.variables import Variables
 
 if TYPE_CHECKING:
     from airflow_incident.api.endpoints import Call
-    from airflow_incident.api.head import IncidentHead
     from airflow_incident.delivery.journal import Record, Store
     from airflow_incident.delivery.report import Outcome, Report
     from airflow_incident.delivery.reporter import Flushed
     from airflow_incident.hooks import Profile
+
+
+SPARE = 6.0
+"""Seconds that must be left of a report's time to deliver what waits as well."""
 
 
 class NoStore:
@@ -55,7 +58,8 @@ def dispatch(report: Report, profile: Profile, *, seconds: float, may_wait: bool
     """
     send = may_wait or (seconds > 0 and not _breaker().is_open(profile.account.base_url))
     courier = Courier(_store(profile), profile.client, first=report.body, seconds=max(seconds, 1.0))
-    outcome = courier.carry(deliver(report, _rules(profile, send=send)))
+    rules = _rules(profile, send=send)._replace(has_time=lambda: courier.left > SPARE)
+    outcome = courier.carry(deliver(report, rules))
     _note_outage(outcome, profile)
     return outcome
 
@@ -107,7 +111,7 @@ def list_journal() -> tuple[list[Record], dict[str, str]]:
     return carry_all(read_all(), Variables(), _send_as)
 
 
-def _send_as(call: Call[IncidentHead], conn_id: str) -> IncidentHead:
+def _send_as(call: Call[Any], conn_id: str) -> Any:
     """Make a call with a connection; a record may name only one of our type, never a host or a key."""
     profile = IncidentHook(conn_id).profile()
     if profile.conn_type != CONN_TYPE:

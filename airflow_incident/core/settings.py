@@ -86,7 +86,8 @@ class Settings:
         label="Scope",
         choices=SCOPES,
         places=("argument", "config"),
-        help="What one incident stands for: a run, a task of a run, or a mapped task instance.",
+        help="What one incident stands for: a DAG as long as its incident is open, a run, a task of a run, or a mapped "
+        "task instance. Backfill runs count as `dag`, instead of `run`.",
     )
     severity: str | None = _option(label="Severity", help="ID of the severity of new incidents.")
     incident_type: str | None = _option(label="Incident type", help="ID of the type of new incidents.")

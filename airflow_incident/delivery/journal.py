@@ -8,9 +8,12 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 PREFIX = "incident_io."
 """Beginning of every record's name; the rest is the DAG id, cut, and a digest of the key."""
@@ -21,6 +24,8 @@ KEEP_FOR = timedelta(days=30)
 KEEP_RECORDS = 2_000
 """Delivered records are deleted when they are older or more than this."""
 _DAG_ID_LENGTH = 100
+MOST_WAITING = 50
+"""Failures that a ledger remembers as waiting; a flush finds the others."""
 
 
 class Store(Protocol):
@@ -98,6 +103,14 @@ class Record(BaseModel):
         told_at = self.opened_at or self.written_at
         return self.key == key and self.state in {"open", "gathered"} and now - told_at < SUPPRESS_FOR
 
+    def is_due(self, now: datetime) -> bool:
+        """Tell whether the moment that the API asked to wait for has come."""
+        return self.due_at is None or self.due_at <= now
+
+    def may_be_sent(self, now: datetime) -> bool:
+        """Tell whether this failure still waits, and need not wait longer."""
+        return self.state == "pending" and self.is_due(now)
+
 
 class ForeignRecordError(ValueError):
     """A text under our prefix that is not a record of this version; it is left alone."""
@@ -139,7 +152,7 @@ class Opening(NamedTuple):
 
 
 class Ledger(BaseModel):
-    """The latest openings of one deployment, and the storm that goes on, if one does.
+    """The latest openings of one deployment, the storm that goes on, if one does, and what waits, by DAG and key.
 
     Counted without locks: two processes at once may each miss the other's opening.
     """
@@ -147,6 +160,7 @@ class Ledger(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     openings: tuple[Opening, ...] = ()
+    waiting: tuple[tuple[str, str], ...] = ()
     storm_key: str | None = None
     storm_at: AwareDatetime | None = None
 
@@ -168,6 +182,7 @@ class Ledger(BaseModel):
         storm_goes_on = self.storm_at is not None and self.storm_at >= moment
         return Ledger(
             openings=tuple(o for o in self.openings if o.at >= moment),
+            waiting=self.waiting,
             storm_key=self.storm_key if storm_goes_on else None,
             storm_at=self.storm_at if storm_goes_on else None,
         )
@@ -176,6 +191,15 @@ class Ledger(BaseModel):
         """Add an opening, and keep the latest ones only."""
         others = tuple(o for o in self.openings if o.key != opening.key)
         return self.model_copy(update={"openings": (*others, opening)[-most:]})
+
+    def with_waiting(self, dag_id: str, key: str) -> Ledger:
+        """Note a failure that waits, so that a later report of its DAG can deliver it; the oldest are forgotten."""
+        others = tuple(w for w in self.waiting if w != (dag_id, key))
+        return self.model_copy(update={"waiting": (*others, (dag_id, key))[-MOST_WAITING:]})
+
+    def without_waiting(self, keys: Collection[str]) -> Ledger:
+        """Forget failures that wait no longer."""
+        return self.model_copy(update={"waiting": tuple(w for w in self.waiting if w[1] not in keys)})
 
     def in_storm(self, key: str, at: datetime) -> Ledger:
         """Note that a storm goes on."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_incident.core.key import storm_key
+from airflow_incident.core.key import dag_key, storm_key
 from airflow_incident.delivery.journal import (
     KEEP_FOR,
     KEEP_RECORDS,
@@ -21,7 +21,7 @@ from airflow_incident.delivery.journal import (
     read_record,
     record_name,
 )
-from airflow_incident.delivery.report import Outcome, storm_body
+from airflow_incident.delivery.report import Outcome, late_note, storm_body
 from airflow_incident.errors import APIError, IncidentIoError, JournalError
 
 if TYPE_CHECKING:
@@ -67,20 +67,37 @@ class Send(NamedTuple):
     conn_id: str
 
 
+class Show(NamedTuple):
+    """Ask incident.io how an incident stands."""
+
+    incident_id: str
+    conn_id: str
+
+
+class Attach(NamedTuple):
+    """Attach a link to an incident."""
+
+    incident_id: str
+    url: str
+    title: str
+    conn_id: str
+
+
 class StoreFailed(NamedTuple):
     """What a step of the store answers when it could not be done."""
 
     why: str
 
 
-Step = Get | Set | Delete | Names | Send
+Step = Get | Set | Delete | Names | Send | Show | Attach
 
 
 class Rules(NamedTuple):
     """How a report is to be handled.
 
     `send` false writes it down only. `storm_dag` and `storm_deployment` are how many incidents one DAG and the whole
-    deployment may open within ten minutes; 0 is no limit. `now` tells the time of day.
+    deployment may open within ten minutes; 0 is no limit. `now` tells the time of day, `has_time` whether there is
+    time to deliver what waits as well; by default there is none.
     """
 
     now: Callable[[], datetime]
@@ -89,6 +106,7 @@ class Rules(NamedTuple):
     send: bool = True
     storm_dag: int = 3
     storm_deployment: int = 10
+    has_time: Callable[[], bool] = bool
 
 
 def deliver(report: Report, rules: Rules) -> Generator[Step, Any, Outcome]:
@@ -98,23 +116,71 @@ def deliver(report: Report, rules: Rules) -> Generator[Step, Any, Outcome]:
     trouble = found.why if isinstance(found, StoreFailed) else None
     before = _own_record(name, found, report.key)
     if before and before.answers_for(report.key, rules.now()):
-        yield Set(name, before.changed(suppressed=before.suppressed + 1).text())
+        told_late = before.told_late or (rules.send and (yield from _tell_late(report, before)))
+        yield Set(name, before.changed(suppressed=before.suppressed + 1, told_late=told_late).text())
         return Outcome(kind="suppressed", report=report, incident=before.incident, storm=before.storm)
+    ledger = yield from _read_ledger(rules)
     if before and before.state == "pending":
         record = before
     else:
         record = _first_record(report, rules)
-        if storm := (yield from _storm(report, rules)):
+        if report.scope == "dag" and (taken := (yield from _take_up(report, record, rules))):
+            return taken
+        if storm := (yield from _storm(report, ledger, rules)):
             return (yield from _gather(report, record, storm, rules))
     written = yield Set(name, record.text())
     trouble = trouble or (written.why if isinstance(written, StoreFailed) else None)
     if not rules.send and not isinstance(written, StoreFailed):
+        yield from _note_waiting(record, rules)
         return Outcome(kind="kept", report=report)
     answer = yield Send(record.body or {}, record.conn_id)
     record = after(record, answer, rules.now())
     rewritten = yield Set(name, record.text())
     kept = not isinstance(written, StoreFailed) or not isinstance(rewritten, StoreFailed)
+    yield from _afterwards(report, record, ledger, rules)
     return Outcome.of(report, answer, kept=kept, trouble=trouble)
+
+
+def _afterwards(report: Report, record: Record, ledger: Ledger, rules: Rules) -> Generator[Step, Any, None]:
+    """Note what others should know of a report that was just answered."""
+    if record.state == "pending":
+        yield from _note_waiting(record, rules)
+    elif record.incident:
+        if report.scope == "dag":
+            yield Set(*_of_dag(record, rules))
+        yield from _catch_up(report, ledger, rules)
+
+
+def _tell_late(report: Report, record: Record) -> Generator[Step, Any, bool]:
+    """Attach what the DAG's callback knows to the incident that a task has opened; never over its text."""
+    url, note = report.failure.run_url, late_note(report.failure)
+    if report.failure.level != "dag" or record.level != "task" or not record.incident or not url or not note:
+        return False
+    answer = yield Attach(record.incident.id, url, note, record.conn_id)
+    return not isinstance(answer, IncidentIoError)
+
+
+def _take_up(report: Report, record: Record, rules: Rules) -> Generator[Step, Any, Outcome | None]:
+    """Let the incident that the DAG has open take the failure; None if it has none, or nobody can tell."""
+    key = dag_key(rules.deployment, report.failure.dag_id)
+    name = record_name(report.failure.dag_id, key)
+    found = _own_record(name, (yield Get(name)), key)
+    if not found or not found.incident or found.conn_id != rules.conn_id:
+        return None
+    shown = yield Show(found.incident.id, found.conn_id)
+    if isinstance(shown, IncidentIoError) or shown.is_over:
+        return None
+    joined = record.changed(state="gathered", storm=found.key, incident=found.incident, body=None)
+    if isinstance((yield Set(record.name, joined.text())), StoreFailed):
+        return None
+    yield Set(name, found.changed(suppressed=found.suppressed + 1).text())
+    return Outcome(kind="gathered", report=report, incident=found.incident, storm=found.key)
+
+
+def _of_dag(record: Record, rules: Rules) -> tuple[str, str]:
+    """Note what a DAG has open."""
+    key = dag_key(rules.deployment, record.dag_id)
+    return record_name(record.dag_id, key), record.changed(key=key).text()
 
 
 def _own_record(name: str, found: Any, key: str) -> Record | None:
@@ -159,13 +225,16 @@ def after(record: Record, answer: IncidentHead | IncidentIoError, now: datetime)
     )
 
 
-def _storm(report: Report, rules: Rules) -> Generator[Step, Any, str | None]:
+def _read_ledger(rules: Rules) -> Generator[Step, Any, Ledger]:
+    text = yield Get(Ledger.name(rules.deployment))
+    return Ledger.read(text if isinstance(text, str) else None).since(rules.now() - STORM_WINDOW)
+
+
+def _storm(report: Report, ledger: Ledger, rules: Rules) -> Generator[Step, Any, str | None]:
     """Note an opening; tell the storm's key if there are too many."""
     if not rules.storm_dag and not rules.storm_deployment:
         return None
     now, name = rules.now(), Ledger.name(rules.deployment)
-    text = yield Get(name)
-    ledger = Ledger.read(text if isinstance(text, str) else None).since(now - STORM_WINDOW)
     counted = [o for o in ledger.openings if o.key != report.key]
     of_dag = sum(o.dag_id == report.failure.dag_id for o in counted)
     too_many = (rules.storm_dag and of_dag >= rules.storm_dag) or (
@@ -179,6 +248,32 @@ def _storm(report: Report, rules: Rules) -> Generator[Step, Any, str | None]:
     most = 2 * max(rules.storm_dag, rules.storm_deployment)
     yield Set(name, ledger.with_opening(opening, most=most).model_dump_json())
     return None
+
+
+def _note_waiting(record: Record, rules: Rules) -> Generator[Step, Any, None]:
+    """Let a later report of the DAG find what waits."""
+    ledger = yield from _read_ledger(rules)
+    yield Set(Ledger.name(rules.deployment), ledger.with_waiting(record.dag_id, record.key).model_dump_json())
+
+
+def _catch_up(report: Report, ledger: Ledger, rules: Rules) -> Generator[Step, Any, None]:
+    """Deliver what waits of this DAG, now that incident.io answers, as long as there is time to spare."""
+    dag_id = report.failure.dag_id
+    settled: list[str] = []
+    for key in [key for dag, key in ledger.waiting if dag == dag_id and key != report.key]:
+        if not rules.has_time():
+            break
+        name = record_name(dag_id, key)
+        record = _own_record(name, (yield Get(name)), key)
+        if record and record.may_be_sent(rules.now()) and record.conn_id == rules.conn_id:
+            answer = yield Send(record.body or {}, record.conn_id)
+            record = after(record, answer, rules.now())
+            yield Set(name, record.text())
+        if not record or record.state != "pending":
+            settled.append(key)
+    if settled:
+        newest = yield from _read_ledger(rules)
+        yield Set(Ledger.name(rules.deployment), newest.without_waiting(settled).model_dump_json())
 
 
 def _gather(report: Report, record: Record, storm: str, rules: Rules) -> Generator[Step, Any, Outcome]:
@@ -231,7 +326,7 @@ def flush(
     done: list[Record] = []
     stopped: str | None = None
     for record in waiting if most is None else waiting[:most]:
-        if record.due_at and record.due_at > now():
+        if not record.is_due(now()):
             stopped = f"incident.io asked to wait until {record.due_at:%H:%M:%S} UTC"
             break
         answer = yield Send(record.body or {}, record.conn_id)

@@ -1,5 +1,6 @@
 """What is written, sent and kept, step by step; store, API and clock are the test's."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,7 +10,19 @@ from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
 from airflow_incident.delivery.journal import PREFIX, Ledger, read_record, record_name
 from airflow_incident.delivery.report import Wish, prepare
-from airflow_incident.delivery.reporter import Delete, Get, Names, Rules, Send, Set, StoreFailed, deliver, flush
+from airflow_incident.delivery.reporter import (
+    Attach,
+    Delete,
+    Get,
+    Names,
+    Rules,
+    Send,
+    Set,
+    Show,
+    StoreFailed,
+    deliver,
+    flush,
+)
 from airflow_incident.errors import ConflictError, RateLimitError, ServerError, ValidationError
 
 
@@ -20,6 +33,7 @@ class World:
         self.texts = {}
         self.incidents = {}
         self.sent = []
+        self.attached = []
         self.now = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
         self.refusal = None
         self.store_fails = False
@@ -29,11 +43,16 @@ class World:
         return prepare(failure, settings or Settings(), Wish(), deployment="prod", redact=str)
 
     def deliver(self, run="r1", dag="orders", *, level="dag", **rules):
+        return self.deliver_report(self.report(run, dag, level), **rules)
+
+    def deliver_report(self, report, **rules):
         rules = {"storm_dag": 0, "storm_deployment": 0} | rules
-        steps = deliver(
-            self.report(run, dag, level), Rules(now=lambda: self.now, deployment="prod", conn_id="c", **rules)
-        )
-        return self.run(steps)
+        return self.run(deliver(report, Rules(now=lambda: self.now, deployment="prod", conn_id="c", **rules)))
+
+    def close(self, incident_id):
+        for key, incident in self.incidents.items():
+            if incident.id == incident_id:
+                self.incidents[key] = incident.model_copy(update={"status": "closed"})
 
     def flush(self, **options):
         return self.run(flush(lambda: self.now, **options))
@@ -46,9 +65,14 @@ class World:
         except StopIteration as end:
             return end.value
 
-    def take(self, step):
+    def take(self, step):  # noqa: PLR0911 -- one answer per kind of step
         if isinstance(step, Send):
             return self.create(step.body)
+        if isinstance(step, Show):
+            return self.refusal or next(i for i in self.incidents.values() if i.id == step.incident_id)
+        if isinstance(step, Attach):
+            self.attached.append(step)
+            return None
         if self.store_fails:
             return StoreFailed("read-only")
         match step:
@@ -199,7 +223,8 @@ def test_a_foreign_text_is_left_alone_by_a_flush(world, text):
 def test_a_forged_record_is_not_sent(world):
     """One with another key, under another name, or with a body that the models refuse."""
     world.deliver(send=False)
-    ((name, text),) = world.texts.items()
+    (name,) = (name for name in world.texts if name.startswith(PREFIX))
+    text = world.texts[name]
     for forged in (
         {record_name("other", "k"): text},
         {name: text.replace("/run/r1", "/run/r2", 1)},
@@ -269,3 +294,75 @@ def test_old_and_many_delivered_records_are_deleted(world, monkeypatch):
 def test_a_ledger_that_cannot_be_read_counts_as_empty(world):
     world.texts[Ledger.name("prod")] = "{"
     assert world.deliver(storm_dag=3).kind == "open"
+
+
+def test_at_scope_dag_an_open_incident_takes_the_next_failures(world):
+    """One incident for a DAG until a person closes it; each failure is written down under it."""
+    settings = Settings(scope="dag")
+    kinds = [world.deliver_report(world.report(f"r{n}", settings=settings)).kind for n in range(4)]
+    assert kinds == ["open", "gathered", "gathered", "gathered"]
+    assert len(world.incidents) == 1
+    assert [r.incident.reference for r in world.records() if r.state == "gathered"] == ["INC-1"] * 3
+    world.close("id-1")
+    assert world.deliver_report(world.report("r9", settings=settings)).kind == "open"
+    assert len(world.incidents) == 2
+
+
+def test_at_scope_dag_nobody_is_left_out_while_incident_io_cannot_tell(world):
+    """Whether the DAG's incident is still open cannot be asked: the failure waits for one of its own."""
+    settings = Settings(scope="dag")
+    world.deliver_report(world.report("r1", settings=settings))
+    world.refusal = ServerError(503)
+    assert world.deliver_report(world.report("r2", settings=settings)).kind == "kept"
+    world.refusal = None
+    world.flush()
+    assert len(world.incidents) == 2
+
+
+def test_a_backfill_reports_at_scope_dag(world):
+    """A backfill of a hundred days is one thing to look at; another scope that was asked for stays."""
+    for settings, scope in ((Settings(), "dag"), (Settings(scope="task"), "task")):
+        failure = Failure(dag_id="orders", run_id="r", run_type="backfill")
+        assert prepare(failure, settings, Wish(), deployment="prod", redact=str).scope == scope
+
+
+def test_what_only_the_dag_knows_is_attached_once(world):
+    """All failed tasks and the reason, as a link to the run; the incident's own text stays."""
+    world.deliver_report(world.report("r1", level="task"))
+    late = world.report("r1", level="dag")
+    failure = replace(late.failure, run_url="https://airflow/run", failed_tasks=("a", "b"), reason="timed_out")
+    for _ in range(3):
+        assert world.deliver_report(late._replace(failure=failure)).kind == "suppressed"
+    assert world.attached == [
+        Attach(
+            "id-1",
+            "https://airflow/run",
+            "Failed tasks: a, b; the run exceeded its time limit (dagrun_timeout)",
+            "c",
+        )
+    ]
+
+
+def test_a_dag_that_knows_no_more_attaches_nothing(world):
+    """Nor one that opened the incident itself, nor one whose run has no public address."""
+    world.deliver_report(world.report("r1", level="task"))
+    world.deliver_report(world.report("r1", level="dag"))
+    world.deliver_report(world.report("r2", level="dag"))
+    world.deliver_report(world.report("r2", level="dag"))
+    assert world.attached == []
+
+
+def test_a_later_report_of_the_dag_delivers_what_waits(world):
+    """As long as there is time to spare, of this DAG only, and nothing that must wait longer."""
+    world.refusal = ServerError(503)
+    for dag, run in (("orders", "r1"), ("orders", "r2"), ("other", "r3")):
+        world.deliver(run, dag)
+    world.refusal = RateLimitError(429, retry_after=3600.0)
+    world.deliver("r4")
+    world.refusal = None
+    world.deliver("r5")
+    assert len(world.incidents) == 1
+    world.deliver("r6", has_time=lambda: True)
+    assert {key[-2:] for key in world.incidents} == {"r1", "r2", "r5", "r6"}
+    assert {r.run_id for r in world.records() if r.state == "pending"} == {"r3", "r4"}
+    assert len(Ledger.read(world.texts[Ledger.name("prod")]).waiting) == 2
