@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from airflow_incident.api.exchange import RETRY_AFTER_LIMIT
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -20,6 +22,8 @@ PREFIX = "incident_io."
 LEDGER_PREFIX = "incident_io_storm."
 SUPPRESS_FOR = timedelta(hours=1)
 """How long an open record answers for its incident, without a request."""
+WAIT_LIMIT = timedelta(seconds=RETRY_AFTER_LIMIT, minutes=5)
+"""How far ahead a retry date may be, with some room for clocks that differ."""
 KEEP_FOR = timedelta(days=30)
 KEEP_RECORDS = 2_000
 """Delivered records are deleted when they are older or more than this."""
@@ -101,11 +105,14 @@ class Record(BaseModel):
     def answers_for(self, key: str, now: datetime) -> bool:
         """Tell whether this record makes a request for the same failure needless."""
         told_at = self.opened_at or self.written_at
-        return self.key == key and self.state in {"open", "gathered"} and now - told_at < SUPPRESS_FOR
+        return self.key == key and self.state in {"open", "gathered"} and abs(now - told_at) < SUPPRESS_FOR
 
     def is_due(self, now: datetime) -> bool:
-        """Tell whether the moment that the API asked to wait for has come."""
-        return self.due_at is None or self.due_at <= now
+        """Tell whether the moment that the API asked to wait for has come.
+
+        A date further ahead than is ever believed was written by a clock that is wrong.
+        """
+        return self.due_at is None or not now < self.due_at <= now + WAIT_LIMIT
 
     def may_be_sent(self, now: datetime) -> bool:
         """Tell whether this failure still waits, and need not wait longer."""

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from airflow_incident.delivery.report import Report
 
 STORM_WINDOW = timedelta(minutes=10)
+PATIENT_ATTEMPTS = 3
+"""After so many failed attempts a record waits behind those with fewer."""
 STORM = "storm"
 """What stands for a DAG id in the record of a storm."""
 
@@ -130,7 +132,8 @@ def deliver(report: Report, rules: Rules) -> Generator[Step, Any, Outcome]:
             return (yield from _gather(report, record, storm, rules))
     written = yield Set(name, record.text())
     trouble = trouble or (written.why if isinstance(written, StoreFailed) else None)
-    if not rules.send and not isinstance(written, StoreFailed):
+    may_send = rules.send and record.is_due(rules.now())
+    if not may_send and not isinstance(written, StoreFailed):
         yield from _note_waiting(record, rules)
         return Outcome(kind="kept", report=report)
     answer = yield Send(record.body or {}, record.conn_id)
@@ -269,6 +272,8 @@ def _catch_up(report: Report, ledger: Ledger, rules: Rules) -> Generator[Step, A
             answer = yield Send(record.body or {}, record.conn_id)
             record = after(record, answer, rules.now())
             yield Set(name, record.text())
+            if record.state == "pending":
+                break
         if not record or record.state != "pending":
             settled.append(key)
     if settled:
@@ -314,28 +319,35 @@ class Flushed(NamedTuple):
 def flush(
     now: Callable[[], datetime], *, prefix: str = PREFIX, most: int | None = None, also_dead: bool = False
 ) -> Generator[Step, Any, Flushed]:
-    """Deliver what waits, oldest first; stop at an outage, for the rest would meet it too.
+    """Deliver what waits, oldest first; stop at a connection's outage, for its rest would meet it too.
 
     :param prefix: Only records whose name begins with it.
     :param most: Send at most this many.
     :param also_dead: Send what was refused before, too: its cause was mended.
+    :raises JournalError: if the journal cannot be read or written.
     """
     records, foreign = yield from read_all(prefix)
     states = {"pending", "dead"} if also_dead else {"pending"}
-    waiting = sorted((r for r in records if r.state in states), key=lambda record: record.written_at)
+    waiting = sorted((r for r in records if r.state in states), key=_turn)
     done: list[Record] = []
-    stopped: str | None = None
-    for record in waiting if most is None else waiting[:most]:
-        if not record.is_due(now()):
-            stopped = f"incident.io asked to wait until {record.due_at:%H:%M:%S} UTC"
-            break
+    stopped = {
+        r.conn_id: f"incident.io asked to wait until {r.due_at:%H:%M:%S} UTC" for r in waiting if not r.is_due(now())
+    }
+    for listed in waiting if most is None else waiting[:most]:
+        if listed.conn_id in stopped:
+            continue
+        # Others deliver too while this goes on, and what they wrote is newer.
+        record = _own_record(listed.name, (yield Get(listed.name)), listed.key) or listed
+        if record.state not in states:
+            continue
         answer = yield Send(record.body or {}, record.conn_id)
         result = after(record, answer, now())
-        yield Set(record.name, result.text())
+        written = yield Set(record.name, result.text())
+        if isinstance(written, StoreFailed):
+            raise JournalError(f"the journal cannot be written: {written.why}")
         done.append(result)
         if isinstance(answer, IncidentIoError) and answer.retryable:
-            stopped = str(answer)
-            break
+            stopped[record.conn_id] = str(answer)
     current = {r.name: r for r in records} | {r.name: r for r in done}
     pruned = yield from _prune(list(current.values()), now())
     return Flushed(
@@ -344,14 +356,19 @@ def flush(
         dead=[r for r in current.values() if r.state == "dead"],
         foreign=foreign,
         pruned=pruned,
-        stopped=stopped,
+        stopped="; ".join(dict.fromkeys(stopped.values())) or None,
     )
+
+
+def _turn(record: Record) -> tuple[int, datetime]:
+    """Say whose turn it is: the oldest first, but what failed again and again must not hold up the rest."""
+    return record.attempts // PATIENT_ATTEMPTS, record.written_at
 
 
 def read_all(prefix: str = PREFIX) -> Generator[Step, Any, tuple[list[Record], dict[str, str]]]:
     """Read every record under a prefix, and tell which names hold something else.
 
-    :raises JournalError: if the names cannot be listed.
+    :raises JournalError: if the names cannot be listed, or a record cannot be read.
     """
     names = yield Names(prefix)
     if isinstance(names, StoreFailed):
@@ -360,6 +377,8 @@ def read_all(prefix: str = PREFIX) -> Generator[Step, Any, tuple[list[Record], d
     foreign: dict[str, str] = {}
     for name in names:
         text = yield Get(name)
+        if isinstance(text, StoreFailed):
+            raise JournalError(f"the journal cannot be read: {text.why}")
         if not isinstance(text, str):
             continue
         try:
