@@ -153,7 +153,7 @@ def read_record(name: str, text: str) -> Record:
 class Opening(NamedTuple):
     """An incident that was asked for not long ago."""
 
-    at: datetime
+    at: AwareDatetime
     dag_id: str
     key: str
 
@@ -168,7 +168,7 @@ class Ledger(BaseModel):
 
     openings: tuple[Opening, ...] = ()
     waiting: tuple[tuple[str, str], ...] = ()
-    storm_key: str | None = None
+    storm_key: str | None = Field(default=None, min_length=1, max_length=200)
     storm_at: AwareDatetime | None = None
 
     @staticmethod
@@ -184,11 +184,11 @@ class Ledger(BaseModel):
         except ValueError:
             return cls()
 
-    def since(self, moment: datetime) -> Ledger:
-        """Forget what is older than a moment."""
-        storm_goes_on = self.storm_at is not None and self.storm_at >= moment
+    def around(self, now: datetime, window: timedelta) -> Ledger:
+        """Forget what is older than a window, and what a wrong clock wrote from further ahead."""
+        storm_goes_on = self.storm_at is not None and abs(now - self.storm_at) <= window
         return Ledger(
-            openings=tuple(o for o in self.openings if o.at >= moment),
+            openings=tuple(o for o in self.openings if abs(now - o.at) <= window),
             waiting=self.waiting,
             storm_key=self.storm_key if storm_goes_on else None,
             storm_at=self.storm_at if storm_goes_on else None,

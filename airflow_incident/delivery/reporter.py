@@ -230,7 +230,7 @@ def after(record: Record, answer: IncidentHead | IncidentIoError, now: datetime)
 
 def _read_ledger(rules: Rules) -> Generator[Step, Any, Ledger]:
     text = yield Get(Ledger.name(rules.deployment))
-    return Ledger.read(text if isinstance(text, str) else None).since(rules.now() - STORM_WINDOW)
+    return Ledger.read(text if isinstance(text, str) else None).around(rules.now(), STORM_WINDOW)
 
 
 def _storm(report: Report, ledger: Ledger, rules: Rules) -> Generator[Step, Any, str | None]:
@@ -282,22 +282,29 @@ def _catch_up(report: Report, ledger: Ledger, rules: Rules) -> Generator[Step, A
 
 
 def _gather(report: Report, record: Record, storm: str, rules: Rules) -> Generator[Step, Any, Outcome]:
-    """Write a failure down under the storm's incident, and open that one if nobody has."""
-    written = yield Set(record.name, record.changed(state="gathered", storm=storm, body=None).text())
-    if isinstance(written, StoreFailed):
-        answer = yield Send(record.body or {}, record.conn_id)
-        return Outcome.of(report, answer, kept=False, trouble=written.why)
+    """Write a failure down under the storm's incident, and open that one if nobody has.
+
+    The storm's record comes first: whoever breaks off in between leaves no failure under an incident that nobody
+    will open.
+    """
     name = record_name(STORM, storm)
     found = _own_record(name, (yield Get(name)), storm)
-    if found is None:
-        body = storm_body(report, storm, deployment=rules.deployment)
-        pending = record.changed(key=storm, dag_id=STORM, run_id=storm, level="storm", body=body)
-        written = yield Set(name, pending.text())
-        if rules.send or isinstance(written, StoreFailed):
-            answer = yield Send(body, rules.conn_id)
-            found = after(pending, answer, rules.now())
-            yield Set(name, found.text())
-    return Outcome(kind="gathered", report=report, incident=found.incident if found else None, storm=storm)
+    record_of_storm = found or record.changed(
+        key=storm, dag_id=STORM, run_id=storm, level="storm", body=storm_body(report, storm, rules.deployment)
+    )
+    if not found:
+        yield Set(name, record_of_storm.text())
+    gathered = record.changed(state="gathered", storm=storm, body=None)
+    if isinstance(written := (yield Set(record.name, gathered.text())), StoreFailed):
+        answer = yield Send(record.body or {}, record.conn_id)
+        return Outcome.of(report, answer, kept=False, trouble=written.why)
+    if not found and rules.send:
+        answer = yield Send(record_of_storm.body or {}, rules.conn_id)
+        record_of_storm = after(record_of_storm, answer, rules.now())
+        yield Set(name, record_of_storm.text())
+        if record_of_storm.state != "open":
+            return Outcome.of(report, answer, kept=True)
+    return Outcome(kind="gathered", report=report, incident=record_of_storm.incident, storm=storm)
 
 
 class Flushed(NamedTuple):

@@ -313,7 +313,7 @@ class JournalMachine(RuleBasedStateMachine):
 
 TestJournal = JournalMachine.TestCase
 TestJournal.settings = settings(
-    max_examples=200,
+    max_examples=700,
     stateful_step_count=40,
     derandomize=True,
     deadline=None,
