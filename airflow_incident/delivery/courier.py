@@ -43,7 +43,9 @@ class Courier:
         self._body = first
         self._turn = threading.Event()
         self._wanted = True
+        self._lock = threading.Lock()
         self._spent = False
+        self._gone = False
         self._answer: Future[IncidentHead] | None = Future()
         try:
             threading.Thread(target=self._wait_and_send, args=(self._answer,), daemon=True, name="incident.io").start()
@@ -71,16 +73,24 @@ class Courier:
 
     def _send(self, step: Send) -> IncidentHead | IncidentIoError:
         try:
-            if self._answer is None or self._spent:
+            if self._answer is None or not self._hand_over(step.body):
                 return self._client.call(open_incident(step.body), budget=self.left)
-            self._spent = True
-            self._body = step.body
-            self._turn.set()
             return self._answer.result(timeout=self.left)
         except TimeoutError:
             return TransportError("no answer within the time that a report may take", maybe_delivered=True)
         except IncidentIoError as error:
             return error
+
+    def _hand_over(self, body: Mapping[str, Any]) -> bool:
+        """Let the thread send a body; tell whether that is what it sends, for it may have sent another meanwhile."""
+        with self._lock:
+            if self._spent:
+                return False
+            self._spent = True
+            if not self._gone:
+                self._body = body
+            self._turn.set()
+            return self._body == body
 
     def _ask(self, step: Show | Attach) -> Any:
         try:
@@ -92,6 +102,8 @@ class Courier:
         self._turn.wait(PATIENCE)
         if not self._wanted:
             return
+        with self._lock:
+            self._gone = True
         try:
             answer.set_result(self._client.call_here(open_incident(self._body), budget=self.left))
         except BaseException as error:  # noqa: BLE001 -- carried to the thread that asked
