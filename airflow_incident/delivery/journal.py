@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from airflow_incident.api.exchange import RETRY_AFTER_LIMIT
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -20,6 +22,8 @@ PREFIX = "incident_io."
 LEDGER_PREFIX = "incident_io_storm."
 SUPPRESS_FOR = timedelta(hours=1)
 """How long an open record answers for its incident, without a request."""
+WAIT_LIMIT = timedelta(seconds=RETRY_AFTER_LIMIT, minutes=5)
+"""How far ahead a retry date may be, with some room for clocks that differ."""
 KEEP_FOR = timedelta(days=30)
 KEEP_RECORDS = 2_000
 """Delivered records are deleted when they are older or more than this."""
@@ -101,11 +105,14 @@ class Record(BaseModel):
     def answers_for(self, key: str, now: datetime) -> bool:
         """Tell whether this record makes a request for the same failure needless."""
         told_at = self.opened_at or self.written_at
-        return self.key == key and self.state in {"open", "gathered"} and now - told_at < SUPPRESS_FOR
+        return self.key == key and self.state in {"open", "gathered"} and abs(now - told_at) < SUPPRESS_FOR
 
     def is_due(self, now: datetime) -> bool:
-        """Tell whether the moment that the API asked to wait for has come."""
-        return self.due_at is None or self.due_at <= now
+        """Tell whether the moment that the API asked to wait for has come.
+
+        A date further ahead than is ever believed was written by a clock that is wrong.
+        """
+        return self.due_at is None or not now < self.due_at <= now + WAIT_LIMIT
 
     def may_be_sent(self, now: datetime) -> bool:
         """Tell whether this failure still waits, and need not wait longer."""
@@ -151,7 +158,7 @@ def read_record(name: str, text: str) -> Record:
 class Opening(NamedTuple):
     """An incident that was asked for not long ago."""
 
-    at: datetime
+    at: AwareDatetime
     dag_id: str
     key: str
 
@@ -166,7 +173,7 @@ class Ledger(BaseModel):
 
     openings: tuple[Opening, ...] = ()
     waiting: tuple[tuple[str, str], ...] = ()
-    storm_key: str | None = None
+    storm_key: str | None = Field(default=None, min_length=1, max_length=200)
     storm_at: AwareDatetime | None = None
 
     @staticmethod
@@ -182,11 +189,11 @@ class Ledger(BaseModel):
         except ValueError:
             return cls()
 
-    def since(self, moment: datetime) -> Ledger:
-        """Forget what is older than a moment."""
-        storm_goes_on = self.storm_at is not None and self.storm_at >= moment
+    def around(self, now: datetime, window: timedelta) -> Ledger:
+        """Forget what is older than a window, and what a wrong clock wrote from further ahead."""
+        storm_goes_on = self.storm_at is not None and abs(now - self.storm_at) <= window
         return Ledger(
-            openings=tuple(o for o in self.openings if o.at >= moment),
+            openings=tuple(o for o in self.openings if abs(now - o.at) <= window),
             waiting=self.waiting,
             storm_key=self.storm_key if storm_goes_on else None,
             storm_at=self.storm_at if storm_goes_on else None,

@@ -180,7 +180,7 @@ def _given(text: str | None) -> str:
     return "" if text is None else beginning(str(text).strip())
 
 
-def storm_body(report: Report, key: str, *, deployment: str) -> dict[str, Any]:
+def storm_body(report: Report, key: str, deployment: str) -> dict[str, Any]:
     """Write the body of the incident that gathers a storm, as visible and as real as the failure that began it."""
     text = (
         "More DAG runs fail at once than `storm_limit` allows incidents for. They are gathered here; "

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from airflow_incident.delivery.report import Report
 
 STORM_WINDOW = timedelta(minutes=10)
+PATIENT_ATTEMPTS = 3
+"""After so many failed attempts a record waits behind those with fewer."""
 STORM = "storm"
 """What stands for a DAG id in the record of a storm."""
 
@@ -131,7 +133,8 @@ def deliver(report: Report, rules: Rules) -> Generator[Step, Any, Outcome]:
             return (yield from _gather(report, record, storm, rules))
     written = yield Set(name, record.text())
     trouble = trouble or (written.why if isinstance(written, StoreFailed) else None)
-    if not rules.send and not isinstance(written, StoreFailed):
+    may_send = rules.send and record.is_due(rules.now())
+    if not may_send and not isinstance(written, StoreFailed):
         yield from _note_waiting(record, rules)
         return Outcome(kind="kept", report=report)
     answer = yield Send(record.body or {}, record.conn_id)
@@ -228,7 +231,7 @@ def after(record: Record, answer: IncidentHead | IncidentIoError, now: datetime)
 
 def _read_ledger(rules: Rules) -> Generator[Step, Any, Ledger]:
     text = yield Get(Ledger.name(rules.deployment))
-    return Ledger.read(text if isinstance(text, str) else None).since(rules.now() - STORM_WINDOW)
+    return Ledger.read(text if isinstance(text, str) else None).around(rules.now(), STORM_WINDOW)
 
 
 def _storm(report: Report, ledger: Ledger, rules: Rules) -> Generator[Step, Any, str | None]:
@@ -270,6 +273,8 @@ def _catch_up(report: Report, ledger: Ledger, rules: Rules) -> Generator[Step, A
             answer = yield Send(record.body or {}, record.conn_id)
             record = after(record, answer, rules.now())
             yield Set(name, record.text())
+            if record.state == "pending":
+                break
         if not record or record.state != "pending":
             settled.append(key)
     if settled:
@@ -278,22 +283,29 @@ def _catch_up(report: Report, ledger: Ledger, rules: Rules) -> Generator[Step, A
 
 
 def _gather(report: Report, record: Record, storm: str, rules: Rules) -> Generator[Step, Any, Outcome]:
-    """Write a failure down under the storm's incident, and open that one if nobody has."""
-    written = yield Set(record.name, record.changed(state="gathered", storm=storm, body=None).text())
-    if isinstance(written, StoreFailed):
-        answer = yield Send(record.body or {}, record.conn_id)
-        return Outcome.of(report, answer, kept=False, trouble=written.why)
+    """Write a failure down under the storm's incident, and open that one if nobody has.
+
+    The storm's record comes first: whoever breaks off in between leaves no failure under an incident that nobody
+    will open.
+    """
     name = record_name(STORM, storm)
     found = _own_record(name, (yield Get(name)), storm)
-    if found is None:
-        body = storm_body(report, storm, deployment=rules.deployment)
-        pending = record.changed(key=storm, dag_id=STORM, run_id=storm, level="storm", body=body)
-        written = yield Set(name, pending.text())
-        if rules.send or isinstance(written, StoreFailed):
-            answer = yield Send(body, rules.conn_id)
-            found = after(pending, answer, rules.now())
-            yield Set(name, found.text())
-    return Outcome(kind="gathered", report=report, incident=found.incident if found else None, storm=storm)
+    record_of_storm = found or record.changed(
+        key=storm, dag_id=STORM, run_id=storm, level="storm", body=storm_body(report, storm, rules.deployment)
+    )
+    if not found:
+        yield Set(name, record_of_storm.text())
+    gathered = record.changed(state="gathered", storm=storm, body=None)
+    if isinstance(written := (yield Set(record.name, gathered.text())), StoreFailed):
+        answer = yield Send(record.body or {}, record.conn_id)
+        return Outcome.of(report, answer, kept=False, trouble=written.why)
+    if not found and rules.send:
+        answer = yield Send(record_of_storm.body or {}, rules.conn_id)
+        record_of_storm = after(record_of_storm, answer, rules.now())
+        yield Set(name, record_of_storm.text())
+        if record_of_storm.state != "open":
+            return Outcome.of(report, answer, kept=True)
+    return Outcome(kind="gathered", report=report, incident=record_of_storm.incident, storm=storm)
 
 
 class Flushed(NamedTuple):
@@ -315,28 +327,35 @@ class Flushed(NamedTuple):
 def flush(
     now: Callable[[], datetime], *, prefix: str = PREFIX, most: int | None = None, also_dead: bool = False
 ) -> Generator[Step, Any, Flushed]:
-    """Deliver what waits, oldest first; stop at an outage, for the rest would meet it too.
+    """Deliver what waits, oldest first; stop at a connection's outage, for its rest would meet it too.
 
     :param prefix: Only records whose name begins with it.
     :param most: Send at most this many.
     :param also_dead: Send what was refused before, too: its cause was mended.
+    :raises JournalError: if the journal cannot be read or written.
     """
     records, foreign = yield from read_all(prefix)
     states = {"pending", "dead"} if also_dead else {"pending"}
-    waiting = sorted((r for r in records if r.state in states), key=lambda record: record.written_at)
+    waiting = sorted((r for r in records if r.state in states), key=_turn)
     done: list[Record] = []
-    stopped: str | None = None
-    for record in waiting if most is None else waiting[:most]:
-        if not record.is_due(now()):
-            stopped = f"incident.io asked to wait until {record.due_at:%H:%M:%S} UTC"
-            break
+    stopped = {
+        r.conn_id: f"incident.io asked to wait until {r.due_at:%H:%M:%S} UTC" for r in waiting if not r.is_due(now())
+    }
+    for listed in waiting if most is None else waiting[:most]:
+        if listed.conn_id in stopped:
+            continue
+        # Others deliver too while this goes on, and what they wrote is newer.
+        record = _own_record(listed.name, (yield Get(listed.name)), listed.key) or listed
+        if record.state not in states:
+            continue
         answer = yield Send(record.body or {}, record.conn_id)
         result = after(record, answer, now())
-        yield Set(record.name, result.text())
+        written = yield Set(record.name, result.text())
+        if isinstance(written, StoreFailed):
+            raise JournalError(f"the journal cannot be written: {written.why}")
         done.append(result)
         if isinstance(answer, IncidentIoError) and answer.retryable:
-            stopped = str(answer)
-            break
+            stopped[record.conn_id] = str(answer)
     current = {r.name: r for r in records} | {r.name: r for r in done}
     pruned = yield from _prune(list(current.values()), now())
     return Flushed(
@@ -345,14 +364,19 @@ def flush(
         dead=[r for r in current.values() if r.state == "dead"],
         foreign=foreign,
         pruned=pruned,
-        stopped=stopped,
+        stopped="; ".join(dict.fromkeys(stopped.values())) or None,
     )
+
+
+def _turn(record: Record) -> tuple[int, datetime]:
+    """Say whose turn it is: the oldest first, but what failed again and again must not hold up the rest."""
+    return record.attempts // PATIENT_ATTEMPTS, record.written_at
 
 
 def read_all(prefix: str = PREFIX) -> Generator[Step, Any, tuple[list[Record], dict[str, str]]]:
     """Read every record under a prefix, and tell which names hold something else.
 
-    :raises JournalError: if the names cannot be listed.
+    :raises JournalError: if the names cannot be listed, or a record cannot be read.
     """
     names = yield Names(prefix)
     if isinstance(names, StoreFailed):
@@ -361,6 +385,8 @@ def read_all(prefix: str = PREFIX) -> Generator[Step, Any, tuple[list[Record], d
     foreign: dict[str, str] = {}
     for name in names:
         text = yield Get(name)
+        if isinstance(text, StoreFailed):
+            raise JournalError(f"the journal cannot be read: {text.why}")
         if not isinstance(text, str):
             continue
         try:

@@ -23,7 +23,7 @@ from airflow_incident.delivery.reporter import (
     deliver,
     flush,
 )
-from airflow_incident.errors import ConflictError, RateLimitError, ServerError, ValidationError
+from airflow_incident.errors import ConflictError, JournalError, RateLimitError, ServerError, ValidationError
 
 
 class World:
@@ -366,3 +366,142 @@ def test_a_later_report_of_the_dag_delivers_what_waits(world):
     assert {key[-2:] for key in world.incidents} == {"r1", "r2", "r5", "r6"}
     assert {r.run_id for r in world.records() if r.state == "pending"} == {"r3", "r4"}
     assert len(Ledger.read(world.texts[Ledger.name("prod")]).waiting) == 2
+
+
+def test_one_bad_record_does_not_hold_up_the_rest(world):
+    """A body that makes the server fail each time is passed by, after a few flushes."""
+    for n in range(4):
+        world.deliver(f"r{n}", send=False)
+        world.now += timedelta(seconds=1)
+    create = world.create
+    world.create = lambda body: ServerError(500) if body["idempotency_key"].endswith("r0") else create(body)
+    for _ in range(4):
+        world.flush()
+        world.now += timedelta(minutes=5)
+    assert len(world.incidents) == 3
+    assert [r.run_id for r in world.records() if r.state == "pending"] == ["r0"]
+
+
+def test_an_outage_of_one_connection_does_not_hold_up_another(world):
+    """Each record has a connection of its own."""
+    world.deliver("r0", send=False)
+    other = Rules(now=lambda: world.now, deployment="prod", conn_id="other", send=False)
+    world.run(deliver(world.report("r1"), other))
+    take = world.take
+    world.take = lambda step: ServerError(503) if isinstance(step, Send) and step.conn_id == "c" else take(step)
+    result = world.flush()
+    assert [r.conn_id for r in result.opened] == ["other"]
+    assert result.stopped
+
+
+def test_a_report_obeys_a_retry_date(world):
+    """The same failure told again before the date is kept, not sent."""
+    world.refusal = RateLimitError(429, retry_after=30.0)
+    world.deliver()
+    world.refusal = None
+    assert world.deliver(level="task").kind == "kept"
+    assert len(world.sent) == 1
+    world.now += timedelta(seconds=31)
+    assert world.deliver().kind == "open"
+
+
+def test_a_retry_date_that_a_wrong_clock_wrote_is_not_believed(world):
+    """Years ahead, it would hold up the journal for years."""
+    world.deliver(send=False)
+    ((name, text),) = ((n, t) for n, t in world.texts.items() if n.startswith(PREFIX))
+    world.texts[name] = text.replace('"version":1', '"due_at":"2999-01-01T00:00:00Z","version":1')
+    assert len(world.flush().opened) == 1
+
+
+def test_an_opening_in_the_future_suppresses_no_longer_than_the_window(world):
+    """A wrong clock, again."""
+    world.now += timedelta(days=365)
+    world.deliver()
+    world.now -= timedelta(days=365)
+    assert world.deliver().kind == "open"
+    assert len(world.incidents) == 1
+
+
+def test_a_storm_that_breaks_off_leaves_no_failure_behind(world):
+    """Killed at any step, what was written as gathered is gathered under a storm that a flush opens."""
+    for steps_taken in range(1, 12):
+        world.texts.clear()
+        world.incidents.clear()
+        world.deliver("r0", storm_dag=1)
+        rules = Rules(now=lambda: world.now, deployment="prod", conn_id="c", storm_dag=1, storm_deployment=0)
+        steps = deliver(world.report("r1"), rules)
+        answer = None
+        for _ in range(steps_taken):
+            try:
+                answer = world.take(steps.send(answer))
+            except StopIteration:
+                break
+        steps.close()
+        world.flush()
+        written = {r.run_id for r in world.records() if r.level != "storm"}
+        assert "r1" not in written or len(world.incidents) == 2, steps_taken
+
+
+def test_a_storm_that_is_refused_is_told(world):
+    """Nobody is told that a failure is gathered under an incident that was not opened."""
+    world.deliver("r0", storm_dag=1)
+    world.refusal = ValidationError(422)
+    assert world.deliver("r1", storm_dag=1).kind == "refused"
+    world.refusal = ServerError(503)
+    world.now += timedelta(minutes=11)
+    world.deliver("r2", storm_dag=1)
+    outcome = world.deliver("r3", storm_dag=1)
+    assert (outcome.kind, outcome.error) == ("kept", world.refusal)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"openings":[["2026-11-23T08:59:00","orders","k"]]}',
+        '{"openings":[["2999-01-01T00:00:00Z","orders","k"]]}',
+        '{"storm_key":"","storm_at":"2026-11-23T08:59:00Z"}',
+        '{"storm_key":"%s","storm_at":"2026-11-23T08:59:00Z"}' % ("x" * 300),
+        '{"storm_at":"2026-11-23T08:59:00"}',
+        '{"openings":[[]]}',
+        "[]",
+        "\ud800",
+        '{"openings":[["2026-11-23T08:59:00Z","\\ud800","k"]]}',
+    ],
+)
+def test_a_forged_ledger_never_costs_a_report(world, text):
+    """Times without a zone, times to come, keys that fit nowhere."""
+    world.texts[Ledger.name("prod")] = text
+    for n in range(4):
+        assert world.deliver(f"r{n}", storm_dag=3).kind == ("open" if n < 3 else "gathered")
+    assert all(record.state in {"open", "gathered"} for record in world.records())
+
+
+def test_a_flush_ends_when_the_journal_cannot_be_written(world):
+    """It does not send everything again and again."""
+    for n in range(3):
+        world.deliver(f"r{n}", send=False)
+    take = world.take
+    world.take = lambda step: StoreFailed("read-only") if isinstance(step, Set) else take(step)
+    with pytest.raises(JournalError, match="cannot be written: read-only"):
+        world.flush()
+    assert len(world.sent) == 1
+    world.take = lambda step: StoreFailed("gone") if isinstance(step, Get) else take(step)
+    with pytest.raises(JournalError, match="cannot be read: gone"):
+        world.flush()
+
+
+def test_a_flush_sends_nothing_that_another_has_delivered_meanwhile(world):
+    """Two at once, step by step: every failure is asked for about once."""
+    for n in range(10):
+        world.deliver(f"r{n}", send=False)
+    flushes = [flush(lambda: world.now) for _ in range(2)]
+    answers = [None, None]
+    while flushes:
+        for place, steps in reversed(list(enumerate(flushes))):
+            try:
+                answers[place] = world.take(steps.send(answers[place]))
+            except StopIteration:
+                flushes.pop(place)
+                answers.pop(place)
+    assert len(world.incidents) == 10
+    assert len(world.sent) <= 20
