@@ -256,7 +256,7 @@ def flush(
 def read_all(prefix: str = PREFIX) -> Generator[Step, Any, tuple[list[Record], dict[str, str]]]:
     """Read every record under a prefix, and tell which names hold something else.
 
-    :raises JournalError: if the names cannot be listed.
+    :raises JournalError: if they cannot be listed or read.
     """
     names = yield Names(prefix)
     if isinstance(names, StoreFailed):
@@ -265,7 +265,9 @@ def read_all(prefix: str = PREFIX) -> Generator[Step, Any, tuple[list[Record], d
     foreign: dict[str, str] = {}
     for name in names:
         text = yield Get(name)
-        if not isinstance(text, str):
+        if isinstance(text, StoreFailed):
+            raise JournalError(f"the journal cannot be read: {text.why}")
+        if text is None:
             continue
         try:
             records.append(read_record(name, text))
