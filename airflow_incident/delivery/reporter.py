@@ -236,8 +236,11 @@ def flush(
             break
         answer = yield Send(record.body or {}, record.conn_id)
         result = after(record, answer, now())
-        yield Set(record.name, result.text())
+        written = yield Set(record.name, result.text())
         done.append(result)
+        if isinstance(written, StoreFailed):
+            stopped = f"the journal cannot be written: {written.why}"
+            break
         if isinstance(answer, IncidentIoError) and answer.retryable:
             stopped = str(answer)
             break
@@ -274,6 +277,16 @@ def read_all(prefix: str = PREFIX) -> Generator[Step, Any, tuple[list[Record], d
         except ForeignRecordError as error:
             foreign[name] = str(error)
     return records, foreign
+
+
+def drop(names: Sequence[str]) -> Generator[Step, Any, None]:
+    """Delete what is under these names, whatever it is.
+
+    :raises JournalError: if that cannot be done.
+    """
+    for name in names:
+        if isinstance(done := (yield Delete(name)), StoreFailed):
+            raise JournalError(f"the journal cannot be written: {done.why}")
 
 
 def _prune(records: Sequence[Record], now: datetime) -> Generator[Step, Any, int]:
