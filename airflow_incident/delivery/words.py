@@ -34,12 +34,13 @@ def record_line(record: Record) -> str:
 def closing(flushed: Flushed) -> str:
     """Count what a flush did and left."""
     waiting, refused, foreign = len(flushed.pending), len(flushed.dead), len(flushed.foreign)
-    if not (flushed.opened or waiting or refused):
-        told = ["nothing waits"]
-    else:
-        why = f" ({clean(flushed.stopped)})" if flushed.stopped and waiting else ""
-        counts = {f"{len(flushed.opened)} delivered": True, f"{waiting} waiting{why}": waiting}
-        told = [text for text, count in (counts | {f"{refused} refused": refused}).items() if count]
+    why = f" ({clean(flushed.stopped)})" if flushed.stopped else ""
+    counts = {
+        f"{len(flushed.opened)} delivered": len(flushed.opened),
+        f"{waiting} waiting{why}": waiting,
+        f"{refused} refused": refused,
+    }
+    told = [text for text, count in counts.items() if count] or ["nothing waits"]
     return ", ".join([*told, *([f"{foreign} left alone (not readable as ours)"] if foreign else [])])
 
 
