@@ -10,12 +10,14 @@ from airflow_incident.core.settings import CONN_TYPE
 from airflow_incident.delivery.budget import LEAST_SHARE, Breaker
 from airflow_incident.delivery.courier import AsyncCourier, Courier, carry_all
 from airflow_incident.delivery.journal import PREFIX, utc_now
-from airflow_incident.delivery.reporter import Rules, deliver, flush, read_all
+from airflow_incident.delivery.reporter import Rules, deliver, drop, flush, read_all
 from airflow_incident.errors import ConfigurationError, Problem, RateLimitError
 from airflow_incident.hooks import HOOK_BUDGET, IncidentHook
 from airflow_incident.variables import Variables
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow_incident.api.endpoints import Call
     from airflow_incident.delivery.journal import Record, Store
     from airflow_incident.delivery.report import Outcome, Report
@@ -108,6 +110,14 @@ def list_journal() -> tuple[list[Record], dict[str, str]]:
     :raises JournalError: if the journal cannot be listed.
     """
     return carry_all(read_all(), Variables(), _send_as)
+
+
+def drop_from_journal(names: Sequence[str]) -> None:
+    """Delete what is under these names, whatever it is.
+
+    :raises JournalError: if the journal cannot be written.
+    """
+    carry_all(drop(names), Variables(), _send_as)
 
 
 def _send_as(call: Call[Any], conn_id: str) -> Any:

@@ -396,6 +396,16 @@ def read_all(prefix: str = PREFIX) -> Generator[Step, Any, tuple[list[Record], d
     return records, foreign
 
 
+def drop(names: Sequence[str]) -> Generator[Step, Any, None]:
+    """Delete what is under these names, whatever it is.
+
+    :raises JournalError: if that cannot be done.
+    """
+    for name in names:
+        if isinstance(done := (yield Delete(name)), StoreFailed):
+            raise JournalError(f"the journal cannot be written: {done.why}")
+
+
 def _prune(records: Sequence[Record], now: datetime) -> Generator[Step, Any, int]:
     """Delete delivered records that are too old or too many."""
     delivered = sorted(
