@@ -76,6 +76,7 @@ class Record(BaseModel):
     conn_id: str
     api_version: Literal["v1"] = "v1"
     level: Literal["task", "dag", "deadline", "operator", "storm"]
+    task: str | None = None
     failed_at: AwareDatetime | None = None
     written_at: AwareDatetime
     opened_at: AwareDatetime | None = None

@@ -157,7 +157,7 @@ def _afterwards(report: Report, record: Record, ledger: Ledger, rules: Rules) ->
 
 def _tell_late(report: Report, record: Record) -> Generator[Step, Any, bool]:
     """Attach what the DAG's callback knows to the incident that a task has opened; never over its text."""
-    url, note = report.failure.run_url, late_note(report.failure)
+    url, note = report.failure.run_url, late_note(report.failure, known=record.task)
     if report.failure.level != "dag" or record.level != "task" or not record.incident or not url or not note:
         return False
     answer = yield Attach(record.incident.id, url, note, record.conn_id)
@@ -206,6 +206,7 @@ def _first_record(report: Report, rules: Rules) -> Record:
         run_id=whole(report.failure.run_id),
         conn_id=rules.conn_id,
         level=report.failure.level,
+        task=whole(report.failure.task_label) if report.failure.task_label else None,
         failed_at=report.failure.failed_at,
         written_at=rules.now(),
         body=report.body,
