@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from airflow_incident.errors import TransportError as TransportError
     from airflow_incident.errors import UnexpectedResponseError as UnexpectedResponseError
     from airflow_incident.errors import ValidationError as ValidationError
+    from airflow_incident.flush_dag import journal_flush_dag as journal_flush_dag
     from airflow_incident.hooks import IncidentHook as IncidentHook
     from airflow_incident.notifications import IncidentNotifier as IncidentNotifier
     from airflow_incident.notifications import open_incident as open_incident
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "IncidentHook": "hooks",
     "IncidentNotifier": "notifications",
+    "journal_flush_dag": "flush_dag",
     "open_incident": "notifications",
     "CreateIncidentOperator": "operators",
 } | dict.fromkeys(

@@ -7,15 +7,17 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from airflow_incident.core.settings import CONN_TYPE
-from airflow_incident.delivery.budget import Breaker
+from airflow_incident.delivery.budget import LEAST_SHARE, Breaker
 from airflow_incident.delivery.courier import AsyncCourier, Courier, carry_all
 from airflow_incident.delivery.journal import PREFIX, utc_now
-from airflow_incident.delivery.reporter import Rules, deliver, flush, read_all
+from airflow_incident.delivery.reporter import Rules, deliver, drop, flush, read_all
 from airflow_incident.errors import ConfigurationError, Problem, RateLimitError
 from airflow_incident.hooks import HOOK_BUDGET, IncidentHook
 from airflow_incident.variables import Variables
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow_incident.api.endpoints import Call
     from airflow_incident.delivery.journal import Record, Store
     from airflow_incident.delivery.report import Outcome, Report
@@ -53,15 +55,14 @@ def _breaker() -> Breaker:
 def dispatch(report: Report, profile: Profile, *, seconds: float, may_wait: bool = False) -> Outcome:
     """Write a report down, send it, and write down what became of it.
 
-    :param seconds: What it may take in all; none left means that it is only written down.
+    :param seconds: What it may take in all; with too little for a try it is only written down.
     :param may_wait: Whether it is to be sent even during an outage that this process has met.
     """
-    send = may_wait or (seconds > 0 and not _breaker().is_open(profile.account.base_url))
-    courier = Courier(_store(profile), profile.client, first=report.body, seconds=max(seconds, 1.0))
+    send = may_wait or (seconds >= LEAST_SHARE and not _breaker().is_open(profile.account.base_url))
+    courier = Courier(_store(profile), profile.client, first=report.body, seconds=seconds)
     rules = _rules(profile, send=send)._replace(has_time=lambda: courier.left > SPARE)
     outcome = courier.carry(deliver(report, rules))
-    _note_outage(outcome, profile)
-    return outcome
+    return _noted(outcome, profile)
 
 
 async def adispatch(report: Report, profile: Profile, *, seconds: float) -> Outcome:
@@ -69,8 +70,7 @@ async def adispatch(report: Report, profile: Profile, *, seconds: float) -> Outc
     send = not _breaker().is_open(profile.account.base_url)
     courier = AsyncCourier(_store(profile), profile.async_client, seconds=seconds)
     outcome = await courier.carry(deliver(report, _rules(profile, send=send)))
-    _note_outage(outcome, profile)
-    return outcome
+    return _noted(outcome, profile)
 
 
 def _store(profile: Profile) -> Store:
@@ -88,11 +88,12 @@ def _rules(profile: Profile, *, send: bool) -> Rules:
     )
 
 
-def _note_outage(outcome: Outcome, profile: Profile) -> None:
-    """Trip the breaker when incident.io did not answer; a rate limit is an answer."""
+def _noted(outcome: Outcome, profile: Profile) -> Outcome:
+    """Trip the breaker when incident.io did not answer; a rate limit is an answer, a journal turned off no trouble."""
     error = outcome.error
     if error is not None and error.retryable and not isinstance(error, RateLimitError):
         _breaker().trip(profile.account.base_url)
+    return outcome if profile.settings.journal else outcome._replace(trouble=None)
 
 
 def flush_journal(*, prefix: str = PREFIX, also_dead: bool = False, most: int | None = None) -> Flushed:
@@ -109,6 +110,14 @@ def list_journal() -> tuple[list[Record], dict[str, str]]:
     :raises JournalError: if the journal cannot be listed.
     """
     return carry_all(read_all(), Variables(), _send_as)
+
+
+def drop_from_journal(names: Sequence[str]) -> None:
+    """Delete what is under these names, whatever it is.
+
+    :raises JournalError: if the journal cannot be written.
+    """
+    carry_all(drop(names), Variables(), _send_as)
 
 
 def _send_as(call: Call[Any], conn_id: str) -> Any:

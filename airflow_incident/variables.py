@@ -40,7 +40,7 @@ class Variables:
         if not _has_supervisor():
             return _names_in_database(prefix)
         if not hasattr(_sdk(), "keys"):
-            raise NotImplementedError("tasks can list Variables from Airflow 3.3 on")
+            raise NotImplementedError("tasks list Variables from Airflow 3.3 on")
         return list(_sdk().keys(prefix=prefix))
 
 

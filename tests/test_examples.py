@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 DAGS = Path(__file__).parent.parent / "dags"
-NAMES = ["bad_csv", "both_levels", "deliberate_step", "mapped_tasks"]
+NAMES = ["bad_csv", "both_levels", "deliberate_step", "incident_io_flush", "mapped_tasks"]
 
 
 @pytest.fixture

@@ -48,9 +48,9 @@ def test_importing_the_package_alone_loads_no_door():
     assert set(_added("import airflow_incident")) <= {"airflow_incident", "airflow_incident.version"}
 
 
-@pytest.mark.parametrize("door", ["CreateIncidentOperator", "IncidentHook"])
+@pytest.mark.parametrize("door", ["CreateIncidentOperator", "IncidentHook", "journal_flush_dag"])
 def test_other_doors_build_no_model(door):
-    """Importing the operator or the hook builds no pydantic model either."""
+    """Importing the operator, the hook or the flush DAG builds no pydantic model either."""
     added = _added(f"from airflow_incident import {door}")
     assert not {"airflow_incident.api.client", "airflow_incident.api.models"} & set(added)
 

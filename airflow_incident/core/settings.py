@@ -140,7 +140,7 @@ class Settings:
     storm_limit: int = _option(
         10,
         label="Storm limit",
-        places=("argument", "connection", "config"),
+        places=("connection", "config"),
         parse=_count,
         help="Incidents that this installation may open within ten minutes; further failures are gathered under one. "
         "0 is no limit.",
@@ -148,7 +148,7 @@ class Settings:
     storm_limit_per_dag: int = _option(
         3,
         label="Storm limit per DAG",
-        places=("argument", "connection", "config"),
+        places=("connection", "config"),
         parse=_count,
         help="The same for one DAG.",
     )

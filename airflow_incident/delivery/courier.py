@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_incident.api.endpoints import Call, attach_link, open_incident, show_head
 from airflow_incident.delivery.reporter import Attach, Delete, Get, Names, Send, Set, Show, StoreFailed
-from airflow_incident.errors import IncidentIoError, TransportError
+from airflow_incident.errors import IncidentIoError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -39,7 +39,9 @@ class Courier:
     def __init__(self, store: Store, client: Client, *, first: Mapping[str, Any], seconds: float) -> None:
         self._shelf = _Shelf(store)
         self._client = client
+        self._seconds = seconds
         self._deadline = time.monotonic() + seconds
+        self._met: list[IncidentIoError] = []
         self._body = first
         self._turn = threading.Event()
         self._wanted = True
@@ -77,7 +79,9 @@ class Courier:
                 return self._client.call(open_incident(step.body), budget=self.left)
             return self._answer.result(timeout=self.left)
         except TimeoutError:
-            return TransportError("no answer within the time that a report may take", maybe_delivered=True)
+            from airflow_incident.api.client import too_late  # noqa: PLC0415 -- loaded by now
+
+            return too_late(self._seconds, self._met)
         except IncidentIoError as error:
             return error
 
@@ -105,7 +109,7 @@ class Courier:
         with self._lock:
             self._gone = True
         try:
-            answer.set_result(self._client.call_here(open_incident(self._body), budget=self.left))
+            answer.set_result(self._client.call_here(open_incident(self._body), budget=self.left, met=self._met))
         except BaseException as error:  # noqa: BLE001 -- carried to the thread that asked
             answer.set_exception(error)
 

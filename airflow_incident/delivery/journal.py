@@ -76,6 +76,7 @@ class Record(BaseModel):
     conn_id: str
     api_version: Literal["v1"] = "v1"
     level: Literal["task", "dag", "deadline", "operator", "storm"]
+    task: str | None = None
     failed_at: AwareDatetime | None = None
     written_at: AwareDatetime
     opened_at: AwareDatetime | None = None
@@ -123,9 +124,14 @@ class ForeignRecordError(ValueError):
     """A text under our prefix that is not a record of this version; it is left alone."""
 
 
+def whole(text: str) -> str:
+    """Replace half of a surrogate pair, which no database takes."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def record_name(dag_id: str, key: str) -> str:
     """Name the record of a key: 250 characters at most, with a DAG id that a person can recognize."""
-    shown = re.sub(r"[^\w.-]", "_", dag_id)[:_DAG_ID_LENGTH]
+    shown = re.sub(r"[^\w.-]", "_", whole(dag_id))[:_DAG_ID_LENGTH]
     return f"{PREFIX}{shown}.{sha256(key.encode()).hexdigest()[:32]}"
 
 

@@ -166,10 +166,14 @@ def prepare(failure: Failure, settings: Settings, wish: Wish, *, deployment: str
     return Report(failure=failure, payload=payload, scope=scope)
 
 
-def late_note(failure: Failure) -> str | None:
-    """Say in one line what the DAG's callback knows beyond a task's; None if it knows nothing."""
-    tasks = ", ".join(failure.failed_tasks[:LISTED_TASKS])
-    more = len(failure.failed_tasks) - LISTED_TASKS
+def late_note(failure: Failure, *, known: str | None) -> str | None:
+    """Say in one line what the DAG's callback knows beyond a task's; None if it knows nothing.
+
+    :param known: The failed task that the incident names already.
+    """
+    failed = () if failure.failed_tasks == (known,) else failure.failed_tasks
+    tasks = ", ".join(failed[:LISTED_TASKS])
+    more = len(failed) - LISTED_TASKS
     told = f"Failed tasks: {tasks}" + (f" and {more} more" if more > 0 else "") if tasks else ""
     reason = reason_text(failure.reason)
     return one_line("; ".join(filter(None, (told, reason)))) or None

@@ -20,6 +20,7 @@ from airflow_incident.delivery.journal import (
     Record,
     read_record,
     record_name,
+    whole,
 )
 from airflow_incident.delivery.report import Outcome, late_note, storm_body
 from airflow_incident.errors import APIError, IncidentIoError, JournalError
@@ -156,7 +157,7 @@ def _afterwards(report: Report, record: Record, ledger: Ledger, rules: Rules) ->
 
 def _tell_late(report: Report, record: Record) -> Generator[Step, Any, bool]:
     """Attach what the DAG's callback knows to the incident that a task has opened; never over its text."""
-    url, note = report.failure.run_url, late_note(report.failure)
+    url, note = report.failure.run_url, late_note(report.failure, known=record.task)
     if report.failure.level != "dag" or record.level != "task" or not record.incident or not url or not note:
         return False
     answer = yield Attach(record.incident.id, url, note, record.conn_id)
@@ -201,10 +202,11 @@ def _first_record(report: Report, rules: Rules) -> Record:
     return Record(
         state="pending",
         key=report.key,
-        dag_id=report.failure.dag_id,
-        run_id=report.failure.run_id,
+        dag_id=whole(report.failure.dag_id),
+        run_id=whole(report.failure.run_id),
         conn_id=rules.conn_id,
         level=report.failure.level,
+        task=whole(report.failure.task_label) if report.failure.task_label else None,
         failed_at=report.failure.failed_at,
         written_at=rules.now(),
         body=report.body,
@@ -222,7 +224,7 @@ def after(record: Record, answer: IncidentHead | IncidentIoError, now: datetime)
     return record.changed(
         state="pending" if answer.retryable else "dead",
         attempts=record.attempts + 1,
-        error=str(answer),
+        error=whole(str(answer)),
         due_at=now + timedelta(seconds=wait) if wait else None,
         maybe_delivered=record.maybe_delivered or answer.maybe_delivered,
     )
@@ -237,9 +239,9 @@ def _storm(report: Report, ledger: Ledger, rules: Rules) -> Generator[Step, Any,
     """Note an opening; tell the storm's key if there are too many."""
     if not rules.storm_dag and not rules.storm_deployment:
         return None
-    now, name = rules.now(), Ledger.name(rules.deployment)
+    now, name, dag_id = rules.now(), Ledger.name(rules.deployment), whole(report.failure.dag_id)
     counted = [o for o in ledger.openings if o.key != report.key]
-    of_dag = sum(o.dag_id == report.failure.dag_id for o in counted)
+    of_dag = sum(o.dag_id == dag_id for o in counted)
     too_many = (rules.storm_dag and of_dag >= rules.storm_dag) or (
         rules.storm_deployment and len(counted) >= rules.storm_deployment
     )
@@ -247,7 +249,7 @@ def _storm(report: Report, ledger: Ledger, rules: Rules) -> Generator[Step, Any,
         key = ledger.storm_key or storm_key(rules.deployment, f"{now:%Y%m%dT%H%MZ}")
         yield Set(name, ledger.in_storm(key, now).model_dump_json())
         return key
-    opening = Opening(now, report.failure.dag_id, report.key)
+    opening = Opening(now, dag_id, report.key)
     most = 2 * max(rules.storm_dag, rules.storm_deployment)
     yield Set(name, ledger.with_opening(opening, most=most).model_dump_json())
     return None
@@ -261,7 +263,7 @@ def _note_waiting(record: Record, rules: Rules) -> Generator[Step, Any, None]:
 
 def _catch_up(report: Report, ledger: Ledger, rules: Rules) -> Generator[Step, Any, None]:
     """Deliver what waits of this DAG, now that incident.io answers, as long as there is time to spare."""
-    dag_id = report.failure.dag_id
+    dag_id = whole(report.failure.dag_id)
     settled: list[str] = []
     for key in [key for dag, key in ledger.waiting if dag == dag_id and key != report.key]:
         if not rules.has_time():
@@ -393,6 +395,16 @@ def read_all(prefix: str = PREFIX) -> Generator[Step, Any, tuple[list[Record], d
         except ForeignRecordError as error:
             foreign[name] = str(error)
     return records, foreign
+
+
+def drop(names: Sequence[str]) -> Generator[Step, Any, None]:
+    """Delete what is under these names, whatever it is.
+
+    :raises JournalError: if that cannot be done.
+    """
+    for name in names:
+        if isinstance(done := (yield Delete(name)), StoreFailed):
+            raise JournalError(f"the journal cannot be written: {done.why}")
 
 
 def _prune(records: Sequence[Record], now: datetime) -> Generator[Step, Any, int]:

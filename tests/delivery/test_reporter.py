@@ -39,7 +39,8 @@ class World:
         self.store_fails = False
 
     def report(self, run="r1", dag="orders", level="dag", settings=None):
-        failure = Failure(dag_id=dag, run_id=run, level=level, failed_at=self.now)
+        task_id = "load" if level == "task" else None
+        failure = Failure(dag_id=dag, run_id=run, level=level, task_id=task_id, failed_at=self.now)
         return prepare(failure, settings or Settings(), Wish(), deployment="prod", redact=str)
 
     def deliver(self, run="r1", dag="orders", *, level="dag", **rules):
@@ -349,6 +350,9 @@ def test_a_dag_that_knows_no_more_attaches_nothing(world):
     world.deliver_report(world.report("r1", level="dag"))
     world.deliver_report(world.report("r2", level="dag"))
     world.deliver_report(world.report("r2", level="dag"))
+    same = world.report("r1", level="dag")
+    same = same._replace(failure=replace(same.failure, run_url="https://airflow/run", failed_tasks=("load",)))
+    world.deliver_report(same)
     assert world.attached == []
 
 

@@ -1,0 +1,72 @@
+"""What a person is told about the journal's records, a line each, by the command and by the flush DAG."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from airflow_incident.core.text import log_line, moment, redact_secrets
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from airflow_incident.delivery.journal import Record
+    from airflow_incident.delivery.reporter import Flushed
+
+OVERDUE = timedelta(hours=1)
+"""How long a failure may wait before somebody should look."""
+
+
+def record_line(record: Record) -> str:
+    """Say what became of a failure."""
+    subject = f"DAG {record.dag_id}, run {record.run_id}"
+    failed = f" (failed at {moment(record.failed_at)})" if record.failed_at else ""
+    words = {
+        "open": f"{named(record) or 'an incident'} is open for {subject}{failed}",
+        "pending": f"{subject} waits since {moment(record.written_at)}{failed}, {tries(record)}",
+        "gathered": f"{subject}{failed} is gathered under {record.storm}",
+        "dead": f"{subject}{failed} was refused",
+    }
+    why = f": {record.error}" if record.error and record.state in {"pending", "dead"} else ""
+    return clean(words[record.state] + why)
+
+
+def closing(flushed: Flushed) -> str:
+    """Count what a flush did and left."""
+    waiting, refused, foreign = len(flushed.pending), len(flushed.dead), len(flushed.foreign)
+    why = f" ({clean(flushed.stopped)})" if flushed.stopped else ""
+    counts = {
+        f"{len(flushed.opened)} delivered": len(flushed.opened),
+        f"{waiting} waiting{why}": waiting,
+        f"{refused} refused": refused,
+    }
+    told = [text for text, count in counts.items() if count] or ["nothing waits"]
+    return ", ".join([*told, *([f"{foreign} left alone (not readable as ours)"] if foreign else [])])
+
+
+def worry(flushed: Flushed, now: datetime) -> str | None:
+    """Say what somebody should look at: what was refused, and what has waited too long."""
+    told = []
+    if flushed.dead:
+        told.append(f"{len(flushed.dead)} refused; mend the cause, then run: airflow-incident journal retry")
+    oldest = flushed.oldest_pending
+    if oldest is not None and now - oldest > OVERDUE:
+        why = f": {clean(flushed.stopped)}" if flushed.stopped else ""
+        told.append(f"{len(flushed.pending)} waiting, the oldest since {moment(oldest)}{why}")
+    return "; ".join(told) or None
+
+
+def named(record: Record) -> str:
+    """Name the incident of a record, with its address; empty where none is known."""
+    incident = record.incident
+    return f"{incident.reference or incident.id} {incident.permalink or ''}".rstrip() if incident else ""
+
+
+def tries(record: Record) -> str:
+    """Count the attempts."""
+    return {0: "not tried yet", 1: "tried once"}.get(record.attempts, f"tried {record.attempts} times")
+
+
+def clean(text: str) -> str:
+    """Make one line of any text, without what looks like a secret or would talk to a terminal."""
+    return log_line(redact_secrets(text))

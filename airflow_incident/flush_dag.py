@@ -1,0 +1,70 @@
+"""The flush DAG: delivers every few minutes what could not be delivered at once."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException, task
+
+from airflow_incident.notifications import IncidentNotifier
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DOC = (
+    "Delivers what could not be delivered to incident.io at once. A run fails when a failure was refused, or has "
+    "waited for an hour; `airflow-incident journal list` shows them."
+)
+
+log = logging.getLogger(__name__)
+
+
+def journal_flush_dag(dag_id: str = "incident_io_flush", schedule: Any = "*/5 * * * *", **kwargs: Any) -> DAG:
+    """Return a DAG that delivers what waits in the journal.
+
+    Its run fails when a failure was refused, or has waited for an hour. It opens no incident itself, for that
+    would wait in the same journal: callbacks that do are left out.
+
+    :param dag_id: ID of the DAG.
+    :param schedule: When it runs. Default: every five minutes.
+    :param kwargs: What a DAG takes, like `tags` or `on_failure_callback`.
+    """
+    own: dict[str, Any] = {"start_date": datetime(2026, 1, 1, tzinfo=UTC), "tags": ["incident.io"], "doc_md": DOC}
+    fixed = {"catchup": False, "max_active_runs": 1}
+    options = own | _without_incidents(kwargs) | fixed
+    options["default_args"] = _without_incidents(options.get("default_args") or {})
+    with DAG(dag_id, schedule=schedule, **options) as dag:
+        task(task_id="flush", retries=0)(_flush)()
+    return dag
+
+
+def _without_incidents(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out our own callbacks."""
+    kept = dict(arguments)
+    for name in [name for name in kept if name.endswith("_callback")]:
+        given = kept[name] if isinstance(kept[name], list | tuple) else [kept[name]]
+        kept[name] = [callback for callback in given if not isinstance(callback, IncidentNotifier)] or None
+    return kept
+
+
+def _flush() -> None:
+    from airflow_incident.delivery.journal import utc_now  # noqa: PLC0415 -- law 5
+    from airflow_incident.delivery.words import clean, closing, record_line, worry  # noqa: PLC0415 -- law 5
+    from airflow_incident.dispatch import flush_journal  # noqa: PLC0415 -- law 5
+    from airflow_incident.errors import JournalError  # noqa: PLC0415 -- law 5
+
+    try:
+        flushed = flush_journal()
+    except JournalError as error:
+        hint = "Where Airflow's database is, this does the same: airflow-incident journal flush"
+        raise AirflowFailException(f"incident.io: {clean(str(error))}. {hint}") from None
+    for record in (*flushed.opened, *flushed.pending, *flushed.dead):
+        level = {"pending": logging.WARNING, "dead": logging.ERROR}.get(record.state, logging.INFO)
+        log.log(level, "incident.io: %s", record_line(record))
+    for name, why in flushed.foreign.items():
+        log.warning("incident.io: %s", clean(f"{name} is left alone: {why}"))
+    log.info("incident.io: %s", closing(flushed))
+    if trouble := worry(flushed, utc_now()):
+        raise AirflowFailException(f"incident.io: {trouble}")

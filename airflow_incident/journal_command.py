@@ -1,0 +1,289 @@
+"""`airflow-incident journal`: what waits, what was refused, and what to do about it.
+
+Airflow is imported only when it runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from airflow_incident.delivery.journal import Record
+    from airflow_incident.delivery.reporter import Flushed
+
+STATES = ("pending", "open", "gathered", "dead", "foreign")
+SHORT = 8
+"""Characters of a record's digest that stand for it in the table."""
+
+
+class CommandError(Exception):
+    """What was asked for cannot be done; said in one line."""
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to a command line."""
+    told = "Look after the failures that are written down in Airflow's Variables. Runs where Airflow's database is."
+    parser = commands.add_parser("journal", help="see and deliver the failures that wait", description=told)
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    listing = _action(actions, "list", "show what is written down", _list)
+    listing.add_argument("--state", choices=STATES, help="only the records in this state")
+    listing.add_argument("--dag", metavar="DAG_ID", help="only the records of this DAG")
+    flushing = _action(actions, "flush", "deliver what waits; exit 1 if anything still waits or was refused", _flush)
+    retrying = _action(actions, "retry", "deliver what was refused, once its cause is mended", _retry)
+    retrying.add_argument(
+        "records", nargs="*", metavar="RECORD", help="ID, name or key; default: all that were refused"
+    )
+    for action in (listing, flushing, retrying):
+        action.add_argument("--json", action="store_true", help="print JSON, and logs to standard error")
+    dropping = _action(actions, "drop", "delete records; what waits in them is never delivered", _drop)
+    dropping.add_argument("records", nargs="+", metavar="RECORD", help="ID, name or key")
+    dropping.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _action(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    told: str,
+    run: Callable[[argparse.Namespace], int],
+) -> argparse.ArgumentParser:
+    parser = actions.add_parser(name, help=told, description=f"{told[0].upper()}{told[1:]}.", allow_abbrev=False)
+    parser.set_defaults(run=lambda args: _run(run, args))
+    return parser
+
+
+def _run(action: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    """Run one action; whatever goes wrong is one line."""
+    try:
+        return action(args)
+    except CommandError as error:
+        return _fail(str(error))
+    except ModuleNotFoundError as error:
+        return _fail(f"there is no module {error.name} here; run it with the Python that runs Airflow")
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # https://docs.python.org/3/library/signal.html#note-on-sigpipe
+        return 1
+    except Exception as error:  # noqa: BLE001 -- a broken airflow.cfg or database may raise anything
+        from airflow_incident.delivery.words import clean  # noqa: PLC0415 -- needs Python alone
+
+        return _fail(clean(f"{type(error).__name__}: {error}"))
+
+
+def _list(args: argparse.Namespace) -> int:
+    from airflow_incident.delivery.journal import record_name  # noqa: PLC0415 -- only here
+
+    records, foreign = _read()
+    if args.dag is not None:
+        beginning = record_name(args.dag, "").rpartition(".")[0] + "."
+        records = [record for record in records if record.dag_id == args.dag]
+        foreign = {name: why for name, why in foreign.items() if name.startswith(beginning)}
+    if args.state is not None:
+        records = [record for record in records if record.state == args.state]
+        foreign = foreign if args.state == "foreign" else {}
+    records.sort(key=lambda record: (STATES.index(record.state), record.written_at))
+    if args.json:
+        _say(json.dumps({"records": list(map(_as_json, records)), "foreign": foreign}, indent=2))
+    elif not records and not foreign:
+        narrowed = args.dag is not None or args.state is not None
+        _say("The journal has no such record." if narrowed else "The journal is empty: nothing waits.")
+    else:
+        _show(records, foreign)
+    return 0
+
+
+def _flush(args: argparse.Namespace) -> int:
+    with _quiet():
+        from airflow_incident.dispatch import flush_journal  # noqa: PLC0415 -- imports Airflow
+
+        flushed = flush_journal()
+    return _tell(flushed, as_json=args.json)
+
+
+def _retry(args: argparse.Namespace) -> int:
+    records, foreign = _read()
+    if args.records:
+        chosen = [_find(wanted, records, foreign) for wanted in args.records]
+        for record in chosen:
+            if isinstance(record, str):
+                raise CommandError(f"{record} cannot be sent: {foreign[record]}")
+            if record.state not in {"dead", "pending"}:
+                raise CommandError(f"{record.name} has nothing to send: it is {record.state}")
+        names = [record.name for record in chosen if not isinstance(record, str)]
+    else:
+        names = [record.name for record in records if record.state == "dead"]
+    return _tell(_send_again(names), as_json=args.json)
+
+
+def _send_again(names: Iterable[str]) -> Flushed:
+    """Flush each of these records, refused or not; in an outage the rest stays as it is."""
+    from airflow_incident.delivery.reporter import Flushed  # noqa: PLC0415 -- builds models
+
+    parts: list[Flushed] = []
+    with _quiet():
+        from airflow_incident.dispatch import flush_journal  # noqa: PLC0415 -- imports Airflow
+
+        for name in dict.fromkeys(names):
+            stopped = next((part.stopped for part in parts if part.stopped), None)
+            if stopped is None:
+                parts.append(flush_journal(prefix=name, also_dead=True))
+    return Flushed(
+        opened=[record for part in parts for record in part.opened],
+        pending=[record for part in parts for record in part.pending],
+        dead=[record for part in parts for record in part.dead],
+        stopped=next((part.stopped for part in parts if part.stopped), None),
+    )
+
+
+def _drop(args: argparse.Namespace) -> int:
+    records, foreign = _read()
+    found = [_find(wanted, records, foreign) for wanted in args.records]
+    chosen = {each if isinstance(each, str) else each.name: each for each in found}
+    lost = sum(not isinstance(each, str) and each.state in {"pending", "dead"} for each in chosen.values())
+    if not args.yes and not _confirmed(list(chosen), lost):
+        _say("Nothing was deleted.")
+        return 1
+    with _quiet():
+        from airflow_incident.dispatch import drop_from_journal  # noqa: PLC0415 -- imports Airflow
+
+        drop_from_journal(list(chosen))
+    _say(f"Deleted {_count(len(chosen))}.")
+    return 0
+
+
+def _confirmed(names: Sequence[str], lost: int) -> bool:
+    """Ask, where somebody is there to answer."""
+    if not sys.stdin.isatty():
+        raise CommandError("nothing was deleted; without a terminal to ask on, it takes --yes")
+    for name in names:
+        _say(name)
+    loss = f" {lost} of them never became an incident, and then never will." if lost else ""
+    print(f"Delete {_count(len(names))}?{loss} [y/N] ", end="", flush=True)  # noqa: T201 -- a command talks
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+def _find(wanted: str, records: Sequence[Record], foreign: Mapping[str, str]) -> Record | str:
+    """Find a record by name, key or the beginning of its digest; what is not ours by its exact name only."""
+    if wanted in foreign:
+        return wanted
+    exact = [record for record in records if wanted in {record.name, record.key}]
+    short = [record for record in records if len(wanted) >= SHORT and _digest(record).startswith(wanted)]
+    matches = exact or short
+    if not matches:
+        raise CommandError(f"there is no record {wanted}; airflow-incident journal list shows all")
+    if len(matches) > 1:
+        raise CommandError(f"{wanted} stands for {len(matches)} records; give the name of one")
+    return matches[0]
+
+
+def _read() -> tuple[list[Record], dict[str, str]]:
+    with _quiet():
+        from airflow_incident.dispatch import list_journal  # noqa: PLC0415 -- imports Airflow
+
+        return list_journal()
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """Send what Airflow says while it works to standard error; trouble with its database becomes one line."""
+    from airflow_incident.delivery.words import clean  # noqa: PLC0415 -- only commands talk
+    from airflow_incident.errors import JournalError  # noqa: PLC0415 -- only commands talk
+
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    except JournalError as error:
+        hint = "It needs Airflow's own database, migrated: see 'airflow db check' and 'airflow db check-migrations'"
+        raise CommandError(f"{clean(str(error).partition(chr(10))[0])}. {hint}") from None
+
+
+def _tell(flushed: Flushed, *, as_json: bool) -> int:
+    """Say what became of each record."""
+    from airflow_incident.delivery.words import closing, record_line  # noqa: PLC0415 -- builds models
+
+    if as_json:
+        parts = {"delivered": flushed.opened, "waiting": flushed.pending, "refused": flushed.dead}
+        told = {part: list(map(_as_json, records)) for part, records in parts.items()}
+        _say(json.dumps(told | {"foreign": dict(flushed.foreign), "stopped": flushed.stopped}, indent=2))
+    else:
+        for record in (*flushed.opened, *flushed.pending, *flushed.dead):
+            _say(record_line(record))
+        text = closing(flushed)
+        _say(f"{text[0].upper()}{text[1:]}.")
+    return 1 if flushed.pending or flushed.dead else 0
+
+
+def _as_json(record: Record) -> dict[str, Any]:
+    return {"name": record.name} | record.model_dump(mode="json", exclude={"body", "version"})
+
+
+def _show(records: Sequence[Record], foreign: Mapping[str, str]) -> None:
+    """Show a table on a terminal, else a line for each."""
+    from airflow_incident.delivery.words import clean, record_line  # noqa: PLC0415 -- builds models
+
+    if not sys.stdout.isatty():
+        for record in records:
+            _say(f"{_digest(record)[:SHORT]} {record.state}: {record_line(record)}")
+    elif records:
+        _show_table(records)
+    for name, why in foreign.items():
+        _say(clean(f"{name} foreign: {why}; it is left alone"))
+
+
+def _show_table(records: Sequence[Record]) -> None:
+    from rich.console import Console  # noqa: PLC0415 -- Airflow brings it
+    from rich.table import Table  # noqa: PLC0415 -- Airflow brings it
+    from rich.text import Text  # noqa: PLC0415 -- Airflow brings it
+
+    rows = list(map(_row, records))
+    table = Table(box=None, pad_edge=False)
+    shown = [title for title in rows[0] if any(row[title] for row in rows)]
+    for title in shown:
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(row[title]) for title in shown))  # as Text, an id is never read as markup
+    Console().print(table)
+
+
+def _row(record: Record) -> dict[str, str]:
+    from airflow_incident.core.text import moment  # noqa: PLC0415 -- only here
+    from airflow_incident.delivery.words import clean, named  # noqa: PLC0415 -- builds models
+
+    waits = record.state in {"pending", "dead"}
+    row = {
+        "id": _digest(record)[:SHORT],
+        "state": record.state,
+        "DAG": record.dag_id,
+        "run": record.run_id,
+        "failed at": moment(record.failed_at) if record.failed_at else "",
+        "waiting since": moment(record.written_at) if waits else "",
+        "attempts": str(record.attempts or ""),
+        "suppressed": str(record.suppressed or ""),
+        "incident or error": record.error or "" if waits else named(record),
+        "storm": record.storm or "",
+    }
+    return {title: clean(text) for title, text in row.items()}
+
+
+def _digest(record: Record) -> str:
+    return record.name.rpartition(".")[2]
+
+
+def _count(number: int) -> str:
+    return "1 record" if number == 1 else f"{number} records"
+
+
+def _say(text: str) -> None:
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "replace").decode(encoding), flush=True)  # noqa: T201 -- a command talks
+
+
+def _fail(text: str) -> int:
+    print(f"airflow-incident journal: {text}", file=sys.stderr)  # noqa: T201 -- a command talks
+    return 1
