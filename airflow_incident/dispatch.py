@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_incident.core.settings import CONN_TYPE
-from airflow_incident.delivery.budget import Breaker
+from airflow_incident.delivery.budget import LEAST_SHARE, Breaker
 from airflow_incident.delivery.courier import AsyncCourier, Courier, carry_all
 from airflow_incident.delivery.journal import PREFIX, utc_now
 from airflow_incident.delivery.reporter import Rules, deliver, drop, flush, read_all
@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_incident.api.endpoints import Call
-    from airflow_incident.api.head import IncidentHead
     from airflow_incident.delivery.journal import Record, Store
     from airflow_incident.delivery.report import Outcome, Report
     from airflow_incident.delivery.reporter import Flushed
     from airflow_incident.hooks import Profile
+
+
+SPARE = 6.0
+"""Seconds that must be left of a report's time to deliver what waits as well."""
 
 
 class NoStore:
@@ -52,14 +55,14 @@ def _breaker() -> Breaker:
 def dispatch(report: Report, profile: Profile, *, seconds: float, may_wait: bool = False) -> Outcome:
     """Write a report down, send it, and write down what became of it.
 
-    :param seconds: What it may take in all; none left means that it is only written down.
+    :param seconds: What it may take in all; with too little for a try it is only written down.
     :param may_wait: Whether it is to be sent even during an outage that this process has met.
     """
-    send = may_wait or (seconds > 0 and not _breaker().is_open(profile.account.base_url))
-    courier = Courier(_store(profile), profile.client, first=report.body, seconds=max(seconds, 1.0))
-    outcome = courier.carry(deliver(report, _rules(profile, send=send)))
-    _note_outage(outcome, profile)
-    return outcome
+    send = may_wait or (seconds >= LEAST_SHARE and not _breaker().is_open(profile.account.base_url))
+    courier = Courier(_store(profile), profile.client, first=report.body, seconds=seconds)
+    rules = _rules(profile, send=send)._replace(has_time=lambda: courier.left > SPARE)
+    outcome = courier.carry(deliver(report, rules))
+    return _noted(outcome, profile)
 
 
 async def adispatch(report: Report, profile: Profile, *, seconds: float) -> Outcome:
@@ -67,8 +70,7 @@ async def adispatch(report: Report, profile: Profile, *, seconds: float) -> Outc
     send = not _breaker().is_open(profile.account.base_url)
     courier = AsyncCourier(_store(profile), profile.async_client, seconds=seconds)
     outcome = await courier.carry(deliver(report, _rules(profile, send=send)))
-    _note_outage(outcome, profile)
-    return outcome
+    return _noted(outcome, profile)
 
 
 def _store(profile: Profile) -> Store:
@@ -86,11 +88,12 @@ def _rules(profile: Profile, *, send: bool) -> Rules:
     )
 
 
-def _note_outage(outcome: Outcome, profile: Profile) -> None:
-    """Trip the breaker when incident.io did not answer; a rate limit is an answer."""
+def _noted(outcome: Outcome, profile: Profile) -> Outcome:
+    """Trip the breaker when incident.io did not answer; a rate limit is an answer, a journal turned off no trouble."""
     error = outcome.error
     if error is not None and error.retryable and not isinstance(error, RateLimitError):
         _breaker().trip(profile.account.base_url)
+    return outcome if profile.settings.journal else outcome._replace(trouble=None)
 
 
 def flush_journal(*, prefix: str = PREFIX, also_dead: bool = False, most: int | None = None) -> Flushed:
@@ -117,7 +120,7 @@ def drop_from_journal(names: Sequence[str]) -> None:
     carry_all(drop(names), Variables(), _send_as)
 
 
-def _send_as(call: Call[IncidentHead], conn_id: str) -> IncidentHead:
+def _send_as(call: Call[Any], conn_id: str) -> Any:
     """Make a call with a connection; a record may name only one of our type, never a host or a key."""
     profile = IncidentHook(conn_id).profile()
     if profile.conn_type != CONN_TYPE:

@@ -33,6 +33,9 @@ VALUES = {
     "roles": ({"lead": "a@example.com"}, '{"lead": "b@example.com"}', '{"lead": "U12345678"}'),
     "slack_team_id": ("T-argument", "T-connection", "T-config"),
     "exception_detail": ("traceback", None, "type"),
+    "journal": (None, None, "False"),
+    "storm_limit": (None, "7", "8"),
+    "storm_limit_per_dag": (None, "5", "6"),
     "api_version": (None, "v1", "v1"),
     "proxy": (None, "http://connection.test:1", "http://config.test:2"),
     "ca_bundle": (None, "/from/connection.pem", "/from/config.pem"),
@@ -358,7 +361,7 @@ def _set(name, chosen, monkeypatch, link, host):
 
 
 def _read(value):
-    return json.loads(value) if isinstance(value, str) and value.startswith("{") else value
+    return json.loads(value) if isinstance(value, str) and (value.startswith("{") or value.isdecimal()) else value
 
 
 def test_every_option_has_a_case():
@@ -375,7 +378,7 @@ def test_argument_goes_before_connection_before_configuration_before_default(mon
     arguments = _set(name, chosen, monkeypatch, link, "http://127.0.0.1:9")
     settings = IncidentHook().profile(**arguments).settings
     winner = dict(zip(PLACES, VALUES[name], strict=True))[chosen[0]] if chosen else OPTIONS[name].default
-    expected = False if name == "enabled" and chosen else _read(winner)
+    expected = False if name in {"enabled", "journal"} and chosen else _read(winner)
     assert getattr(settings, name) == expected
 
 

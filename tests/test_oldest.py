@@ -177,3 +177,33 @@ def _serialized(dag):
     from airflow.serialization.serialized_objects import SerializedDAG
 
     return SerializedDAG.from_dict(_as_stored(dag))
+
+
+def test_the_journal_keeps_and_delivers(load, sandbox, connect, monkeypatch, capsys):
+    """Written down before it is sent, suppressed when it comes again, kept in an outage, delivered by the command."""
+    from airflow_incident.cli import main
+    from airflow_incident.delivery.journal import PREFIX, read_record
+    from airflow_incident.dispatch import _breaker
+    from airflow_incident.variables import Variables
+
+    monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
+    store = Variables()
+
+    def states():
+        records = [read_record(name, store.get(name)) for name in store.names(f"{PREFIX}kept.")]
+        return sorted(record.state for record in records)
+
+    connect(sandbox.url)
+    dag = load("kept")
+    dag.test()
+    assert len(sandbox.requests) == 1
+    assert states() == ["open"]
+    connect("http://127.0.0.1:9")
+    dag.test()
+    assert states() == ["open", "pending"]
+    connect(sandbox.url)
+    _breaker.cache_clear()
+    assert main(["journal", "flush"]) == 0
+    assert states() == ["open", "open"]
+    assert len(sandbox.incidents) == 2
+    assert "1 delivered" in capsys.readouterr().out

@@ -25,7 +25,7 @@ from airflow_incident.errors import (
 from airflow_incident.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
 
     from airflow_incident.api.endpoints import Call, Listing
     from airflow_incident.api.exchange import Answer, Step
@@ -104,12 +104,13 @@ class Client:
         terms = _terms(budget)
         return _within(budget, terms, lambda: self._drive(converse(call, terms)))
 
-    def call_here(self, call: Call[T], *, budget: float) -> T:
+    def call_here(self, call: Call[T], *, budget: float, met: list[IncidentIoError]) -> T:
         """Make a call on this very thread; a hanging name look-up or a dripping head may outlive the budget.
 
+        :param met: Collects the errors on the way, for whoever does not wait for the end.
         :raises IncidentIoError: if it could not be made.
         """
-        result: T = self._drive(converse(call, _terms(budget)))  # type: ignore[assignment]  # a call is no listing
+        result: T = self._drive(converse(call, _terms(budget)._replace(met=met)))  # type: ignore[assignment]  # no listing
         return result
 
     def close(self) -> None:
@@ -160,7 +161,7 @@ class AsyncClient:
             async with asyncio.timeout(budget), httpx.AsyncClient(**self._connector.options) as http:
                 return await self._drive(converse(call, terms), http)
         except TimeoutError:
-            raise _too_late(budget, terms) from None
+            raise too_late(budget, terms.met) from None
 
     async def _drive(self, conversation: Generator[Step, Answer, T], http: httpx.AsyncClient) -> T:
         answer: Answer = None
@@ -270,13 +271,13 @@ def _within(seconds: float, terms: Terms, work: Callable[[], T]) -> T:
     try:
         return future.result(timeout=seconds)
     except TimeoutError:
-        raise _too_late(seconds, terms) from None
+        raise too_late(seconds, terms.met) from None
 
 
-def _too_late(seconds: float, terms: Terms) -> TransportError:
+def too_late(seconds: float, met: Sequence[IncidentIoError]) -> TransportError:
     """Tell that the time is over, and what went wrong before."""
-    before = f", after: {terms.met[-1]}" if terms.met else ""
-    return TransportError(f"no answer within {seconds:.3g} s{before}", maybe_delivered=True)
+    before = f", after: {met[-1]}" if met else ""
+    return TransportError(f"no answer within {seconds:.2g} s{before}", maybe_delivered=True)
 
 
 def _transport_error(error: Exception) -> TransportError:

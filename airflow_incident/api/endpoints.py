@@ -61,6 +61,21 @@ def show_incident(incident_id: str) -> Call[Incident]:
     return Call(method="GET", path=f"/v1/incidents/{quote(incident_id, safe='')}", parse=_incident)
 
 
+def show_head(incident_id: str) -> Call[IncidentHead]:
+    """Do as `show_incident` does, and read only how the incident stands."""
+    return Call(method="GET", path=f"/v1/incidents/{quote(incident_id, safe='')}", parse=_head)
+
+
+def attach_link(incident_id: str, *, url: str, title: str) -> Call[None]:
+    """Attach a link to an incident.
+
+    https://docs.incident.io/api-reference/incident-attachments-v1/create
+    """
+    resource = {"resource_type": "arbitrary_url", "url": url, "title": title}
+    body = {"incident_id": incident_id, "resource": resource}
+    return Call(method="POST", path="/v1/incident_attachments", body=body, parse=lambda _: None)
+
+
 def list_incidents(*, status: Sequence[str] = ()) -> Listing[Incident]:
     """List incidents over all pages, those in one of some statuses or all.
 

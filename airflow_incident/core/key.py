@@ -11,7 +11,7 @@ from airflow_incident.errors import ContextError
 if TYPE_CHECKING:
     from airflow_incident.core.failure import Failure
 
-Scope = Literal["run", "task", "task_instance"]
+Scope = Literal["dag", "run", "task", "task_instance"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 MAX_LENGTH = 200
@@ -21,8 +21,9 @@ MAX_LENGTH = 200
 def idempotency_key(failure: Failure, *, deployment: str, scope: Scope = "run", name: str | None = None) -> str:
     """Build the key of a failure from stable facts only: never an attempt's number, never a clock.
 
-    :param scope: `run` is one incident per run, `task` one per task with all its map indexes,
-        `task_instance` one per map index. Where no task is known, the run's key stands in.
+    :param scope: `run` is one incident per run, `task` one per task with all its map indexes, `task_instance` one
+        per map index. Where no task is known, the run's key stands in; so it does at scope `dag`, for which
+        incident a DAG has open, the journal knows.
     :param name: Separates deliberate incidents of one run from its failure.
     :raises ContextError: if the DAG id or the run id is empty.
     """
@@ -32,13 +33,20 @@ def idempotency_key(failure: Failure, *, deployment: str, scope: Scope = "run", 
     parts = ["airflow", deployment, "dag", failure.dag_id, "run", failure.run_id]
     if failure.clear_count > 0:
         parts += ["clear", str(failure.clear_count)]
-    if failure.task_id is not None and scope != "run":
+    if failure.task_id is not None and scope in {"task", "task_instance"}:
         parts += ["task", failure.task_id]
         if scope == "task_instance" and failure.map_index >= 0:
             parts += ["map", str(failure.map_index)]
     if name:
         parts += ["key", name]
     return _fit("/".join(quote(part, safe="", errors="surrogatepass") for part in parts))
+
+
+def dag_key(deployment: str, dag_id: str) -> str:
+    """Name what a DAG has open, for the journal; no incident is ever asked for with it."""
+    return _fit(
+        "/".join(quote(part, safe="", errors="surrogatepass") for part in ("airflow", deployment, "dag", dag_id))
+    )
 
 
 def storm_key(deployment: str, began: str) -> str:

@@ -86,7 +86,8 @@ class Settings:
         label="Scope",
         choices=SCOPES,
         places=("argument", "config"),
-        help="What one incident stands for: a run, a task of a run, or a mapped task instance.",
+        help="What one incident stands for: a DAG as long as its incident is open, a run, a task of a run, or a mapped "
+        "task instance. Backfill runs count as `dag`, instead of `run`.",
     )
     severity: str | None = _option(label="Severity", help="ID of the severity of new incidents.")
     incident_type: str | None = _option(label="Incident type", help="ID of the type of new incidents.")
@@ -139,7 +140,7 @@ class Settings:
     storm_limit: int = _option(
         10,
         label="Storm limit",
-        places=("argument", "connection", "config"),
+        places=("connection", "config"),
         parse=_count,
         help="Incidents that this installation may open within ten minutes; further failures are gathered under one. "
         "0 is no limit.",
@@ -147,7 +148,7 @@ class Settings:
     storm_limit_per_dag: int = _option(
         3,
         label="Storm limit per DAG",
-        places=("argument", "connection", "config"),
+        places=("connection", "config"),
         parse=_count,
         help="The same for one DAG.",
     )

@@ -152,9 +152,14 @@ def _facts(failure: Failure, deployment: str) -> Iterator[tuple[str, str]]:
         yield "Opened by task" if failure.level == "operator" else "Task", _task(failure)
     if failure.failed_tasks:
         yield "Failed tasks", _list_tasks(failure.failed_tasks)
-    if reason := _REASONS.get(failure.reason or "", failure.reason):
+    if reason := reason_text(failure.reason):
         yield "Reason", escape(shorten(reason, MESSAGE_LENGTH))
     yield from _belongings(failure)
+
+
+def reason_text(reason: str | None) -> str:
+    """Say a run's reason in words; that tasks failed is said by the tasks."""
+    return _REASONS.get(reason or "", reason or "")
 
 
 def _belongings(failure: Failure) -> Iterator[tuple[str, str]]:

@@ -8,9 +8,9 @@ import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_incident.api.endpoints import Call, open_incident
-from airflow_incident.delivery.reporter import Delete, Get, Names, Send, Set, StoreFailed
-from airflow_incident.errors import IncidentIoError, TransportError
+from airflow_incident.api.endpoints import Call, attach_link, open_incident, show_head
+from airflow_incident.delivery.reporter import Attach, Delete, Get, Names, Send, Set, Show, StoreFailed
+from airflow_incident.errors import IncidentIoError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -39,10 +39,13 @@ class Courier:
     def __init__(self, store: Store, client: Client, *, first: Mapping[str, Any], seconds: float) -> None:
         self._shelf = _Shelf(store)
         self._client = client
+        self._seconds = seconds
         self._deadline = time.monotonic() + seconds
+        self._met: list[IncidentIoError] = []
         self._body = first
         self._turn = threading.Event()
         self._wanted = True
+        self._spent = False
         self._answer: Future[IncidentHead] | None = Future()
         try:
             threading.Thread(target=self._wait_and_send, args=(self._answer,), daemon=True, name="incident.io").start()
@@ -55,7 +58,12 @@ class Courier:
         try:
             while True:
                 step = steps.send(answer)
-                answer = self._send(step) if isinstance(step, Send) else self._shelf.take(step)
+                if isinstance(step, Send):
+                    answer = self._send(step)
+                elif isinstance(step, Show | Attach):
+                    answer = self._ask(step)
+                else:
+                    answer = self._shelf.take(step)
         except StopIteration as end:
             result: T = end.value
             return result
@@ -65,13 +73,22 @@ class Courier:
 
     def _send(self, step: Send) -> IncidentHead | IncidentIoError:
         try:
-            if self._answer is None:
-                return self._client.call(open_incident(step.body), budget=self._left)
+            if self._answer is None or self._spent:
+                return self._client.call(open_incident(step.body), budget=self.left)
+            self._spent = True
             self._body = step.body
             self._turn.set()
-            return self._answer.result(timeout=self._left)
+            return self._answer.result(timeout=self.left)
         except TimeoutError:
-            return TransportError("no answer within the time that a report may take", maybe_delivered=True)
+            from airflow_incident.api.client import too_late  # noqa: PLC0415 -- loaded by now
+
+            return too_late(self._seconds, self._met)
+        except IncidentIoError as error:
+            return error
+
+    def _ask(self, step: Show | Attach) -> Any:
+        try:
+            return self._client.call(_call(step), budget=self.left)
         except IncidentIoError as error:
             return error
 
@@ -80,12 +97,13 @@ class Courier:
         if not self._wanted:
             return
         try:
-            answer.set_result(self._client.call_here(open_incident(self._body), budget=self._left))
+            answer.set_result(self._client.call_here(open_incident(self._body), budget=self.left, met=self._met))
         except BaseException as error:  # noqa: BLE001 -- carried to the thread that asked
             answer.set_exception(error)
 
     @property
-    def _left(self) -> float:
+    def left(self) -> float:
+        """Seconds left of the report's time."""
         return max(0.1, self._deadline - time.monotonic())
 
 
@@ -103,7 +121,7 @@ class AsyncCourier:
         try:
             while True:
                 step = steps.send(answer)
-                answer = await (self._send(step) if isinstance(step, Send) else self._keep(step))
+                answer = await (self._ask(step) if isinstance(step, Send | Show | Attach) else self._keep(step))
         except StopIteration as end:
             result: T = end.value
             return result
@@ -114,10 +132,10 @@ class AsyncCourier:
         except TimeoutError:
             return self._shelf.give_up(f"no answer within {PATIENCE:.0f} s")
 
-    async def _send(self, step: Send) -> IncidentHead | IncidentIoError:
+    async def _ask(self, step: Send | Show | Attach) -> Any:
         try:
             seconds = max(0.1, self._deadline - time.monotonic())
-            return await self._client.call(open_incident(step.body), budget=seconds)
+            return await self._client.call(_call(step), budget=seconds)
         except IncidentIoError as error:
             return error
 
@@ -125,7 +143,7 @@ class AsyncCourier:
 def carry_all(
     steps: Generator[Step, Any, T],
     store: Store,
-    call: Callable[[Call[IncidentHead], str], IncidentHead],
+    call: Callable[[Call[Any], str], Any],
 ) -> T:
     """Carry a flush: nobody waits for it, and each record names its own connection.
 
@@ -136,9 +154,9 @@ def carry_all(
     try:
         while True:
             step = steps.send(answer)
-            if isinstance(step, Send):
+            if isinstance(step, Send | Show | Attach):
                 try:
-                    answer = call(open_incident(step.body), step.conn_id)
+                    answer = call(_call(step), step.conn_id)
                 except IncidentIoError as error:
                     answer = error
             else:
@@ -146,6 +164,16 @@ def carry_all(
     except StopIteration as end:
         result: T = end.value
         return result
+
+
+def _call(step: Send | Show | Attach) -> Call[Any]:
+    match step:
+        case Send(body):
+            return open_incident(body)
+        case Show(incident_id):
+            return show_head(incident_id)
+        case Attach(incident_id, url, title):
+            return attach_link(incident_id, url=url, title=title)
 
 
 class _Shelf:

@@ -8,19 +8,28 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from airflow_incident.api.exchange import RETRY_AFTER_LIMIT
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 PREFIX = "incident_io."
 """Beginning of every record's name; the rest is the DAG id, cut, and a digest of the key."""
 LEDGER_PREFIX = "incident_io_storm."
 SUPPRESS_FOR = timedelta(hours=1)
 """How long an open record answers for its incident, without a request."""
+WAIT_LIMIT = timedelta(seconds=RETRY_AFTER_LIMIT, minutes=5)
+"""How far ahead a retry date may be, with some room for clocks that differ."""
 KEEP_FOR = timedelta(days=30)
 KEEP_RECORDS = 2_000
 """Delivered records are deleted when they are older or more than this."""
 _DAG_ID_LENGTH = 100
+MOST_WAITING = 50
+"""Failures that a ledger remembers as waiting; a flush finds the others."""
 
 
 class Store(Protocol):
@@ -67,6 +76,7 @@ class Record(BaseModel):
     conn_id: str
     api_version: Literal["v1"] = "v1"
     level: Literal["task", "dag", "deadline", "operator", "storm"]
+    task: str | None = None
     failed_at: AwareDatetime | None = None
     written_at: AwareDatetime
     opened_at: AwareDatetime | None = None
@@ -96,16 +106,32 @@ class Record(BaseModel):
     def answers_for(self, key: str, now: datetime) -> bool:
         """Tell whether this record makes a request for the same failure needless."""
         told_at = self.opened_at or self.written_at
-        return self.key == key and self.state in {"open", "gathered"} and now - told_at < SUPPRESS_FOR
+        return self.key == key and self.state in {"open", "gathered"} and abs(now - told_at) < SUPPRESS_FOR
+
+    def is_due(self, now: datetime) -> bool:
+        """Tell whether the moment that the API asked to wait for has come.
+
+        A date further ahead than is ever believed was written by a clock that is wrong.
+        """
+        return self.due_at is None or not now < self.due_at <= now + WAIT_LIMIT
+
+    def may_be_sent(self, now: datetime) -> bool:
+        """Tell whether this failure still waits, and need not wait longer."""
+        return self.state == "pending" and self.is_due(now)
 
 
 class ForeignRecordError(ValueError):
     """A text under our prefix that is not a record of this version; it is left alone."""
 
 
+def whole(text: str) -> str:
+    """Replace half of a surrogate pair, which no database takes."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def record_name(dag_id: str, key: str) -> str:
     """Name the record of a key: 250 characters at most, with a DAG id that a person can recognize."""
-    shown = re.sub(r"[^\w.-]", "_", dag_id)[:_DAG_ID_LENGTH]
+    shown = re.sub(r"[^\w.-]", "_", whole(dag_id))[:_DAG_ID_LENGTH]
     return f"{PREFIX}{shown}.{sha256(key.encode()).hexdigest()[:32]}"
 
 
@@ -133,13 +159,13 @@ def read_record(name: str, text: str) -> Record:
 class Opening(NamedTuple):
     """An incident that was asked for not long ago."""
 
-    at: datetime
+    at: AwareDatetime
     dag_id: str
     key: str
 
 
 class Ledger(BaseModel):
-    """The latest openings of one deployment, and the storm that goes on, if one does.
+    """The latest openings of one deployment, the storm that goes on, if one does, and what waits, by DAG and key.
 
     Counted without locks: two processes at once may each miss the other's opening.
     """
@@ -147,7 +173,8 @@ class Ledger(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     openings: tuple[Opening, ...] = ()
-    storm_key: str | None = None
+    waiting: tuple[tuple[str, str], ...] = ()
+    storm_key: str | None = Field(default=None, min_length=1, max_length=200)
     storm_at: AwareDatetime | None = None
 
     @staticmethod
@@ -163,11 +190,12 @@ class Ledger(BaseModel):
         except ValueError:
             return cls()
 
-    def since(self, moment: datetime) -> Ledger:
-        """Forget what is older than a moment."""
-        storm_goes_on = self.storm_at is not None and self.storm_at >= moment
+    def around(self, now: datetime, window: timedelta) -> Ledger:
+        """Forget what is older than a window, and what a wrong clock wrote from further ahead."""
+        storm_goes_on = self.storm_at is not None and abs(now - self.storm_at) <= window
         return Ledger(
-            openings=tuple(o for o in self.openings if o.at >= moment),
+            openings=tuple(o for o in self.openings if abs(now - o.at) <= window),
+            waiting=self.waiting,
             storm_key=self.storm_key if storm_goes_on else None,
             storm_at=self.storm_at if storm_goes_on else None,
         )
@@ -176,6 +204,15 @@ class Ledger(BaseModel):
         """Add an opening, and keep the latest ones only."""
         others = tuple(o for o in self.openings if o.key != opening.key)
         return self.model_copy(update={"openings": (*others, opening)[-most:]})
+
+    def with_waiting(self, dag_id: str, key: str) -> Ledger:
+        """Note a failure that waits, so that a later report of its DAG can deliver it; the oldest are forgotten."""
+        others = tuple(w for w in self.waiting if w != (dag_id, key))
+        return self.model_copy(update={"waiting": (*others, (dag_id, key))[-MOST_WAITING:]})
+
+    def without_waiting(self, keys: Collection[str]) -> Ledger:
+        """Forget failures that wait no longer."""
+        return self.model_copy(update={"waiting": tuple(w for w in self.waiting if w[1] not in keys)})
 
     def in_storm(self, key: str, at: datetime) -> Ledger:
         """Note that a storm goes on."""

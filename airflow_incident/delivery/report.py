@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from airflow_incident.api.payload import create_payload
 from airflow_incident.core.key import idempotency_key
 from airflow_incident.core.text import (
+    LISTED_TASKS,
     beginning,
     code,
     link,
     log_line,
     one_line,
+    reason_text,
     summary,
     title,
     with_notes,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from airflow_incident.api.body import CreateIncident
     from airflow_incident.api.head import IncidentHead
     from airflow_incident.core.failure import Failure
+    from airflow_incident.core.key import Scope
     from airflow_incident.core.settings import Settings
     from airflow_incident.core.text import Redact
     from airflow_incident.delivery.journal import OpenIncident
@@ -54,6 +57,7 @@ class Report(NamedTuple):
 
     failure: Failure
     payload: CreateIncident
+    scope: Scope = "run"
 
     @property
     def body(self) -> dict[str, Any]:
@@ -129,7 +133,7 @@ class Outcome(NamedTuple):
             "already_open": f"an incident is already open for {subject} (key {self.report.key})",
             "suppressed": f"{named} is open for {subject}, nothing more was asked for",
             "closed": f"{named} of {subject} was closed by a person; nothing more is sent for this failure",
-            "gathered": f"too many failures at once, {subject} is gathered under {named} (key {self.storm})",
+            "gathered": f"{subject} is gathered under {named}, which stands for several failures (key {self.storm})",
             "kept": f"{subject} is kept in the journal and will be delivered: {error}",
             "refused": f"{lost} Then: airflow-incident journal retry",
             "failed": lost,
@@ -142,8 +146,9 @@ def prepare(failure: Failure, settings: Settings, wish: Wish, *, deployment: str
 
     :raises ConfigurationError: if the failure names no run, or a field cannot be used.
     """
-    key = idempotency_key(failure, deployment=deployment, scope=settings.scope, name=wish.key_name)
-    whole_run = settings.scope == "run"
+    scope: Scope = "dag" if failure.run_type == "backfill" and settings.scope == "run" else settings.scope
+    key = idempotency_key(failure, deployment=deployment, scope=scope, name=wish.key_name)
+    whole_run = scope in {"dag", "run"}
     name = one_line(redact(_given(wish.name)))
     own = redact(_given(wish.summary))
     text = (
@@ -158,7 +163,20 @@ def prepare(failure: Failure, settings: Settings, wish: Wish, *, deployment: str
         **settings.incident_fields(),
         **wish.fields,
     )
-    return Report(failure=failure, payload=payload)
+    return Report(failure=failure, payload=payload, scope=scope)
+
+
+def late_note(failure: Failure, *, known: str | None) -> str | None:
+    """Say in one line what the DAG's callback knows beyond a task's; None if it knows nothing.
+
+    :param known: The failed task that the incident names already.
+    """
+    failed = () if failure.failed_tasks == (known,) else failure.failed_tasks
+    tasks = ", ".join(failed[:LISTED_TASKS])
+    more = len(failed) - LISTED_TASKS
+    told = f"Failed tasks: {tasks}" + (f" and {more} more" if more > 0 else "") if tasks else ""
+    reason = reason_text(failure.reason)
+    return one_line("; ".join(filter(None, (told, reason)))) or None
 
 
 def _given(text: str | None) -> str:
@@ -166,7 +184,7 @@ def _given(text: str | None) -> str:
     return "" if text is None else beginning(str(text).strip())
 
 
-def storm_body(report: Report, key: str, *, deployment: str) -> dict[str, Any]:
+def storm_body(report: Report, key: str, deployment: str) -> dict[str, Any]:
     """Write the body of the incident that gathers a storm, as visible and as real as the failure that began it."""
     text = (
         "More DAG runs fail at once than `storm_limit` allows incidents for. They are gathered here; "

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_incident.core.key import storm_key
+from airflow_incident.core.key import dag_key, storm_key
 from airflow_incident.delivery.journal import (
     KEEP_FOR,
     KEEP_RECORDS,
@@ -20,8 +20,9 @@ from airflow_incident.delivery.journal import (
     Record,
     read_record,
     record_name,
+    whole,
 )
-from airflow_incident.delivery.report import Outcome, storm_body
+from airflow_incident.delivery.report import Outcome, late_note, storm_body
 from airflow_incident.errors import APIError, IncidentIoError, JournalError
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from airflow_incident.delivery.report import Report
 
 STORM_WINDOW = timedelta(minutes=10)
+PATIENT_ATTEMPTS = 3
+"""After so many failed attempts a record waits behind those with fewer."""
 STORM = "storm"
 """What stands for a DAG id in the record of a storm."""
 
@@ -67,20 +70,37 @@ class Send(NamedTuple):
     conn_id: str
 
 
+class Show(NamedTuple):
+    """Ask incident.io how an incident stands."""
+
+    incident_id: str
+    conn_id: str
+
+
+class Attach(NamedTuple):
+    """Attach a link to an incident."""
+
+    incident_id: str
+    url: str
+    title: str
+    conn_id: str
+
+
 class StoreFailed(NamedTuple):
     """What a step of the store answers when it could not be done."""
 
     why: str
 
 
-Step = Get | Set | Delete | Names | Send
+Step = Get | Set | Delete | Names | Send | Show | Attach
 
 
 class Rules(NamedTuple):
     """How a report is to be handled.
 
     `send` false writes it down only. `storm_dag` and `storm_deployment` are how many incidents one DAG and the whole
-    deployment may open within ten minutes; 0 is no limit. `now` tells the time of day.
+    deployment may open within ten minutes; 0 is no limit. `now` tells the time of day, `has_time` whether there is
+    time to deliver what waits as well; by default there is none.
     """
 
     now: Callable[[], datetime]
@@ -89,6 +109,7 @@ class Rules(NamedTuple):
     send: bool = True
     storm_dag: int = 3
     storm_deployment: int = 10
+    has_time: Callable[[], bool] = bool
 
 
 def deliver(report: Report, rules: Rules) -> Generator[Step, Any, Outcome]:
@@ -98,23 +119,72 @@ def deliver(report: Report, rules: Rules) -> Generator[Step, Any, Outcome]:
     trouble = found.why if isinstance(found, StoreFailed) else None
     before = _own_record(name, found, report.key)
     if before and before.answers_for(report.key, rules.now()):
-        yield Set(name, before.changed(suppressed=before.suppressed + 1).text())
+        told_late = before.told_late or (rules.send and (yield from _tell_late(report, before)))
+        yield Set(name, before.changed(suppressed=before.suppressed + 1, told_late=told_late).text())
         return Outcome(kind="suppressed", report=report, incident=before.incident, storm=before.storm)
+    ledger = yield from _read_ledger(rules)
     if before and before.state == "pending":
         record = before
     else:
         record = _first_record(report, rules)
-        if storm := (yield from _storm(report, rules)):
+        if report.scope == "dag" and (taken := (yield from _take_up(report, record, rules))):
+            return taken
+        if storm := (yield from _storm(report, ledger, rules)):
             return (yield from _gather(report, record, storm, rules))
     written = yield Set(name, record.text())
     trouble = trouble or (written.why if isinstance(written, StoreFailed) else None)
-    if not rules.send and not isinstance(written, StoreFailed):
+    may_send = rules.send and record.is_due(rules.now())
+    if not may_send and not isinstance(written, StoreFailed):
+        yield from _note_waiting(record, rules)
         return Outcome(kind="kept", report=report)
     answer = yield Send(record.body or {}, record.conn_id)
     record = after(record, answer, rules.now())
     rewritten = yield Set(name, record.text())
     kept = not isinstance(written, StoreFailed) or not isinstance(rewritten, StoreFailed)
+    yield from _afterwards(report, record, ledger, rules)
     return Outcome.of(report, answer, kept=kept, trouble=trouble)
+
+
+def _afterwards(report: Report, record: Record, ledger: Ledger, rules: Rules) -> Generator[Step, Any, None]:
+    """Note what others should know of a report that was just answered."""
+    if record.state == "pending":
+        yield from _note_waiting(record, rules)
+    elif record.incident:
+        if report.scope == "dag":
+            yield Set(*_of_dag(record, rules))
+        yield from _catch_up(report, ledger, rules)
+
+
+def _tell_late(report: Report, record: Record) -> Generator[Step, Any, bool]:
+    """Attach what the DAG's callback knows to the incident that a task has opened; never over its text."""
+    url, note = report.failure.run_url, late_note(report.failure, known=record.task)
+    if report.failure.level != "dag" or record.level != "task" or not record.incident or not url or not note:
+        return False
+    answer = yield Attach(record.incident.id, url, note, record.conn_id)
+    return not isinstance(answer, IncidentIoError)
+
+
+def _take_up(report: Report, record: Record, rules: Rules) -> Generator[Step, Any, Outcome | None]:
+    """Let the incident that the DAG has open take the failure; None if it has none, or nobody can tell."""
+    key = dag_key(rules.deployment, report.failure.dag_id)
+    name = record_name(report.failure.dag_id, key)
+    found = _own_record(name, (yield Get(name)), key)
+    if not found or not found.incident or found.conn_id != rules.conn_id:
+        return None
+    shown = yield Show(found.incident.id, found.conn_id)
+    if isinstance(shown, IncidentIoError) or shown.is_over:
+        return None
+    joined = record.changed(state="gathered", storm=found.key, incident=found.incident, body=None)
+    if isinstance((yield Set(record.name, joined.text())), StoreFailed):
+        return None
+    yield Set(name, found.changed(suppressed=found.suppressed + 1).text())
+    return Outcome(kind="gathered", report=report, incident=found.incident, storm=found.key)
+
+
+def _of_dag(record: Record, rules: Rules) -> tuple[str, str]:
+    """Note what a DAG has open."""
+    key = dag_key(rules.deployment, record.dag_id)
+    return record_name(record.dag_id, key), record.changed(key=key).text()
 
 
 def _own_record(name: str, found: Any, key: str) -> Record | None:
@@ -132,10 +202,11 @@ def _first_record(report: Report, rules: Rules) -> Record:
     return Record(
         state="pending",
         key=report.key,
-        dag_id=report.failure.dag_id,
-        run_id=report.failure.run_id,
+        dag_id=whole(report.failure.dag_id),
+        run_id=whole(report.failure.run_id),
         conn_id=rules.conn_id,
         level=report.failure.level,
+        task=whole(report.failure.task_label) if report.failure.task_label else None,
         failed_at=report.failure.failed_at,
         written_at=rules.now(),
         body=report.body,
@@ -153,21 +224,24 @@ def after(record: Record, answer: IncidentHead | IncidentIoError, now: datetime)
     return record.changed(
         state="pending" if answer.retryable else "dead",
         attempts=record.attempts + 1,
-        error=str(answer),
+        error=whole(str(answer)),
         due_at=now + timedelta(seconds=wait) if wait else None,
         maybe_delivered=record.maybe_delivered or answer.maybe_delivered,
     )
 
 
-def _storm(report: Report, rules: Rules) -> Generator[Step, Any, str | None]:
+def _read_ledger(rules: Rules) -> Generator[Step, Any, Ledger]:
+    text = yield Get(Ledger.name(rules.deployment))
+    return Ledger.read(text if isinstance(text, str) else None).around(rules.now(), STORM_WINDOW)
+
+
+def _storm(report: Report, ledger: Ledger, rules: Rules) -> Generator[Step, Any, str | None]:
     """Note an opening; tell the storm's key if there are too many."""
     if not rules.storm_dag and not rules.storm_deployment:
         return None
-    now, name = rules.now(), Ledger.name(rules.deployment)
-    text = yield Get(name)
-    ledger = Ledger.read(text if isinstance(text, str) else None).since(now - STORM_WINDOW)
+    now, name, dag_id = rules.now(), Ledger.name(rules.deployment), whole(report.failure.dag_id)
     counted = [o for o in ledger.openings if o.key != report.key]
-    of_dag = sum(o.dag_id == report.failure.dag_id for o in counted)
+    of_dag = sum(o.dag_id == dag_id for o in counted)
     too_many = (rules.storm_dag and of_dag >= rules.storm_dag) or (
         rules.storm_deployment and len(counted) >= rules.storm_deployment
     )
@@ -175,29 +249,64 @@ def _storm(report: Report, rules: Rules) -> Generator[Step, Any, str | None]:
         key = ledger.storm_key or storm_key(rules.deployment, f"{now:%Y%m%dT%H%MZ}")
         yield Set(name, ledger.in_storm(key, now).model_dump_json())
         return key
-    opening = Opening(now, report.failure.dag_id, report.key)
+    opening = Opening(now, dag_id, report.key)
     most = 2 * max(rules.storm_dag, rules.storm_deployment)
     yield Set(name, ledger.with_opening(opening, most=most).model_dump_json())
     return None
 
 
+def _note_waiting(record: Record, rules: Rules) -> Generator[Step, Any, None]:
+    """Let a later report of the DAG find what waits."""
+    ledger = yield from _read_ledger(rules)
+    yield Set(Ledger.name(rules.deployment), ledger.with_waiting(record.dag_id, record.key).model_dump_json())
+
+
+def _catch_up(report: Report, ledger: Ledger, rules: Rules) -> Generator[Step, Any, None]:
+    """Deliver what waits of this DAG, now that incident.io answers, as long as there is time to spare."""
+    dag_id = whole(report.failure.dag_id)
+    settled: list[str] = []
+    for key in [key for dag, key in ledger.waiting if dag == dag_id and key != report.key]:
+        if not rules.has_time():
+            break
+        name = record_name(dag_id, key)
+        record = _own_record(name, (yield Get(name)), key)
+        if record and record.may_be_sent(rules.now()) and record.conn_id == rules.conn_id:
+            answer = yield Send(record.body or {}, record.conn_id)
+            record = after(record, answer, rules.now())
+            yield Set(name, record.text())
+            if record.state == "pending":
+                break
+        if not record or record.state != "pending":
+            settled.append(key)
+    if settled:
+        newest = yield from _read_ledger(rules)
+        yield Set(Ledger.name(rules.deployment), newest.without_waiting(settled).model_dump_json())
+
+
 def _gather(report: Report, record: Record, storm: str, rules: Rules) -> Generator[Step, Any, Outcome]:
-    """Write a failure down under the storm's incident, and open that one if nobody has."""
-    written = yield Set(record.name, record.changed(state="gathered", storm=storm, body=None).text())
-    if isinstance(written, StoreFailed):
-        answer = yield Send(record.body or {}, record.conn_id)
-        return Outcome.of(report, answer, kept=False, trouble=written.why)
+    """Write a failure down under the storm's incident, and open that one if nobody has.
+
+    The storm's record comes first: whoever breaks off in between leaves no failure under an incident that nobody
+    will open.
+    """
     name = record_name(STORM, storm)
     found = _own_record(name, (yield Get(name)), storm)
-    if found is None:
-        body = storm_body(report, storm, deployment=rules.deployment)
-        pending = record.changed(key=storm, dag_id=STORM, run_id=storm, level="storm", body=body)
-        written = yield Set(name, pending.text())
-        if rules.send or isinstance(written, StoreFailed):
-            answer = yield Send(body, rules.conn_id)
-            found = after(pending, answer, rules.now())
-            yield Set(name, found.text())
-    return Outcome(kind="gathered", report=report, incident=found.incident if found else None, storm=storm)
+    record_of_storm = found or record.changed(
+        key=storm, dag_id=STORM, run_id=storm, level="storm", body=storm_body(report, storm, rules.deployment)
+    )
+    if not found:
+        yield Set(name, record_of_storm.text())
+    gathered = record.changed(state="gathered", storm=storm, body=None)
+    if isinstance(written := (yield Set(record.name, gathered.text())), StoreFailed):
+        answer = yield Send(record.body or {}, record.conn_id)
+        return Outcome.of(report, answer, kept=False, trouble=written.why)
+    if not found and rules.send:
+        answer = yield Send(record_of_storm.body or {}, rules.conn_id)
+        record_of_storm = after(record_of_storm, answer, rules.now())
+        yield Set(name, record_of_storm.text())
+        if record_of_storm.state != "open":
+            return Outcome.of(report, answer, kept=True)
+    return Outcome(kind="gathered", report=report, incident=record_of_storm.incident, storm=storm)
 
 
 class Flushed(NamedTuple):
@@ -219,31 +328,35 @@ class Flushed(NamedTuple):
 def flush(
     now: Callable[[], datetime], *, prefix: str = PREFIX, most: int | None = None, also_dead: bool = False
 ) -> Generator[Step, Any, Flushed]:
-    """Deliver what waits, oldest first; stop at an outage, for the rest would meet it too.
+    """Deliver what waits, oldest first; stop at a connection's outage, for its rest would meet it too.
 
     :param prefix: Only records whose name begins with it.
     :param most: Send at most this many.
     :param also_dead: Send what was refused before, too: its cause was mended.
+    :raises JournalError: if the journal cannot be read or written.
     """
     records, foreign = yield from read_all(prefix)
     states = {"pending", "dead"} if also_dead else {"pending"}
-    waiting = sorted((r for r in records if r.state in states), key=lambda record: record.written_at)
+    waiting = sorted((r for r in records if r.state in states), key=_turn)
     done: list[Record] = []
-    stopped: str | None = None
-    for record in waiting if most is None else waiting[:most]:
-        if record.due_at and record.due_at > now():
-            stopped = f"incident.io asked to wait until {record.due_at:%H:%M:%S} UTC"
-            break
+    stopped = {
+        r.conn_id: f"incident.io asked to wait until {r.due_at:%H:%M:%S} UTC" for r in waiting if not r.is_due(now())
+    }
+    for listed in waiting if most is None else waiting[:most]:
+        if listed.conn_id in stopped:
+            continue
+        # Others deliver too while this goes on, and what they wrote is newer.
+        record = _own_record(listed.name, (yield Get(listed.name)), listed.key) or listed
+        if record.state not in states:
+            continue
         answer = yield Send(record.body or {}, record.conn_id)
         result = after(record, answer, now())
         written = yield Set(record.name, result.text())
-        done.append(result)
         if isinstance(written, StoreFailed):
-            stopped = f"the journal cannot be written: {written.why}"
-            break
+            raise JournalError(f"the journal cannot be written: {written.why}")
+        done.append(result)
         if isinstance(answer, IncidentIoError) and answer.retryable:
-            stopped = str(answer)
-            break
+            stopped[record.conn_id] = str(answer)
     current = {r.name: r for r in records} | {r.name: r for r in done}
     pruned = yield from _prune(list(current.values()), now())
     return Flushed(
@@ -252,14 +365,19 @@ def flush(
         dead=[r for r in current.values() if r.state == "dead"],
         foreign=foreign,
         pruned=pruned,
-        stopped=stopped,
+        stopped="; ".join(dict.fromkeys(stopped.values())) or None,
     )
+
+
+def _turn(record: Record) -> tuple[int, datetime]:
+    """Say whose turn it is: the oldest first, but what failed again and again must not hold up the rest."""
+    return record.attempts // PATIENT_ATTEMPTS, record.written_at
 
 
 def read_all(prefix: str = PREFIX) -> Generator[Step, Any, tuple[list[Record], dict[str, str]]]:
     """Read every record under a prefix, and tell which names hold something else.
 
-    :raises JournalError: if they cannot be listed or read.
+    :raises JournalError: if the names cannot be listed, or a record cannot be read.
     """
     names = yield Names(prefix)
     if isinstance(names, StoreFailed):
@@ -270,7 +388,7 @@ def read_all(prefix: str = PREFIX) -> Generator[Step, Any, tuple[list[Record], d
         text = yield Get(name)
         if isinstance(text, StoreFailed):
             raise JournalError(f"the journal cannot be read: {text.why}")
-        if text is None:
+        if not isinstance(text, str):
             continue
         try:
             records.append(read_record(name, text))

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 from . import validation
 from .gate import Gate, Reply, refuse
-from .refusals import Refusal, forbidden, invalid, not_found, problem
+from .refusals import JsonObject, Refusal, forbidden, invalid, not_found, problem
 from .store import KEY_NAME, Store
 from .view import pages
 
@@ -24,6 +24,7 @@ def build(store: Store) -> ASGIApp:
     """Return the whole application over one store."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.include_router(api(store))
+    app.include_router(attachment_api(store))
     app.include_router(pages(store))
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _unrouted)
@@ -34,22 +35,16 @@ def api(store: Store) -> APIRouter:
     """Return the API's endpoints; the gate has checked the key already."""
     router = APIRouter()
 
-    def demand(role: str) -> None:
-        if role not in store.options.roles:
-            raise forbidden(role)
-
     @router.post("/v1/incidents")
     async def create(request: Request) -> Response:
-        demand("incident_creator")
-        if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-            raise Refusal(415, "api_error", [problem("unsupported_media_type", "Send application/json")])
-        payload = validation.parse(await request.body())
+        _demand(store, "incident_creator")
+        payload = await _body(request)
         request.state.warnings.extend(validation.Check(payload).run())
         return Reply({"incident": store.create(payload)})
 
     @router.get("/v1/incidents")
     async def index(request: Request) -> Response:
-        demand("viewer")
+        _demand(store, "viewer")
         query = request.query_params
         size = _page_size(query.get("page_size") or str(PAGE_DEFAULT))
         rows, after, total = store.page(size, query.get("after") or None, filter(None, query.getlist("status")))
@@ -58,7 +53,7 @@ def api(store: Store) -> APIRouter:
 
     @router.get("/v1/incidents/{incident_id}")
     async def show(incident_id: str) -> Response:
-        demand("viewer")
+        _demand(store, "viewer")
         incident = store.show(incident_id).incident
         if incident["id"] != incident_id:
             raise not_found(f"The incident {incident_id!r}")
@@ -79,6 +74,43 @@ def api(store: Store) -> APIRouter:
         )
 
     return router
+
+
+def attachment_api(store: Store) -> APIRouter:
+    """Return the endpoints of links that are attached to incidents."""
+    router = APIRouter()
+
+    @router.post("/v1/incident_attachments")
+    async def attach(request: Request) -> Response:
+        _demand(store, "incident_editor")
+        payload = await _body(request)
+        request.state.warnings.extend(validation.Check(payload).run_attachment())
+        return Reply({"incident_attachment": store.attach(payload)}, 201)
+
+    @router.get("/v1/incident_attachments")
+    async def attachments(request: Request) -> Response:
+        _demand(store, "viewer")
+        wanted = {name: request.query_params.get(name) for name in ("incident_id", "external_id", "resource_type")}
+        rows = [
+            row
+            for opened in store.all()
+            for row in opened.attachments
+            if all(not value or value in (row.get(name), row["resource"].get(name)) for name, value in wanted.items())
+        ]
+        return Reply({"incident_attachments": rows})
+
+    return router
+
+
+def _demand(store: Store, role: str) -> None:
+    if role not in store.options.roles:
+        raise forbidden(role)
+
+
+async def _body(request: Request) -> JsonObject:
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        raise Refusal(415, "api_error", [problem("unsupported_media_type", "Send application/json")])
+    return validation.parse(await request.body())
 
 
 def _page_size(text: str) -> int:

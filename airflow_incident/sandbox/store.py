@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
-from . import incidents
+from . import attachments, incidents
 from .options import Options
 from .refusals import JsonObject, conflict, invalid, not_found, problem
 
@@ -43,6 +43,7 @@ class Opened:
     answer: JsonObject
     opened_at: float
     repeats: int = 0
+    attachments: list[JsonObject] = dataclasses.field(default_factory=list)
 
 
 # What listeners hear: an incident that is new or changed, that all are forgotten, that the sandbox stops.
@@ -108,6 +109,15 @@ class Store:
                 if reference in (opened.incident["id"], opened.incident["reference"]):
                     return opened
         raise not_found(f"The incident {reference!r}")
+
+    def attach(self, body: JsonObject) -> JsonObject:
+        """Attach a link to an incident."""
+        with self._lock:
+            opened = self.show(body["incident_id"])
+            attachment = attachments.build(body, self.options.clock())
+            opened.attachments.append(attachment)
+            self._tell(opened)
+            return attachment
 
     def has(self, reference: str) -> bool:
         """Tell whether there is an incident with this ID or reference."""

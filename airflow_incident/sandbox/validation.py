@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from . import catalogue
+from . import attachments, catalogue
 from .refusals import JsonObject, invalid, problem
 
 VISIBILITIES = ("public", "private")
@@ -84,6 +84,16 @@ class Check:
             self._assignments()
         if not self.errors:
             self._references()
+        if self.errors:
+            raise invalid(self.errors)
+        return self.unknown
+
+    def run_attachment(self) -> list[str]:
+        """Do the same for a create of an attachment."""
+        self._nulls(self.body, ())
+        self._shape(self.body, (), attachments.CREATE, tuple(attachments.CREATE))
+        if "resource" in self.body:
+            self._shape(self.body["resource"], ("resource",), attachments.RESOURCE, ("resource_type",))
         if self.errors:
             raise invalid(self.errors)
         return self.unknown

@@ -56,6 +56,7 @@ def pages(store: Store) -> APIRouter:
                 "request": opened.request,
                 "answer": opened.answer,
                 "repeats": opened.repeats,
+                "attachments": [row["resource"] for row in opened.attachments],
                 "summary_html": summary.render(opened.incident.get("summary", "")),
             },
             headers=HEADERS,

@@ -14,6 +14,9 @@ SAMPLES = {
     "exception_detail": ("traceback", "traceback"),
     "custom_fields": ('{"F": {"value_text": "x"}}', {"F": {"value_text": "x"}}),
     "roles": ('{"R": "bob@example.com"}', {"R": "bob@example.com"}),
+    "journal": ("false", False),
+    "storm_limit": ("7", 7),
+    "storm_limit_per_dag": (" 0 ", 0),
     "api_version": ("v1", "v1"),
 }
 
@@ -46,7 +49,7 @@ def test_the_nearest_place_wins():
 def test_every_wrong_value_is_told_at_once_by_its_label():
     """The form's label for the connection, and the name in its place for the others."""
     _, problems = merged(
-        arguments={"scope": "dag"},
+        arguments={"scope": "week"},
         connection={"visibility": "secret", "custom_fields": "{", "roles": "[]"},
         config={"enabled": "perhaps"},
     )
@@ -57,7 +60,9 @@ def test_every_wrong_value_is_told_at_once_by_its_label():
         "Custom fields",
         "Roles",
     ]
-    assert problems[1] == Problem("Scope (argument scope)", "'dag' is unknown; use one of: run, task, task_instance")
+    assert problems[1] == Problem(
+        "Scope (argument scope)", "'week' is unknown; use one of: dag, run, task, task_instance"
+    )
     assert "is not valid JSON" in problems[3].what
     assert "must be a JSON object" in problems[4].what
 

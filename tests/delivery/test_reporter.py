@@ -1,5 +1,6 @@
 """What is written, sent and kept, step by step; store, API and clock are the test's."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,8 +10,20 @@ from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
 from airflow_incident.delivery.journal import PREFIX, Ledger, read_record, record_name
 from airflow_incident.delivery.report import Wish, prepare
-from airflow_incident.delivery.reporter import Delete, Get, Names, Rules, Send, Set, StoreFailed, deliver, flush
-from airflow_incident.errors import ConflictError, RateLimitError, ServerError, ValidationError
+from airflow_incident.delivery.reporter import (
+    Attach,
+    Delete,
+    Get,
+    Names,
+    Rules,
+    Send,
+    Set,
+    Show,
+    StoreFailed,
+    deliver,
+    flush,
+)
+from airflow_incident.errors import ConflictError, JournalError, RateLimitError, ServerError, ValidationError
 
 
 class World:
@@ -20,20 +33,27 @@ class World:
         self.texts = {}
         self.incidents = {}
         self.sent = []
+        self.attached = []
         self.now = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
         self.refusal = None
         self.store_fails = False
 
     def report(self, run="r1", dag="orders", level="dag", settings=None):
-        failure = Failure(dag_id=dag, run_id=run, level=level, failed_at=self.now)
+        task_id = "load" if level == "task" else None
+        failure = Failure(dag_id=dag, run_id=run, level=level, task_id=task_id, failed_at=self.now)
         return prepare(failure, settings or Settings(), Wish(), deployment="prod", redact=str)
 
     def deliver(self, run="r1", dag="orders", *, level="dag", **rules):
+        return self.deliver_report(self.report(run, dag, level), **rules)
+
+    def deliver_report(self, report, **rules):
         rules = {"storm_dag": 0, "storm_deployment": 0} | rules
-        steps = deliver(
-            self.report(run, dag, level), Rules(now=lambda: self.now, deployment="prod", conn_id="c", **rules)
-        )
-        return self.run(steps)
+        return self.run(deliver(report, Rules(now=lambda: self.now, deployment="prod", conn_id="c", **rules)))
+
+    def close(self, incident_id):
+        for key, incident in self.incidents.items():
+            if incident.id == incident_id:
+                self.incidents[key] = incident.model_copy(update={"status": "closed"})
 
     def flush(self, **options):
         return self.run(flush(lambda: self.now, **options))
@@ -46,9 +66,14 @@ class World:
         except StopIteration as end:
             return end.value
 
-    def take(self, step):
+    def take(self, step):  # noqa: PLR0911 -- one answer per kind of step
         if isinstance(step, Send):
             return self.create(step.body)
+        if isinstance(step, Show):
+            return self.refusal or next(i for i in self.incidents.values() if i.id == step.incident_id)
+        if isinstance(step, Attach):
+            self.attached.append(step)
+            return None
         if self.store_fails:
             return StoreFailed("read-only")
         match step:
@@ -199,7 +224,8 @@ def test_a_foreign_text_is_left_alone_by_a_flush(world, text):
 def test_a_forged_record_is_not_sent(world):
     """One with another key, under another name, or with a body that the models refuse."""
     world.deliver(send=False)
-    ((name, text),) = world.texts.items()
+    (name,) = (name for name in world.texts if name.startswith(PREFIX))
+    text = world.texts[name]
     for forged in (
         {record_name("other", "k"): text},
         {name: text.replace("/run/r1", "/run/r2", 1)},
@@ -269,3 +295,217 @@ def test_old_and_many_delivered_records_are_deleted(world, monkeypatch):
 def test_a_ledger_that_cannot_be_read_counts_as_empty(world):
     world.texts[Ledger.name("prod")] = "{"
     assert world.deliver(storm_dag=3).kind == "open"
+
+
+def test_at_scope_dag_an_open_incident_takes_the_next_failures(world):
+    """One incident for a DAG until a person closes it; each failure is written down under it."""
+    settings = Settings(scope="dag")
+    kinds = [world.deliver_report(world.report(f"r{n}", settings=settings)).kind for n in range(4)]
+    assert kinds == ["open", "gathered", "gathered", "gathered"]
+    assert len(world.incidents) == 1
+    assert [r.incident.reference for r in world.records() if r.state == "gathered"] == ["INC-1"] * 3
+    world.close("id-1")
+    assert world.deliver_report(world.report("r9", settings=settings)).kind == "open"
+    assert len(world.incidents) == 2
+
+
+def test_at_scope_dag_nobody_is_left_out_while_incident_io_cannot_tell(world):
+    """Whether the DAG's incident is still open cannot be asked: the failure waits for one of its own."""
+    settings = Settings(scope="dag")
+    world.deliver_report(world.report("r1", settings=settings))
+    world.refusal = ServerError(503)
+    assert world.deliver_report(world.report("r2", settings=settings)).kind == "kept"
+    world.refusal = None
+    world.flush()
+    assert len(world.incidents) == 2
+
+
+def test_a_backfill_reports_at_scope_dag(world):
+    """A backfill of a hundred days is one thing to look at; another scope that was asked for stays."""
+    for settings, scope in ((Settings(), "dag"), (Settings(scope="task"), "task")):
+        failure = Failure(dag_id="orders", run_id="r", run_type="backfill")
+        assert prepare(failure, settings, Wish(), deployment="prod", redact=str).scope == scope
+
+
+def test_what_only_the_dag_knows_is_attached_once(world):
+    """All failed tasks and the reason, as a link to the run; the incident's own text stays."""
+    world.deliver_report(world.report("r1", level="task"))
+    late = world.report("r1", level="dag")
+    failure = replace(late.failure, run_url="https://airflow/run", failed_tasks=("a", "b"), reason="timed_out")
+    for _ in range(3):
+        assert world.deliver_report(late._replace(failure=failure)).kind == "suppressed"
+    assert world.attached == [
+        Attach(
+            "id-1",
+            "https://airflow/run",
+            "Failed tasks: a, b; the run exceeded its time limit (dagrun_timeout)",
+            "c",
+        )
+    ]
+
+
+def test_a_dag_that_knows_no_more_attaches_nothing(world):
+    """Nor one that opened the incident itself, nor one whose run has no public address."""
+    world.deliver_report(world.report("r1", level="task"))
+    world.deliver_report(world.report("r1", level="dag"))
+    world.deliver_report(world.report("r2", level="dag"))
+    world.deliver_report(world.report("r2", level="dag"))
+    same = world.report("r1", level="dag")
+    same = same._replace(failure=replace(same.failure, run_url="https://airflow/run", failed_tasks=("load",)))
+    world.deliver_report(same)
+    assert world.attached == []
+
+
+def test_a_later_report_of_the_dag_delivers_what_waits(world):
+    """As long as there is time to spare, of this DAG only, and nothing that must wait longer."""
+    world.refusal = ServerError(503)
+    for dag, run in (("orders", "r1"), ("orders", "r2"), ("other", "r3")):
+        world.deliver(run, dag)
+    world.refusal = RateLimitError(429, retry_after=3600.0)
+    world.deliver("r4")
+    world.refusal = None
+    world.deliver("r5")
+    assert len(world.incidents) == 1
+    world.deliver("r6", has_time=lambda: True)
+    assert {key[-2:] for key in world.incidents} == {"r1", "r2", "r5", "r6"}
+    assert {r.run_id for r in world.records() if r.state == "pending"} == {"r3", "r4"}
+    assert len(Ledger.read(world.texts[Ledger.name("prod")]).waiting) == 2
+
+
+def test_one_bad_record_does_not_hold_up_the_rest(world):
+    """A body that makes the server fail each time is passed by, after a few flushes."""
+    for n in range(4):
+        world.deliver(f"r{n}", send=False)
+        world.now += timedelta(seconds=1)
+    create = world.create
+    world.create = lambda body: ServerError(500) if body["idempotency_key"].endswith("r0") else create(body)
+    for _ in range(4):
+        world.flush()
+        world.now += timedelta(minutes=5)
+    assert len(world.incidents) == 3
+    assert [r.run_id for r in world.records() if r.state == "pending"] == ["r0"]
+
+
+def test_an_outage_of_one_connection_does_not_hold_up_another(world):
+    """Each record has a connection of its own."""
+    world.deliver("r0", send=False)
+    other = Rules(now=lambda: world.now, deployment="prod", conn_id="other", send=False)
+    world.run(deliver(world.report("r1"), other))
+    take = world.take
+    world.take = lambda step: ServerError(503) if isinstance(step, Send) and step.conn_id == "c" else take(step)
+    result = world.flush()
+    assert [r.conn_id for r in result.opened] == ["other"]
+    assert result.stopped
+
+
+def test_a_report_obeys_a_retry_date(world):
+    """The same failure told again before the date is kept, not sent."""
+    world.refusal = RateLimitError(429, retry_after=30.0)
+    world.deliver()
+    world.refusal = None
+    assert world.deliver(level="task").kind == "kept"
+    assert len(world.sent) == 1
+    world.now += timedelta(seconds=31)
+    assert world.deliver().kind == "open"
+
+
+def test_a_retry_date_that_a_wrong_clock_wrote_is_not_believed(world):
+    """Years ahead, it would hold up the journal for years."""
+    world.deliver(send=False)
+    ((name, text),) = ((n, t) for n, t in world.texts.items() if n.startswith(PREFIX))
+    world.texts[name] = text.replace('"version":1', '"due_at":"2999-01-01T00:00:00Z","version":1')
+    assert len(world.flush().opened) == 1
+
+
+def test_an_opening_in_the_future_suppresses_no_longer_than_the_window(world):
+    """A wrong clock, again."""
+    world.now += timedelta(days=365)
+    world.deliver()
+    world.now -= timedelta(days=365)
+    assert world.deliver().kind == "open"
+    assert len(world.incidents) == 1
+
+
+def test_a_storm_that_breaks_off_leaves_no_failure_behind(world):
+    """Killed at any step, what was written as gathered is gathered under a storm that a flush opens."""
+    for steps_taken in range(1, 12):
+        world.texts.clear()
+        world.incidents.clear()
+        world.deliver("r0", storm_dag=1)
+        rules = Rules(now=lambda: world.now, deployment="prod", conn_id="c", storm_dag=1, storm_deployment=0)
+        steps = deliver(world.report("r1"), rules)
+        answer = None
+        for _ in range(steps_taken):
+            try:
+                answer = world.take(steps.send(answer))
+            except StopIteration:
+                break
+        steps.close()
+        world.flush()
+        written = {r.run_id for r in world.records() if r.level != "storm"}
+        assert "r1" not in written or len(world.incidents) == 2, steps_taken
+
+
+def test_a_storm_that_is_refused_is_told(world):
+    """Nobody is told that a failure is gathered under an incident that was not opened."""
+    world.deliver("r0", storm_dag=1)
+    world.refusal = ValidationError(422)
+    assert world.deliver("r1", storm_dag=1).kind == "refused"
+    world.refusal = ServerError(503)
+    world.now += timedelta(minutes=11)
+    world.deliver("r2", storm_dag=1)
+    outcome = world.deliver("r3", storm_dag=1)
+    assert (outcome.kind, outcome.error) == ("kept", world.refusal)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"openings":[["2026-11-23T08:59:00","orders","k"]]}',
+        '{"openings":[["2999-01-01T00:00:00Z","orders","k"]]}',
+        '{"storm_key":"","storm_at":"2026-11-23T08:59:00Z"}',
+        '{"storm_key":"%s","storm_at":"2026-11-23T08:59:00Z"}' % ("x" * 300),
+        '{"storm_at":"2026-11-23T08:59:00"}',
+        '{"openings":[[]]}',
+        "[]",
+        "\ud800",
+        '{"openings":[["2026-11-23T08:59:00Z","\\ud800","k"]]}',
+    ],
+)
+def test_a_forged_ledger_never_costs_a_report(world, text):
+    """Times without a zone, times to come, keys that fit nowhere."""
+    world.texts[Ledger.name("prod")] = text
+    for n in range(4):
+        assert world.deliver(f"r{n}", storm_dag=3).kind == ("open" if n < 3 else "gathered")
+    assert all(record.state in {"open", "gathered"} for record in world.records())
+
+
+def test_a_flush_ends_when_the_journal_cannot_be_written(world):
+    """It does not send everything again and again."""
+    for n in range(3):
+        world.deliver(f"r{n}", send=False)
+    take = world.take
+    world.take = lambda step: StoreFailed("read-only") if isinstance(step, Set) else take(step)
+    with pytest.raises(JournalError, match="cannot be written: read-only"):
+        world.flush()
+    assert len(world.sent) == 1
+    world.take = lambda step: StoreFailed("gone") if isinstance(step, Get) else take(step)
+    with pytest.raises(JournalError, match="cannot be read: gone"):
+        world.flush()
+
+
+def test_a_flush_sends_nothing_that_another_has_delivered_meanwhile(world):
+    """Two at once, step by step: every failure is asked for about once."""
+    for n in range(10):
+        world.deliver(f"r{n}", send=False)
+    flushes = [flush(lambda: world.now) for _ in range(2)]
+    answers = [None, None]
+    while flushes:
+        for place, steps in reversed(list(enumerate(flushes))):
+            try:
+                answers[place] = world.take(steps.send(answers[place]))
+            except StopIteration:
+                flushes.pop(place)
+                answers.pop(place)
+    assert len(world.incidents) == 10
+    assert len(world.sent) <= 20

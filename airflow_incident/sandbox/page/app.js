@@ -172,13 +172,14 @@ function detail(found) {
   const times = (incident.timestamps ?? []).map((it) => fact(it.name, it.last_occurred_at ? when(it.last_occurred_at) : null, small(it.last_occurred_at)));
   const facts = Object.entries(FACTS).map(([name, show]) => (name in incident || name === "severity" ? show(incident[name]) : []));
   const rest = more(incident).map((name) => fact(name, code(JSON.stringify(incident[name]))));
+  const links = (found.attachments ?? []).map((it) => fact(it.title, external(it.permalink)));
   const key = fact("Idempotency key", code(found.request.idempotency_key));
   return [
     make("a.back", { href: "/", "data-route": "" }, "← All incidents"),
     make("div.title", {}, title, button),
     make(
       "div.panes", {},
-      make("div.column", {}, summaryCard(found.summary_html), listCard("Custom fields", custom), listCard("People", people(incident)), listCard("Timeline", times)),
+      make("div.column", {}, summaryCard(found.summary_html), listCard("Attachments", links), listCard("Custom fields", custom), listCard("People", people(incident)), listCard("Timeline", times)),
       make("div.column", {}, listCard("Details", [...facts, key]), listCard("More", rest)),
     ),
     raw("Request", "the body that opened it", "raw-request", found.request),

@@ -1,0 +1,322 @@
+"""The laws of the journal, whatever happens in whatever order: reports, flushes, crashes, outages, races."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from airflow_incident.api.head import IncidentHead
+from airflow_incident.core.failure import Failure
+from airflow_incident.core.settings import Settings
+from airflow_incident.core.text import redact_secrets
+from airflow_incident.delivery.journal import PREFIX, SUPPRESS_FOR, read_record
+from airflow_incident.delivery.report import Wish, prepare
+from airflow_incident.delivery.reporter import Delete, Get, Names, Rules, Send, Set, StoreFailed, deliver, flush
+from airflow_incident.errors import (
+    AuthenticationError,
+    ConflictError,
+    FieldError,
+    JournalError,
+    RateLimitError,
+    ServerError,
+    TransportError,
+    ValidationError,
+)
+from airflow_incident.sandbox.options import REPEATS
+
+SECRET = "inc_4f1c9b7e2dKEYa80"
+LIFETIME = timedelta(hours=24)
+"""How long the API remembers a key in the mode `expires`; two incidents of a key within it break law 1."""
+USED = ValidationError(422, errors=(FieldError(message="has already been used", field="idempotency_key"),))
+ANSWERS = MappingProxyType(
+    {
+        "up": None,
+        "down": TransportError("ConnectError: refused"),
+        "error": ServerError(503),
+        "limited": RateLimitError(429, retry_after=90.0),
+        "refusing": ValidationError(422, errors=(FieldError(message="is unknown", field="severity_id"),)),
+        "locked": AuthenticationError(401),
+    }
+)
+
+
+def redact(text):
+    """Do as a profile does, which knows the key of its connection."""
+    return redact_secrets(text, known=(SECRET,))
+
+
+class API:
+    """incident.io as it may be: up, down, slow (the answer is lost), limiting or refusing."""
+
+    def __init__(self):
+        self.mode = "up"
+        self.repeat = "existing"
+        self.opened = {}
+        self.poisoned = set()
+        self.told_to_wait = {}
+
+    def create(self, body, now):
+        key = body["idempotency_key"]
+        if key in self.poisoned:
+            return ServerError(500)
+        if self.mode == "limited":
+            self.told_to_wait[key] = now + timedelta(seconds=90)
+        if refusal := ANSWERS.get(self.mode):
+            return refusal
+        answer = self._open(key, now)
+        return TransportError("ReadTimeout", maybe_delivered=True) if self.mode == "slow" else answer
+
+    def _open(self, key, now):
+        opened = self.opened.setdefault(key, [])
+        forgotten = self.repeat == "expires" and opened and now - opened[-1] >= LIFETIME
+        if opened and not forgotten:
+            if self.repeat in {"conflict", "rejected"}:
+                return ConflictError(409) if self.repeat == "conflict" else USED
+        else:
+            opened.append(now)
+        return IncidentHead(id=f"id-{key}", reference="INC-1", name="x", status="triage", permalink="http://x")
+
+
+class Process:
+    """A report or a flush on its way; like the courier, it asks a store that failed no more."""
+
+    def __init__(self, steps, *, key=None):
+        self.steps = steps
+        self.key = key
+        self.next = next(steps)
+        self.trouble = None
+        self.result = None
+
+
+class JournalMachine(RuleBasedStateMachine):
+    def __init__(self):
+        super().__init__()
+        self.now = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
+        self.api = API()
+        self.texts = {}
+        self.store_fails = False
+        self.processes = []
+        self.said = 0
+        self.written = {}
+        self.bodies = {}
+        self.settled_at = {}
+        self.accepted = set()
+        self.blurred = set()
+
+    @initialize(repeat=st.sampled_from(REPEATS), limits=st.sampled_from([(0, 0), (2, 3)]))
+    def begin(self, repeat, limits):
+        self.api.repeat = repeat
+        self.limits = limits
+
+    # What happens
+
+    @rule(
+        dag=st.sampled_from(["orders", "stock"]),
+        run=st.integers(1, 4),
+        clear=st.integers(0, 1),
+        level=st.sampled_from(["task", "dag"]),
+        send=st.sampled_from([True, True, True, False]),
+        steps=st.none() | st.integers(0, 6),
+    )
+    def report(self, dag, run, clear, level, send, steps):
+        """Another failure, or the same one again, in other words; finished, or left on its way."""
+        self.said += 1
+        failure = Failure(
+            dag_id=dag,
+            run_id=f"r{run}",
+            clear_count=clear,
+            level=level,
+            exception_type="ValueError",
+            exception=f"story {self.said}: cannot log in with {SECRET}, file '\udcff'",
+        )
+        told = prepare(failure, Settings(), Wish(), deployment="prod", redact=redact)
+        rules = Rules(
+            now=lambda: self.now,
+            deployment="prod",
+            conn_id="c",
+            send=send,
+            storm_dag=self.limits[0],
+            storm_deployment=self.limits[1],
+        )
+        self._start(Process(deliver(told, rules), key=told.key), steps)
+
+    @rule(steps=st.none() | st.integers(0, 12), also_dead=st.sampled_from([False, False, True]))
+    def flush(self, steps, also_dead):
+        self._start(Process(flush(lambda: self.now, also_dead=also_dead)), steps)
+
+    @precondition(lambda self: self.processes)
+    @rule(data=st.data(), steps=st.none() | st.integers(1, 6))
+    def go_on(self, data, steps):
+        """A process that was frozen goes on."""
+        self._go(data.draw(st.sampled_from(self.processes)), steps)
+
+    @precondition(lambda self: self.processes)
+    @rule(data=st.data())
+    def die(self, data):
+        self.processes.remove(data.draw(st.sampled_from(self.processes)))
+
+    @rule(mode=st.sampled_from(["up", "up", "slow", "down", "error", "limited", "refusing", "locked"]))
+    def api_becomes(self, mode):
+        self.api.mode = mode
+
+    @precondition(lambda self: self.bodies and not self.api.poisoned)
+    @rule(data=st.data())
+    def api_chokes_on_one(self, data):
+        """One body makes the server fail, each time."""
+        self.api.poisoned.add(data.draw(st.sampled_from(sorted(self.bodies))))
+
+    @rule(fails=st.sampled_from([True, False, False]))
+    def store_becomes(self, fails):
+        self.store_fails = fails
+
+    @rule(minutes=st.sampled_from([1, 2, 15, 59, 60, 61, 600]))
+    def time_passes(self, minutes):
+        self.now += timedelta(minutes=minutes)
+
+    # How it is carried
+
+    def _start(self, process, steps):
+        self.processes.append(process)
+        if process.key:
+            if any(p.key == process.key for p in self.processes[:-1]) or len(self.processes) > 1 or self.store_fails:
+                self.blurred.add(process.key)
+        else:
+            self.blurred |= {p.key for p in self.processes if p.key}
+        self._go(process, steps)
+
+    def _go(self, process, steps):
+        """Take so many steps, or all."""
+        while steps is None or steps > 0:
+            answer = self._take(process)
+            try:
+                process.next = process.steps.send(answer)
+            except StopIteration as end:
+                self.processes.remove(process)
+                self._finished(process, end.value)
+                return
+            except JournalError:
+                self.processes.remove(process)
+                assert process.trouble
+                return
+            steps = None if steps is None else steps - 1
+
+    def _take(self, process):
+        step = process.next
+        if isinstance(step, Send):
+            return self._send(process, step.body)
+        if self.store_fails or process.trouble:
+            process.trouble = StoreFailed("read-only")
+            if process.key:
+                self.blurred.add(process.key)
+            return process.trouble
+        match step:
+            case Get(name):
+                return self.texts.get(name)
+            case Set(name, text):
+                self._write(name, text)
+            case Delete(name):
+                self.texts.pop(name, None)
+            case Names(prefix):
+                return sorted(n for n in self.texts if n.startswith(prefix))
+        return None
+
+    def _write(self, name, text):
+        self.texts[name] = text
+        if name.startswith(PREFIX):
+            record = read_record(name, text)
+            self.accepted.add(record.key)
+            if record.body:
+                self.written.setdefault(record.key, set()).add(json.dumps(record.body))
+            if record.state == "gathered":
+                self.settled_at[record.key] = self.now
+
+    def _send(self, process, body):
+        key = body["idempotency_key"]
+        text = json.dumps(dict(body))
+        if not process.trouble:
+            assert text in self.written[key], "sent before it was written down, or not as it was written"
+        sent = self.bodies.setdefault(key, [])
+        if sent and key not in self.blurred and key not in self.settled_at:
+            assert sent[-1] == text, "another attempt had another body"
+        sent.append(text)
+        waits_until = self.api.told_to_wait.get(key)
+        if waits_until and key not in self.blurred:
+            assert self.now >= waits_until, "a retry date was not obeyed"
+        answer = self.api.create(body, self.now)
+        if isinstance(answer, IncidentHead) or answer is USED or isinstance(answer, ConflictError):
+            self.settled_at[key] = self.now
+            self.accepted.add(key)
+        elif not answer.retryable:
+            self.settled_at.setdefault(key, self.now - SUPPRESS_FOR)
+        return answer
+
+    def _finished(self, process, result):
+        if process.key is None:
+            return
+        if result.kind == "suppressed":
+            assert result.report.key == process.key
+            assert self.now - self.settled_at[process.key] < SUPPRESS_FOR
+        if result.kind in {"open", "already_open", "closed"}:
+            assert process.key in self.api.opened
+        if result.kind == "failed":
+            assert process.trouble
+        if process.trouble and result.kind not in {"suppressed", "gathered", "kept", "refused"}:
+            assert result.trouble or result.kind == "open"
+
+    # The laws
+
+    @invariant()
+    def one_failure_is_one_incident(self):
+        for key, moments in self.api.opened.items():
+            gaps = [after - before for before, after in zip(moments, moments[1:], strict=False)]
+            assert all(self.api.repeat == "expires" and gap >= LIFETIME for gap in gaps), key
+
+    @invariant()
+    def no_secret_is_kept(self):
+        assert SECRET not in "".join(self.texts.values())
+
+    @invariant()
+    def what_is_open_was_opened(self):
+        for record in self._records():
+            if record.state == "open":
+                assert record.key in self.api.opened
+
+    def teardown(self):
+        """Whatever happened: once everything is mended, nothing is lost."""
+        self.processes = []
+        self.api.mode = "up"
+        self.store_fails = False
+        for _ in range(len(self.texts) + 20):
+            self.now += timedelta(minutes=5)
+            self._start(Process(flush(lambda: self.now)), None)
+        records = {record.key: record for record in self._records()}
+        for key in self.accepted - self.api.poisoned:
+            record = records.get(key)
+            if record and record.state == "gathered":
+                storm = records[record.storm]
+                assert storm.key in self.api.opened or storm.error or storm.key in self.api.poisoned, "storm lost"
+            elif record and record.state == "dead":
+                assert record.error
+            else:
+                assert record is None or record.state == "open", f"{key} still waits"
+                assert key in self.api.opened, f"{key} is lost"
+        self.one_failure_is_one_incident()
+        self.what_is_open_was_opened()
+        self.no_secret_is_kept()
+
+    def _records(self):
+        return [read_record(name, text) for name, text in self.texts.items() if name.startswith(PREFIX)]
+
+
+TestJournal = JournalMachine.TestCase
+TestJournal.settings = settings(
+    max_examples=700,
+    stateful_step_count=40,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
