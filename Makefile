@@ -11,7 +11,7 @@ RUN := $(NEWEST)/bin/python
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-demo: $(NEWEST)/ready  ## Fail two real DAGs in a real Airflow and show their incidents
+demo: $(NEWEST)/ready  ## Fail real DAGs in a real Airflow, in an outage too, and show their incidents
 	@$(RUN) -m tools.demo
 
 up: $(NEWEST)/ready  ## Leave a real Airflow and a local incident.io running until Ctrl-C
