@@ -100,7 +100,7 @@ def _list(args: argparse.Namespace) -> int:
 
 def _flush(args: argparse.Namespace) -> int:
     with _quiet():
-        from airflow_incident.dispatch import flush_journal  # noqa: PLC0415 -- imports Airflow
+        from airflow_incident.journalled import flush_journal  # noqa: PLC0415 -- imports Airflow
 
         flushed = flush_journal()
     return _tell(flushed, as_json=args.json)
@@ -127,7 +127,7 @@ def _send_again(names: Iterable[str]) -> Flushed:
 
     parts: list[Flushed] = []
     with _quiet():
-        from airflow_incident.dispatch import flush_journal  # noqa: PLC0415 -- imports Airflow
+        from airflow_incident.journalled import flush_journal  # noqa: PLC0415 -- imports Airflow
 
         for name in dict.fromkeys(names):
             stopped = next((part.stopped for part in parts if part.stopped), None)
@@ -150,7 +150,7 @@ def _drop(args: argparse.Namespace) -> int:
         _say("Nothing was deleted.")
         return 1
     with _quiet():
-        from airflow_incident.dispatch import drop_from_journal  # noqa: PLC0415 -- imports Airflow
+        from airflow_incident.journalled import drop_from_journal  # noqa: PLC0415 -- imports Airflow
 
         drop_from_journal(list(chosen))
     _say(f"Deleted {_count(len(chosen))}.")
@@ -184,7 +184,7 @@ def _find(wanted: str, records: Sequence[Record], foreign: Mapping[str, str]) ->
 
 def _read() -> tuple[list[Record], dict[str, str]]:
     with _quiet():
-        from airflow_incident.dispatch import list_journal  # noqa: PLC0415 -- imports Airflow
+        from airflow_incident.journalled import list_journal  # noqa: PLC0415 -- imports Airflow
 
         return list_journal()
 
