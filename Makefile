@@ -6,7 +6,7 @@ NEWEST := .venv
 OLDEST := .venv-2.11
 RUN := $(NEWEST)/bin/python
 
-.PHONY: help demo up test lint oldest benchmark constraints readme clean
+.PHONY: help demo up test lint oldest benchmark simulation constraints readme clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -32,6 +32,9 @@ oldest: $(OLDEST)/ready  ## Fail one DAG on the oldest supported Airflow
 benchmark: $(NEWEST)/ready  ## Measure parse cost and one notification, beside the peers
 	$(RUN) -m benchmarks
 	$(RUN) -m benchmarks.journal
+
+simulation: $(NEWEST)/ready  ## Simulate a day of the journal in trouble, and draw it
+	@$(RUN) -m benchmarks.simulation
 
 constraints: $(NEWEST)/ready  ## Resolve the pinned versions anew
 	$(RUN) -m tools.pin

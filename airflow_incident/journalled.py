@@ -11,7 +11,7 @@ from airflow_incident.delivery.budget import LEAST_SHARE, Breaker
 from airflow_incident.delivery.courier import AsyncCourier, Courier, carry_all
 from airflow_incident.delivery.journal import PREFIX, utc_now
 from airflow_incident.delivery.reporter import Rules, deliver, drop, flush, read_all
-from airflow_incident.errors import ConfigurationError, Problem, RateLimitError
+from airflow_incident.errors import ConfigurationError, IncidentIoError, JournalError, Problem, RateLimitError
 from airflow_incident.hooks import HOOK_BUDGET, IncidentHook
 from airflow_incident.variables import Variables
 
@@ -100,7 +100,12 @@ def drop_from_journal(names: Sequence[str]) -> None:
 
 def _send_as(call: Call[Any], conn_id: str) -> Any:
     """Make a call with a connection; a record may name only one of our type, never a host or a key."""
-    profile = IncidentHook(conn_id).profile()
+    try:
+        profile = IncidentHook(conn_id).profile()
+    except IncidentIoError:
+        raise
+    except Exception as error:  # a secrets backend may raise anything, and other records name other connections
+        raise JournalError(f"connection {conn_id!r} cannot be read now ({type(error).__name__})") from error
     if profile.conn_type != CONN_TYPE:
         raise ConfigurationError([Problem("Connection type", f"must be {CONN_TYPE!r} for a flush")], conn_id=conn_id)
     return profile.client.call(call, budget=HOOK_BUDGET)

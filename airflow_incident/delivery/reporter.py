@@ -342,12 +342,14 @@ def flush(
     stopped = {
         r.conn_id: f"incident.io asked to wait until {r.due_at:%H:%M:%S} UTC" for r in waiting if not r.is_due(now())
     }
-    for listed in waiting if most is None else waiting[:most]:
+    for listed in waiting:
+        if len(done) == most:
+            break
         if listed.conn_id in stopped:
             continue
         # Others deliver too while this goes on, and what they wrote is newer.
         record = _own_record(listed.name, (yield Get(listed.name)), listed.key) or listed
-        if record.state not in states:
+        if record.state not in states or not record.is_due(now()):
             continue
         answer = yield Send(record.body or {}, record.conn_id)
         result = after(record, answer, now())

@@ -120,9 +120,10 @@ class JournalMachine(RuleBasedStateMachine):
         clear=st.integers(0, 1),
         level=st.sampled_from(["task", "dag"]),
         send=st.sampled_from([True, True, True, False]),
+        spare=st.booleans(),
         steps=st.none() | st.integers(0, 6),
     )
-    def report(self, dag, run, clear, level, send, steps):
+    def report(self, dag, run, clear, level, send, spare, steps):
         """Another failure, or the same one again, in other words; finished, or left on its way."""
         self.said += 1
         failure = Failure(
@@ -139,6 +140,7 @@ class JournalMachine(RuleBasedStateMachine):
             deployment="prod",
             conn_id="c",
             send=send,
+            has_time=lambda: spare,
             storm_dag=self.limits[0],
             storm_deployment=self.limits[1],
         )
