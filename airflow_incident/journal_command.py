@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +69,8 @@ def _run(action: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        sys.stderr.close()  # https://docs.python.org/3/library/signal.html#note-on-sigpipe
+        # https://docs.python.org/3/library/signal.html#note-on-sigpipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:  # noqa: BLE001 -- a broken airflow.cfg or database may raise anything
         from airflow_incident.delivery.words import clean  # noqa: PLC0415 -- needs Python alone
@@ -108,36 +110,41 @@ def _flush(args: argparse.Namespace) -> int:
 
 def _retry(args: argparse.Namespace) -> int:
     records, foreign = _read()
+    chosen = [record for record in records if record.state == "dead"]
     if args.records:
-        chosen = [_find(wanted, records, foreign) for wanted in args.records]
-        for record in chosen:
-            if isinstance(record, str):
-                raise CommandError(f"{record} cannot be sent: {foreign[record]}")
-            if record.state not in {"dead", "pending"}:
-                raise CommandError(f"{record.name} has nothing to send: it is {record.state}")
-        names = [record.name for record in chosen if not isinstance(record, str)]
-    else:
-        names = [record.name for record in records if record.state == "dead"]
-    return _tell(_send_again(names), as_json=args.json)
+        chosen = [_sendable(_find(wanted, records, foreign), foreign) for wanted in args.records]
+    return _tell(_send_again(chosen), as_json=args.json)
 
 
-def _send_again(names: Iterable[str]) -> Flushed:
-    """Flush each of these records, refused or not; in an outage the rest stays as it is."""
+def _sendable(record: Record | str, foreign: Mapping[str, str]) -> Record:
+    if isinstance(record, str):
+        raise CommandError(f"{record} cannot be sent: {foreign[record]}")
+    if record.state not in {"dead", "pending"}:
+        raise CommandError(f"{record.name} has nothing to send: it is {record.state}")
+    return record
+
+
+def _send_again(records: Iterable[Record]) -> Flushed:
+    """Flush each of these records, refused or not; what a connection's outage would meet stays as it is."""
     from airflow_incident.delivery.reporter import Flushed  # noqa: PLC0415 -- builds models
 
     parts: list[Flushed] = []
+    stopped: dict[str, str] = {}
     with _quiet():
         from airflow_incident.dispatch import flush_journal  # noqa: PLC0415 -- imports Airflow
 
-        for name in dict.fromkeys(names):
-            stopped = next((part.stopped for part in parts if part.stopped), None)
-            if stopped is None:
-                parts.append(flush_journal(prefix=name, also_dead=True))
+        for record in {record.name: record for record in records}.values():
+            if record.conn_id in stopped:
+                parts.append(Flushed(dead=[record]) if record.state == "dead" else Flushed(pending=[record]))
+                continue
+            parts.append(flush_journal(prefix=record.name, also_dead=True))
+            if why := parts[-1].stopped:
+                stopped[record.conn_id] = why
     return Flushed(
         opened=[record for part in parts for record in part.opened],
         pending=[record for part in parts for record in part.pending],
         dead=[record for part in parts for record in part.dead],
-        stopped=next((part.stopped for part in parts if part.stopped), None),
+        stopped="; ".join(dict.fromkeys(stopped.values())) or None,
     )
 
 
