@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sys
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
 
 STATES = ("pending", "open", "gathered", "dead", "foreign")
 SHORT = 8
-"""Characters of a record's digest that stand for it in the table."""
+"""Characters of a record's digest that stand for it in the list."""
+WIDE = 140
+"""Columns that a table needs to be read with pleasure."""
 
 
 class CommandError(Exception):
@@ -231,10 +235,10 @@ def _as_json(record: Record) -> dict[str, Any]:
 
 
 def _show(records: Sequence[Record], foreign: Mapping[str, str]) -> None:
-    """Show a table on a terminal, else a line for each."""
+    """Show a table on a terminal that is wide enough, else a line for each."""
     from airflow_incident.delivery.words import clean, record_line  # noqa: PLC0415 -- builds models
 
-    if not sys.stdout.isatty():
+    if not sys.stdout.isatty() or shutil.get_terminal_size().columns < WIDE:
         for record in records:
             _say(f"{_digest(record)[:SHORT]} {record.state}: {record_line(record)}")
     elif records:
@@ -259,21 +263,24 @@ def _show_table(records: Sequence[Record]) -> None:
 
 
 def _row(record: Record) -> dict[str, str]:
-    from airflow_incident.core.text import moment  # noqa: PLC0415 -- only here
     from airflow_incident.delivery.words import clean, named  # noqa: PLC0415 -- builds models
 
-    waits = record.state in {"pending", "dead"}
+    failed_at = (record.failed_at or record.written_at).astimezone(UTC)
+    became = {
+        "open": named(record),
+        "gathered": f"under {named(record) or record.storm}",
+        "pending": record.error or "",
+        "dead": record.error or "",
+    }
     row = {
         "id": _digest(record)[:SHORT],
         "state": record.state,
         "DAG": record.dag_id,
         "run": record.run_id,
-        "failed at": moment(record.failed_at) if record.failed_at else "",
-        "waiting since": moment(record.written_at) if waits else "",
+        "failed (UTC)": f"{failed_at:%Y-%m-%d %H:%M:%S}",
         "attempts": str(record.attempts or ""),
         "suppressed": str(record.suppressed or ""),
-        "incident or error": record.error or "" if waits else named(record),
-        "storm": record.storm or "",
+        "incident or error": became[record.state],
     }
     return {title: clean(text) for title, text in row.items()}
 

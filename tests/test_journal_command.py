@@ -65,16 +65,27 @@ def test_a_terminal_gets_a_table(journal, monkeypatch):
     """An id is never read as markup, and nothing in it talks to the terminal."""
     keep("[red]r1[/red]\x1b[2J", attempts=2, error="503 from incident.io")
     keep("r2", "billing", "open", suppressed=3)
+    keep("r3", state="gathered", storm="airflow/tests/storm/x")
     monkeypatch.setenv("COLUMNS", "250")
     monkeypatch.setattr(sys, "stdout", screen := Terminal())
     assert cli.main(["journal", "list"]) == 0
-    head, first, second = screen.getvalue().splitlines()
-    for title in ("id", "state", "DAG", "run", "failed at", "waiting since", "attempts", "suppressed", "incident"):
-        assert title in head
-    assert "storm" not in head
+    head, first, second, third = screen.getvalue().splitlines()
+    assert re.split(r" {2,}", re.sub(r"\x1b\S*?m", "", head).strip()) == [
+        "id", "state", "DAG", "run", "failed (UTC)", "attempts", "suppressed", "incident or error",
+    ]  # fmt: skip
     assert "[red]r1[/red]" in first
     assert "\x1b[2J" not in screen.getvalue()
     assert "https://app.incident.io/x/incidents/7" in second
+    assert "under airflow/tests/storm/x" in third
+
+
+def test_a_narrow_terminal_gets_lines(journal, monkeypatch):
+    """A link that is cut in pieces cannot be clicked."""
+    keep(state="open")
+    monkeypatch.setenv("COLUMNS", "90")
+    monkeypatch.setattr(sys, "stdout", screen := Terminal())
+    assert cli.main(["journal", "list"]) == 0
+    assert " open: INC-7 https://app.incident.io/x/incidents/7 is open for DAG orders" in screen.getvalue()
 
 
 @pytest.mark.parametrize(
