@@ -31,6 +31,7 @@ oldest: $(OLDEST)/ready  ## Fail one DAG on the oldest supported Airflow
 
 benchmark: $(NEWEST)/ready  ## Measure parse cost and one notification, beside the peers
 	$(RUN) -m benchmarks
+	$(RUN) -m benchmarks.journal
 
 constraints: $(NEWEST)/ready  ## Resolve the pinned versions anew
 	$(RUN) -m tools.pin

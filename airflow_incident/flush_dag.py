@@ -52,8 +52,8 @@ def _without_incidents(arguments: Mapping[str, Any]) -> dict[str, Any]:
 def _flush() -> None:
     from airflow_incident.delivery.journal import utc_now  # noqa: PLC0415 -- law 5
     from airflow_incident.delivery.words import clean, closing, record_line, worry  # noqa: PLC0415 -- law 5
-    from airflow_incident.dispatch import flush_journal  # noqa: PLC0415 -- law 5
     from airflow_incident.errors import JournalError  # noqa: PLC0415 -- law 5
+    from airflow_incident.journalled import flush_journal  # noqa: PLC0415 -- law 5
 
     try:
         flushed = flush_journal()

@@ -106,7 +106,7 @@ def _list(args: argparse.Namespace) -> int:
 
 def _flush(args: argparse.Namespace) -> int:
     with _quiet():
-        from airflow_incident.dispatch import flush_journal  # noqa: PLC0415 -- imports Airflow
+        from airflow_incident.journalled import flush_journal  # noqa: PLC0415 -- imports Airflow
 
         flushed = flush_journal()
     return _tell(flushed, as_json=args.json)
@@ -135,7 +135,7 @@ def _send_again(records: Iterable[Record]) -> Flushed:
     parts: list[Flushed] = []
     stopped: dict[str, str] = {}
     with _quiet():
-        from airflow_incident.dispatch import flush_journal  # noqa: PLC0415 -- imports Airflow
+        from airflow_incident.journalled import flush_journal  # noqa: PLC0415 -- imports Airflow
 
         for record in {record.name: record for record in records}.values():
             if record.conn_id in stopped:
@@ -161,7 +161,7 @@ def _drop(args: argparse.Namespace) -> int:
         _say("Nothing was deleted.")
         return 1
     with _quiet():
-        from airflow_incident.dispatch import drop_from_journal  # noqa: PLC0415 -- imports Airflow
+        from airflow_incident.journalled import drop_from_journal  # noqa: PLC0415 -- imports Airflow
 
         drop_from_journal(list(chosen))
     _say(f"Deleted {_count(len(chosen))}.")
@@ -195,7 +195,7 @@ def _find(wanted: str, records: Sequence[Record], foreign: Mapping[str, str]) ->
 
 def _read() -> tuple[list[Record], dict[str, str]]:
     with _quiet():
-        from airflow_incident.dispatch import list_journal  # noqa: PLC0415 -- imports Airflow
+        from airflow_incident.journalled import list_journal  # noqa: PLC0415 -- imports Airflow
 
         return list_journal()
 

@@ -183,7 +183,7 @@ def test_the_journal_keeps_and_delivers(load, sandbox, connect, monkeypatch, cap
     """Written down before it is sent, suppressed when it comes again, kept in an outage, delivered by the command."""
     from airflow_incident.cli import main
     from airflow_incident.delivery.journal import PREFIX, read_record
-    from airflow_incident.dispatch import _breaker
+    from airflow_incident.journalled import _breaker
     from airflow_incident.variables import Variables
 
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")

@@ -45,7 +45,9 @@ class Courier:
         self._body = first
         self._turn = threading.Event()
         self._wanted = True
+        self._lock = threading.Lock()
         self._spent = False
+        self._gone = False
         self._answer: Future[IncidentHead] | None = Future()
         try:
             threading.Thread(target=self._wait_and_send, args=(self._answer,), daemon=True, name="incident.io").start()
@@ -73,11 +75,8 @@ class Courier:
 
     def _send(self, step: Send) -> IncidentHead | IncidentIoError:
         try:
-            if self._answer is None or self._spent:
+            if self._answer is None or not self._hand_over(step.body):
                 return self._client.call(open_incident(step.body), budget=self.left)
-            self._spent = True
-            self._body = step.body
-            self._turn.set()
             return self._answer.result(timeout=self.left)
         except TimeoutError:
             from airflow_incident.api.client import too_late  # noqa: PLC0415 -- loaded by now
@@ -85,6 +84,17 @@ class Courier:
             return too_late(self._seconds, self._met)
         except IncidentIoError as error:
             return error
+
+    def _hand_over(self, body: Mapping[str, Any]) -> bool:
+        """Let the thread send a body; tell whether that is what it sends, for it may have sent another meanwhile."""
+        with self._lock:
+            if self._spent:
+                return False
+            self._spent = True
+            if not self._gone:
+                self._body = body
+            self._turn.set()
+            return self._body == body
 
     def _ask(self, step: Show | Attach) -> Any:
         try:
@@ -96,6 +106,8 @@ class Courier:
         self._turn.wait(PATIENCE)
         if not self._wanted:
             return
+        with self._lock:
+            self._gone = True
         try:
             answer.set_result(self._client.call_here(open_incident(self._body), budget=self.left, met=self._met))
         except BaseException as error:  # noqa: BLE001 -- carried to the thread that asked

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from types import MappingProxyType
 
 from hypothesis import HealthCheck, settings
@@ -150,7 +151,7 @@ class JournalMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.processes)
     @rule(data=st.data(), steps=st.none() | st.integers(1, 6))
     def go_on(self, data, steps):
-        """A process that was frozen goes on."""
+        """Let a process that was frozen go on."""
         self._go(data.draw(st.sampled_from(self.processes)), steps)
 
     @precondition(lambda self: self.processes)
@@ -271,7 +272,7 @@ class JournalMachine(RuleBasedStateMachine):
     @invariant()
     def one_failure_is_one_incident(self):
         for key, moments in self.api.opened.items():
-            gaps = [after - before for before, after in zip(moments, moments[1:], strict=False)]
+            gaps = [after - before for before, after in pairwise(moments)]
             assert all(self.api.repeat == "expires" and gap >= LIFETIME for gap in gaps), key
 
     @invariant()
