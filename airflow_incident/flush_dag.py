@@ -27,6 +27,8 @@ def journal_flush_dag(dag_id: str = "incident_io_flush", schedule: Any = "*/5 * 
     Its run fails when a failure was refused, or has waited for an hour. It opens no incident itself, for that
     would wait in the same journal: callbacks that do are left out.
 
+    Not on Airflow 3.0 to 3.2, where a task cannot list Variables: its run fails there, naming the command to use.
+
     :param dag_id: ID of the DAG.
     :param schedule: When it runs. Default: every five minutes.
     :param kwargs: What a DAG takes, like `tags` or `on_failure_callback`.
