@@ -11,7 +11,7 @@ RUN := $(NEWEST)/bin/python
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-demo: $(NEWEST)/ready  ## Fail two real DAGs in a real Airflow and show their incidents
+demo: $(NEWEST)/ready  ## Fail real DAGs in a real Airflow, in an outage too, and show their incidents
 	@$(RUN) -m tools.demo
 
 up: $(NEWEST)/ready  ## Leave a real Airflow and a local incident.io running until Ctrl-C
@@ -31,6 +31,7 @@ oldest: $(OLDEST)/ready  ## Fail one DAG on the oldest supported Airflow
 
 benchmark: $(NEWEST)/ready  ## Measure parse cost and one notification, beside the peers
 	$(RUN) -m benchmarks
+	$(RUN) -m benchmarks.journal
 
 simulation: $(NEWEST)/ready  ## Simulate a day of the journal in trouble, and draw it
 	@$(RUN) -m pip --disable-pip-version-check install -qq --constraint constraints/airflow-3.3.txt --group simulation

@@ -1,133 +1,43 @@
-"""Joins a connection, the journal and the courier: how every door hands a report over, and how a flush runs."""
+"""Hands a report over: through the journal, or straight to incident.io where that is turned off."""
 
 from __future__ import annotations
 
-import time
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from airflow_incident.core.settings import CONN_TYPE
-from airflow_incident.delivery.budget import LEAST_SHARE, Breaker
-from airflow_incident.delivery.courier import AsyncCourier, Courier, carry_all
-from airflow_incident.delivery.journal import PREFIX, utc_now
-from airflow_incident.delivery.reporter import Rules, deliver, drop, flush, read_all
-from airflow_incident.errors import ConfigurationError, IncidentIoError, JournalError, Problem, RateLimitError
-from airflow_incident.hooks import HOOK_BUDGET, IncidentHook
-from airflow_incident.variables import Variables
+from airflow_incident.api.endpoints import open_incident
+from airflow_incident.delivery.report import Outcome
+from airflow_incident.errors import IncidentIoError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from airflow_incident.api.endpoints import Call
-    from airflow_incident.delivery.journal import Record, Store
-    from airflow_incident.delivery.report import Outcome, Report
-    from airflow_incident.delivery.reporter import Flushed
+    from airflow_incident.delivery.report import Report
     from airflow_incident.hooks import Profile
 
 
-SPARE = 6.0
-"""Seconds that must be left of a report's time to deliver what waits as well."""
-
-
-class NoStore:
-    """Stands in for the journal where it is turned off: keeps nothing, finds nothing."""
-
-    def get(self, name: str) -> None:
-        """Find nothing."""
-
-    def set(self, name: str, text: str) -> None:
-        """Keep nothing, and say so: what is not kept must be sent."""
-        raise NotImplementedError("the journal is turned off")
-
-    def delete(self, name: str) -> None:
-        """Do nothing."""
-
-    def names(self, prefix: str) -> list[str]:  # noqa: ARG002 -- a store's signature
-        """List nothing."""
-        return []
-
-
-@lru_cache(maxsize=1)
-def _breaker() -> Breaker:
-    return Breaker(time.monotonic)
-
-
 def dispatch(report: Report, profile: Profile, *, seconds: float, may_wait: bool = False) -> Outcome:
-    """Write a report down, send it, and write down what became of it.
+    """Deliver a report.
 
-    :param seconds: What it may take in all; with too little for a try it is only written down.
+    :param seconds: What it may take in all.
     :param may_wait: Whether it is to be sent even during an outage that this process has met.
     """
-    send = may_wait or (seconds >= LEAST_SHARE and not _breaker().is_open(profile.account.base_url))
-    courier = Courier(_store(profile), profile.client, first=report.body, seconds=seconds)
-    rules = _rules(profile, send=send)._replace(has_time=lambda: courier.left > SPARE)
-    outcome = courier.carry(deliver(report, rules))
-    return _noted(outcome, profile)
+    if profile.settings.journal:
+        from airflow_incident.journalled import write_and_send  # noqa: PLC0415 -- what is turned off costs nothing
+
+        return write_and_send(report, profile, seconds=seconds, may_wait=may_wait)
+    try:
+        answer = profile.client.call(open_incident(report.body), budget=seconds)
+    except IncidentIoError as error:
+        return Outcome.of(report, error, kept=False)
+    return Outcome.of(report, answer, kept=False)
 
 
 async def adispatch(report: Report, profile: Profile, *, seconds: float) -> Outcome:
     """Do as `dispatch` does, from a coroutine."""
-    send = not _breaker().is_open(profile.account.base_url)
-    courier = AsyncCourier(_store(profile), profile.async_client, seconds=seconds)
-    outcome = await courier.carry(deliver(report, _rules(profile, send=send)))
-    return _noted(outcome, profile)
+    if profile.settings.journal:
+        from airflow_incident.journalled import awrite_and_send  # noqa: PLC0415 -- what is turned off costs nothing
 
-
-def _store(profile: Profile) -> Store:
-    return Variables() if profile.settings.journal else NoStore()
-
-
-def _rules(profile: Profile, *, send: bool) -> Rules:
-    return Rules(
-        now=utc_now,
-        deployment=profile.deployment,
-        conn_id=profile.conn_id,
-        send=send,
-        storm_dag=profile.settings.storm_limit_per_dag,
-        storm_deployment=profile.settings.storm_limit,
-    )
-
-
-def _noted(outcome: Outcome, profile: Profile) -> Outcome:
-    """Trip the breaker when incident.io did not answer; a rate limit is an answer, a journal turned off no trouble."""
-    error = outcome.error
-    if error is not None and error.retryable and not isinstance(error, RateLimitError):
-        _breaker().trip(profile.account.base_url)
-    return outcome if profile.settings.journal else outcome._replace(trouble=None)
-
-
-def flush_journal(*, prefix: str = PREFIX, also_dead: bool = False, most: int | None = None) -> Flushed:
-    """Deliver what waits in the journal, each record with the key of its own connection.
-
-    :raises JournalError: if the journal cannot be listed.
-    """
-    return carry_all(flush(utc_now, prefix=prefix, also_dead=also_dead, most=most), Variables(), _send_as)
-
-
-def list_journal() -> tuple[list[Record], dict[str, str]]:
-    """Read every record; and the names that hold something else, with why.
-
-    :raises JournalError: if the journal cannot be listed.
-    """
-    return carry_all(read_all(), Variables(), _send_as)
-
-
-def drop_from_journal(names: Sequence[str]) -> None:
-    """Delete what is under these names, whatever it is.
-
-    :raises JournalError: if the journal cannot be written.
-    """
-    carry_all(drop(names), Variables(), _send_as)
-
-
-def _send_as(call: Call[Any], conn_id: str) -> Any:
-    """Make a call with a connection; a record may name only one of our type, never a host or a key."""
+        return await awrite_and_send(report, profile, seconds=seconds)
     try:
-        profile = IncidentHook(conn_id).profile()
-    except IncidentIoError:
-        raise
-    except Exception as error:  # a secrets backend may raise anything, and other records name other connections
-        raise JournalError(f"connection {conn_id!r} cannot be read now ({type(error).__name__})") from error
-    if profile.conn_type != CONN_TYPE:
-        raise ConfigurationError([Problem("Connection type", f"must be {CONN_TYPE!r} for a flush")], conn_id=conn_id)
-    return profile.client.call(call, budget=HOOK_BUDGET)
+        answer = await profile.async_client.call(open_incident(report.body), budget=seconds)
+    except IncidentIoError as error:
+        return Outcome.of(report, error, kept=False)
+    return Outcome.of(report, answer, kept=False)

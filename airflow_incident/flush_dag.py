@@ -27,6 +27,8 @@ def journal_flush_dag(dag_id: str = "incident_io_flush", schedule: Any = "*/5 * 
     Its run fails when a failure was refused, or has waited for an hour. It opens no incident itself, for that
     would wait in the same journal: callbacks that do are left out.
 
+    Not on Airflow 3.0 to 3.2, where a task cannot list Variables: its run fails there, naming the command to use.
+
     :param dag_id: ID of the DAG.
     :param schedule: When it runs. Default: every five minutes.
     :param kwargs: What a DAG takes, like `tags` or `on_failure_callback`.
@@ -52,8 +54,8 @@ def _without_incidents(arguments: Mapping[str, Any]) -> dict[str, Any]:
 def _flush() -> None:
     from airflow_incident.delivery.journal import utc_now  # noqa: PLC0415 -- law 5
     from airflow_incident.delivery.words import clean, closing, record_line, worry  # noqa: PLC0415 -- law 5
-    from airflow_incident.dispatch import flush_journal  # noqa: PLC0415 -- law 5
     from airflow_incident.errors import JournalError  # noqa: PLC0415 -- law 5
+    from airflow_incident.journalled import flush_journal  # noqa: PLC0415 -- law 5
 
     try:
         flushed = flush_journal()

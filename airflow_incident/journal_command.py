@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import shutil
 import sys
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,7 +22,9 @@ if TYPE_CHECKING:
 
 STATES = ("pending", "open", "gathered", "dead", "foreign")
 SHORT = 8
-"""Characters of a record's digest that stand for it in the table."""
+"""Characters of a record's digest that stand for it in the list."""
+WIDE = 140
+"""Columns that a table needs to be read with pleasure."""
 
 
 class CommandError(Exception):
@@ -68,7 +73,8 @@ def _run(action: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        sys.stderr.close()  # https://docs.python.org/3/library/signal.html#note-on-sigpipe
+        # https://docs.python.org/3/library/signal.html#note-on-sigpipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:  # noqa: BLE001 -- a broken airflow.cfg or database may raise anything
         from airflow_incident.delivery.words import clean  # noqa: PLC0415 -- needs Python alone
@@ -100,7 +106,7 @@ def _list(args: argparse.Namespace) -> int:
 
 def _flush(args: argparse.Namespace) -> int:
     with _quiet():
-        from airflow_incident.dispatch import flush_journal  # noqa: PLC0415 -- imports Airflow
+        from airflow_incident.journalled import flush_journal  # noqa: PLC0415 -- imports Airflow
 
         flushed = flush_journal()
     return _tell(flushed, as_json=args.json)
@@ -108,36 +114,41 @@ def _flush(args: argparse.Namespace) -> int:
 
 def _retry(args: argparse.Namespace) -> int:
     records, foreign = _read()
+    chosen = [record for record in records if record.state == "dead"]
     if args.records:
-        chosen = [_find(wanted, records, foreign) for wanted in args.records]
-        for record in chosen:
-            if isinstance(record, str):
-                raise CommandError(f"{record} cannot be sent: {foreign[record]}")
-            if record.state not in {"dead", "pending"}:
-                raise CommandError(f"{record.name} has nothing to send: it is {record.state}")
-        names = [record.name for record in chosen if not isinstance(record, str)]
-    else:
-        names = [record.name for record in records if record.state == "dead"]
-    return _tell(_send_again(names), as_json=args.json)
+        chosen = [_sendable(_find(wanted, records, foreign), foreign) for wanted in args.records]
+    return _tell(_send_again(chosen), as_json=args.json)
 
 
-def _send_again(names: Iterable[str]) -> Flushed:
-    """Flush each of these records, refused or not; in an outage the rest stays as it is."""
+def _sendable(record: Record | str, foreign: Mapping[str, str]) -> Record:
+    if isinstance(record, str):
+        raise CommandError(f"{record} cannot be sent: {foreign[record]}")
+    if record.state not in {"dead", "pending"}:
+        raise CommandError(f"{record.name} has nothing to send: it is {record.state}")
+    return record
+
+
+def _send_again(records: Iterable[Record]) -> Flushed:
+    """Flush each of these records, refused or not; what a connection's outage would meet stays as it is."""
     from airflow_incident.delivery.reporter import Flushed  # noqa: PLC0415 -- builds models
 
     parts: list[Flushed] = []
+    stopped: dict[str, str] = {}
     with _quiet():
-        from airflow_incident.dispatch import flush_journal  # noqa: PLC0415 -- imports Airflow
+        from airflow_incident.journalled import flush_journal  # noqa: PLC0415 -- imports Airflow
 
-        for name in dict.fromkeys(names):
-            stopped = next((part.stopped for part in parts if part.stopped), None)
-            if stopped is None:
-                parts.append(flush_journal(prefix=name, also_dead=True))
+        for record in {record.name: record for record in records}.values():
+            if record.conn_id in stopped:
+                parts.append(Flushed(dead=[record]) if record.state == "dead" else Flushed(pending=[record]))
+                continue
+            parts.append(flush_journal(prefix=record.name, also_dead=True))
+            if why := parts[-1].stopped:
+                stopped[record.conn_id] = why
     return Flushed(
         opened=[record for part in parts for record in part.opened],
         pending=[record for part in parts for record in part.pending],
         dead=[record for part in parts for record in part.dead],
-        stopped=next((part.stopped for part in parts if part.stopped), None),
+        stopped="; ".join(dict.fromkeys(stopped.values())) or None,
     )
 
 
@@ -150,7 +161,7 @@ def _drop(args: argparse.Namespace) -> int:
         _say("Nothing was deleted.")
         return 1
     with _quiet():
-        from airflow_incident.dispatch import drop_from_journal  # noqa: PLC0415 -- imports Airflow
+        from airflow_incident.journalled import drop_from_journal  # noqa: PLC0415 -- imports Airflow
 
         drop_from_journal(list(chosen))
     _say(f"Deleted {_count(len(chosen))}.")
@@ -184,7 +195,7 @@ def _find(wanted: str, records: Sequence[Record], foreign: Mapping[str, str]) ->
 
 def _read() -> tuple[list[Record], dict[str, str]]:
     with _quiet():
-        from airflow_incident.dispatch import list_journal  # noqa: PLC0415 -- imports Airflow
+        from airflow_incident.journalled import list_journal  # noqa: PLC0415 -- imports Airflow
 
         return list_journal()
 
@@ -224,10 +235,10 @@ def _as_json(record: Record) -> dict[str, Any]:
 
 
 def _show(records: Sequence[Record], foreign: Mapping[str, str]) -> None:
-    """Show a table on a terminal, else a line for each."""
+    """Show a table on a terminal that is wide enough, else a line for each."""
     from airflow_incident.delivery.words import clean, record_line  # noqa: PLC0415 -- builds models
 
-    if not sys.stdout.isatty():
+    if not sys.stdout.isatty() or shutil.get_terminal_size().columns < WIDE:
         for record in records:
             _say(f"{_digest(record)[:SHORT]} {record.state}: {record_line(record)}")
     elif records:
@@ -252,21 +263,24 @@ def _show_table(records: Sequence[Record]) -> None:
 
 
 def _row(record: Record) -> dict[str, str]:
-    from airflow_incident.core.text import moment  # noqa: PLC0415 -- only here
     from airflow_incident.delivery.words import clean, named  # noqa: PLC0415 -- builds models
 
-    waits = record.state in {"pending", "dead"}
+    failed_at = (record.failed_at or record.written_at).astimezone(UTC)
+    became = {
+        "open": named(record),
+        "gathered": f"under {named(record) or record.storm}",
+        "pending": record.error or "",
+        "dead": record.error or "",
+    }
     row = {
         "id": _digest(record)[:SHORT],
         "state": record.state,
         "DAG": record.dag_id,
         "run": record.run_id,
-        "failed at": moment(record.failed_at) if record.failed_at else "",
-        "waiting since": moment(record.written_at) if waits else "",
+        "failed (UTC)": f"{failed_at:%Y-%m-%d %H:%M:%S}",
         "attempts": str(record.attempts or ""),
         "suppressed": str(record.suppressed or ""),
-        "incident or error": record.error or "" if waits else named(record),
-        "storm": record.storm or "",
+        "incident or error": became[record.state],
     }
     return {title: clean(text) for title, text in row.items()}
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
@@ -22,15 +22,17 @@ FAILURES = [
     demo.Failure("bad_csv", "demo-1", FAILED, ["check"]),
     demo.Failure("mapped_tasks", "demo-2", FAILED, ["fetch_orders"] * 4),
 ]
+BACK = FAILED + timedelta(seconds=20)
+AWAY = demo.Failure("mapped_tasks", "demo-3", FAILED, ["fetch_orders"] * 4, back=BACK)
 
 
-def incident(number, run_id):
+def incident(number, run_id, *, failed=FAILED, created="2026-03-04T09:30:00.250Z"):
     return {
         "reference": f"INC-{number}",
         "name": "DAG failed",
         "permalink": f"http://127.0.0.1:8910/incidents/INC-{number}",
-        "summary": f"- **Run:** {run_id}",
-        "created_at": "2026-03-04T09:30:00.250Z",
+        "summary": f"- **Run:** {run_id}\n- **Failed at:** {failed:%Y-%m-%d %H:%M:%S} UTC",
+        "created_at": created,
     }
 
 
@@ -88,8 +90,11 @@ def test_one_incident_for_each_failed_run_is_what_it_wants():
 @pytest.mark.parametrize(
     ("incidents", "reason"),
     [
-        ([incident(1, "demo-1")], "mapped_tasks has 0 incidents instead of one"),
-        ([incident(1, "demo-1"), incident(2, "demo-2"), incident(3, "demo-2")], "mapped_tasks has 2 incidents"),
+        ([incident(1, "demo-1")], "mapped_tasks, run demo-2, has 0 incidents instead of one"),
+        (
+            [incident(1, "demo-1"), incident(2, "demo-2"), incident(3, "demo-2")],
+            "mapped_tasks, run demo-2, has 2 incidents",
+        ),
         ([incident(1, "demo-1"), incident(2, "demo-2"), incident(3, "other")], "no failed run explains INC-3"),
     ],
 )
@@ -103,6 +108,19 @@ def test_the_report_shows_reference_title_link_and_delay_of_each():
     assert "bad_csv failed in check\n  INC-1  DAG failed\n" in text
     assert "http://127.0.0.1:8910/incidents/INC-1\n         open 0.25 s after the failure" in text
     assert "mapped_tasks failed in fetch_orders (4 times)" in text
+
+
+def test_what_came_late_is_reported_with_the_time_of_its_failure():
+    late = incident(3, "demo-3", created="2026-03-04T09:30:21Z")
+    text = "\n".join(demo.report([AWAY], [late]))
+    assert "delivered 1.00 s after incident.io was back, failure of 09:30:00 UTC" in text
+    assert "exactly one" in demo.verdict([AWAY], [late])
+
+
+@pytest.mark.parametrize("failed", [FAILED - timedelta(minutes=1), BACK])
+def test_what_came_late_with_another_time_is_told(failed):
+    with pytest.raises(Trouble, match="INC-3 tells another time"):
+        demo.verdict([AWAY], [incident(3, "demo-3", failed=failed)])
 
 
 def test_a_trouble_shows_the_last_lines_of_its_log(tmp_path):
@@ -134,18 +152,22 @@ def test_the_keeper_ends_what_ignores_a_signal_or_has_left_its_group(tmp_path):
 
 
 @pytest.mark.airflow
-def test_the_demo_fails_two_dags_in_a_real_airflow_and_leaves_nothing_running(start, tmp_path):
+def test_the_demo_fails_dags_in_a_real_airflow_and_leaves_nothing_running(start, tmp_path):
+    """Two while incident.io answers, one while it does not."""
     process = start()
-    text, _ = process.communicate(timeout=150)
+    text, _ = process.communicate(timeout=200)
     assert process.returncode == 0, text
     assert re.findall(r"^  (INC-\d+)  (.+)$", text, re.MULTILINE) == [
         ("INC-1", "DAG bad_csv failed"),
         ("INC-2", "DAG mapped_tasks failed"),
+        ("INC-3", "DAG mapped_tasks failed"),
     ]
     delays = [float(seconds) for seconds in re.findall(r"open (.+) s after the failure", text)]
     assert len(delays) == 2
     assert all(0 < delay < 10 for delay in delays)
-    assert text.endswith("2 failed runs, 2 incidents: exactly one for each. To look around: make up\n")
+    assert re.search(r"^kept in the journal: DAG mapped_tasks, run demo-3 waits since .*Connect", text, re.MULTILINE)
+    assert re.search(r"delivered \d+\.\d\d s after incident.io was back, failure of \d\d:\d\d:\d\d UTC\n", text)
+    assert text.endswith("3 failed runs, 3 incidents: exactly one for each. To look around: make up\n")
     assert living(tmp_path) == []
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from airflow_incident import CreateIncidentOperator, open_incident
 from airflow_incident.delivery.journal import LEDGER_PREFIX, PREFIX, read_record
-from airflow_incident.dispatch import _breaker, flush_journal
 from airflow_incident.errors import TransportError
+from airflow_incident.journalled import _breaker, flush_journal
 from airflow_incident.variables import Variables
 from tests.airflow_dags import load_dag
 from tests.contract import check_all

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,8 @@ FOREIGN = PREFIX + "orders.from_somebody_else"
 @pytest.fixture
 def journal(airflow_db, capsys):
     """Run the command over an empty journal; return its exit code, what it printed and what it complained."""
-    forget_all()
+    with capsys.disabled():  # the handlers that Airflow makes keep the stream that they find
+        forget_all()
 
     def run(*arguments):
         code = cli.main(["journal", *arguments])
@@ -63,16 +65,27 @@ def test_a_terminal_gets_a_table(journal, monkeypatch):
     """An id is never read as markup, and nothing in it talks to the terminal."""
     keep("[red]r1[/red]\x1b[2J", attempts=2, error="503 from incident.io")
     keep("r2", "billing", "open", suppressed=3)
+    keep("r3", state="gathered", storm="airflow/tests/storm/x")
     monkeypatch.setenv("COLUMNS", "250")
     monkeypatch.setattr(sys, "stdout", screen := Terminal())
     assert cli.main(["journal", "list"]) == 0
-    head, first, second = screen.getvalue().splitlines()
-    for title in ("id", "state", "DAG", "run", "failed at", "waiting since", "attempts", "suppressed", "incident"):
-        assert title in head
-    assert "storm" not in head
+    head, first, second, third = screen.getvalue().splitlines()
+    assert re.split(r" {2,}", re.sub(r"\x1b\S*?m", "", head).strip()) == [
+        "id", "state", "DAG", "run", "failed (UTC)", "attempts", "suppressed", "incident or error",
+    ]  # fmt: skip
     assert "[red]r1[/red]" in first
     assert "\x1b[2J" not in screen.getvalue()
     assert "https://app.incident.io/x/incidents/7" in second
+    assert "under airflow/tests/storm/x" in third
+
+
+def test_a_narrow_terminal_gets_lines(journal, monkeypatch):
+    """A link that is cut in pieces cannot be clicked."""
+    keep(state="open")
+    monkeypatch.setenv("COLUMNS", "90")
+    monkeypatch.setattr(sys, "stdout", screen := Terminal())
+    assert cli.main(["journal", "list"]) == 0
+    assert " open: INC-7 https://app.incident.io/x/incidents/7 is open for DAG orders" in screen.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -153,13 +166,15 @@ def test_a_retry_sends_what_was_refused(journal, connected):
     assert journal("retry")[:2] == (0, "Nothing waits.\n")
 
 
-def test_a_retry_stops_at_an_outage(journal, connect):
-    connect("http://127.0.0.1:9")
-    records = [keep(f"r{n}", state="dead", error="422") for n in range(2)]
+def test_a_retry_stops_at_a_connection_s_outage(journal, connected, connect):
+    """What it keeps from being sent is told as refused still; other connections go on."""
+    connect("http://127.0.0.1:9", conn_id="away")
+    records = [keep(f"r{n}", state="dead", error="422", conn_id="away") for n in range(2)]
+    records.append(keep("r3", state="dead", error="422"))
     code, out, _ = journal("retry")
     assert code == 1
-    assert sorted(kept(record.name).state for record in records) == ["dead", "pending"]
-    assert "1 waiting (" in out
+    assert sorted(kept(record.name).state for record in records) == ["dead", "open", "pending"]
+    assert re.fullmatch(r"1 delivered, 1 waiting \(.*\), 1 refused\.", out.splitlines()[-1])
 
 
 def test_what_has_nothing_to_send_is_not_retried(journal):
@@ -230,6 +245,32 @@ def test_without_a_database_it_is_one_clear_line(arguments, tmp_path):
     (line,) = done.stderr.splitlines()
     assert line.startswith("airflow-incident journal: the journal cannot be listed: ")
     assert "airflow db check" in line
+
+
+def test_trouble_of_any_kind_is_one_clear_line(journal, monkeypatch):
+    """A broken airflow.cfg may raise anything; its secrets stay out."""
+
+    def names(*_):
+        raise KeyboardInterrupt
+
+    def broken(*_):
+        raise RuntimeError("sql_alchemy_conn\nis broken: password=hunter2secret")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("airflow_incident.journalled.list_journal", broken)
+        code, out, err = journal("list")
+        assert (code, out) == (1, "")
+        assert err.startswith("airflow-incident journal: RuntimeError: sql_alchemy_conn is broken")
+        assert "hunter2secret" not in err
+        patched.setattr("airflow_incident.journalled.list_journal", names)
+        assert journal("list")[0] == 130
+
+
+def test_a_digest_that_stands_for_several_records_drops_none(journal, monkeypatch):
+    records = [keep("r1"), keep("r2")]
+    monkeypatch.setattr("airflow_incident.journal_command._digest", lambda _: "0123456789abcdef")
+    assert "stands for 2 records; give the name of one" in journal("drop", "01234567", "--yes")[2]
+    assert [kept(record.name) for record in records] == records
 
 
 def test_without_airflow_it_is_one_clear_line():

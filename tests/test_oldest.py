@@ -183,7 +183,7 @@ def test_the_journal_keeps_and_delivers(load, sandbox, connect, monkeypatch, cap
     """Written down before it is sent, suppressed when it comes again, kept in an outage, delivered by the command."""
     from airflow_incident.cli import main
     from airflow_incident.delivery.journal import PREFIX, read_record
-    from airflow_incident.dispatch import _breaker
+    from airflow_incident.journalled import _breaker
     from airflow_incident.variables import Variables
 
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
@@ -207,3 +207,15 @@ def test_the_journal_keeps_and_delivers(load, sandbox, connect, monkeypatch, cap
     assert states() == ["open", "open"]
     assert len(sandbox.incidents) == 2
     assert "1 delivered" in capsys.readouterr().out
+
+
+def test_the_flush_dag_delivers_what_waits(airflow_db, connected):
+    """Tasks have the database at hand here, as the command has."""
+    from tests.airflow_dags import load_dag
+    from tests.journal_records import keep, kept
+
+    record = keep()
+    source = "from airflow_incident import journal_flush_dag\n\ndag = journal_flush_dag(schedule=None)\n"
+    assert load_dag(airflow_db, source, "flush").test().state == "success"
+    assert kept(record.name).state == "open"
+    assert len(connected.incidents) == 1

@@ -1,45 +1,64 @@
-"""`make demo` fails two DAGs in a real Airflow and shows their incidents; `make up` leaves both sides running."""
+"""`make demo` fails DAGs in a real Airflow and shows their incidents; `make up` leaves both sides running."""
 
 import argparse
 import json
 import math
+import re
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
 from tools import loopback
 from tools.stage import Stage
 from tools.watch import Interrupted, Trouble, Watch
+from tools.wire import Wire
 
 RUNS = {"bad_csv": "demo-1", "mapped_tasks": "demo-2"}
+# Only its tasks tell, so that when the run has ended nobody is left who might try again: nobody but the flush DAG.
+AWAY = ("mapped_tasks", "demo-3")
+FLUSH = ("incident_io_flush", "demo-flush")
 START_LIMIT = 180
 RUN_LIMIT = 120
 INCIDENT_LIMIT = 30
 # After the last run. The DAG-level callback of the first one ends up to 4 s after it, while the second one runs.
 SETTLE = 3
+# Between what Airflow's log and what the incident tells: that is cut to the second.
+CLOCK = timedelta(seconds=2)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A failed run, as Airflow tells it."""
+    """A failed run, as Airflow tells it; `back` is when incident.io was back, if it was away."""
 
     dag_id: str
     run_id: str
     moment: datetime
     tasks: list[str]
+    back: datetime | None = None
 
     def own(self, incidents: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Pick the incidents that speak of this run."""
         return [incident for incident in incidents if self.run_id in json.dumps(incident)]
 
     def seconds_until(self, incident: dict[str, Any]) -> float:
-        """Count from the failure to the incident."""
-        return (datetime.fromisoformat(incident["created_at"]) - self.moment).total_seconds()
+        """Count from the failure, or from when incident.io was back, to the incident."""
+        return (datetime.fromisoformat(incident["created_at"]) - (self.back or self.moment)).total_seconds()
+
+    def is_told_by(self, incident: dict[str, Any]) -> bool:
+        """Tell whether the incident names the time of this failure, though it may have been opened much later."""
+        told = told_moment(incident)
+        return told is not None and self.moment - CLOCK <= told and (self.back is None or told < self.back)
+
+
+def told_moment(incident: dict[str, Any]) -> datetime | None:
+    """Read from the incident's text when the run failed."""
+    told = re.search(r"\*\*Failed at:\*\* (\S+ \S+) UTC", str(incident["summary"]))
+    return datetime.fromisoformat(told[1]).replace(tzinfo=UTC) if told else None
 
 
 def start(stage: Stage, watch: Watch, *extra: str) -> loopback.Airflow:
@@ -60,16 +79,15 @@ def start(stage: Stage, watch: Watch, *extra: str) -> loopback.Airflow:
             return "the sandbox is starting", None
         if trace := airflow.import_errors():
             raise Trouble(f"Airflow cannot import a DAG file:\n{trace}")
-        return "Airflow reads the DAGs", True if RUNS.keys() <= airflow.dags() else None
+        return "Airflow reads the DAGs", True if {*RUNS, FLUSH[0]} <= airflow.dags() else None
 
     watch.until(look, seconds=START_LIMIT, log=stage.log("api-server"))
     watch.say(f"Airflow is up after {time.monotonic() - began:.0f} s")
     return airflow
 
 
-def fail(stage: Stage, watch: Watch, airflow: loopback.Airflow, dag_id: str) -> Failure:
+def fail(stage: Stage, watch: Watch, airflow: loopback.Airflow, dag_id: str, run_id: str) -> Failure:
     """Run a DAG through the scheduler; return its failure."""
-    run_id = RUNS[dag_id]
 
     def look() -> tuple[str, Failure | None]:
         stage.check()
@@ -88,6 +106,46 @@ def fail(stage: Stage, watch: Watch, airflow: loopback.Airflow, dag_id: str) -> 
     failure = watch.until(look, seconds=RUN_LIMIT, log=stage.log("scheduler"))
     watch.say(f"{dag_id}: failed, as it should")
     return failure
+
+
+def fail_in_outage(stage: Stage, watch: Watch, airflow: loopback.Airflow, wire: Wire) -> Failure:
+    """Run a DAG while incident.io is away; return its failure once the flush DAG has run."""
+    wire.cut()
+    watch.say("\nincident.io is away: every connection to it is refused")
+    failure = fail(stage, watch, airflow, *AWAY)
+    for line in waiting(stage, watch):
+        watch.say(f"kept in the journal: {line}")
+    wire.mend()
+    back = datetime.now(UTC)
+    watch.say(f"incident.io is back; {FLUSH[0]} runs now, else every five minutes")
+    flush(stage, watch, airflow)
+    return replace(failure, back=back)
+
+
+def waiting(stage: Stage, watch: Watch) -> list[str]:
+    """Ask the journal what waits."""
+    stage.start_ours("journal", "list", "--state", "pending")
+    watch.until(lambda: ("looking into the journal", stage.ended("journal")), seconds=RUN_LIMIT)
+    _, run_id = AWAY
+    said = stage.log("journal").read_text().splitlines()
+    lines = [line.partition(": ")[2] for line in said if " pending: " in line and run_id in line]
+    if not lines:
+        raise Trouble(f"the journal knows nothing of {run_id}", stage.log("journal"))
+    return lines
+
+
+def flush(stage: Stage, watch: Watch, airflow: loopback.Airflow) -> None:
+    """Run the flush DAG through the scheduler."""
+
+    def look() -> tuple[str, bool | None]:
+        stage.check()
+        run = airflow.run(*FLUSH)
+        state = run["state"] if run else "triggered"
+        if state == "failed":
+            raise Trouble(f"{FLUSH[0]} failed", stage.log("scheduler"))
+        return f"{FLUSH[0]}: {state}", True if state == "success" else None
+
+    watch.until(look, seconds=RUN_LIMIT, log=stage.log("scheduler"))
 
 
 def await_incident(stage: Stage, watch: Watch, failure: Failure) -> None:
@@ -128,8 +186,16 @@ def report(failures: list[Failure], incidents: list[dict[str, Any]]) -> Iterator
         for incident in failure.own(incidents):
             yield f"  {incident['reference']}  {incident['name']}"
             yield f"         {incident['permalink']}"
-            yield f"         open {failure.seconds_until(incident):.2f} s after the failure"
+            yield f"         {_when(failure, incident)}"
     yield ""
+
+
+def _when(failure: Failure, incident: dict[str, Any]) -> str:
+    seconds = failure.seconds_until(incident)
+    if failure.back is None:
+        return f"open {seconds:.2f} s after the failure"
+    told = told_moment(incident)
+    return f"delivered {seconds:.2f} s after incident.io was back, failure of {told:%H:%M:%S} UTC" if told else ""
 
 
 def verdict(failures: list[Failure], incidents: list[dict[str, Any]]) -> str:
@@ -140,7 +206,8 @@ def verdict(failures: list[Failure], incidents: list[dict[str, Any]]) -> str:
         own = failure.own(incidents)
         claimed += own
         if len(own) != 1:
-            wrong.append(f"{failure.dag_id} has {len(own)} incidents instead of one")
+            wrong.append(f"{failure.dag_id}, run {failure.run_id}, has {len(own)} incidents instead of one")
+        wrong += [f"{each['reference']} tells another time" for each in own if not failure.is_told_by(each)]
     strays = [incident["reference"] for incident in incidents if incident not in claimed]
     if strays:
         wrong.append(f"no failed run explains {', '.join(strays)}")
@@ -151,13 +218,16 @@ def verdict(failures: list[Failure], incidents: list[dict[str, Any]]) -> str:
 
 def demo(stage: Stage, watch: Watch) -> str:
     """Fail the DAGs one after another, show what came of it and return the verdict."""
-    airflow = start(stage, watch)
-    failures = []
-    for dag_id in RUNS:
-        failures.append(fail(stage, watch, airflow, dag_id))
-        await_incident(stage, watch, failures[-1])
-    settle(stage, watch)
-    incidents = loopback.incidents(stage.sandbox)
+    with Wire(int(stage.sandbox.rpartition(":")[2])) as wire:
+        stage.wire = wire
+        airflow = start(stage, watch)
+        failures = []
+        for dag_id, run_id in RUNS.items():
+            failures.append(fail(stage, watch, airflow, dag_id, run_id))
+            await_incident(stage, watch, failures[-1])
+        failures.append(fail_in_outage(stage, watch, airflow, wire))
+        settle(stage, watch)
+        incidents = loopback.incidents(stage.sandbox)
     if incidents is None:
         raise Trouble("the sandbox does not answer", stage.log("sandbox"))
     watch.say("\n".join(report(failures, incidents)))

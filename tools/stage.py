@@ -11,14 +11,20 @@ import sys
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, TYPE_CHECKING, Self
 
 from tools.loopback import API_KEY
 from tools.watch import Trouble
 
+if TYPE_CHECKING:
+    from tools.wire import Wire
+
 ROOT = Path(__file__).resolve().parent.parent
 # All that the processes see of the caller's environment: its Airflow settings, proxies and paths are not ours.
 INHERITED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
+
+# What has done its work when it ends; everything else should run.
+ERRANDS = {"migrate", "journal"}
 
 
 class Stage:
@@ -26,6 +32,7 @@ class Stage:
 
     def __init__(self) -> None:
         self.home = ROOT / ".demo"
+        self.wire: Wire | None = None
         self._locks: list[int] = []
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -85,7 +92,8 @@ class Stage:
     def environment(self) -> dict[str, str]:
         """Say all that the processes are told: the caller's basics, Airflow's settings, the connection."""
         caller = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        connection = {"conn_type": "incident_io", "password": API_KEY, "host": self.sandbox}
+        host = self.wire.url if self.wire else self.sandbox
+        connection = {"conn_type": "incident_io", "password": API_KEY, "host": host}
         settings = {
             "CORE__DAGS_FOLDER": str(ROOT / "dags"),
             "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
@@ -134,10 +142,13 @@ class Stage:
         self._pipe.flush()
         self._processes[name] = process
 
+    def start_ours(self, name: str, *arguments: str) -> None:
+        """Start `airflow-incident`."""
+        self.start(name, str(Path(sys.executable).with_name("airflow-incident")), name, *arguments)
+
     def start_sandbox(self) -> None:
         """Start the local incident.io."""
-        command = Path(sys.executable).with_name("airflow-incident")
-        self.start("sandbox", str(command), "sandbox", "--port", self.sandbox.rpartition(":")[2])
+        self.start_ours("sandbox", "--port", self.sandbox.rpartition(":")[2])
 
     def start_airflow(self, *extra: str) -> None:
         """Start Airflow's components: `airflow standalone`, when ended by a signal, leaves them all behind."""
@@ -156,5 +167,5 @@ class Stage:
     def check(self) -> None:
         """Raise Trouble if a process that should run has ended."""
         for name, process in self._processes.items():
-            if name != "migrate" and process.poll() is not None:
+            if name not in ERRANDS and process.poll() is not None:
                 raise Trouble(f"{name} ended by itself (exit {process.returncode})", self.log(name))

@@ -24,7 +24,7 @@ def record_line(record: Record) -> str:
     words = {
         "open": f"{named(record) or 'an incident'} is open for {subject}{failed}",
         "pending": f"{subject} waits since {moment(record.written_at)}{failed}, {tries(record)}",
-        "gathered": f"{subject}{failed} is gathered under {record.storm}",
+        "gathered": f"{subject}{failed} is gathered under {named(record) or record.storm}",
         "dead": f"{subject}{failed} was refused",
     }
     why = f": {record.error}" if record.error and record.state in {"pending", "dead"} else ""

@@ -1,0 +1,111 @@
+"""Joins a connection, the journal and the courier: how a report is written down and sent, and how a flush runs."""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from airflow_incident.core.settings import CONN_TYPE
+from airflow_incident.delivery.budget import LEAST_SHARE, Breaker
+from airflow_incident.delivery.courier import AsyncCourier, Courier, carry_all
+from airflow_incident.delivery.journal import PREFIX, utc_now
+from airflow_incident.delivery.reporter import Rules, deliver, drop, flush, read_all
+from airflow_incident.errors import ConfigurationError, IncidentIoError, JournalError, Problem, RateLimitError
+from airflow_incident.hooks import HOOK_BUDGET, IncidentHook
+from airflow_incident.variables import Variables
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_incident.api.endpoints import Call
+    from airflow_incident.delivery.journal import Record
+    from airflow_incident.delivery.report import Outcome, Report
+    from airflow_incident.delivery.reporter import Flushed
+    from airflow_incident.hooks import Profile
+
+
+SPARE = 6.0
+"""Seconds that must be left of a report's time to deliver what waits as well."""
+
+
+@lru_cache(maxsize=1)
+def _breaker() -> Breaker:
+    return Breaker(time.monotonic)
+
+
+def write_and_send(report: Report, profile: Profile, *, seconds: float, may_wait: bool = False) -> Outcome:
+    """Write a report down, send it, and write down what became of it.
+
+    :param seconds: What it may take in all; with too little for a try it is only written down.
+    :param may_wait: Whether it is to be sent even during an outage that this process has met.
+    """
+    send = may_wait or (seconds >= LEAST_SHARE and not _breaker().is_open(profile.account.base_url))
+    courier = Courier(Variables(), profile.client, first=report.body, seconds=seconds)
+    rules = _rules(profile, send=send)._replace(has_time=lambda: courier.left > SPARE)
+    outcome = courier.carry(deliver(report, rules))
+    return _noted(outcome, profile)
+
+
+async def awrite_and_send(report: Report, profile: Profile, *, seconds: float) -> Outcome:
+    """Do as `write_and_send` does, from a coroutine."""
+    send = not _breaker().is_open(profile.account.base_url)
+    courier = AsyncCourier(Variables(), profile.async_client, seconds=seconds)
+    outcome = await courier.carry(deliver(report, _rules(profile, send=send)))
+    return _noted(outcome, profile)
+
+
+def _rules(profile: Profile, *, send: bool) -> Rules:
+    return Rules(
+        now=utc_now,
+        deployment=profile.deployment,
+        conn_id=profile.conn_id,
+        send=send,
+        storm_dag=profile.settings.storm_limit_per_dag,
+        storm_deployment=profile.settings.storm_limit,
+    )
+
+
+def _noted(outcome: Outcome, profile: Profile) -> Outcome:
+    """Trip the breaker when incident.io did not answer; a rate limit is an answer."""
+    error = outcome.error
+    if error is not None and error.retryable and not isinstance(error, RateLimitError):
+        _breaker().trip(profile.account.base_url)
+    return outcome
+
+
+def flush_journal(*, prefix: str = PREFIX, also_dead: bool = False, most: int | None = None) -> Flushed:
+    """Deliver what waits in the journal, each record with the key of its own connection.
+
+    :raises JournalError: if the journal cannot be listed.
+    """
+    return carry_all(flush(utc_now, prefix=prefix, also_dead=also_dead, most=most), Variables(), _send_as)
+
+
+def list_journal() -> tuple[list[Record], dict[str, str]]:
+    """Read every record; and the names that hold something else, with why.
+
+    :raises JournalError: if the journal cannot be listed.
+    """
+    return carry_all(read_all(), Variables(), _send_as)
+
+
+def drop_from_journal(names: Sequence[str]) -> None:
+    """Delete what is under these names, whatever it is.
+
+    :raises JournalError: if the journal cannot be written.
+    """
+    carry_all(drop(names), Variables(), _send_as)
+
+
+def _send_as(call: Call[Any], conn_id: str) -> Any:
+    """Make a call with a connection; a record may name only one of our type, never a host or a key."""
+    try:
+        profile = IncidentHook(conn_id).profile()
+    except IncidentIoError:
+        raise
+    except Exception as error:  # a secrets backend may raise anything, and other records name other connections
+        raise JournalError(f"connection {conn_id!r} cannot be read now ({type(error).__name__})") from error
+    if profile.conn_type != CONN_TYPE:
+        raise ConfigurationError([Problem("Connection type", f"must be {CONN_TYPE!r} for a flush")], conn_id=conn_id)
+    return profile.client.call(call, budget=HOOK_BUDGET)
