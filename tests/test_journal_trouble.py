@@ -108,12 +108,12 @@ def test_a_store_that_fails_costs_one_warning(connected, store, call, what, erro
 def test_a_store_that_hangs_does_not_keep_the_incident_waiting(connected, store, call, what):
     """The request goes out after two seconds; the callback ends when the store does, or before."""
     began = time.time()
-    store.failing[what] = lambda: time.sleep(3.5)
+    store.failing[what] = lambda: time.sleep(2.8)
     heard, took = report(call=call)
     (row,) = connected.store.all()
     assert 1.8 < row.opened_at - began < 3
     assert row.request["idempotency_key"] == KEY
-    assert took < 4.5
+    assert took < 4
     assert len(heard.texts()) == 1
 
 
