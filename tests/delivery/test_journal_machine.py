@@ -101,6 +101,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.store_fails = False
         self.processes = []
         self.said = 0
+        self.last = None
         self.written = {}
         self.bodies = {}
         self.settled_at = {}
@@ -126,6 +127,7 @@ class JournalMachine(RuleBasedStateMachine):
     def report(self, dag, run, clear, level, send, spare, steps):
         """Another failure, or the same one again, in other words; finished, or left on its way."""
         self.said += 1
+        self.last = dag, run, clear
         failure = Failure(
             dag_id=dag,
             run_id=f"r{run}",
@@ -145,6 +147,13 @@ class JournalMachine(RuleBasedStateMachine):
             storm_deployment=self.limits[1],
         )
         self._start(Process(deliver(told, rules), key=told.key), steps)
+
+    @precondition(lambda self: self.last)
+    @rule(level=st.sampled_from(["task", "dag"]), spare=st.booleans(), steps=st.none() | st.integers(0, 6))
+    def report_again(self, level, spare, steps):
+        """Tell the last failure once more, as a mapped task's neighbour or the DAG does."""
+        dag, run, clear = self.last
+        self.report(dag=dag, run=run, clear=clear, level=level, send=True, spare=spare, steps=steps)
 
     @rule(steps=st.none() | st.integers(0, 12), also_dead=st.sampled_from([False, False, True]))
     def flush(self, steps, also_dead):
@@ -316,7 +325,7 @@ class JournalMachine(RuleBasedStateMachine):
 
 TestJournal = JournalMachine.TestCase
 TestJournal.settings = settings(
-    max_examples=700,
+    max_examples=900,
     stateful_step_count=40,
     derandomize=True,
     deadline=None,
