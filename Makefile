@@ -34,6 +34,7 @@ benchmark: $(NEWEST)/ready  ## Measure parse cost and one notification, beside t
 	$(RUN) -m benchmarks.journal
 
 simulation: $(NEWEST)/ready  ## Simulate a day of the journal in trouble, and draw it
+	@$(RUN) -m pip --disable-pip-version-check install -qq --constraint constraints/airflow-3.3.txt --group simulation
 	@$(RUN) -m benchmarks.simulation
 
 constraints: $(NEWEST)/ready  ## Resolve the pinned versions anew

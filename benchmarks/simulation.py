@@ -20,6 +20,7 @@ from airflow_incident.api.endpoints import open_incident
 from airflow_incident.api.exchange import Request, Response, Terms, converse
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
+from airflow_incident.delivery.journal import PREFIX
 from airflow_incident.delivery.report import Report, Wish, prepare
 from airflow_incident.delivery.reporter import Delete, Get, Names, Rules, Send, Set, StoreFailed, deliver, flush
 from airflow_incident.errors import IncidentIoError, JournalError, TransportError
@@ -59,6 +60,7 @@ class Result(NamedTuple):
     failures: int
     incidents: int
     duplicates: int
+    unwritten: int
     lost: int
     waiting: int
     killed: int
@@ -80,6 +82,7 @@ class Day:
     texts: dict[str, str] = field(default_factory=dict)
     opened: dict[str, list[float]] = field(default_factory=dict)
     failed: dict[str, float] = field(default_factory=dict)
+    written: dict[str, str] = field(default_factory=dict)
     pending: list[tuple[float, int]] = field(default_factory=list)
     store_steps: int = 0
     requests: int = 0
@@ -210,6 +213,8 @@ class Day:
                 return self.texts.get(name)
             case Set(name, text):
                 self.texts[name] = text
+                if name.startswith(PREFIX):
+                    self.written[name] = text
             case Delete(name):
                 self.texts.pop(name, None)
             case Names(prefix):
@@ -223,15 +228,17 @@ class Day:
         return START + timedelta(seconds=self.now)
 
     def _result(self, failures: int, wall: float) -> Result:
-        waiting = {json.loads(text).get("key") for text in self.texts.values() if '"state":"pending"' in text}
-        gathered = {json.loads(text)["key"] for text in self.texts.values() if '"state":"gathered"' in text}
-        told = set(self.opened) | waiting | gathered
+        records = [json.loads(text) for text in self.written.values()]
+        waiting = {record["key"] for record in records if record["state"] == "pending"}
+        told = {record["key"] for record in records if record.get("storm", record["key"]) in self.opened}
+        accepted = {record["key"] for record in records} | set(self.opened)
         delays = sorted(moments[0] - self.failed[key] for key, moments in self.opened.items() if key in self.failed)
         return Result(
             failures=failures,
             incidents=len(self.opened),
             duplicates=sum(len(moments) - 1 for moments in self.opened.values()),
-            lost=len(set(self.failed) - told),
+            unwritten=len(set(self.failed) - accepted),
+            lost=len(accepted - told - waiting),
             waiting=len(waiting),
             killed=self.killed,
             requests=self.requests,
@@ -294,6 +301,7 @@ def _table(rows: list[tuple[str, Result]]) -> str:
         "failures",
         "incidents",
         "twice",
+        "unwritten",
         "lost",
         "waiting",
         "killed",
@@ -308,15 +316,26 @@ def _table(rows: list[tuple[str, Result]]) -> str:
     ]
 
     def row(title: str, r: Result) -> list[str]:
-        counts = (r.incidents, r.duplicates, r.lost, r.waiting, r.killed, r.requests, r.refused, r.store_steps)
+        counts = (
+            r.incidents,
+            r.duplicates,
+            r.unwritten,
+            r.lost,
+            r.waiting,
+            r.killed,
+            r.requests,
+            r.refused,
+            r.store_steps,
+        )
         each = (r.store_steps / r.failures, r.requests / r.failures, 1000 * r.wall / r.failures)
         delays = [f"{r.median:.1f} s", f"{r.longest / 60:.0f} min"]
         return [title, *(f"{n:,}" for n in counts), *delays, *(f"{n:.2f}" for n in each)]
 
     title = (
         f"A day of {RUNS:,} runs: an hour's outage, ten minutes without answers, five bursts, {RATE_LIMIT:,} requests "
-        f"a minute,\n{KILLED:.0%} of the processes killed, each failure told by task and DAG, a flush every "
-        f"{FLUSH_EVERY / 60:.0f} minutes;\nthe API forgets a key after {KEY_LIFETIME / 3600:.0f} h"
+        f"a minute;\n{KILLED:.0%} of the processes killed, each failure told by task and DAG (unwritten: both were "
+        f"killed before they could),\na flush every {FLUSH_EVERY / 60:.0f} minutes; the API forgets a key after "
+        f"{KEY_LIFETIME / 3600:.0f} h"
     )
     return table(title, head, [row(*each) for each in rows])
 

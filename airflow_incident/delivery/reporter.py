@@ -414,7 +414,9 @@ def _prune(records: Sequence[Record], now: datetime) -> Generator[Step, Any, int
     delivered = sorted(
         (r for r in records if r.state in {"open", "gathered"}), key=lambda r: r.written_at, reverse=True
     )
-    old = [r for place, r in enumerate(delivered) if place >= KEEP_RECORDS or now - r.written_at > KEEP_FOR]
+    # A storm's record is the oldest of its storm, and those gathered under it lead nowhere without it.
+    too_many = [r for r in delivered if r.level != "storm"][KEEP_RECORDS:]
+    old = {r.name: r for r in (*too_many, *(r for r in delivered if now - r.written_at > KEEP_FOR))}.values()
     for record in old:
         yield Delete(record.name)
     return len(old)

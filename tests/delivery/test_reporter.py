@@ -509,3 +509,15 @@ def test_a_flush_sends_nothing_that_another_has_delivered_meanwhile(world):
                 answers.pop(place)
     assert len(world.incidents) == 10
     assert len(world.sent) <= 20
+
+
+def test_a_storm_keeps_its_record_however_many_it_gathers(world, monkeypatch):
+    """Without it, the next failure would ask for the storm's incident anew."""
+    monkeypatch.setattr("airflow_incident.delivery.reporter.KEEP_RECORDS", 5)
+    for n in range(20):
+        world.deliver(f"r{n}", storm_dag=1)
+        world.now += timedelta(seconds=1)
+        world.flush()
+    assert len(world.sent) == 2
+    assert [r.state for r in world.records() if r.level == "storm"] == ["open"]
+    assert len(world.records()) == 6
