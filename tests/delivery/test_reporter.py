@@ -23,7 +23,14 @@ from airflow_incident.delivery.reporter import (
     deliver,
     flush,
 )
-from airflow_incident.errors import ConflictError, JournalError, RateLimitError, ServerError, ValidationError
+from airflow_incident.errors import (
+    ConflictError,
+    JournalError,
+    MissingConnectionError,
+    RateLimitError,
+    ServerError,
+    ValidationError,
+)
 
 
 class World:
