@@ -105,7 +105,7 @@ class IncidentNotifier(BaseNotifier):
             profile = _hook(self.conn_id).profile(installation, **self.options)
             if (report := self._report(context, profile)) is None:
                 return
-            with _turn(report, installation, began) as seconds:
+            with _turn(report, profile, began) as seconds:
                 outcome = _dispatch().dispatch(report, profile, seconds=seconds)
             _tell(outcome, profile)
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: a callback never harms Airflow
@@ -197,12 +197,13 @@ def _meter() -> Meter:
 
 
 @contextmanager
-def _turn(report: Report, installation: Installation, began: float) -> Iterator[float]:
+def _turn(report: Report, profile: Profile, began: float) -> Iterator[float]:
     """Say how many seconds the request has, and write down what the whole report took."""
+    longest, batch = profile.installation.report_seconds, profile.installation.batch_seconds
     if not report.failure.in_processor:
-        yield _seconds_left(installation.report_seconds, began)
+        yield _seconds_left(longest, began)
         return
-    share = _meter().share(longest=installation.report_seconds, batch=installation.batch_seconds)
+    share = _meter().share(longest=longest, batch=batch, written=profile.settings.journal)
     try:
         yield _seconds_left(share, began)
     finally:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from airflow_incident import dispatch
+from airflow_incident import journalled
 from airflow_incident.delivery.journal import PREFIX, Record, read_record, record_name
 from airflow_incident.sandbox.fault import FaultProxy
 from airflow_incident.sandbox.fault_answers import answer
@@ -59,15 +59,15 @@ def _journal(monkeypatch):
 
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
     notifications._meter.cache_clear()
-    dispatch._breaker.cache_clear()
+    journalled._breaker.cache_clear()
     yield
-    dispatch._breaker.cache_clear()
+    journalled._breaker.cache_clear()
 
 
 @pytest.fixture
 def store(monkeypatch):
     texts = Texts()
-    monkeypatch.setattr(dispatch, "Variables", lambda: texts)
+    monkeypatch.setattr(journalled, "Variables", lambda: texts)
     return texts
 
 
@@ -189,7 +189,7 @@ def test_what_cannot_be_read_is_left_alone_by_a_flush(connected, store, text):
     """It is told by name, not sent, not changed."""
     store.texts[NAME] = text
     store.texts["incident_io.other"] = "not ours"
-    result = dispatch.flush_journal()
+    result = journalled.flush_journal()
     assert set(result.foreign) == {NAME, "incident_io.other"}
     assert store.texts == {NAME: text, "incident_io.other": "not ours"}
     assert connected.requests == []
@@ -221,7 +221,7 @@ def test_a_record_cannot_borrow_another_connection(connected, store, connect, fi
     with Scripted() as elsewhere:
         connect(elsewhere.url, conn_id="warehouse", **({"password": "swordfish-77"} | fields))
         store.texts[NAME] = waiting(conn_id="warehouse")
-        result = dispatch.flush_journal()
+        result = journalled.flush_journal()
         assert elsewhere.connections == 0
     assert connected.requests == []
     assert result.opened == []
@@ -238,26 +238,26 @@ def test_a_record_with_an_impossible_connection_does_not_end_a_flush(connected, 
     other = KEY.replace("run-1", "run-2")
     body = {"idempotency_key": other, "visibility": "public", "name": "fine"}
     store.texts[record_name("orders", other)] = waiting(key=other, run_id="run-2", body=body)
-    result = dispatch.flush_journal()
+    result = journalled.flush_journal()
     assert [record.run_id for record in result.opened] == ["run-2"]
     assert [seen.body["name"] for seen in connected.requests] == ["fine"]
 
 
 def test_a_secrets_backend_that_fails_for_one_connection_does_not_end_a_flush(connected, store, monkeypatch):
     """Its records wait on; the others are delivered."""
-    read = dispatch.IncidentHook.get_connection
+    read = journalled.IncidentHook.get_connection
 
     def sealed(conn_id):
         if conn_id == "sealed":
             raise OSError("the vault is sealed")
         return read(conn_id)
 
-    monkeypatch.setattr(dispatch.IncidentHook, "get_connection", staticmethod(sealed))
+    monkeypatch.setattr(journalled.IncidentHook, "get_connection", staticmethod(sealed))
     store.texts[NAME] = waiting(conn_id="sealed")
     other = KEY.replace("run-1", "run-2")
     body = {"idempotency_key": other, "visibility": "public", "name": "fine"}
     store.texts[record_name("orders", other)] = waiting(key=other, run_id="run-2", body=body)
-    result = dispatch.flush_journal()
+    result = journalled.flush_journal()
     assert [record.run_id for record in result.opened] == ["run-2"]
     assert [record.run_id for record in result.pending] == ["run-1"]
 
@@ -320,7 +320,7 @@ with DAG("batch", schedule=None, on_failure_callback=open_incident()) as dag:
     records = [read_record(name, Variables().get(name)) for name in Variables().names(PREFIX)]
     assert Counter(record.state for record in records) == {"pending": 20}
     connect(sandbox.url)
-    assert len(dispatch.flush_journal().opened) == 20
+    assert len(journalled.flush_journal().opened) == 20
     assert len(sandbox.incidents) == 20
 
 
@@ -334,4 +334,4 @@ def test_real_variables_hold_a_report_and_a_flush(airflow_db, connected):
     (name,) = Variables().names(PREFIX)
     assert read_record(name, Variables().get(name)).suppressed == 2
     assert len(connected.requests) == 1
-    assert dispatch.flush_journal().pending == []
+    assert journalled.flush_journal().pending == []

@@ -30,17 +30,18 @@ class Meter:
         self._spent: deque[tuple[float, float]] = deque()
         self._lock = threading.Lock()
 
-    def share(self, *, longest: float, batch: float) -> float:
+    def share(self, *, longest: float, batch: float, written: bool = False) -> float:
         """Return the seconds that the next report of a batch may take, `longest` at most.
 
         :param batch: Seconds that all reports of one batch may take together.
+        :param written: Whether a report that comes too late is at least written down; then it needs no try.
         """
         with self._lock:
             since = self._clock() - 2 * batch
             while self._spent and self._spent[0][0] < since:
                 self._spent.popleft()
             left = batch - sum(seconds for _, seconds in self._spent)
-        late = min(LEAST_SHARE, (left + batch / 2) / 2)
+        late = 0.0 if written else min(LEAST_SHARE, (left + batch / 2) / 2)
         return min(longest, max(left / 2, late, 0.0))
 
     def spend(self, seconds: float) -> None:

@@ -23,7 +23,7 @@ from airflow_incident.delivery.journal import (
     whole,
 )
 from airflow_incident.delivery.report import Outcome, late_note, storm_body
-from airflow_incident.errors import APIError, IncidentIoError, JournalError
+from airflow_incident.errors import APIError, IncidentIoError, JournalError, MissingConnectionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -222,7 +222,8 @@ def after(record: Record, answer: IncidentHead | IncidentIoError, now: datetime)
         return record.changed(state="open", opened_at=now, incident=incident, body=None, error=None, due_at=None)
     wait = answer.retry_after if isinstance(answer, APIError) else None
     return record.changed(
-        state="pending" if answer.retryable else "dead",
+        # A connection that is missing refuses nothing: somebody will add it.
+        state="pending" if answer.retryable or isinstance(answer, MissingConnectionError) else "dead",
         attempts=record.attempts + 1,
         error=whole(str(answer)),
         due_at=now + timedelta(seconds=wait) if wait else None,
@@ -338,6 +339,7 @@ def flush(
     records, foreign = yield from read_all(prefix)
     states = {"pending", "dead"} if also_dead else {"pending"}
     waiting = sorted((r for r in records if r.state in states), key=_turn)
+    current = {record.name: record for record in records}
     done: list[Record] = []
     stopped = {
         r.conn_id: f"incident.io asked to wait until {r.due_at:%H:%M:%S} UTC" for r in waiting if not r.is_due(now())
@@ -347,9 +349,10 @@ def flush(
             break
         if listed.conn_id in stopped:
             continue
-        # Others deliver too while this goes on, and what they wrote is newer.
-        record = _own_record(listed.name, (yield Get(listed.name)), listed.key) or listed
-        if record.state not in states or not record.is_due(now()):
+        # Others deliver and drop too while this goes on, and what they wrote is newer.
+        record = _own_record(listed.name, (yield Get(listed.name)), listed.key)
+        current[listed.name] = record or listed
+        if record is None or record.state not in states or not record.is_due(now()):
             continue
         answer = yield Send(record.body or {}, record.conn_id)
         result = after(record, answer, now())
@@ -357,9 +360,9 @@ def flush(
         if isinstance(written, StoreFailed):
             raise JournalError(f"the journal cannot be written: {written.why}")
         done.append(result)
-        if isinstance(answer, IncidentIoError) and answer.retryable:
+        current[listed.name] = result
+        if isinstance(answer, IncidentIoError) and result.state == "pending":
             stopped[record.conn_id] = str(answer)
-    current = {r.name: r for r in records} | {r.name: r for r in done}
     pruned = yield from _prune(list(current.values()), now())
     return Flushed(
         opened=[r for r in done if r.state == "open"],

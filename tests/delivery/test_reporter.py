@@ -23,7 +23,14 @@ from airflow_incident.delivery.reporter import (
     deliver,
     flush,
 )
-from airflow_incident.errors import ConflictError, JournalError, RateLimitError, ServerError, ValidationError
+from airflow_incident.errors import (
+    ConflictError,
+    JournalError,
+    MissingConnectionError,
+    RateLimitError,
+    ServerError,
+    ValidationError,
+)
 
 
 class World:
@@ -521,3 +528,30 @@ def test_a_storm_keeps_its_record_however_many_it_gathers(world, monkeypatch):
     assert len(world.sent) == 2
     assert [r.state for r in world.records() if r.level == "storm"] == ["open"]
     assert len(world.records()) == 6
+
+
+def test_a_missing_connection_refuses_nothing(world):
+    """A flush where a connection is not defined leaves its records waiting."""
+    world.deliver(send=False)
+    world.refusal = MissingConnectionError([])
+    assert [r.state for r in world.flush().pending] == ["pending"]
+    world.refusal = None
+    assert len(world.flush().opened) == 1
+
+
+def test_a_record_that_is_dropped_during_a_flush_stays_dropped(world):
+    """What a person has given up on is not sent, and not written again."""
+    world.deliver(send=False)
+    steps = flush(lambda: world.now)
+    answer = None
+    while not isinstance(step := steps.send(answer), Get):
+        answer = world.take(step)
+    answer = world.take(step)
+    world.texts = {name: text for name, text in world.texts.items() if not name.startswith(PREFIX)}
+    try:
+        while True:
+            answer = world.take(steps.send(answer))
+    except StopIteration:
+        pass
+    assert world.sent == []
+    assert world.records() == []
