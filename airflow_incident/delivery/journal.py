@@ -108,6 +108,10 @@ class Record(BaseModel):
         told_at = self.opened_at or self.written_at
         return self.key == key and self.state in {"open", "gathered"} and abs(now - told_at) < SUPPRESS_FOR
 
+    def was_refused_for(self, key: str, now: datetime) -> bool:
+        """Tell whether incident.io has refused this failure a moment ago, and would again."""
+        return self.key == key and self.state == "dead" and abs(now - self.written_at) < SUPPRESS_FOR
+
     def is_due(self, now: datetime) -> bool:
         """Tell whether the moment that the API asked to wait for has come.
 

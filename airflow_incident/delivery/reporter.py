@@ -118,13 +118,15 @@ def deliver(report: Report, rules: Rules) -> Generator[Step, Any, Outcome]:
     found = yield Get(name)
     trouble = found.why if isinstance(found, StoreFailed) else None
     before = _own_record(name, found, report.key)
-    if before and before.answers_for(report.key, rules.now()):
-        told_late = before.told_late or (rules.send and (yield from _tell_late(report, before)))
-        yield Set(name, before.changed(suppressed=before.suppressed + 1, told_late=told_late).text())
-        return Outcome(kind="suppressed", report=report, incident=before.incident, storm=before.storm)
+    if isinstance(found, str) and before is None:
+        # Of another version, or somebody else's: left alone, and the failure is sent all the same.
+        answer = yield Send(report.body, rules.conn_id)
+        return Outcome.of(report, answer, kept=False, trouble=f"{name} holds something else and is left alone")
+    if before and (answered := (yield from _answered(report, before, rules))):
+        return answered
     ledger = yield from _read_ledger(rules)
-    if before and before.state == "pending":
-        record = before
+    if before and before.state != "gathered":
+        record = before.changed(state="pending", body=before.body or report.body)
     else:
         record = _first_record(report, rules)
         if report.scope == "dag" and (taken := (yield from _take_up(report, record, rules))):
@@ -140,9 +142,22 @@ def deliver(report: Report, rules: Rules) -> Generator[Step, Any, Outcome]:
     answer = yield Send(record.body or {}, record.conn_id)
     record = after(record, answer, rules.now())
     rewritten = yield Set(name, record.text())
+    trouble = trouble or (rewritten.why if isinstance(rewritten, StoreFailed) else None)
     kept = not isinstance(written, StoreFailed) or not isinstance(rewritten, StoreFailed)
     yield from _afterwards(report, record, ledger, rules)
     return Outcome.of(report, answer, kept=kept, trouble=trouble)
+
+
+def _answered(report: Report, record: Record, rules: Rules) -> Generator[Step, Any, Outcome | None]:
+    """Answer a report from its record, where that is fresh: it is open, or it was refused a moment ago."""
+    if record.was_refused_for(report.key, rules.now()):
+        yield Set(record.name, record.changed(suppressed=record.suppressed + 1).text())
+        return Outcome(kind="refused", report=report, error=IncidentIoError(record.error or "it was refused"))
+    if not record.answers_for(report.key, rules.now()):
+        return None
+    told_late = record.told_late or (rules.send and (yield from _tell_late(report, record)))
+    yield Set(record.name, record.changed(suppressed=record.suppressed + 1, told_late=told_late).text())
+    return Outcome(kind="suppressed", report=report, incident=record.incident, storm=record.storm)
 
 
 def _afterwards(report: Report, record: Record, ledger: Ledger, rules: Rules) -> Generator[Step, Any, None]:

@@ -555,3 +555,39 @@ def test_a_record_that_is_dropped_during_a_flush_stays_dropped(world):
         pass
     assert world.sent == []
     assert world.records() == []
+
+
+def test_a_refused_failure_is_not_sent_again_for_each_of_its_tasks(world):
+    """A revoked key and ten thousand mapped tasks are one request; after an hour it is tried again."""
+    world.refusal = ValidationError(422)
+    kinds = {world.deliver().kind for _ in range(100)}
+    assert kinds == {"refused"}
+    assert len(world.sent) == 1
+    assert world.records()[0].suppressed == 99
+    world.refusal = None
+    world.now += timedelta(hours=2)
+    assert world.deliver().kind == "open"
+
+
+def test_an_open_record_that_is_asked_about_again_keeps_its_incident(world):
+    """In the middle of a storm, too: it is not one of the storm's."""
+    world.deliver("r1")
+    for n in range(2, 6):
+        world.deliver(f"r{n}", storm_dag=3)
+    world.now += timedelta(minutes=55)
+    for n in range(6, 10):
+        world.deliver(f"r{n}", storm_dag=3)
+    world.now += timedelta(minutes=6)
+    assert world.deliver("r1", storm_dag=3).kind == "open"
+    (record,) = [r for r in world.records() if r.run_id == "r1"]
+    assert (record.state, record.incident.reference) == ("open", "INC-1")
+
+
+def test_a_foreign_text_under_a_failure_s_own_name_is_left_alone(world):
+    """The failure is sent all the same, and the trouble told."""
+    name = record_name("orders", world.report().key)
+    world.texts[name] = '{"version":2,"state":"open"}'
+    outcome = world.deliver()
+    assert outcome.kind == "open"
+    assert "left alone" in outcome.trouble
+    assert world.texts[name] == '{"version":2,"state":"open"}'
