@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from airflow_incident.delivery.flusher import Flushed
     from airflow_incident.delivery.journal import Record
-    from airflow_incident.delivery.reporter import Flushed
 
 STATES = ("pending", "open", "gathered", "dead", "foreign")
 SHORT = 8
@@ -130,7 +130,7 @@ def _sendable(record: Record | str, foreign: Mapping[str, str]) -> Record:
 
 def _send_again(records: Iterable[Record]) -> Flushed:
     """Flush each of these records, refused or not; what a connection's outage would meet stays as it is."""
-    from airflow_incident.delivery.reporter import Flushed  # noqa: PLC0415 -- builds models
+    from airflow_incident.delivery.flusher import Flushed  # noqa: PLC0415 -- builds models
 
     parts: list[Flushed] = []
     stopped: dict[str, str] = {}

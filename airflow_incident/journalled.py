@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from airflow_incident.core.settings import CONN_TYPE
 from airflow_incident.delivery.budget import LEAST_SHARE, Breaker
 from airflow_incident.delivery.courier import AsyncCourier, Courier, carry_all
+from airflow_incident.delivery.flusher import drop, flush, read_all
 from airflow_incident.delivery.journal import PREFIX, utc_now
-from airflow_incident.delivery.reporter import Rules, deliver, drop, flush, read_all
+from airflow_incident.delivery.reporter import Rules, deliver
 from airflow_incident.errors import ConfigurationError, IncidentIoError, JournalError, Problem, RateLimitError
 from airflow_incident.hooks import HOOK_BUDGET, IncidentHook
 from airflow_incident.variables import Variables
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_incident.api.endpoints import Call
+    from airflow_incident.delivery.flusher import Flushed
     from airflow_incident.delivery.journal import Record
     from airflow_incident.delivery.report import Outcome, Report
-    from airflow_incident.delivery.reporter import Flushed
     from airflow_incident.hooks import Profile
 
 

@@ -20,9 +20,11 @@ from airflow_incident.api.endpoints import open_incident
 from airflow_incident.api.exchange import Request, Response, Terms, converse
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
+from airflow_incident.delivery.flusher import flush
 from airflow_incident.delivery.journal import PREFIX
 from airflow_incident.delivery.report import Report, Wish, prepare
-from airflow_incident.delivery.reporter import Delete, Get, Names, Rules, Send, Set, StoreFailed, deliver, flush
+from airflow_incident.delivery.reporter import Rules, deliver
+from airflow_incident.delivery.steps import Delete, Get, Names, Send, Set, StoreFailed
 from airflow_incident.errors import IncidentIoError, JournalError, TransportError
 from benchmarks.tables import table
 

@@ -10,8 +10,8 @@ from collections import Counter
 import pytest
 
 from airflow_incident.delivery.courier import carry_all
+from airflow_incident.delivery.flusher import flush
 from airflow_incident.delivery.journal import utc_now
-from airflow_incident.delivery.reporter import flush
 from airflow_incident.errors import RateLimitError
 from airflow_incident.sandbox.server import Sandbox
 from tests.file_store import FileStore, client_of, ended, flush_to, fork, report_of, report_to, wait_for

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_incident.api.endpoints import Call, attach_link, open_incident, show_head
-from airflow_incident.delivery.reporter import Attach, Delete, Get, Names, Send, Set, Show, StoreFailed
+from airflow_incident.delivery.steps import Attach, Delete, Get, Names, Send, Set, Show, StoreFailed
 from airflow_incident.errors import IncidentIoError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from airflow_incident.api.client import AsyncClient, Client
     from airflow_incident.api.head import IncidentHead
     from airflow_incident.delivery.journal import Store
-    from airflow_incident.delivery.reporter import Step
+    from airflow_incident.delivery.steps import Step
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""Report and flush: what is written, what is sent and in which order. Generators; the courier does the I/O.
+"""Report: what is written, what is sent and in which order. A generator; the courier does the I/O.
 
 Whatever comes twice, breaks off or races with another process is the same request with the same key again.
 """
@@ -10,9 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_incident.core.key import dag_key, storm_key
 from airflow_incident.delivery.journal import (
-    KEEP_FOR,
-    KEEP_RECORDS,
-    PREFIX,
     ForeignRecordError,
     Ledger,
     OpenIncident,
@@ -23,76 +20,19 @@ from airflow_incident.delivery.journal import (
     whole,
 )
 from airflow_incident.delivery.report import Outcome, late_note, storm_body
-from airflow_incident.errors import APIError, IncidentIoError, JournalError, MissingConnectionError
+from airflow_incident.delivery.steps import Attach, Get, Send, Set, Show, StoreFailed
+from airflow_incident.errors import APIError, IncidentIoError, MissingConnectionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator
 
     from airflow_incident.api.head import IncidentHead
     from airflow_incident.delivery.report import Report
+    from airflow_incident.delivery.steps import Step
 
 STORM_WINDOW = timedelta(minutes=10)
-PATIENT_ATTEMPTS = 3
-"""After so many failed attempts a record waits behind those with fewer."""
 STORM = "storm"
 """What stands for a DAG id in the record of a storm."""
-
-
-class Get(NamedTuple):
-    """Read what is under a name."""
-
-    name: str
-
-
-class Set(NamedTuple):
-    """Write a text under a name."""
-
-    name: str
-    text: str
-
-
-class Delete(NamedTuple):
-    """Delete what is under a name."""
-
-    name: str
-
-
-class Names(NamedTuple):
-    """List the names that begin with a prefix."""
-
-    prefix: str
-
-
-class Send(NamedTuple):
-    """Ask incident.io for an incident, with a connection's key."""
-
-    body: Mapping[str, Any]
-    conn_id: str
-
-
-class Show(NamedTuple):
-    """Ask incident.io how an incident stands."""
-
-    incident_id: str
-    conn_id: str
-
-
-class Attach(NamedTuple):
-    """Attach a link to an incident."""
-
-    incident_id: str
-    url: str
-    title: str
-    conn_id: str
-
-
-class StoreFailed(NamedTuple):
-    """What a step of the store answers when it could not be done."""
-
-    why: str
-
-
-Step = Get | Set | Delete | Names | Send | Show | Attach
 
 
 class Rules(NamedTuple):
@@ -117,7 +57,7 @@ def deliver(report: Report, rules: Rules) -> Generator[Step, Any, Outcome]:
     name = record_name(report.failure.dag_id, report.key)
     found = yield Get(name)
     trouble = found.why if isinstance(found, StoreFailed) else None
-    before = _own_record(name, found, report.key)
+    before = own_record(name, found, report.key)
     if isinstance(found, str) and before is None:
         # Of another version, or somebody else's: left alone, and the failure is sent all the same.
         answer = yield Send(report.body, rules.conn_id)
@@ -183,7 +123,7 @@ def _take_up(report: Report, record: Record, rules: Rules) -> Generator[Step, An
     """Let the incident that the DAG has open take the failure; None if it has none, or nobody can tell."""
     key = dag_key(rules.deployment, report.failure.dag_id)
     name = record_name(report.failure.dag_id, key)
-    found = _own_record(name, (yield Get(name)), key)
+    found = own_record(name, (yield Get(name)), key)
     if not found or not found.incident or found.conn_id != rules.conn_id:
         return None
     shown = yield Show(found.incident.id, found.conn_id)
@@ -202,7 +142,7 @@ def _of_dag(record: Record, rules: Rules) -> tuple[str, str]:
     return record_name(record.dag_id, key), record.changed(key=key).text()
 
 
-def _own_record(name: str, found: Any, key: str) -> Record | None:
+def own_record(name: str, found: Any, key: str) -> Record | None:
     """Read the record of this very failure; anything else under its name counts as nothing."""
     if not isinstance(found, str):
         return None
@@ -285,7 +225,7 @@ def _catch_up(report: Report, ledger: Ledger, rules: Rules) -> Generator[Step, A
         if not rules.has_time():
             break
         name = record_name(dag_id, key)
-        record = _own_record(name, (yield Get(name)), key)
+        record = own_record(name, (yield Get(name)), key)
         if record and record.may_be_sent(rules.now()) and record.conn_id == rules.conn_id:
             answer = yield Send(record.body or {}, record.conn_id)
             record = after(record, answer, rules.now())
@@ -306,7 +246,7 @@ def _gather(report: Report, record: Record, storm: str, rules: Rules) -> Generat
     will open.
     """
     name = record_name(STORM, storm)
-    found = _own_record(name, (yield Get(name)), storm)
+    found = own_record(name, (yield Get(name)), storm)
     record_of_storm = found or record.changed(
         key=storm, dag_id=STORM, run_id=storm, level="storm", body=storm_body(report, storm, rules.deployment)
     )
@@ -323,118 +263,3 @@ def _gather(report: Report, record: Record, storm: str, rules: Rules) -> Generat
         if record_of_storm.state != "open":
             return Outcome.of(report, answer, kept=True)
     return Outcome(kind="gathered", report=report, incident=record_of_storm.incident, storm=storm)
-
-
-class Flushed(NamedTuple):
-    """What a flush found and did: records by what became of them, and names of records that it left alone."""
-
-    opened: Sequence[Record] = ()
-    pending: Sequence[Record] = ()
-    dead: Sequence[Record] = ()
-    foreign: Mapping[str, str] = {}
-    pruned: int = 0
-    stopped: str | None = None
-
-    @property
-    def oldest_pending(self) -> datetime | None:
-        """When the oldest failure that still waits was written down."""
-        return min((record.written_at for record in self.pending), default=None)
-
-
-def flush(
-    now: Callable[[], datetime], *, prefix: str = PREFIX, most: int | None = None, also_dead: bool = False
-) -> Generator[Step, Any, Flushed]:
-    """Deliver what waits, oldest first; stop at a connection's outage, for its rest would meet it too.
-
-    :param prefix: Only records whose name begins with it.
-    :param most: Send at most this many.
-    :param also_dead: Send what was refused before, too: its cause was mended.
-    :raises JournalError: if the journal cannot be read or written.
-    """
-    records, foreign = yield from read_all(prefix)
-    states = {"pending", "dead"} if also_dead else {"pending"}
-    waiting = sorted((r for r in records if r.state in states), key=_turn)
-    current = {record.name: record for record in records}
-    done: list[Record] = []
-    stopped = {
-        r.conn_id: f"incident.io asked to wait until {r.due_at:%H:%M:%S} UTC" for r in waiting if not r.is_due(now())
-    }
-    for listed in waiting:
-        if len(done) == most:
-            break
-        if listed.conn_id in stopped:
-            continue
-        # Others deliver and drop too while this goes on, and what they wrote is newer.
-        record = _own_record(listed.name, (yield Get(listed.name)), listed.key)
-        current[listed.name] = record or listed
-        if record is None or record.state not in states or not record.is_due(now()):
-            continue
-        answer = yield Send(record.body or {}, record.conn_id)
-        result = after(record, answer, now())
-        written = yield Set(record.name, result.text())
-        if isinstance(written, StoreFailed):
-            raise JournalError(f"the journal cannot be written: {written.why}")
-        done.append(result)
-        current[listed.name] = result
-        if isinstance(answer, IncidentIoError) and result.state == "pending":
-            stopped[record.conn_id] = str(answer)
-    pruned = yield from _prune(list(current.values()), now())
-    return Flushed(
-        opened=[r for r in done if r.state == "open"],
-        pending=[r for r in current.values() if r.state == "pending"],
-        dead=[r for r in current.values() if r.state == "dead"],
-        foreign=foreign,
-        pruned=pruned,
-        stopped="; ".join(dict.fromkeys(stopped.values())) or None,
-    )
-
-
-def _turn(record: Record) -> tuple[int, datetime]:
-    """Say whose turn it is: the oldest first, but what failed again and again must not hold up the rest."""
-    return record.attempts // PATIENT_ATTEMPTS, record.written_at
-
-
-def read_all(prefix: str = PREFIX) -> Generator[Step, Any, tuple[list[Record], dict[str, str]]]:
-    """Read every record under a prefix, and tell which names hold something else.
-
-    :raises JournalError: if the names cannot be listed, or a record cannot be read.
-    """
-    names = yield Names(prefix)
-    if isinstance(names, StoreFailed):
-        raise JournalError(f"the journal cannot be listed: {names.why}")
-    records: list[Record] = []
-    foreign: dict[str, str] = {}
-    for name in names:
-        text = yield Get(name)
-        if isinstance(text, StoreFailed):
-            raise JournalError(f"the journal cannot be read: {text.why}")
-        if not isinstance(text, str):
-            continue
-        try:
-            records.append(read_record(name, text))
-        except ForeignRecordError as error:
-            foreign[name] = str(error)
-    return records, foreign
-
-
-def drop(names: Sequence[str]) -> Generator[Step, Any, None]:
-    """Delete what is under these names, whatever it is.
-
-    :raises JournalError: if that cannot be done.
-    """
-    for name in names:
-        if isinstance(done := (yield Delete(name)), StoreFailed):
-            raise JournalError(f"the journal cannot be written: {done.why}")
-
-
-def _prune(records: Sequence[Record], now: datetime) -> Generator[Step, Any, int]:
-    """Delete delivered records that are too old or too many."""
-    delivered = sorted(
-        (r for r in records if r.state in {"open", "gathered"}), key=lambda r: r.written_at, reverse=True
-    )
-    # A storm's record is the oldest of its storm, and those gathered under it lead nowhere without it.
-    too_many = [r for r in delivered if r.level != "storm"][KEEP_RECORDS:]
-    old = {r.name: r for r in (*too_many, *(r for r in delivered if now - r.written_at > KEEP_FOR))}.values()
-    for record in old:
-        yield Delete(record.name)
-    return len(old)

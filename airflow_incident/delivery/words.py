@@ -10,8 +10,8 @@ from airflow_incident.core.text import log_line, moment, redact_secrets
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from airflow_incident.delivery.flusher import Flushed
     from airflow_incident.delivery.journal import Record
-    from airflow_incident.delivery.reporter import Flushed
 
 OVERDUE = timedelta(hours=1)
 """How long a failure may wait before somebody should look."""

@@ -13,9 +13,11 @@ from airflow_incident.api.head import IncidentHead
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
 from airflow_incident.core.text import redact_secrets
+from airflow_incident.delivery.flusher import flush
 from airflow_incident.delivery.journal import PREFIX, SUPPRESS_FOR, read_record
 from airflow_incident.delivery.report import Wish, prepare
-from airflow_incident.delivery.reporter import Delete, Get, Names, Rules, Send, Set, StoreFailed, deliver, flush
+from airflow_incident.delivery.reporter import Rules, deliver
+from airflow_incident.delivery.steps import Delete, Get, Names, Send, Set, StoreFailed
 from airflow_incident.errors import (
     AuthenticationError,
     ConflictError,

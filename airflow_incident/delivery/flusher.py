@@ -1,0 +1,134 @@
+"""Flush: deliver what waits in the journal, and keep it small. A generator; the courier does the I/O."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from airflow_incident.delivery.journal import KEEP_FOR, KEEP_RECORDS, PREFIX, ForeignRecordError, Record, read_record
+from airflow_incident.delivery.reporter import after, own_record
+from airflow_incident.delivery.steps import Delete, Get, Names, Send, Set, StoreFailed
+from airflow_incident.errors import IncidentIoError, JournalError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping, Sequence
+    from datetime import datetime
+
+    from airflow_incident.delivery.steps import Step
+
+PATIENT_ATTEMPTS = 3
+"""After so many failed attempts a record waits behind those with fewer."""
+
+
+class Flushed(NamedTuple):
+    """What a flush found and did: records by what became of them, and names of records that it left alone."""
+
+    opened: Sequence[Record] = ()
+    pending: Sequence[Record] = ()
+    dead: Sequence[Record] = ()
+    foreign: Mapping[str, str] = {}
+    pruned: int = 0
+    stopped: str | None = None
+
+    @property
+    def oldest_pending(self) -> datetime | None:
+        """When the oldest failure that still waits was written down."""
+        return min((record.written_at for record in self.pending), default=None)
+
+
+def flush(
+    now: Callable[[], datetime], *, prefix: str = PREFIX, most: int | None = None, also_dead: bool = False
+) -> Generator[Step, Any, Flushed]:
+    """Deliver what waits, oldest first; stop at a connection's outage, for its rest would meet it too.
+
+    :param prefix: Only records whose name begins with it.
+    :param most: Send at most this many.
+    :param also_dead: Send what was refused before, too: its cause was mended.
+    :raises JournalError: if the journal cannot be read or written.
+    """
+    records, foreign = yield from read_all(prefix)
+    states = {"pending", "dead"} if also_dead else {"pending"}
+    waiting = sorted((r for r in records if r.state in states), key=_turn)
+    current = {record.name: record for record in records}
+    done: list[Record] = []
+    stopped = {
+        r.conn_id: f"incident.io asked to wait until {r.due_at:%H:%M:%S} UTC" for r in waiting if not r.is_due(now())
+    }
+    for listed in waiting:
+        if len(done) == most:
+            break
+        if listed.conn_id in stopped:
+            continue
+        # Others deliver and drop too while this goes on, and what they wrote is newer.
+        record = own_record(listed.name, (yield Get(listed.name)), listed.key)
+        current[listed.name] = record or listed
+        if record is None or record.state not in states or not record.is_due(now()):
+            continue
+        answer = yield Send(record.body or {}, record.conn_id)
+        result = after(record, answer, now())
+        written = yield Set(record.name, result.text())
+        if isinstance(written, StoreFailed):
+            raise JournalError(f"the journal cannot be written: {written.why}")
+        done.append(result)
+        current[listed.name] = result
+        if isinstance(answer, IncidentIoError) and result.state == "pending":
+            stopped[record.conn_id] = str(answer)
+    pruned = yield from _prune(list(current.values()), now())
+    return Flushed(
+        opened=[r for r in done if r.state == "open"],
+        pending=[r for r in current.values() if r.state == "pending"],
+        dead=[r for r in current.values() if r.state == "dead"],
+        foreign=foreign,
+        pruned=pruned,
+        stopped="; ".join(dict.fromkeys(stopped.values())) or None,
+    )
+
+
+def _turn(record: Record) -> tuple[int, datetime]:
+    """Say whose turn it is: the oldest first, but what failed again and again must not hold up the rest."""
+    return record.attempts // PATIENT_ATTEMPTS, record.written_at
+
+
+def read_all(prefix: str = PREFIX) -> Generator[Step, Any, tuple[list[Record], dict[str, str]]]:
+    """Read every record under a prefix, and tell which names hold something else.
+
+    :raises JournalError: if the names cannot be listed, or a record cannot be read.
+    """
+    names = yield Names(prefix)
+    if isinstance(names, StoreFailed):
+        raise JournalError(f"the journal cannot be listed: {names.why}")
+    records: list[Record] = []
+    foreign: dict[str, str] = {}
+    for name in names:
+        text = yield Get(name)
+        if isinstance(text, StoreFailed):
+            raise JournalError(f"the journal cannot be read: {text.why}")
+        if not isinstance(text, str):
+            continue
+        try:
+            records.append(read_record(name, text))
+        except ForeignRecordError as error:
+            foreign[name] = str(error)
+    return records, foreign
+
+
+def drop(names: Sequence[str]) -> Generator[Step, Any, None]:
+    """Delete what is under these names, whatever it is.
+
+    :raises JournalError: if that cannot be done.
+    """
+    for name in names:
+        if isinstance(done := (yield Delete(name)), StoreFailed):
+            raise JournalError(f"the journal cannot be written: {done.why}")
+
+
+def _prune(records: Sequence[Record], now: datetime) -> Generator[Step, Any, int]:
+    """Delete delivered records that are too old or too many."""
+    delivered = sorted(
+        (r for r in records if r.state in {"open", "gathered"}), key=lambda r: r.written_at, reverse=True
+    )
+    # A storm's record is the oldest of its storm, and those gathered under it lead nowhere without it.
+    too_many = [r for r in delivered if r.level != "storm"][KEEP_RECORDS:]
+    old = {r.name: r for r in (*too_many, *(r for r in delivered if now - r.written_at > KEEP_FOR))}.values()
+    for record in old:
+        yield Delete(record.name)
+    return len(old)

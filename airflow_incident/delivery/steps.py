@@ -1,0 +1,65 @@
+"""What a report or a flush asks for, step by step: of the store, and of incident.io."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Get(NamedTuple):
+    """Read what is under a name."""
+
+    name: str
+
+
+class Set(NamedTuple):
+    """Write a text under a name."""
+
+    name: str
+    text: str
+
+
+class Delete(NamedTuple):
+    """Delete what is under a name."""
+
+    name: str
+
+
+class Names(NamedTuple):
+    """List the names that begin with a prefix."""
+
+    prefix: str
+
+
+class Send(NamedTuple):
+    """Ask incident.io for an incident, with a connection's key."""
+
+    body: Mapping[str, Any]
+    conn_id: str
+
+
+class Show(NamedTuple):
+    """Ask incident.io how an incident stands."""
+
+    incident_id: str
+    conn_id: str
+
+
+class Attach(NamedTuple):
+    """Attach a link to an incident."""
+
+    incident_id: str
+    url: str
+    title: str
+    conn_id: str
+
+
+class StoreFailed(NamedTuple):
+    """What a step of the store answers when it could not be done."""
+
+    why: str
+
+
+Step = Get | Set | Delete | Names | Send | Show | Attach
