@@ -89,6 +89,7 @@ class Process:
         self.next = next(steps)
         self.trouble = None
         self.looked_at = None
+        self.was_frozen = False
 
 
 class JournalMachine(RuleBasedStateMachine):
@@ -214,6 +215,7 @@ class JournalMachine(RuleBasedStateMachine):
                 assert process.trouble
                 return
             steps = None if steps is None else steps - 1
+        process.was_frozen = True
 
     def _take(self, process):
         step = process.next
@@ -256,9 +258,10 @@ class JournalMachine(RuleBasedStateMachine):
         if sent and key not in self.blurred and key not in self.settled_at:
             assert sent[-1] == text, "another attempt had another body"
         sent.append(text)
-        # What a process was told and could not write down before it died, nobody knows.
+        # What a process was told and could not write down before it died, nobody knows; nor does one that was
+        # frozen between its look at a record and its request know what was written since.
         waits_until = self.waits_until.get(key)
-        if waits_until and key not in self.blurred:
+        if waits_until and key not in self.blurred and not process.was_frozen:
             assert self.now >= waits_until, "a retry date was not obeyed"
         answer = self.api.create(body, self.now)
         if isinstance(answer, IncidentHead) or answer is USED or isinstance(answer, ConflictError):
