@@ -19,7 +19,7 @@ from airflow_incident.variables import Variables
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow_incident.api.endpoints import Call
+    from airflow_incident.delivery.courier import Anything
     from airflow_incident.delivery.flusher import Flushed
     from airflow_incident.delivery.journal import Record
     from airflow_incident.delivery.report import Outcome, Report
@@ -99,7 +99,7 @@ def drop_from_journal(names: Sequence[str]) -> None:
     carry_all(drop(names), Variables(), _send_as)
 
 
-def _send_as(call: Call[Any], conn_id: str) -> Any:
+def _send_as(call: Anything, conn_id: str) -> Any:
     """Make a call with a connection; a record may name only one of our type, never a host or a key."""
     try:
         profile = IncidentHook(conn_id).profile()

@@ -27,7 +27,7 @@ from airflow_incident.version import VERSION
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from airflow_incident.api.endpoints import Call, Listing
+    from airflow_incident.api.endpoints import Call, Listing, Plan
     from airflow_incident.api.exchange import Answer, Step
 
 T = TypeVar("T")
@@ -93,10 +93,10 @@ class Client:
             raise ConfigurationError([Problem("Proxy", str(error))]) from None
 
     @overload
-    def call(self, call: Call[T], *, budget: float) -> T: ...
+    def call(self, call: Call[T] | Plan[T], *, budget: float) -> T: ...
     @overload
     def call(self, call: Listing[T], *, budget: float) -> list[T]: ...
-    def call(self, call: Call[T] | Listing[T], *, budget: float) -> T | list[T]:
+    def call(self, call: Call[T] | Plan[T] | Listing[T], *, budget: float) -> T | list[T]:
         """Make a call within `budget` seconds.
 
         :raises IncidentIoError: if it could not be made.
@@ -104,7 +104,7 @@ class Client:
         terms = _terms(budget)
         return _within(budget, terms, lambda: self._drive(converse(call, terms)))
 
-    def call_here(self, call: Call[T], *, budget: float, met: list[IncidentIoError]) -> T:
+    def call_here(self, call: Call[T] | Plan[T], *, budget: float, met: list[IncidentIoError]) -> T:
         """Make a call on this very thread; a hanging name look-up or a dripping head may outlive the budget.
 
         :param met: Collects the errors on the way, for whoever does not wait for the end.
@@ -148,10 +148,10 @@ class AsyncClient:
         self._connector = connector
 
     @overload
-    async def call(self, call: Call[T], *, budget: float) -> T: ...
+    async def call(self, call: Call[T] | Plan[T], *, budget: float) -> T: ...
     @overload
     async def call(self, call: Listing[T], *, budget: float) -> list[T]: ...
-    async def call(self, call: Call[T] | Listing[T], *, budget: float) -> T | list[T]:
+    async def call(self, call: Call[T] | Plan[T] | Listing[T], *, budget: float) -> T | list[T]:
         """Make a call within `budget` seconds.
 
         :raises IncidentIoError: if it could not be made.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from urllib.parse import quote
 
@@ -38,6 +38,16 @@ class Listing(NamedTuple, Generic[T]):
     """A call that is answered in pages: `page` builds the one that begins after an item."""
 
     page: Callable[[str | None], Call[tuple[Sequence[T], str | None]]]
+
+
+class Plan(NamedTuple, Generic[T]):
+    """Several calls that depend on one another, made within one budget.
+
+    `steps` begins a generator that yields calls and is sent what each was answered; the error of one that failed is
+    raised where it was yielded. What the generator returns is the plan's answer.
+    """
+
+    steps: Callable[[], Generator[Any, Any, T]]
 
 
 def create_incident(payload: CreateIncident) -> Call[Incident]:

@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from airflow_incident.api.endpoints import Call, Listing
+from airflow_incident.api.endpoints import Call, Listing, Plan
 from airflow_incident.errors import (
     APIError,
     FieldError,
@@ -82,14 +82,33 @@ class Terms(NamedTuple):
         return self.deadline - self.clock()
 
 
-def converse(call: Call[T] | Listing[T], terms: Terms) -> Generator[Step, Answer, T | list[T]]:
-    """Make a call, or all the calls of a listing.
+def converse(call: Call[T] | Plan[T] | Listing[T], terms: Terms) -> Generator[Step, Answer, T | list[T]]:
+    """Make a call, or all the calls of a listing or a plan.
 
     :raises IncidentIoError: the last failure, when none is left to try or the time is over.
     """
+    if isinstance(call, Plan):
+        followed: T = yield from _follow(call, terms)
+        return followed
     if isinstance(call, Listing):
         return (yield from _all_pages(call, terms))
     return (yield from _exchange(call, terms))
+
+
+def _follow(plan: Plan[T], terms: Terms) -> Generator[Step, Answer, T]:
+    steps = plan.steps()
+    try:
+        call = next(steps)
+        while True:
+            try:
+                answer = yield from converse(call, terms)
+            except IncidentIoError as error:
+                call = steps.throw(error)
+            else:
+                call = steps.send(answer)
+    except StopIteration as end:
+        result: T = end.value
+        return result
 
 
 def _all_pages(listing: Listing[T], terms: Terms) -> Generator[Step, Answer, list[T]]:

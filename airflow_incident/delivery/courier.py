@@ -8,17 +8,20 @@ import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_incident.api.endpoints import Call, attach_link, open_incident, show_head
-from airflow_incident.delivery.steps import Attach, Delete, Get, Names, Send, Set, Show, StoreFailed
+from airflow_incident.api.endpoints import attach_link, open_incident, show_head
+from airflow_incident.delivery.steps import Ask, Attach, Delete, Get, Names, Send, Set, Show, StoreFailed
 from airflow_incident.errors import IncidentIoError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
     from airflow_incident.api.client import AsyncClient, Client
+    from airflow_incident.api.endpoints import Call, Listing, Plan
     from airflow_incident.api.head import IncidentHead
     from airflow_incident.delivery.journal import Store
     from airflow_incident.delivery.steps import Step
+
+    Anything = Call[Any] | Plan[Any] | Listing[Any]
 
 T = TypeVar("T")
 
@@ -62,7 +65,7 @@ class Courier:
                 step = steps.send(answer)
                 if isinstance(step, Send):
                     answer = self._send(step)
-                elif isinstance(step, Show | Attach):
+                elif isinstance(step, Show | Attach | Ask):
                     answer = self._ask(step)
                 else:
                     answer = self._shelf.take(step)
@@ -96,7 +99,7 @@ class Courier:
             self._turn.set()
             return self._body == body
 
-    def _ask(self, step: Show | Attach) -> Any:
+    def _ask(self, step: Show | Attach | Ask) -> Any:
         try:
             return self._client.call(_call(step), budget=self.left)
         except IncidentIoError as error:
@@ -133,7 +136,7 @@ class AsyncCourier:
         try:
             while True:
                 step = steps.send(answer)
-                answer = await (self._ask(step) if isinstance(step, Send | Show | Attach) else self._keep(step))
+                answer = await (self._ask(step) if isinstance(step, Send | Show | Attach | Ask) else self._keep(step))
         except StopIteration as end:
             result: T = end.value
             return result
@@ -144,7 +147,7 @@ class AsyncCourier:
         except TimeoutError:
             return self._shelf.give_up(f"no answer within {PATIENCE:.0f} s")
 
-    async def _ask(self, step: Send | Show | Attach) -> Any:
+    async def _ask(self, step: Send | Show | Attach | Ask) -> Any:
         try:
             seconds = max(0.1, self._deadline - time.monotonic())
             return await self._client.call(_call(step), budget=seconds)
@@ -155,7 +158,7 @@ class AsyncCourier:
 def carry_all(
     steps: Generator[Step, Any, T],
     store: Store,
-    call: Callable[[Call[Any], str], Any],
+    call: Callable[[Anything, str], Any],
 ) -> T:
     """Carry a flush: nobody waits for it, and each record names its own connection.
 
@@ -166,7 +169,7 @@ def carry_all(
     try:
         while True:
             step = steps.send(answer)
-            if isinstance(step, Send | Show | Attach):
+            if isinstance(step, Send | Show | Attach | Ask):
                 try:
                     answer = call(_call(step), step.conn_id)
                 except IncidentIoError as error:
@@ -178,7 +181,7 @@ def carry_all(
         return result
 
 
-def _call(step: Send | Show | Attach) -> Call[Any]:
+def _call(step: Send | Show | Attach | Ask) -> Anything:
     match step:
         case Send(body):
             return open_incident(body)
@@ -186,6 +189,8 @@ def _call(step: Send | Show | Attach) -> Call[Any]:
             return show_head(incident_id)
         case Attach(incident_id, url, title):
             return attach_link(incident_id, url=url, title=title)
+        case Ask(call):
+            return call
 
 
 class _Shelf:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from airflow_incident.api.endpoints import Call, Listing, Plan
+
 
 class Get(NamedTuple):
     """Read what is under a name."""
@@ -56,10 +58,17 @@ class Attach(NamedTuple):
     conn_id: str
 
 
+class Ask(NamedTuple):
+    """Ask incident.io anything else, with a connection's key; an error is its answer, too."""
+
+    call: Call[Any] | Plan[Any] | Listing[Any]
+    conn_id: str
+
+
 class StoreFailed(NamedTuple):
     """What a step of the store answers when it could not be done."""
 
     why: str
 
 
-Step = Get | Set | Delete | Names | Send | Show | Attach
+Step = Get | Set | Delete | Names | Send | Show | Attach | Ask
