@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from airflow_incident.errors import ServerError as ServerError
     from airflow_incident.errors import TransportError as TransportError
     from airflow_incident.errors import UnexpectedResponseError as UnexpectedResponseError
+    from airflow_incident.errors import UnknownNameError as UnknownNameError
     from airflow_incident.errors import ValidationError as ValidationError
     from airflow_incident.flush_dag import journal_flush_dag as journal_flush_dag
     from airflow_incident.hooks import IncidentHook as IncidentHook
@@ -54,6 +55,7 @@ _HOMES = {
         "ServerError",
         "TransportError",
         "UnexpectedResponseError",
+        "UnknownNameError",
         "ValidationError",
     ),
     "errors",

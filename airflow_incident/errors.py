@@ -2,7 +2,8 @@
 
 IncidentIoError
 ├── ConfigurationError       mend the connection, the configuration or the arguments
-│   └── MissingConnectionError   add the connection
+│   ├── MissingConnectionError   add the connection
+│   └── UnknownNameError         use a name that incident.io knows
 ├── ContextError             Airflow's context names no run
 ├── TransportError           no usable answer came: the network, TLS, a time-out
 ├── JournalError             the journal cannot be read or written
@@ -25,6 +26,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+_MOST_NAMES = 20
+"""Known names that one problem lists."""
 
 
 class IncidentIoError(Exception):
@@ -53,6 +57,26 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownName(Problem):
+    """A name that incident.io does not know, among those that it does."""
+
+    kind: str = ""
+    name: str = ""
+    known: tuple[str, ...] = ()
+
+    @classmethod
+    def among(cls, where: str, kind: str, name: str, known: tuple[str, ...], *, of: str = "") -> UnknownName:
+        """Put it into words.
+
+        :param of: The custom field that has no such option.
+        """
+        more = f" and {len(known) - _MOST_NAMES} more" if len(known) > _MOST_NAMES else ""
+        names = ", ".join(known[:_MOST_NAMES]) + more or "none"
+        what = f"{of!r} has no {kind} {name!r}" if of else f"there is no {kind} {name!r}"
+        return cls(where, f"{what}; known: {names}", kind, name, known)
 
 
 class ConfigurationError(IncidentIoError):
@@ -84,6 +108,34 @@ class MissingConnectionError(ConfigurationError):
     def advice(self) -> str:
         """Show the shortest way to define it."""
         return f"Add it: airflow connections add {self.conn_id} --conn-type incident_io --conn-password <API key>"
+
+
+class UnknownNameError(ConfigurationError):
+    """A name is not known to incident.io; `kind`, `name` and `known` are about the first such."""
+
+    @property
+    def kind(self) -> str:
+        """What was looked for, like `severity`."""
+        return self._first.kind
+
+    @property
+    def name(self) -> str:
+        """The name that is not known."""
+        return self._first.name
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """All names that are."""
+        return self._first.known
+
+    @property
+    def _first(self) -> UnknownName:
+        return next((problem for problem in self.problems if isinstance(problem, UnknownName)), UnknownName("", ""))
+
+    @property
+    def advice(self) -> str:
+        """Say which names would do."""
+        return "Use one of the known names, or an ID; names are matched in any case."
 
 
 def _rebuild_configuration_error(

@@ -11,7 +11,7 @@ NAMES = {
     "IncidentHook", "CreateIncidentOperator", "IncidentNotifier", "journal_flush_dag", "open_incident", "__version__",
     "APIError", "AuthenticationError", "ConfigurationError", "ConflictError", "ContextError", "IncidentIoError",
     "MissingConnectionError", "NotFoundError", "PermissionDeniedError", "RateLimitError", "ServerError",
-    "TransportError", "UnexpectedResponseError", "ValidationError",
+    "TransportError", "UnexpectedResponseError", "UnknownNameError", "ValidationError",
 }  # fmt: skip
 
 
