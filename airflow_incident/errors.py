@@ -6,6 +6,7 @@ IncidentIoError
 │   └── UnknownNameError         use a name that incident.io knows
 ├── ContextError             Airflow's context names no run
 ├── TransportError           no usable answer came: the network, TLS, a time-out
+├── UnsettledError           v1 is gone, and an earlier attempt through it may have opened an incident
 ├── JournalError             the journal cannot be read or written
 └── APIError                 incident.io answered, and refused
     ├── AuthenticationError      401
@@ -169,6 +170,28 @@ class TransportError(IncidentIoError):
     def advice(self) -> str:
         """Name the usual suspects."""
         return "Check the base URL, DNS, proxy and CA bundle of the connection from this machine."
+
+
+class UnsettledError(IncidentIoError):
+    """v1 is no longer served, and an earlier attempt through it may have opened an incident that cannot be found.
+
+    It is not sent through v2 by itself, for then there might be two.
+    """
+
+    maybe_delivered = True
+
+    @property
+    def retryable(self) -> bool:
+        """It may come back, and what was opened may be found."""
+        return True
+
+    @property
+    def advice(self) -> str:
+        """Say who can decide."""
+        return (
+            "See whether incident.io has this incident. If it has: airflow-incident journal drop; if it has not: "
+            "airflow-incident journal retry, which sends it through v2."
+        )
 
 
 class JournalError(IncidentIoError):

@@ -6,6 +6,8 @@ import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from airflow_incident.api.submit import submission
+from airflow_incident.core.key import ALERT_MARK
 from airflow_incident.core.settings import CONN_TYPE
 from airflow_incident.delivery.budget import LEAST_SHARE, Breaker
 from airflow_incident.delivery.courier import AsyncCourier, Courier, carry_all
@@ -42,7 +44,10 @@ def write_and_send(report: Report, profile: Profile, *, seconds: float, may_wait
     :param may_wait: Whether it is to be sent even during an outage that this process has met.
     """
     send = may_wait or (seconds >= LEAST_SHARE and not _breaker().is_open(profile.account.base_url))
-    courier = Courier(Variables(), profile.client, first=report.body, seconds=seconds)
+    first = submission(report.draft, report.terms)
+    courier = Courier(
+        Variables(), profile.client, key=report.key.removeprefix(ALERT_MARK), first=first, seconds=seconds
+    )
     rules = _rules(profile, send=send)._replace(has_time=lambda: courier.left > SPARE)
     outcome = courier.carry(deliver(report, rules))
     return _noted(outcome, profile)
@@ -64,6 +69,7 @@ def _rules(profile: Profile, *, send: bool) -> Rules:
         send=send,
         storm_dag=profile.settings.storm_limit_per_dag,
         storm_deployment=profile.settings.storm_limit,
+        v1_gone=profile.client.connector.directory.v1_gone,
     )
 
 

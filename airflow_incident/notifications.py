@@ -36,13 +36,15 @@ class IncidentNotifier(BaseNotifier):
 
     :param name: Title of the incident, a Jinja template. Default: which DAG failed.
     :param summary: Text of the incident, a Jinja template of markdown. Default: all that Airflow tells.
-    :param severity: ID of the severity.
-    :param incident_type: ID of the incident type.
+    :param channel: `incident` (default), or `alert`: an event to the connection's alert source, which pages people by
+        incident.io's alert routes. An alert has no status, roles or custom fields.
+    :param severity: Name or ID of the severity.
+    :param incident_type: Name or ID of the incident type.
     :param mode: `real` or `test`.
     :param visibility: `public` or `private`.
-    :param status: Status that the incident opens in. Default: triage.
-    :param custom_fields: IDs of custom fields to their values, each like `{"value_text": "…"}`.
-    :param roles: IDs of incident roles to people: an email address, a Slack ID or an incident.io ID.
+    :param status: Name or ID of the status that the incident opens in. Default: triage.
+    :param custom_fields: Names or IDs of custom fields to their values, like `{"Affected team": "Product"}`.
+    :param roles: Names or IDs of incident roles to people: an email address, a Slack ID or an incident.io ID.
     :param slack_team_id: Slack workspace, with Enterprise Grid only.
     :param scope: What one incident stands for: `run` (default), `task` or `task_instance`.
     :param deployment: Name of this Airflow installation in the idempotency key.
@@ -58,6 +60,7 @@ class IncidentNotifier(BaseNotifier):
         *,
         name: str | None = None,
         summary: str | None = None,
+        channel: str | None = None,
         severity: str | None = None,
         incident_type: str | None = None,
         mode: str | None = None,
@@ -76,6 +79,7 @@ class IncidentNotifier(BaseNotifier):
         self.conn_id = conn_id
         self.templates = {"name": name, "summary": summary}
         self.options = {
+            "channel": channel,
             "severity": severity,
             "incident_type": incident_type,
             "mode": mode,

@@ -64,3 +64,26 @@ class CreateIncident(_Request):
     slack_team_id: str | None = None
     source_message_channel_id: str | None = None
     source_message_timestamp: str | None = None
+
+
+class CreateIncidentV2(_Request):
+    idempotency_key: str = Field(min_length=1)
+    visibility: str = "public"
+    name: str | None = None
+    summary: str | None = None
+    severity_id: str | None = None
+    incident_type_id: str | None = None
+    mode: str | None = None
+    incident_status_id: str | None = None
+    custom_field_entries: tuple[CustomFieldEntryPayload, ...] | None = None
+    incident_role_assignments: tuple[RoleAssignmentPayload, ...] | None = None
+    slack_team_id: str | None = None
+
+
+class AlertEvent(_Request):
+    title: str
+    status: str
+    deduplication_key: str | None = None
+    description: str | None = None
+    source_url: str | None = None
+    metadata: dict | None = None

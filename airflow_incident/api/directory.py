@@ -32,10 +32,12 @@ _MOST_LISTED = 20
 class Directory:
     """The lists of one account, as far as they have been looked up; threads and coroutines may share it.
 
-    It has no lock: two that look up the same list at once do it twice, and the first answer stays.
+    It has no lock: two that look up the same list at once do it twice, and the first answer stays. `v1_gone` says that
+    the end of the API's first version was met.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float] = float) -> None:
+        self.v1_gone = False
         self._clock = clock
         self._lists: dict[str, tuple[Rows, float]] = {}
 

@@ -9,7 +9,8 @@ from datetime import datetime  # noqa: TC003 -- pydantic resolves it when a mode
 
 from pydantic import Field
 
-from airflow_incident.api.head import Answer, IncidentHead
+from airflow_incident.api.answer import Answer
+from airflow_incident.api.head import OVER
 
 
 class APIKeyActor(Answer):
@@ -134,9 +135,14 @@ class IncidentTimestamp(Answer):
     last_occurred_at: datetime | None = None
 
 
-class Incident(IncidentHead):
+class Incident(Answer):
     """An incident as v1 shows it."""
 
+    id: str
+    reference: str | None = None
+    name: str | None = None
+    status: str | None = None
+    permalink: str | None = None
     mode: str | None = None
     visibility: str | None = None
     summary: str | None = None
@@ -153,6 +159,11 @@ class Incident(IncidentHead):
     timestamps: tuple[IncidentTimestamp, ...] = ()
     created_at: datetime | None = None
     updated_at: datetime | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether a person has closed or declined it."""
+        return self.status in OVER
 
 
 class IncidentAnswer(Answer):

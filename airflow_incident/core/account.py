@@ -13,10 +13,12 @@ DEFAULT_BASE_URL = "https://api.incident.io"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """One API key at one address. Neither the key nor a proxy's password is ever shown."""
+    """One API key at one address, and the alert source beside it. No key, token or proxy's password is ever shown."""
 
     base_url: str = DEFAULT_BASE_URL
     api_key: str = field(default="", repr=False)
+    alert_source_id: str | None = None
+    alert_source_token: str = field(default="", repr=False)
     proxy: str | None = field(default=None, repr=False)
     ca_bundle: str | None = None
 
@@ -42,16 +44,25 @@ def read_account(
     host: str | None,
     schema: str | None = None,
     port: int | None = None,
+    alert_source_id: str | None = None,
+    alert_source_token: str | None = None,
     proxy: str | None = None,
     ca_bundle: str | None = None,
+    alerts_only: bool = False,
 ) -> tuple[Account, list[Problem]]:
-    """Check a connection's own fields; tell every one that cannot be used."""
+    """Check a connection's own fields; tell every one that cannot be used.
+
+    :param alerts_only: Whether nothing but alerts is to be sent, which takes no API key.
+    """
     problems: list[Problem] = []
-    key = (password or "").strip()
-    if not key:
+    key, token = (password or "").strip(), (alert_source_token or "").strip()
+    if not key and not alerts_only:
         problems.append(Problem("API key", "missing; create one in incident.io under Settings > API keys"))
-    elif not key.isascii() or not key.isprintable() or " " in key:
-        problems.append(Problem("API key", "has spaces or characters that no key has; copy it once more"))
+    if not alert_source_id and alerts_only:
+        problems.append(Problem("Alert source ID", "missing; it stands in the URL of the HTTP alert source"))
+    if not token and alerts_only:
+        problems.append(Problem("Alert source token", "missing; incident.io shows it with the HTTP alert source"))
+    problems += _odd_keys({"API key": key, "Alert source token": token})
     base_url = DEFAULT_BASE_URL
     try:
         base_url = _base_url(host, schema, port)
@@ -59,7 +70,23 @@ def read_account(
         problems.append(Problem("Base URL", str(error)))
     if proxy and not _is_proxy(proxy):
         problems.append(Problem("Proxy", "must be like http://host:port or https://host:port"))
-    return Account(base_url=base_url, api_key=key, proxy=proxy, ca_bundle=ca_bundle), problems
+    account = Account(
+        base_url=base_url,
+        api_key=key,
+        alert_source_id=alert_source_id,
+        alert_source_token=token,
+        proxy=proxy,
+        ca_bundle=ca_bundle,
+    )
+    return account, problems
+
+
+def _odd_keys(keys: dict[str, str]) -> list[Problem]:
+    return [
+        Problem(label, "has spaces or characters that no key has; copy it once more")
+        for label, key in keys.items()
+        if key and (not key.isascii() or not key.isprintable() or " " in key)
+    ]
 
 
 def _is_proxy(text: str) -> bool:

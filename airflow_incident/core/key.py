@@ -17,6 +17,9 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 MAX_LENGTH = 200
 """incident.io documents no maximum; this fits every column that such a key is likely to meet."""
 
+ALERT_MARK = "alert "
+"""Stands before an alert's key in the journal: a failure may become an incident as well."""
+
 
 def idempotency_key(failure: Failure, *, deployment: str, scope: Scope = "run", name: str | None = None) -> str:
     """Build the key of a failure from stable facts only: never an attempt's number, never a clock.

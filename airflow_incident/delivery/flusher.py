@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_incident.delivery.journal import KEEP_FOR, KEEP_RECORDS, PREFIX, ForeignRecordError, Record, read_record
-from airflow_incident.delivery.reporter import after, own_record
-from airflow_incident.delivery.steps import Delete, Get, Names, Send, Set, StoreFailed
+from airflow_incident.delivery.sending import own_record, send, terms_of
+from airflow_incident.delivery.steps import Delete, Get, Names, Set, StoreFailed
 from airflow_incident.errors import IncidentIoError, JournalError
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ def flush(
         current[listed.name] = record or listed
         if record is None or record.state not in states or not record.is_due(now()):
             continue
-        answer = yield Send(record.body or {}, record.conn_id)
-        result = after(record, answer, now())
+        sent = yield from send(record, terms_of(record), now, decided=also_dead)
+        result, answer = sent.record, sent.answer
         written = yield Set(record.name, result.text())
         if isinstance(written, StoreFailed):
             raise JournalError(f"the journal cannot be written: {written.why}")

@@ -108,7 +108,7 @@ class Account:
 
     def run(self, steps):
         terms = Terms(100.0, lambda: 0.0, lambda: datetime(2026, 11, 23, tzinfo=UTC), lambda: 0.0, [])
-        conversation = converse(Plan(steps), terms)
+        conversation = converse(Plan(lambda _: steps()), terms)
         answer = None
         try:
             while True:

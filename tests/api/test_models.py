@@ -35,7 +35,6 @@ PERSON_KEYS = {"id", "email", "slack_user_id"}
 ENUMS = {
     "mode": ["real", "test"],
     "visibility": ["public", "private"],
-    "status": ["triage", "investigating", "fixing", "monitoring", "closed", "declined"],
 }
 ANSWERS = {
     "IncidentV1": models.Incident,
