@@ -236,11 +236,7 @@ class IncidentHook(BaseHook):
             host=connection.host,
             schema=connection.schema,
             port=connection.port,
-            alert_source_id=settings.alert_source_id,
-            alert_source_token=settings.alert_source_token,
-            proxy=settings.proxy,
-            ca_bundle=settings.ca_bundle,
-            alerts_only=settings.channel == "alert",
+            settings=settings,
         )
         if problems := [*problems, *bad, *wrong]:
             raise ConfigurationError(problems, conn_id=self.conn_id)

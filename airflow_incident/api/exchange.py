@@ -100,6 +100,7 @@ def converse(call: Call[T] | Plan[T] | Listing[T] | Creation, terms: Terms) -> G
 
 
 def _follow(plan: Plan[T], terms: Terms) -> Generator[Step, Answer, T]:
+    terms = terms._replace(deadline=terms.clock() + terms.left * plan.share)
     steps = plan.steps(terms.directory)
     try:
         call = next(steps)

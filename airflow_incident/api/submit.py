@@ -31,14 +31,16 @@ Choice = Literal["v1", "v2", "auto"]
 
 NEVER_LEFT_OUT = frozenset({"idempotency_key", "visibility", "mode"})
 """Fields without which an incident would be another one, or be seen by others."""
+LOOK_UP_SHARE = 1 / 3
+"""How much of the time that is left a look-up may take: the incident matters more than its details."""
 
 
 class Terms(NamedTuple):
     """How a draft is to be sent.
 
     `strict` fails on what cannot be used instead of leaving it out. `annotate` adds notes to a summary. `unsettled`
-    says that an earlier attempt may have taken effect; `since` is the day of the first one, like 2026-11-25. `read` reads
-    the answer.
+    says that an earlier attempt may have taken effect; `since` is the day of the first one, like 2026-11-25. `read`
+    reads the answer.
     """
 
     choice: Choice
@@ -78,7 +80,7 @@ def _resolved(wanted: Mapping[str, Any], api_version: Version) -> Generator[Any,
     except StopIteration as end:
         found: Resolved = end.value
     else:
-        found = yield Plan(lambda directory: resolve(wanted, directory, api_version=api_version))
+        found = yield Plan(lambda directory: resolve(wanted, directory, api_version=api_version), LOOK_UP_SHARE)
     return found
 
 
@@ -128,7 +130,7 @@ def submit(draft: Draft | None, terms: Terms, *, creation: Creation | None = Non
     except APIError as error:
         if terms.choice != "auto" or creation.via != "v1" or not _says_gone(error):
             raise
-        if not (yield Plan(is_v1_gone)):
+        if not (yield Plan(is_v1_gone, LOOK_UP_SHARE)):
             raise
         if terms.unsettled or error.maybe_delivered:
             return (yield from _find(creation, terms, error))
@@ -198,7 +200,7 @@ def _mended(creation: Creation, error: ValidationError, terms: Terms) -> Generat
             body["visibility"] = "private"
         elif place == "severity_id" and place not in body:
             try:
-                lowest = yield Plan(lowest_severity)
+                lowest = yield Plan(lowest_severity, LOOK_UP_SHARE)
             except IncidentIoError:
                 return None
             if lowest is None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from airflow_incident.errors import Problem
+
+if TYPE_CHECKING:
+    from airflow_incident.core.settings import Settings
 
 DEFAULT_BASE_URL = "https://api.incident.io"
 
@@ -44,25 +48,22 @@ def read_account(
     host: str | None,
     schema: str | None = None,
     port: int | None = None,
-    alert_source_id: str | None = None,
-    alert_source_token: str | None = None,
-    proxy: str | None = None,
-    ca_bundle: str | None = None,
-    alerts_only: bool = False,
+    settings: Settings,
 ) -> tuple[Account, list[Problem]]:
     """Check a connection's own fields; tell every one that cannot be used.
 
-    :param alerts_only: Whether nothing but alerts is to be sent, which takes no API key.
+    :param settings: What stands in its extra. To send alerts takes no API key, but a source and its token.
     """
-    problems: list[Problem] = []
-    key, token = (password or "").strip(), (alert_source_token or "").strip()
-    if not key and not alerts_only:
-        problems.append(Problem("API key", "missing; create one in incident.io under Settings > API keys"))
-    if not alert_source_id and alerts_only:
-        problems.append(Problem("Alert source ID", "missing; it stands in the URL of the HTTP alert source"))
-    if not token and alerts_only:
-        problems.append(Problem("Alert source token", "missing; incident.io shows it with the HTTP alert source"))
+    key, token = (password or "").strip(), (settings.alert_source_token or "").strip()
+    needed = {"API key": (key, "create one in incident.io under Settings > API keys")}
+    if settings.channel == "alert":
+        needed = {
+            "Alert source ID": (settings.alert_source_id or "", "it stands in the URL of the HTTP alert source"),
+            "Alert source token": (token, "incident.io shows it with the HTTP alert source"),
+        }
+    problems = [Problem(label, f"missing; {hint}") for label, (value, hint) in needed.items() if not value]
     problems += _odd_keys({"API key": key, "Alert source token": token})
+    proxy = settings.proxy
     base_url = DEFAULT_BASE_URL
     try:
         base_url = _base_url(host, schema, port)
@@ -73,10 +74,10 @@ def read_account(
     account = Account(
         base_url=base_url,
         api_key=key,
-        alert_source_id=alert_source_id,
+        alert_source_id=settings.alert_source_id,
         alert_source_token=token,
         proxy=proxy,
-        ca_bundle=ca_bundle,
+        ca_bundle=settings.ca_bundle,
     )
     return account, problems
 

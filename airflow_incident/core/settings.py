@@ -94,8 +94,8 @@ class Settings:
         label="Channel",
         choices=("incident", "alert"),
         places=("argument",),
-        help="What a failure becomes: an incident at once, or an alert, which pages people by incident.io's alert routes "
-        "and may open an incident there.",
+        help="What a failure becomes: an incident at once, or an alert, which pages people by incident.io's alert "
+        "routes and may open an incident there.",
     )
     severity: str | None = _option(label="Severity", help="Name or ID of the severity of new incidents.")
     incident_type: str | None = _option(label="Incident type", help="Name or ID of the type of new incidents.")

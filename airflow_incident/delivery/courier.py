@@ -8,7 +8,7 @@ import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_incident.api.endpoints import Creation, attach_link, open_incident, show_head
+from airflow_incident.api.endpoints import Creation, Plan, attach_link, open_incident, show_head
 from airflow_incident.delivery.steps import Ask, Attach, Delete, Get, Names, Send, Set, Show, StoreFailed, Wait
 from airflow_incident.errors import IncidentIoError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from airflow_incident.api.client import AsyncClient, Client
-    from airflow_incident.api.endpoints import Call, Listing, Plan
+    from airflow_incident.api.endpoints import Call, Listing
     from airflow_incident.api.head import AlertHead, IncidentHead
     from airflow_incident.delivery.journal import Store
     from airflow_incident.delivery.steps import Step
@@ -111,7 +111,7 @@ class Courier:
             if isinstance(step, Wait):
                 time.sleep(min(step.seconds, self.left))
                 return None
-            return self._client.call(_call(step), budget=self.left)
+            return self._client.call(_call(step), budget=self.left * _share(step))
         except IncidentIoError as error:
             return error
         finally:
@@ -169,7 +169,7 @@ class AsyncCourier:
 
     async def _ask(self, step: Send | Show | Attach | Ask) -> Any:
         try:
-            seconds = max(0.1, self._deadline - time.monotonic())
+            seconds = max(0.1, self._deadline - time.monotonic()) * _share(step)
             return await self._client.call(_call(step), budget=seconds)
         except IncidentIoError as error:
             return error
@@ -202,6 +202,11 @@ def carry_all(
     except StopIteration as end:
         result: T = end.value
         return result
+
+
+def _share(step: Step) -> float:
+    """Say how much of the time that is left a step may take, also where the network drips or hangs."""
+    return step.call.share if isinstance(step, Ask) and isinstance(step.call, Plan) else 1.0
 
 
 def _opening(step: Send) -> Call[Any]:

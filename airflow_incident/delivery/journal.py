@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from airflow_incident.api.endpoints import Creation, Via
 from airflow_incident.api.exchange import RETRY_AFTER_LIMIT
 from airflow_incident.api.payload import create_draft
-from airflow_incident.api.submit import Choice
+from airflow_incident.api.submit import Choice  # noqa: TC001 -- pydantic resolves it when a model is built
 from airflow_incident.core.key import ALERT_MARK
 from airflow_incident.errors import ConfigurationError
 
@@ -67,9 +67,10 @@ class OpenIncident(BaseModel):
 class Record(BaseModel):
     """One failure: `pending` until it is delivered, then `open`; `gathered` under a storm; `dead` after a refusal.
 
-    `draft` is what is wanted, in the words of whoever set it up, until names have become IDs; `body` is what is sent, the
-    same each time, through the version `via`; `api_version` is the one that was asked for. `due_at` is when the API asked to come back. `maybe_delivered`
-    says that an attempt may have taken effect. `storm` is the key of the incident that it is gathered under.
+    `draft` is what is wanted, in the words of whoever set it up, until its names have become IDs; `body` is what is
+    sent, the same each time, `via` one version of the API; `api_version` is the one that was asked for. `due_at` is
+    when the API asked to come back. `maybe_delivered` says that an attempt may have taken effect. `storm` is the key
+    of the incident that it is gathered under.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
@@ -193,10 +194,10 @@ class Opening(NamedTuple):
 
 
 class Ledger(BaseModel):
-    """The latest openings of one deployment, the storm that goes on, if one does, what waits, by DAG and key, and
-    whether incident.io has stopped serving v1.
+    """What the reports of one deployment tell one another.
 
-    Counted without locks: two processes at once may each miss the other's opening.
+    The latest openings, the storm that goes on, if one does, what waits, by DAG and key, and whether incident.io has
+    stopped serving v1. Counted without locks: two processes at once may each miss the other's opening.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)

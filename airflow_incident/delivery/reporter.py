@@ -65,12 +65,17 @@ def deliver(report: Report, rules: Rules) -> Generator[Step, Any, Outcome]:
         return (yield from _send_unwritten(report, rules, f"{name} holds something else and is left alone"))
     if before and (answered := (yield from _answered(report, before, rules))):
         return answered
+    try:
+        outcome = yield from _write_and_send(report, before, rules)
+    except IncidentIoError as error:  # a strict report that cannot be sent as it is
+        outcome = Outcome.of(report, error, kept=False)
+    return outcome._replace(trouble=outcome.trouble or trouble)
+
+
+def _write_and_send(report: Report, before: Record | None, rules: Rules) -> Generator[Step, Any, Outcome]:
     ledger = yield from _read_ledger(rules)
     report = _for_this_api(report, ledger, rules)
-    try:
-        creation = yield from settle(report, rules.conn_id)
-    except IncidentIoError as error:
-        return Outcome.of(report, error, kept=False, trouble=trouble)
+    creation = yield from settle(report, rules.conn_id)
     if before and before.state != "gathered":
         record = _again(before, report, creation)
     else:
@@ -80,8 +85,7 @@ def deliver(report: Report, rules: Rules) -> Generator[Step, Any, Outcome]:
         # Alerts are gathered by incident.io's own routes.
         if not is_alert(report.draft) and (storm := (yield from _storm(report, ledger, rules))):
             return (yield from _gather(report, record, storm, rules))
-    written = yield Set(name, record.text())
-    trouble = trouble or (written.why if isinstance(written, StoreFailed) else None)
+    written = yield Set(record.name, record.text())
     may_send = rules.send and record.is_due(rules.now())
     if not may_send and not isinstance(written, StoreFailed):
         yield from _note_waiting(record, rules)
@@ -89,9 +93,9 @@ def deliver(report: Report, rules: Rules) -> Generator[Step, Any, Outcome]:
     sent = yield from send(record, report.terms, rules.now)
     if sent.superseded:
         return Outcome(kind="suppressed", report=report, incident=sent.record.incident)
-    rewritten = yield Set(name, sent.record.text())
-    trouble = trouble or (rewritten.why if isinstance(rewritten, StoreFailed) else None)
-    kept = not isinstance(written, StoreFailed) or not isinstance(rewritten, StoreFailed)
+    rewritten = yield Set(record.name, sent.record.text())
+    failures = [failed.why for failed in (written, rewritten) if isinstance(failed, StoreFailed)]
+    trouble, kept = next(iter(failures), None), len(failures) < 2  # noqa: PLR2004 -- neither was written
     yield from _afterwards(report, sent, ledger, rules)
     return Outcome.of(report, sent.answer, kept=kept, trouble=trouble, creation=sent.creation)
 
