@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from airflow_incident.api import body as bodies
     from airflow_incident.api import envelopes
     from airflow_incident.api.directory import Directory
-    from airflow_incident.api.head import AlertHead, IncidentHead
+    from airflow_incident.api.head import IncidentHead
     from airflow_incident.api.models import Attachment, Identity, Incident, IncidentUpdate
 else:
     bodies, envelopes = Late("airflow_incident.api.body"), Late("airflow_incident.api.envelopes")
@@ -122,7 +122,7 @@ def open_incident(creation: Creation) -> Call[Any]:
     https://docs.incident.io/api-reference/incidents-v2/create
     """
     if creation.via == "alert":
-        return create_alert_event(creation.body)
+        return send_alert(creation.body)
     return Call(method="POST", path=f"/{creation.via}/incidents", body=creation.body, parse=creation.read)
 
 
@@ -258,11 +258,22 @@ def delete_attachment(attachment_id: str) -> Call[None]:
     return Call(method="DELETE", path=f"/v1/incident_attachments/{_part(attachment_id)}", parse=_nothing)
 
 
-def create_alert_event(event: Mapping[str, Any]) -> Call[AlertHead]:
-    """Tell the connection's alert source that something fires, or is resolved.
+def create_alert_event(event: bodies.AlertEvent | Mapping[str, Any]) -> Call[envelopes.AlertEventReceipt]:
+    """Tell the connection's alert source that something fires or is resolved; the source has a token of its own.
 
     https://docs.incident.io/api-reference/alert-events-v2/create-http
+
+    :raises ConfigurationError: naming every field that cannot be used.
     """
+
+    def parse(said: bytes) -> envelopes.AlertEventReceipt:
+        return envelopes.AlertEventReceipt.model_validate_json(said)
+
+    return send_alert(bodies.checked(bodies.AlertEvent, event))._replace(parse=parse)
+
+
+def send_alert(event: Mapping[str, Any]) -> Call[Any]:
+    """Do as `create_alert_event` does with an event that is ready, and read only how the alert stands."""
     return Call(method="POST", path=f"/v2/alert_events/http/{ALERT_SOURCE}", body=event, parse=read_alert)
 
 
