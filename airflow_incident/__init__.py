@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from airflow_incident.notifications import IncidentNotifier as IncidentNotifier
     from airflow_incident.notifications import open_incident as open_incident
     from airflow_incident.operators import CreateIncidentOperator as CreateIncidentOperator
+    from airflow_incident.sensors import IncidentClosedSensor as IncidentClosedSensor
 
 _HOMES = {
     "IncidentHook": "hooks",
@@ -40,6 +41,7 @@ _HOMES = {
     "journal_flush_dag": "flush_dag",
     "open_incident": "notifications",
     "CreateIncidentOperator": "operators",
+    "IncidentClosedSensor": "sensors",
 } | dict.fromkeys(
     (
         "APIError",
