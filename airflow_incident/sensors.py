@@ -134,12 +134,12 @@ class IncidentClosedSensor(BaseSensorOperator):
     def _look(self, context: Context) -> list[Standing] | None:
         """Ask which incidents are still open; None if that cannot be known now."""
         from airflow_incident.api.standing import patience  # noqa: PLC0415 -- law 5
-        from airflow_incident.triggers import POKE_BUDGET, directory_of  # noqa: PLC0415 -- law 5
+        from airflow_incident.triggers import POKE_BUDGET  # noqa: PLC0415 -- law 5
 
         try:
             profile = self._profile()
             wait = self._wait(context, profile)
-            found = profile.client.call(wait.still_open(directory_of(profile)), budget=POKE_BUDGET)
+            found = profile.client.call(wait.still_open(), budget=POKE_BUDGET)
         except IncidentIoError as error:
             if not error.retryable:
                 raise AirflowFailException(f"{error} {error.advice}") from None

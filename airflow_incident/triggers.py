@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_incident.api.directory import Directory
 from airflow_incident.api.standing import Wait, patience, waiting_line
 from airflow_incident.core.settings import DEFAULT_CONN_ID
 from airflow_incident.errors import IncidentIoError
@@ -17,9 +15,6 @@ from airflow_incident.hooks import IncidentHook
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
-
-    from airflow_incident.core.account import Account
-    from airflow_incident.hooks import Profile
 
 POKE_BUDGET = 30.0
 """Seconds that asking once may take, with all retries."""
@@ -66,7 +61,7 @@ class IncidentClosedTrigger(BaseTrigger):
         while True:
             try:
                 profile = await IncidentHook(self.conn_id).aprofile()
-                waiting = await profile.async_client.call(wait.still_open(directory_of(profile)), budget=POKE_BUDGET)
+                waiting = await profile.async_client.call(wait.still_open(), budget=POKE_BUDGET)
             except IncidentIoError as error:
                 if not error.retryable:
                     yield _event(state="failed", error=f"{error} {error.advice}")
@@ -81,14 +76,6 @@ class IncidentClosedTrigger(BaseTrigger):
                     return
                 self.log.info("%s", waiting_line(waiting, datetime.now(UTC)))
             await asyncio.sleep(self.poke_interval)
-
-
-_directories: dict[Account, Directory] = {}
-
-
-def directory_of(profile: Profile) -> Directory:
-    """Keep the names of one account for this process."""
-    return _directories.setdefault(profile.account, Directory(time.monotonic))
 
 
 def _event(**payload: str) -> TriggerEvent:

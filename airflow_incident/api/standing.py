@@ -7,13 +7,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from airflow_incident.api.directory import Directory, Row, Steps, find_severity
+from airflow_incident.api.directory import find_severity
 from airflow_incident.api.endpoints import Call, Listing, Plan, pages
 from airflow_incident.api.filters import filter_query
 from airflow_incident.errors import ConfigurationError, IncidentIoError, NotFoundError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from airflow_incident.api.directory import Directory, Row, Steps
 
 OPEN_CATEGORIES = ("triage", "live", "paused")
 """An incident of any other category is over; one in its post-incident flow is, for the trouble is past."""
@@ -57,9 +59,9 @@ class Wait(NamedTuple):
     mode: str = "real"
     may_be_gone: bool = False
 
-    def still_open(self, directory: Directory) -> Plan[list[Standing]]:
+    def still_open(self) -> Plan[list[Standing]]:
         """Build the calls that tell which incidents are not over yet."""
-        return Plan(lambda: self._steps(directory))
+        return Plan(self._steps)
 
     def _steps(self, directory: Directory) -> Steps[list[Standing]]:
         if self.severity is not None:
