@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from airflow_incident.api.payload import create_payload
-from airflow_incident.core.key import idempotency_key
+from airflow_incident.core.key import idempotency_key, scope_of
 from airflow_incident.core.text import (
     LISTED_TASKS,
     beginning,
@@ -146,7 +146,7 @@ def prepare(failure: Failure, settings: Settings, wish: Wish, *, deployment: str
 
     :raises ConfigurationError: if the failure names no run, or a field cannot be used.
     """
-    scope: Scope = "dag" if failure.run_type == "backfill" and settings.scope == "run" else settings.scope
+    scope = scope_of(failure, settings.scope)
     key = idempotency_key(failure, deployment=deployment, scope=scope, name=wish.key_name)
     whole_run = scope in {"dag", "run"}
     name = one_line(redact(_given(wish.name)))

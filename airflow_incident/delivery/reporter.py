@@ -132,7 +132,7 @@ def _take_up(report: Report, record: Record, rules: Rules) -> Generator[Step, An
     joined = record.changed(state="gathered", storm=found.key, incident=found.incident, body=None)
     if isinstance((yield Set(record.name, joined.text())), StoreFailed):
         return None
-    yield Set(name, found.changed(suppressed=found.suppressed + 1).text())
+    yield Set(name, found.joined(joined).text())
     return Outcome(kind="gathered", report=report, incident=found.incident, storm=found.key)
 
 
@@ -163,6 +163,9 @@ def _first_record(report: Report, rules: Rules) -> Record:
         level=report.failure.level,
         task=whole(report.failure.task_label) if report.failure.task_label else None,
         failed_at=report.failure.failed_at,
+        clear_count=report.failure.clear_count,
+        scope=report.scope,
+        run_at=report.failure.run_at,
         written_at=rules.now(),
         body=report.body,
     )

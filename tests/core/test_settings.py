@@ -8,6 +8,7 @@ from airflow_incident.errors import Problem
 SAMPLES = {
     "enabled": ("false", False),
     "scope": ("task", "task"),
+    "resolve": ("always", "always"),
     "mode": ("test", "test"),
     "visibility": ("private", "private"),
     "status": ("fixing", "fixing"),
