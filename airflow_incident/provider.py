@@ -36,7 +36,10 @@ def get_provider_info() -> dict[str, Any]:
                 },
             }
         ],
-        "notifications": ["airflow_incident.notifications.IncidentNotifier"],
+        "notifications": [
+            "airflow_incident.notifications.IncidentNotifier",
+            "airflow_incident.notifications.RecoveryNotifier",
+        ],
         "extra-links": ["airflow_incident.links.IncidentLink"],
         "config": {
             CONFIG_SECTION: {
