@@ -1,70 +1,49 @@
-"""The endpoints of the API that the sandbox has.
+"""The sandbox's application: every endpoint of the API that it has, and the page, behind one gate.
 
 https://docs.incident.io/api-reference
 """
-
-import re
 
 from fastapi import APIRouter, FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from . import validation
-from .gate import Gate, Reply, refuse
-from .refusals import JsonObject, Refusal, forbidden, invalid, not_found, problem
-from .store import KEY_NAME, Store
+from . import alerts, asking, attachments, incident_api, incidents, list_api
+from .gate import ALERTS, Gate, Reply, refuse
+from .refusals import Refusal, not_found, problem
+from .store import Store
 from .view import pages
-
-# The document has one limit for what is asked, and a lower one for what is answered.
-PAGE_ASKED, PAGE_GIVEN, PAGE_DEFAULT = 500, 250, 25
 
 
 def build(store: Store) -> ASGIApp:
-    """Return the whole application over one store."""
+    """Return the whole application over one store; the gate checks the key before any endpoint does its work."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    app.include_router(api(store))
-    app.include_router(attachment_api(store))
-    app.include_router(pages(store))
+    routers = (
+        incident_api.first,
+        incident_api.second,
+        list_api.lists,
+        attachment_api,
+        alert_api,
+        identity_api,
+        pages,
+    )
+    for router in routers:
+        app.include_router(router(store))
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _unrouted)
     return Gate(app, store)
 
 
-def api(store: Store) -> APIRouter:
-    """Return the API's endpoints; the gate has checked the key already."""
+def identity_api(store: Store) -> APIRouter:
+    """Return the endpoint that tells whose key it is."""
     router = APIRouter()
-
-    @router.post("/v1/incidents")
-    async def create(request: Request) -> Response:
-        _demand(store, "incident_creator")
-        payload = await _body(request)
-        request.state.warnings.extend(validation.Check(payload).run())
-        return Reply({"incident": store.create(payload)})
-
-    @router.get("/v1/incidents")
-    async def index(request: Request) -> Response:
-        _demand(store, "viewer")
-        query = request.query_params
-        size = _page_size(query.get("page_size") or str(PAGE_DEFAULT))
-        rows, after, total = store.page(size, query.get("after") or None, filter(None, query.getlist("status")))
-        meta = {"page_size": size, "total_record_count": total}
-        return Reply({"incidents": rows, "pagination_meta": meta | ({"after": after} if after else {})})
-
-    @router.get("/v1/incidents/{incident_id}")
-    async def show(incident_id: str) -> Response:
-        _demand(store, "viewer")
-        incident = store.show(incident_id).incident
-        if incident["id"] != incident_id:
-            raise not_found(f"The incident {incident_id!r}")
-        return Reply({"incident": incident})
 
     @router.get("/v1/identity")
     async def identity() -> Response:
         return Reply(
             {
                 "identity": {
-                    "name": KEY_NAME,
+                    "name": incidents.CREATOR["api_key"]["name"],
                     "roles": list(store.options.roles),
                     "dashboard_url": store.base_url,
                     "team_roles": [],
@@ -76,20 +55,35 @@ def api(store: Store) -> APIRouter:
     return router
 
 
+def alert_api(store: Store) -> APIRouter:
+    """Return the endpoint of an HTTP alert source; the gate has checked the source's own token."""
+    router = APIRouter()
+
+    @router.post(ALERTS + "{source_id}")
+    async def event(request: Request) -> Response:
+        payload = await asking.body(request)
+        request.state.warnings.extend(alerts.check(payload))
+        store.alert(payload)
+        key = payload["deduplication_key"]
+        return Reply({"deduplication_key": key, "message": "Taken", "status": "success"}, 202)
+
+    return router
+
+
 def attachment_api(store: Store) -> APIRouter:
     """Return the endpoints of links that are attached to incidents."""
     router = APIRouter()
 
     @router.post("/v1/incident_attachments")
     async def attach(request: Request) -> Response:
-        _demand(store, "incident_editor")
-        payload = await _body(request)
-        request.state.warnings.extend(validation.Check(payload).run_attachment())
+        asking.demand(store, "incident_editor")
+        payload = await asking.body(request)
+        request.state.warnings.extend(attachments.check(payload))
         return Reply({"incident_attachment": store.attach(payload)}, 201)
 
     @router.get("/v1/incident_attachments")
-    async def attachments(request: Request) -> Response:
-        _demand(store, "viewer")
+    async def index(request: Request) -> Response:
+        asking.demand(store, "viewer")
         wanted = {name: request.query_params.get(name) for name in ("incident_id", "external_id", "resource_type")}
         rows = [
             row
@@ -99,25 +93,13 @@ def attachment_api(store: Store) -> APIRouter:
         ]
         return Reply({"incident_attachments": rows})
 
+    @router.delete("/v1/incident_attachments/{attachment_id}")
+    async def detach(attachment_id: str) -> Response:
+        asking.demand(store, "incident_editor")
+        store.detach(attachment_id)
+        return Response(status_code=204)
+
     return router
-
-
-def _demand(store: Store, role: str) -> None:
-    if role not in store.options.roles:
-        raise forbidden(role)
-
-
-async def _body(request: Request) -> JsonObject:
-    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-        raise Refusal(415, "api_error", [problem("unsupported_media_type", "Send application/json")])
-    return validation.parse(await request.body())
-
-
-def _page_size(text: str) -> int:
-    if re.fullmatch("[0-9]{1,9}", text) is None or not 1 <= int(text) <= PAGE_ASKED:
-        told = f"must be a whole number from 1 to {PAGE_ASKED}"
-        raise invalid([problem("invalid_value", told, "page_size")])
-    return min(int(text), PAGE_GIVEN)
 
 
 async def _refused(_request: Request, error: Exception) -> Response:

@@ -5,6 +5,7 @@ https://docs.incident.io/api-reference/incident-attachments-v1/create
 
 from . import incidents
 from .refusals import JsonObject, invalid, problem
+from .shape import Known, Shape
 
 RESOURCE_TYPES = (
     "pager_duty_incident",
@@ -25,8 +26,19 @@ RESOURCE_TYPES = (
     "scrubbed",
     "statuspage_incident",
 )
-RESOURCE = {"resource_type": RESOURCE_TYPES} | dict.fromkeys(("emoji", "external_id", "title", "url"), "string")
-CREATE: JsonObject = {"incident_id": "string", "resource": "object"}
+TEXTS = dict.fromkeys(("emoji", "external_id", "title", "url"), "string")
+RESOURCE: Known = {"resource_type": RESOURCE_TYPES, **TEXTS}
+CREATE: Known = {"incident_id": "string", "resource": "object"}
+
+
+def check(body: JsonObject) -> list[str]:
+    """Return the unknown properties of a create, or refuse with every problem found."""
+    shape = Shape()
+    shape.nulls(body)
+    shape.object(body, (), CREATE, tuple(CREATE))
+    if "resource" in body:
+        shape.object(body["resource"], ("resource",), RESOURCE, ("resource_type",))
+    return shape.done()
 
 
 def build(body: JsonObject, now: float) -> JsonObject:

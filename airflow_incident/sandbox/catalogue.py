@@ -1,5 +1,7 @@
 """The pretend organisation: what names and IDs its incidents can refer to, as the API spells them."""
 
+import copy
+import dataclasses
 from typing import Any
 
 JsonObject = dict[str, Any]
@@ -12,7 +14,8 @@ def fixed_id(kind: str, number: int) -> str:
     return "01SANDB0X" + kind + f"{number:0{17 - len(kind)}}"
 
 
-def _severity(rank: int, name: str, description: str) -> JsonObject:
+def severity(rank: int, name: str, description: str) -> JsonObject:
+    """Return a severity; a lower rank is less severe."""
     return {
         "id": fixed_id("SEV", rank),
         "name": name,
@@ -23,7 +26,8 @@ def _severity(rank: int, name: str, description: str) -> JsonObject:
     }
 
 
-def _incident_type(number: int, name: str, description: str, *, private: bool) -> JsonObject:
+def incident_type(number: int, name: str, description: str, *, private: bool) -> JsonObject:
+    """Return an incident type; a private one takes private incidents only."""
     return {
         "id": fixed_id("TYP", number),
         "name": name,
@@ -36,7 +40,8 @@ def _incident_type(number: int, name: str, description: str, *, private: bool) -
     }
 
 
-def _role(number: int, role_type: str, name: str, shortform: str, description: str) -> JsonObject:
+def role(number: int, role_type: str, name: str, shortform: str, description: str) -> JsonObject:
+    """Return a role; `role_type` is lead, reporter or custom."""
     return {
         "id": fixed_id("ASG", number),
         "name": name,
@@ -50,62 +55,104 @@ def _role(number: int, role_type: str, name: str, shortform: str, description: s
     }
 
 
-def _field(number: int, field_type: str, name: str, description: str, *options: str) -> JsonObject:
-    field_id = fixed_id("CFD", number)
+def status(number: int, category: str, name: str, description: str) -> JsonObject:
+    """Return a status of one of the categories in `CATEGORIES`."""
     return {
-        "id": field_id,
+        "id": fixed_id("STS", number),
         "name": name,
         "description": description,
-        "field_type": field_type,
-        "options": [
-            {
-                "id": fixed_id("CPT", 100 * number + place),
-                "custom_field_id": field_id,
-                "value": value,
-                "sort_key": 10 * place,
-            }
-            for place, value in enumerate(options, 1)
-        ],
+        "category": category,
+        "rank": 10 * number,
+        "created_at": SINCE,
+        "updated_at": SINCE,
     }
 
 
-def _user(number: int, name: str, role: str) -> JsonObject:
+def timestamp(rank: int, name: str) -> JsonObject:
+    """Return a moment in an incident's life that is worth a name."""
+    return {"id": fixed_id("TMP", rank), "name": name, "rank": rank}
+
+
+def option(field_number: int, place: int, value: str) -> JsonObject:
+    """Return one option of a custom field."""
+    # The first hundred IDs of a field are older than the need for more.
+    number = 100 * field_number + place if place < 100 else 1_000_000 * field_number + place  # noqa: PLR2004
+    return {
+        "id": fixed_id("CPT", number),
+        "custom_field_id": fixed_id("CFD", field_number),
+        "value": value,
+        "sort_key": 10 * place,
+    }
+
+
+def custom_field(number: int, field_type: str, name: str, description: str, *options: str) -> JsonObject:
+    """Return a custom field; a select without options takes its values from the catalogue's entries."""
+    catalog_type = field_type.endswith("_select") and not options
+    return {
+        "id": fixed_id("CFD", number),
+        "name": name,
+        "description": description,
+        "field_type": field_type,
+        "options": [option(number, place, value) for place, value in enumerate(options, 1)],
+        "created_at": SINCE,
+        "updated_at": SINCE,
+    } | ({"catalog_type_id": fixed_id("CTG", 1)} if catalog_type else {})
+
+
+def user(number: int, name: str, role: str, *, is_active: bool = True) -> JsonObject:
+    """Return a person; one who left is not active."""
     return {
         "id": fixed_id("PRS", number),
         "name": name,
         "email": f"{name.split(maxsplit=1)[0].lower()}@example.com",
         "slack_user_id": f"U0SANDBOX{number}",
         "role": role,
+        "is_active": is_active,
     }
 
 
 SEVERITIES = [
-    _severity(1, "Minor", "Can wait for working hours."),
-    _severity(2, "Major", "People notice, someone should look now."),
-    _severity(3, "Critical", "Much is broken, all hands."),
+    severity(1, "Minor", "Can wait for working hours."),
+    severity(2, "Major", "People notice, someone should look now."),
+    severity(3, "Critical", "Much is broken, all hands."),
 ]
 INCIDENT_TYPES = [
-    _incident_type(1, "Default", "Anything that has no type of its own.", private=False),
-    _incident_type(2, "Data pipeline", "Data is late, missing or wrong.", private=False),
-    _incident_type(3, "Security", "For invited people only.", private=True),
+    incident_type(1, "Default", "Anything that has no type of its own.", private=False),
+    incident_type(2, "Data pipeline", "Data is late, missing or wrong.", private=False),
+    incident_type(3, "Security", "For invited people only.", private=True),
 ]
 ROLES = [
-    _role(1, "lead", "Incident Lead", "lead", "Makes the decisions."),
-    _role(2, "reporter", "Reporter", "", "Opened the incident."),
-    _role(3, "custom", "Communications Lead", "comms", "Tells everybody else."),
+    role(1, "lead", "Incident Lead", "lead", "Makes the decisions."),
+    role(2, "reporter", "Reporter", "", "Opened the incident."),
+    role(3, "custom", "Communications Lead", "comms", "Tells everybody else."),
 ]
 USERS = [
-    _user(1, "Alice Archer", "owner"),
-    _user(2, "Bob Baker", "responder"),
-    _user(3, "Chloe Carter", "responder"),
+    user(1, "Alice Archer", "owner"),
+    user(2, "Bob Baker", "responder"),
+    user(3, "Chloe Carter", "responder"),
+    user(4, "Dora Drake", "responder", is_active=False),
 ]
+CATEGORIES = ("triage", "live", "learning", "paused", "closed", "declined", "canceled", "merged")
+STATUSES = [
+    status(1, "triage", "Triage", "Nobody has looked yet."),
+    status(2, "live", "Investigating", "Finding out what is wrong."),
+    status(3, "live", "Fixing", "Known, and being mended."),
+    status(4, "live", "Monitoring", "Mended, and being watched."),
+    status(5, "paused", "Paused", "Goes on another day."),
+    status(6, "learning", "Post-incident", "Over, and being written up."),
+    status(7, "closed", "Closed", "Nothing is left to do."),
+    status(8, "declined", "Declined", "Was no incident."),
+    status(9, "canceled", "Canceled", "Turned out to be no incident."),
+    status(10, "merged", "Merged", "Goes on as part of another."),
+]
+TIMESTAMPS = [timestamp(1, "Reported at"), timestamp(2, "Accepted at"), timestamp(3, "Closed at")]
 CUSTOM_FIELDS = [
-    _field(1, "single_select", "Affected team", "Whose data it is.", "Product", "Finance", "Marketing"),
-    _field(2, "multi_select", "Data products", "What is late.", "Orders", "Invoices", "Clicks"),
-    _field(3, "text", "Notes", "Anything worth knowing."),
-    _field(4, "link", "Runbook", "What to do about it."),
-    _field(5, "numeric", "Rows affected", "How many."),
-    _field(6, "single_select", "Service", "Taken from the catalogue of services."),
+    custom_field(1, "single_select", "Affected team", "Whose data it is.", "Product", "Finance", "Marketing"),
+    custom_field(2, "multi_select", "Data products", "What is late.", "Orders", "Invoices", "Clicks"),
+    custom_field(3, "text", "Notes", "Anything worth knowing."),
+    custom_field(4, "link", "Runbook", "What to do about it."),
+    custom_field(5, "numeric", "Rows affected", "How many."),
+    custom_field(6, "single_select", "Service", "Taken from the catalogue of services."),
 ]
 # A select field without options of its own takes its values from the catalogue.
 CATALOGUE_ENTRIES = [
@@ -114,20 +161,38 @@ CATALOGUE_ENTRIES = [
 ]
 
 
+@dataclasses.dataclass
+class Catalogue:
+    """One sandbox's own copy of all this, in plain lists that a test may change.
+
+    `box.catalogue.severities.append(catalogue.severity(4, "MAJOR", "Shouted."))`
+    """
+
+    severities: list[JsonObject] = dataclasses.field(default_factory=lambda: copy.deepcopy(SEVERITIES))
+    incident_types: list[JsonObject] = dataclasses.field(default_factory=lambda: copy.deepcopy(INCIDENT_TYPES))
+    statuses: list[JsonObject] = dataclasses.field(default_factory=lambda: copy.deepcopy(STATUSES))
+    timestamps: list[JsonObject] = dataclasses.field(default_factory=lambda: copy.deepcopy(TIMESTAMPS))
+    roles: list[JsonObject] = dataclasses.field(default_factory=lambda: copy.deepcopy(ROLES))
+    users: list[JsonObject] = dataclasses.field(default_factory=lambda: copy.deepcopy(USERS))
+    custom_fields: list[JsonObject] = dataclasses.field(default_factory=lambda: copy.deepcopy(CUSTOM_FIELDS))
+    entries: list[JsonObject] = dataclasses.field(default_factory=lambda: copy.deepcopy(CATALOGUE_ENTRIES))
+
+    def find_user(self, reference: JsonObject) -> JsonObject | None:
+        """Return the user that an id, an email address or a Slack user ID means."""
+        keys = [key for key in ("id", "email", "slack_user_id") if key in reference]
+        return next((row for row in self.users if keys and all(row.get(k) == reference[k] for k in keys)), None)
+
+    def find_entry(self, reference: str) -> JsonObject | None:
+        """Return the catalogue entry with this ID, external ID or alias."""
+        known = (row for row in self.entries if reference in (row["id"], row["external_id"], *row["aliases"]))
+        return next(known, None)
+
+    def status_in(self, category: str, name: str = "") -> JsonObject:
+        """Return the status of this category and name, or else the category's first."""
+        rows = [row for row in self.statuses if row["category"] == category]
+        return next((row for row in rows if row["name"].lower() == name), rows[0])
+
+
 def by_id(rows: list[JsonObject], wanted: str) -> JsonObject | None:
     """Return the row with this ID."""
     return next((row for row in rows if row["id"] == wanted), None)
-
-
-def find_user(reference: JsonObject) -> JsonObject | None:
-    """Return the user that an id, an email address or a Slack user ID means."""
-    keys = [key for key in ("id", "email", "slack_user_id") if key in reference]
-    return next((user for user in USERS if keys and all(user[k] == reference[k] for k in keys)), None)
-
-
-def find_entry(reference: str) -> JsonObject | None:
-    """Return the catalogue entry with this ID, external ID or alias."""
-    return next(
-        (entry for entry in CATALOGUE_ENTRIES if reference in (entry["id"], entry["external_id"], *entry["aliases"])),
-        None,
-    )

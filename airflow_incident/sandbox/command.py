@@ -16,7 +16,18 @@ from .store import Change
 if TYPE_CHECKING:
     from .server import Sandbox
 
+# An incident's status, its alert's, and how often its key came again.
+Told = tuple[str, str | None, int]
+
 EXTRA = {"fastapi", "markdown_it", "starlette", "uvicorn"}
+
+
+SWITCHES = {
+    "remove-v1": "answer 404 at /v1/incidents, as once v1 is gone",
+    "demand-severity": "refuse to open an incident without a severity",
+    "post-incident-flow": "demand the role post_incident_flow_opt_out of a key that closes an accepted incident",
+    "shared-keys": "let v1 and v2 know one another's idempotency keys",
+}
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -54,6 +65,8 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         metavar="N",
         help="requests a minute before 429 (default: %(default)s)",
     )
+    for name, told in SWITCHES.items():
+        add_argument(f"--{name}", action="store_true", help=told)
     add_argument(
         "--fault",
         type=_fault,
@@ -73,7 +86,9 @@ def run(args: argparse.Namespace) -> int:
             raise
         return _fail(f"the sandbox needs {error.name}: pip install 'airflow-incident[sandbox]'")
     names = ("api_key", "roles", "repeat", "expires_after", "rate_limit", "fault")
-    build = functools.partial(Sandbox, **{name: getattr(args, name) for name in names})
+    switches = ("demand_severity", "post_incident_flow", "shared_keys")
+    told = {name: getattr(args, name) for name in (*names, *switches)}
+    build = functools.partial(Sandbox, v1_removed=args.remove_v1, **told)
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
@@ -106,26 +121,38 @@ def _start(build: "functools.partial[Sandbox]", port: int | None) -> "Sandbox":
 def _follow(box: "Sandbox") -> NoReturn:
     """Print where it is, then a line for everything that happens to an incident; never returns."""
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-    seen: dict[str, str] = {}
+    seen: dict[str, Told] = {}
 
     def hear(change: Change) -> None:
         if isinstance(change, str):
             return
         incident = change.incident
-        status = incident["status"]
         before = seen.get(incident["id"])
-        seen[incident["id"]] = status
-        happened = "opened" if before is None else "repeated" if before == status else status
+        after = (incident["incident_status"]["name"], change.alert["status"] if change.alert else None, change.repeats)
+        seen[incident["id"]] = after
+        happened = _happened(before, after)
         name = _printable(incident["name"])
-        lines.put(f"{incident['reference']:<8} {happened:<9} {name}  {incident['permalink']}")
+        lines.put(f"{incident['reference']:<8} {happened:<13} {name}  {incident['permalink']}")
 
     box.store.listen(hear)
     _say(f"The incident.io sandbox is at {box.url} (Ctrl-C ends it). Point Airflow at it:\n")
     _say(f"  export {box.connection_line()}\n")
+    _say(f"Alerts go to the source {box.options.alert_source_id}, token {box.options.alert_source_token}\n")
     if box.proxy is not None:
         _say(f"API requests fail as told; without the fault it is at {box.direct_url}\n")
     while True:
         _say(time.strftime("%H:%M:%S  ") + lines.get())
+
+
+def _happened(before: Told | None, after: Told) -> str:
+    """Say in a word or two what became of an incident."""
+    if before is None:
+        return "opened"
+    if before[0] != after[0]:
+        return after[0].lower()
+    if before[1] != after[1]:
+        return f"alert {after[1]}"
+    return "repeated" if before[2] != after[2] else "changed"
 
 
 def _printable(text: str) -> str:

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -13,12 +14,13 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import incidents
-from .options import Options
-from .refusals import Refusal, problem, too_large, unauthenticated
-from .store import KEY_NAME, Recorded, Store
+from .refusals import Refusal, not_found, problem, too_large, unauthenticated
+from .store import Recorded, Store
 
 LOG = logging.getLogger(__name__)
 API = ("/v1/", "/v2/")
+ALERTS = "/v2/alert_events/http/"
+FIRST_INCIDENTS = "/v1/incidents"
 
 
 class Reply(Response):
@@ -50,17 +52,19 @@ def is_loopback(host: str) -> bool:
 class Bucket:
     """A token bucket of a minute's requests."""
 
-    def __init__(self, options: Options) -> None:
-        self._options = options
-        self._tokens = float(options.rate_limit)
-        self._filled_at = options.clock()
+    def __init__(self, name: str, limit: int, clock: Callable[[], float]) -> None:
+        self._name = name
+        self._limit = limit
+        self._clock = clock
+        self._tokens = float(limit)
+        self._filled_at = clock()
         self._lock = threading.Lock()
 
     def take(self) -> None:
         """Take one token, or refuse with the time at which there is one."""
-        limit = self._options.rate_limit
+        limit = self._limit
         with self._lock:
-            now = self._options.clock()
+            now = self._clock()
             self._tokens = min(limit, self._tokens + max(0.0, now - self._filled_at) * limit / 60)
             self._filled_at = now
             if self._tokens >= 1:
@@ -70,10 +74,10 @@ class Bucket:
         raise Refusal(
             429,
             "too_many_requests",
-            [problem("too_many_requests", f"More than {limit} requests a minute with this key")],
+            [problem("too_many_requests", f"More than {limit} requests a minute with this {self._name}")],
             headers={"Retry-After": str(wait)},
             rate_limit={
-                "name": KEY_NAME,
+                "name": self._name,
                 "limit": limit,
                 "remaining": 0,
                 "retry_after": incidents.rfc3339(now + wait),
@@ -88,7 +92,9 @@ class Gate:
         self._app = app
         self._store = store
         self._options = store.options
-        self._bucket = Bucket(store.options)
+        options = store.options
+        self._bucket = Bucket("API key", options.rate_limit, options.clock)
+        self._alert_bucket = Bucket("alert source", options.alert_rate_limit, options.clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request in, or answer it here."""
@@ -108,7 +114,7 @@ class Gate:
         raw = await _read(receive, self._options.max_body_bytes)
         answer = _Answer()
         try:
-            body = self._admit(Headers(scope=scope), raw)
+            body = self._admit(scope, raw)
             await self._app(scope, _replay(body), answer.send)
         except Refusal as refusal:
             await refuse(refusal)(scope, receive, answer.send)
@@ -133,15 +139,31 @@ class Gate:
         for message in answer.messages:
             await send(message)
 
-    def _admit(self, headers: Headers, raw: bytes | None) -> bytes:
-        expected = f"Bearer {self._options.api_key}"
-        given = headers.get("authorization", "")
-        if not hmac.compare_digest(given.encode(), expected.encode()):
-            raise unauthenticated()
-        self._bucket.take()
+    def _admit(self, scope: Scope, raw: bytes | None) -> bytes:
+        path = scope["path"]
+        given = Headers(scope=scope).get("authorization", "")
+        if path.startswith(ALERTS):
+            self._admit_event(path.removeprefix(ALERTS), given)
+        else:
+            _compare(given, self._options.api_key, "API key")
+            self._bucket.take()
         if raw is None:
             raise too_large(self._options.max_body_bytes)
+        if self._store.v1_removed and f"{path}/".startswith(f"{FIRST_INCIDENTS}/"):
+            raise not_found(f"The path {path!r}")
         return raw
+
+    def _admit_event(self, source: str, given: str) -> None:
+        """Let an event of the one alert source in, by the source's own token and rate."""
+        if self._store.alert_source_removed or source != self._options.alert_source_id:
+            raise not_found(f"The alert source {source!r}")
+        _compare(given, self._options.alert_source_token, "alert source token")
+        self._alert_bucket.take()
+
+
+def _compare(given: str, secret: str, what: str) -> None:
+    if not hmac.compare_digest(given.encode(), f"Bearer {secret}".encode()):
+        raise unauthenticated(what)
 
 
 class _Answer:

@@ -1,13 +1,16 @@
-"""From an accepted create to the incident the API answers with. Pure, but for random IDs."""
+"""From an accepted request to the incident that the API answers with, in v2's words. Pure, but for random IDs."""
 
 import datetime as dt
 import re
 import secrets
 
-from . import catalogue
+from .catalogue import Catalogue, by_id, fixed_id
 from .refusals import JsonObject
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+FIELD_NAMES = ("id", "name", "description", "field_type", "options")
+USER_NAMES = ("id", "name", "email", "slack_user_id", "role")
+CREATOR = {"api_key": {"id": fixed_id("KEY", 1), "name": "Sandbox key"}}
 
 
 def ulid(now: float) -> str:
@@ -25,65 +28,100 @@ def rfc3339(now: float) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def build(payload: JsonObject, number: int, now: float, base_url: str, key_name: str) -> JsonObject:
+def pick(row: JsonObject, names: tuple[str, ...]) -> JsonObject:
+    """Return the row with no more than these properties."""
+    return {name: row[name] for name in names if name in row}
+
+
+def build(
+    payload: JsonObject, known: Catalogue, number: int, now: float, *, base_url: str, creator: JsonObject
+) -> JsonObject:
     """Return the incident that a valid create opens.
 
-    https://docs.incident.io/api-reference/incidents-v1/create
+    https://docs.incident.io/api-reference/incidents-v2/create
     """
     reference = f"INC-{number}"
     name = payload.get("name") or "Unnamed incident"
+    retrospective = payload.get("retrospective_incident_options", {})
     incident: JsonObject = {
         "id": ulid(now),
         "reference": reference,
         "name": name,
-        "status": payload.get("status", "triage"),
-        "mode": payload.get("mode", "real"),
+        "incident_status": known.status_in("triage"),
+        "mode": payload.get("mode", "standard"),
         "visibility": payload["visibility"],
         "permalink": f"{base_url}/incidents/{reference}",
         "call_url": f"https://meet.example.com/{reference.lower()}",
-        "creator": {"api_key": {"id": catalogue.fixed_id("KEY", 1), "name": key_name}},
-        "incident_type": _incident_type(payload),
-        "custom_field_entries": [_entry(entry) for entry in payload.get("custom_field_entries", [])],
-        "incident_role_assignments": _assignments(payload),
+        "creator": creator,
+        "incident_type": by_id(known.incident_types, payload.get("incident_type_id", "")) or known.incident_types[0],
+        "custom_field_entries": [],
+        "incident_role_assignments": [{"role": role} for role in known.roles],
+        "incident_timestamp_values": [{"incident_timestamp": row} for row in known.timestamps],
         "slack_team_id": payload.get("slack_team_id", "T0SANDBOX"),
-        "slack_channel_id": f"C{number:010}",
+        "slack_channel_id": retrospective.get("slack_channel_id", f"C{number:010}"),
         "slack_channel_name": _channel_name(reference, name),
-        "timestamps": [],
         "created_at": rfc3339(now),
-        "updated_at": rfc3339(now),
-    }
-    severity = catalogue.by_id(catalogue.SEVERITIES, payload.get("severity_id", ""))
-    if severity is not None:
-        incident["severity"] = severity
-    if payload.get("summary"):
-        incident["summary"] = payload["summary"]
-    return {**incident, "timestamps": _timestamps(incident, now)}
+    } | pick(retrospective, ("postmortem_document_url",))
+    return edit(_timed(incident, "Reported at", now), payload, known, now)
 
 
-def closed(incident: JsonObject, now: float) -> JsonObject:
-    """Return the incident as it is once somebody has closed it."""
-    moment = rfc3339(now)
-    timestamps = [row for row in incident["timestamps"] if row["name"] != "Closed at"]
-    timestamps.append({"name": "Closed at", "last_occurred_at": moment})
-    return {**incident, "status": "closed", "updated_at": moment, "timestamps": timestamps}
+def edit(incident: JsonObject, payload: JsonObject, known: Catalogue, now: float) -> JsonObject:
+    """Return the incident with what a valid edit gives; the rest stays as it is.
+
+    https://docs.incident.io/api-reference/incidents-v2/edit
+    """
+    changed = {**incident, **pick(payload, ("call_url",)), "updated_at": rfc3339(now)}
+    changed |= {name: payload[name] for name in ("name", "summary") if payload.get(name)}
+    if payload.get("slack_channel_name_override"):
+        changed["slack_channel_name"] = payload["slack_channel_name_override"]
+    if "severity_id" in payload:
+        changed["severity"] = by_id(known.severities, payload["severity_id"])
+    changed["incident_role_assignments"] = _assignments(incident, payload, known)
+    changed["custom_field_entries"] = _entries(incident, payload, known)
+    status = by_id(known.statuses, payload.get("incident_status_id", ""))
+    if status is not None:
+        changed = moved(changed, status, now)
+    return {**changed, "incident_timestamp_values": _stamps(changed, payload)}
 
 
-def _incident_type(payload: JsonObject) -> JsonObject:
-    wanted = payload.get("incident_type_id", "")
-    return catalogue.by_id(catalogue.INCIDENT_TYPES, wanted) or catalogue.INCIDENT_TYPES[0]
+def moved(incident: JsonObject, status: JsonObject, now: float) -> JsonObject:
+    """Return the incident in another status, with the moments that come with it."""
+    changed = {**incident, "incident_status": status, "updated_at": rfc3339(now)}
+    if status["category"] in ("live", "learning", "closed", "paused"):
+        changed = _timed(changed, "Accepted at", now)
+    if status["category"] == "closed":
+        return _timed(changed, "Closed at", now)
+    rows = changed["incident_timestamp_values"]
+    return {**changed, "incident_timestamp_values": [_unset(row, "Closed at") for row in rows]}
 
 
-def _timestamps(incident: JsonObject, now: float) -> list[JsonObject]:
-    moment = rfc3339(now)
-    happened = {"Reported at"}
-    if incident["status"] not in ("triage", "declined"):
-        happened.add("Accepted at")
-    if incident["status"] == "closed":
-        happened.add("Closed at")
-    return [
-        {"name": name, "last_occurred_at": moment} if name in happened else {"name": name}
-        for name in ("Reported at", "Accepted at", "Closed at")
-    ]
+def category(incident: JsonObject) -> str:
+    """Return the category of the incident's status."""
+    return str(incident["incident_status"]["category"])
+
+
+def _unset(row: JsonObject, name: str) -> JsonObject:
+    stamp = row["incident_timestamp"]
+    return {"incident_timestamp": stamp} if stamp["name"] == name else row
+
+
+def _timed(incident: JsonObject, name: str, now: float) -> JsonObject:
+    """Return the incident with this moment set, if it was not."""
+    moment = {"value": {"value": rfc3339(now)}}
+    rows = incident["incident_timestamp_values"]
+    timed = [moment | row if row["incident_timestamp"]["name"] == name else row for row in rows]
+    return {**incident, "incident_timestamp_values": timed}
+
+
+def _stamps(incident: JsonObject, payload: JsonObject) -> list[JsonObject]:
+    given = {row["incident_timestamp_id"]: row.get("value") for row in payload.get("incident_timestamp_values", [])}
+    rows = []
+    for row in incident["incident_timestamp_values"]:
+        stamp = row["incident_timestamp"]
+        value = given.get(stamp["id"])
+        kept = row if stamp["id"] not in given else {"incident_timestamp": stamp}
+        rows.append({**kept, "value": {"value": value}} if value else kept)
+    return rows
 
 
 def _channel_name(reference: str, name: str) -> str:
@@ -91,24 +129,32 @@ def _channel_name(reference: str, name: str) -> str:
     return f"{reference.lower()}-{slug}"[:80].rstrip("-")
 
 
-def _assignments(payload: JsonObject) -> list[JsonObject]:
-    given = {row["incident_role_id"]: row["assignee"] for row in payload.get("incident_role_assignments", [])}
+def _assignments(incident: JsonObject, payload: JsonObject, known: Catalogue) -> list[JsonObject]:
+    given = {row["incident_role_id"]: row.get("assignee") for row in payload.get("incident_role_assignments", [])}
     rows = []
-    for role in catalogue.ROLES:
-        user = catalogue.find_user(given.get(role["id"], {}))
-        rows.append({"role": role, "assignee": user} if user else {"role": role})
+    for row in incident["incident_role_assignments"]:
+        role = row["role"]
+        if role["id"] not in given:
+            rows.append(row)
+            continue
+        user = known.find_user(given[role["id"]] or {})
+        rows.append({"role": role, "assignee": pick(user, USER_NAMES)} if user else {"role": role})
     return rows
 
 
-def _entry(entry: JsonObject) -> JsonObject:
-    field = catalogue.by_id(catalogue.CUSTOM_FIELDS, entry["custom_field_id"])
-    assert field is not None  # noqa: S101 - validation has looked it up
-    return {"custom_field": field, "values": [_value(field, value) for value in entry["values"]]}
+def _entries(incident: JsonObject, payload: JsonObject, known: Catalogue) -> list[JsonObject]:
+    entries = {row["custom_field"]["id"]: row for row in incident["custom_field_entries"]}
+    for given in payload.get("custom_field_entries", []):
+        field = by_id(known.custom_fields, given["custom_field_id"])
+        assert field is not None  # noqa: S101 - validation has looked it up
+        values = [_value(field, value, known) for value in given["values"]]
+        entries[field["id"]] = {"custom_field": pick(field, FIELD_NAMES), "values": values}
+    return list(entries.values())
 
 
-def _value(field: JsonObject, value: JsonObject) -> JsonObject:
+def _value(field: JsonObject, value: JsonObject, known: Catalogue) -> JsonObject:
     if "value_option_id" in value:
-        return {"value_option": catalogue.by_id(field["options"], value["value_option_id"])}
+        return {"value_option": by_id(field["options"], value["value_option_id"])}
     if "value_catalog_entry_id" in value:
-        return {"value_catalog_entry": catalogue.find_entry(value["value_catalog_entry_id"])}
+        return {"value_catalog_entry": known.find_entry(value["value_catalog_entry_id"])}
     return {name: text for name, text in value.items() if name in ("value_text", "value_link", "value_numeric")}

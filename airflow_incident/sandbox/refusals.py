@@ -35,7 +35,9 @@ def problem(code: str, message: str, *path: str | int) -> JsonObject:
     """Say what is wrong, and where: `path` leads from the top of the request to the place."""
     entry: JsonObject = {"code": code, "message": message}
     if path:
-        entry["source"] = {"field": str(path[0]), "pointer": "".join(f"/{part}" for part in path)}
+        # An edit wraps its fields in an object of their own; a caller looks for the field.
+        field = path[1] if path[0] == "incident" and len(path) > 1 else path[0]
+        entry["source"] = {"field": str(field), "pointer": "".join(f"/{part}" for part in path)}
     return entry
 
 
@@ -44,12 +46,12 @@ def invalid(errors: list[JsonObject]) -> Refusal:
     return Refusal(422, "validation_error", errors)
 
 
-def unauthenticated() -> Refusal:
-    """Build the answer to a missing or wrong key."""
+def unauthenticated(what: str) -> Refusal:
+    """Build the answer to a missing or wrong key or token."""
     return Refusal(
         401,
         "authentication_error",
-        [problem("invalid_api_key", "No valid API key was given: expected 'Authorization: Bearer <key>'")],
+        [problem("invalid_api_key", f"No valid {what} was given: expected 'Authorization: Bearer …'")],
         headers={"WWW-Authenticate": "Bearer"},
     )
 

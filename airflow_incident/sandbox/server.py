@@ -9,6 +9,7 @@ import uvicorn
 
 from . import view
 from .app import build
+from .catalogue import Catalogue
 from .fault import FaultProxy, parse
 from .options import Options
 from .refusals import JsonObject
@@ -21,7 +22,7 @@ class Sandbox:
     :param port: the port on 127.0.0.1; 0 takes any that is free.
     :param fault: a fault's name, or NAME:N for the first N requests; see `sandbox/fault.py`.
     :param certfile: a certificate's path; with it, and `keyfile`, the sandbox speaks TLS.
-    :param options: what `Options` takes: api_key, roles, repeat, expires_after, rate_limit, clock …
+    :param options: what `Options` takes: api_key, roles, repeat, v1_removed, demand_severity, clock …
     """
 
     def __init__(
@@ -108,8 +109,41 @@ class Sandbox:
 
     @property
     def incidents(self) -> list[JsonObject]:
-        """The incidents as the API answers them, oldest first."""
+        """The incidents as v1 shows them, oldest first."""
+        return [opened.shown("v1") for opened in self.store.all()]
+
+    @property
+    def incidents_v2(self) -> list[JsonObject]:
+        """The incidents as v2 shows them, whichever version opened them, oldest first."""
         return [opened.incident for opened in self.store.all()]
+
+    @property
+    def alerts(self) -> list[JsonObject]:
+        """The alerts of its alert source, each with the ID of the incident it opened, oldest first."""
+        return self.store.alerts()
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """What incidents can refer to, in lists that may be changed; `clear` leaves them as they are."""
+        return self.store.catalogue
+
+    @property
+    def v1_removed(self) -> bool:
+        """Whether /v1/incidents is gone; may be set while it runs."""
+        return self.store.v1_removed
+
+    @v1_removed.setter
+    def v1_removed(self, removed: bool) -> None:
+        self.store.v1_removed = removed
+
+    @property
+    def demand_severity(self) -> bool:
+        """Whether a create needs a severity; may be set while it runs."""
+        return self.store.demand_severity
+
+    @demand_severity.setter
+    def demand_severity(self, demanded: bool) -> None:
+        self.store.demand_severity = demanded
 
     @property
     def requests(self) -> list[Recorded]:
@@ -117,11 +151,24 @@ class Sandbox:
         return self.store.requests()
 
     def close(self, incident_id: str) -> JsonObject:
-        """Close an incident, by ID or reference, as a person would."""
-        return self.store.close(incident_id)
+        """Close an incident, by ID or reference, as a person would, and return it as v1 shows it."""
+        self.store.move(incident_id, "closed")
+        return self.store.show(incident_id).shown("v1")
+
+    def move(self, incident_id: str, category: str, name: str = "") -> JsonObject:
+        """Put an incident into a status, as a person would, and return it as v2 shows it.
+
+        :param category: triage, live, learning, paused, closed, declined, canceled or merged.
+        :param name: which of the category's statuses; without it the first.
+        """
+        return self.store.move(incident_id, category, name)
+
+    def remove_alert_source(self) -> None:
+        """Let the alert source answer 404 from now on, as after somebody deleted it."""
+        self.store.alert_source_removed = True
 
     def clear(self) -> None:
-        """Forget all incidents, keys and requests."""
+        """Forget all incidents, alerts, keys and requests."""
         self.store.clear()
 
     def connection_json(self) -> str:

@@ -56,6 +56,8 @@ def pages(store: Store) -> APIRouter:
                 "request": opened.request,
                 "answer": opened.answer,
                 "repeats": opened.repeats,
+                "opened_by": opened.opened_by,
+                "alert": opened.alert,
                 "attachments": [row["resource"] for row in opened.attachments],
                 "summary_html": summary.render(opened.incident.get("summary", "")),
             },
@@ -67,7 +69,7 @@ def pages(store: Store) -> APIRouter:
         if request.headers.get("origin") != f"{request.url.scheme}://{request.headers.get('host')}":
             told = "Only the sandbox's own page may close incidents"
             raise Refusal(403, "resource_forbidden", [problem("forbidden", told)])
-        return Reply({"incident": store.close(reference)}, headers=HEADERS)
+        return Reply({"incident": store.move(reference, "closed")}, headers=HEADERS)
 
     @router.get("/page/{name}")
     async def asset(name: str) -> Response:
@@ -115,10 +117,17 @@ def _event(name: str, data: JsonObject) -> str:
 
 
 def _row(opened: Opened) -> JsonObject:
-    names = ("id", "reference", "name", "status", "mode", "visibility", "created_at")
+    names = ("id", "reference", "name", "mode", "visibility", "created_at")
     row: JsonObject = {name: opened.incident[name] for name in names}
     severity = opened.incident.get("severity")
-    return row | {"severity": severity["name"] if severity else None, "repeats": opened.repeats}
+    status = opened.incident["incident_status"]
+    return row | {
+        "status": status["name"],
+        "category": status["category"],
+        "severity": severity["name"] if severity else None,
+        "repeats": opened.repeats,
+        "alert": opened.alert["status"] if opened.alert else None,
+    }
 
 
 def _snapshot(store: Store) -> JsonObject:
@@ -128,8 +137,15 @@ def _snapshot(store: Store) -> JsonObject:
     return {
         "incidents": [_row(opened) for opened in store.all()],
         "connection": connection_line(store),
+        "alert": json.dumps(alert_source(store)),
         "curl": f"curl {url} -H {key} -H 'Content-Type: application/json' -d '{body}'",
     }
+
+
+def alert_source(store: Store) -> JsonObject:
+    """Return what a connection's extra needs to send alerts here."""
+    names = ("alert_source_id", "alert_source_token")
+    return {name: getattr(store.options, name) for name in names}
 
 
 def connection_json(store: Store) -> str:

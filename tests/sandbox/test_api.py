@@ -204,7 +204,7 @@ def test_show_answers_by_id_and_404_for_the_rest(box, client):
     ("method", "path", "status", "kind"),
     [
         ("GET", "/v1/nothing", 404, "not_found"),
-        ("GET", "/v2/incidents", 404, "not_found"),
+        ("GET", "/v2/nothing", 404, "not_found"),
         ("GET", "/v1/incidents/", 404, "not_found"),
         ("GET", "/nothing", 404, "not_found"),
         ("DELETE", "/v1/incidents", 405, "api_error"),
@@ -328,7 +328,15 @@ def test_a_taken_port_is_an_error_at_once():
 
 
 @pytest.mark.parametrize(
-    "options", [{"repeat": "sometimes"}, {"roles": ("owner",)}, {"rate_limit": 0}, {"api_key": ""}]
+    "options",
+    [
+        {"repeat": "sometimes"},
+        {"roles": ("owner",)},
+        {"rate_limit": 0},
+        {"alert_rate_limit": 0},
+        {"api_key": ""},
+        {"alert_source_token": ""},
+    ],
 )
 def test_options_that_make_no_sense_are_refused(options):
     with pytest.raises(ValueError, match=next(iter(options))):

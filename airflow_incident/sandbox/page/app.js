@@ -3,7 +3,8 @@
 
 const $ = (id) => document.getElementById(id);
 const incidents = new Map(); // reference -> row, as the events tell it
-const DONE = new Set(["closed", "declined"]);
+const DONE = new Set(["closed", "declined", "canceled", "merged"]);
+const OPENED_BY = { v1: "a create of v1", v2: "a create of v2", alert: "an alert, by the alert route" };
 const shown = { reference: null, raw: null, ready: false };
 
 /** Build an element: make("p.quiet", {title: "x"}, "text", child). */
@@ -31,33 +32,36 @@ function when(moment, kind = "time") {
   return make(kind, { datetime: moment, title, "data-ago": moment }, ago(moment));
 }
 
-function pill(status) {
-  return make(`span.pill.${status.replace(/[^a-z]/g, "")}`, {}, status);
+/** A status by its own name, in its category's colour; a live one may still be unexplained, or watched. */
+function pill(row) {
+  const word = row.status.toLowerCase() === "monitoring" ? "monitoring" : row.category.replace(/[^a-z]/g, "");
+  return make(`span.pill.is-${word}`, { title: `Category: ${row.category}` }, row.status);
 }
 
 function chips(row, ...first) {
   return make(
     "span.chips", {}, ...first,
     row.severity ? make("span.chip", {}, row.severity) : null,
-    make(`span.chip.${row.mode === "real" ? "plain" : "rare"}`, {}, row.mode),
+    make(`span.chip.${row.mode === "standard" ? "plain" : "rare"}`, {}, row.mode),
     make(`span.chip.${row.visibility === "public" ? "plain" : "rare"}`, {}, row.visibility),
+    row.alert ? make(`span.chip.alert-${row.alert === "firing" ? "firing" : "resolved"}`, { title: "The alert that opened it" }, `alert ${row.alert}`) : null,
     row.repeats ? make("span.chip.plain", { title: "How often its idempotency key came again" }, `key repeated ×${row.repeats}`) : null,
   );
 }
 
 function listRow(row, fresh) {
   const link = make(
-    DONE.has(row.status) ? "a.row.done" : "a.row",
+    DONE.has(row.category) ? "a.row.done" : "a.row",
     { href: `/incidents/${row.reference}`, "data-route": "" },
     make("span.ref", {}, row.reference), make("span.what", {}, make("span.name", {}, row.name), chips(row)),
-    pill(row.status), when(row.created_at, "time.ago"),
+    pill(row), when(row.created_at, "time.ago"),
   );
   return make(fresh ? "li.fresh" : "li", { id: `row-${row.reference}` }, link);
 }
 
 function counts() {
   const rows = [...incidents.values()];
-  const done = rows.filter((row) => DONE.has(row.status)).length;
+  const done = rows.filter((row) => DONE.has(row.category)).length;
   $("counts").textContent = rows.length ? `${rows.length - done} open · ${done} closed` : "";
   $("empty").hidden = rows.length > 0 || !shown.ready;
   $("how").hidden = rows.length === 0;
@@ -70,6 +74,7 @@ function onSnapshot(snapshot) {
   for (const row of snapshot.incidents) incidents.set(row.reference, row);
   $("rows").replaceChildren(...snapshot.incidents.map((row) => listRow(row, false)).reverse());
   for (const id of ["connection", "connection-again"]) $(id).textContent = snapshot.connection;
+  for (const id of ["alert", "alert-again"]) $(id).textContent = snapshot.alert;
   $("curl").textContent = snapshot.curl;
   counts();
   if (shown.reference) showDetail(shown.reference);
@@ -112,7 +117,7 @@ function customValue(value) {
 const person = (user) => (user ? [user.name, small(user.email)] : []);
 
 // Each field of an incident has its place; one that is not named here is shown under "More".
-const HEADLINE = new Set(["reference", "name", "status", "mode", "visibility", "summary"]);
+const HEADLINE = new Set(["reference", "name", "incident_status", "mode", "visibility", "summary"]);
 const PEOPLE = new Set(["creator", "incident_role_assignments"]);
 const FACTS = {
   severity: (it) => fact("Severity", it?.name, small(it?.description)),
@@ -129,7 +134,7 @@ const FACTS = {
 };
 
 function more(incident) {
-  const placed = new Set([...HEADLINE, ...PEOPLE, ...Object.keys(FACTS), "custom_field_entries", "timestamps"]);
+  const placed = new Set([...HEADLINE, ...PEOPLE, ...Object.keys(FACTS), "custom_field_entries", "incident_timestamp_values"]);
   return Object.keys(incident).filter((name) => !placed.has(name));
 }
 
@@ -157,33 +162,46 @@ function summaryCard(html) {
 }
 
 function people(incident) {
-  const creator = incident.creator?.user ?? incident.creator?.api_key;
-  const kind = incident.creator?.api_key ? "API key" : "person";
+  const [[word, creator] = []] = Object.entries(incident.creator ?? {});
+  const kind = { api_key: "API key", user: "person" }[word] ?? word;
   const roles = incident.incident_role_assignments.map((row) => fact(row.role.name, ...person(row.assignee)));
-  return [fact("Creator", creator?.name, small(creator ? `${kind} ${creator.id}` : "")), ...roles];
+  return [fact("Creator", creator?.name ?? creator?.title, small(creator ? `${kind} ${creator.id}` : "")), ...roles];
+}
+
+const moment = (name, at) => fact(name, at ? when(at) : null, small(at));
+
+function alertCard(alert) {
+  if (!alert) return null;
+  const metadata = Object.entries(alert.metadata ?? {}).map(([name, value]) => fact(name, typeof value === "string" ? value : code(JSON.stringify(value))));
+  const state = make(`span.chip.alert-${alert.status === "firing" ? "firing" : "resolved"}`, {}, alert.status);
+  const facts = [fact("Title", alert.title), fact("State", state), moment("Fired", alert.created_at), moment("Resolved", alert.resolved_at)];
+  const more = [fact("Source URL", external(alert.source_url)), fact("Deduplication key", code(alert.deduplication_key))];
+  return listCard("Alert", [...facts, ...more, ...metadata]);
 }
 
 function detail(found) {
   const { incident } = found;
-  const row = { ...incident, severity: incident.severity?.name, repeats: found.repeats };
-  const button = DONE.has(incident.status) ? null : make("button.main", { type: "button", id: "close" }, "Close incident");
-  const title = make("div", {}, make("span.ref", {}, incident.reference), make("h1", { tabindex: "-1" }, incident.name), chips(row, pill(incident.status)));
+  const status = incident.incident_status;
+  const row = { ...incident, status: status.name, category: status.category, severity: incident.severity?.name, repeats: found.repeats };
+  const button = DONE.has(status.category) ? null : make("button.main", { type: "button", id: "close" }, "Close incident");
+  const title = make("div", {}, make("span.ref", {}, incident.reference), make("h1", { tabindex: "-1" }, incident.name), chips(row, pill(row)));
   const custom = incident.custom_field_entries.map((entry) => fact(entry.custom_field.name, ...entry.values.map(customValue)));
-  const times = (incident.timestamps ?? []).map((it) => fact(it.name, it.last_occurred_at ? when(it.last_occurred_at) : null, small(it.last_occurred_at)));
+  const times = (incident.incident_timestamp_values ?? []).map((it) => moment(it.incident_timestamp.name, it.value?.value));
   const facts = Object.entries(FACTS).map(([name, show]) => (name in incident || name === "severity" ? show(incident[name]) : []));
   const rest = more(incident).map((name) => fact(name, code(JSON.stringify(incident[name]))));
   const links = (found.attachments ?? []).map((it) => fact(it.title, external(it.permalink)));
-  const key = fact("Idempotency key", code(found.request.idempotency_key));
+  const key = found.request.idempotency_key ? fact("Idempotency key", code(found.request.idempotency_key)) : [];
+  const opened = fact("Opened by", OPENED_BY[found.opened_by]);
   return [
     make("a.back", { href: "/", "data-route": "" }, "← All incidents"),
     make("div.title", {}, title, button),
     make(
       "div.panes", {},
-      make("div.column", {}, summaryCard(found.summary_html), listCard("Attachments", links), listCard("Custom fields", custom), listCard("People", people(incident)), listCard("Timeline", times)),
-      make("div.column", {}, listCard("Details", [...facts, key]), listCard("More", rest)),
+      make("div.column", {}, summaryCard(found.summary_html), alertCard(found.alert), listCard("Attachments", links), listCard("Custom fields", custom), listCard("People", people(incident)), listCard("Timeline", times)),
+      make("div.column", {}, listCard("Details", [...facts, opened, key]), listCard("More", rest)),
     ),
-    raw("Request", "the body that opened it", "raw-request", found.request),
-    raw("Answer", "what the API said then", "raw-answer", found.answer),
+    raw("Request", found.alert ? "the alert event that opened it" : "the body that opened it", "raw-request", found.request),
+    raw("Answer", found.alert ? "the incident that the alert route opened" : "what the API said then", "raw-answer", found.answer),
   ];
 }
 
