@@ -31,17 +31,23 @@ if TYPE_CHECKING:
     from airflow_incident.flush_dag import journal_flush_dag as journal_flush_dag
     from airflow_incident.hooks import IncidentHook as IncidentHook
     from airflow_incident.notifications import IncidentNotifier as IncidentNotifier
+    from airflow_incident.notifications import RecoveryNotifier as RecoveryNotifier
     from airflow_incident.notifications import open_incident as open_incident
+    from airflow_incident.notifications import resolve_incident as resolve_incident
     from airflow_incident.operators import CreateIncidentOperator as CreateIncidentOperator
+    from airflow_incident.operators import ResolveIncidentOperator as ResolveIncidentOperator
     from airflow_incident.sensors import IncidentClosedSensor as IncidentClosedSensor
 
 _HOMES = {
     "IncidentHook": "hooks",
     "IncidentNotifier": "notifications",
     "journal_flush_dag": "flush_dag",
+    "RecoveryNotifier": "notifications",
     "open_incident": "notifications",
+    "resolve_incident": "notifications",
     "CreateIncidentOperator": "operators",
     "IncidentClosedSensor": "sensors",
+    "ResolveIncidentOperator": "operators",
 } | dict.fromkeys(
     (
         "APIError",

@@ -56,6 +56,7 @@ def read_failure(context: Any, *, exception_detail: str = "message", level: Leve
         reason=_text(peek(context, "reason")) or None,
         run_type=_text(peek(run, "run_type")) or None,
         logical_date=_moment(_first(peek(context, "logical_date"), peek(run, "logical_date"))),
+        run_after=_moment(peek(run, "run_after")),
         failed_at=_moment(peek(ti if at_task else run, "end_date")) or datetime.now(UTC),
         deadline_at=_moment(peek(peek(context, "deadline"), "deadline_time")),
         exception_type=_type_name(exception),
@@ -63,6 +64,30 @@ def read_failure(context: Any, *, exception_detail: str = "message", level: Leve
         failed_tasks=_failed_tasks(dag, run, dag_id, run_id) if in_processor or level == "operator" else (),
         owners=_owners(peek(dag, "owner")),
         tags=_tags(peek(dag, "tags")),
+    )
+
+
+def read_success(context: Any, *, level: Level | None = None) -> Failure:
+    """Read which run or task succeeded, in the words of the failure that an earlier attempt of it may have been.
+
+    :param level: As for `read_failure`.
+    """
+    ti = _first(peek(context, "ti"), peek(context, "task_instance"))
+    run = peek(context, "dag_run")
+    dag_id, run_id = ids(context)
+    level = level or _level(context, ti)
+    at_task = level in {"task", "operator"}
+    return Failure(
+        dag_id=dag_id,
+        run_id=run_id,
+        level=level,
+        task_id=_text(peek(ti, "task_id")) or None if at_task else None,
+        map_index=_number(peek(ti, "map_index"), default=-1) if at_task else -1,
+        clear_count=_number(peek(run, "clear_number"), default=0),
+        in_processor=level == "dag",
+        run_type=_text(peek(run, "run_type")) or None,
+        logical_date=_moment(_first(peek(context, "logical_date"), peek(run, "logical_date"))),
+        run_after=_moment(peek(run, "run_after")),
     )
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow_incident.api.client import AsyncClient, Client
+    from airflow_incident.api.closing import Resolution
     from airflow_incident.api.endpoints import Plan
     from airflow_incident.api.models import Incident
     from airflow_incident.core.failure import Failure
@@ -155,6 +156,46 @@ class IncidentHook(Verbs, BaseHook):
         profile = await self.aprofile(**_options(fields))
         return await profile.async_client.call(_submission(profile, idempotency_key, fields), budget=budget)
 
+    def resolve_incident(
+        self,
+        incident_id: str,
+        *,
+        status: str | None = None,
+        note: str | None = None,
+        url: str | None = None,
+        always: bool = False,
+        budget: float = HOOK_BUDGET,
+    ) -> Resolution:
+        """Close an incident; one that a person has taken only gets the link, unless `always` is set.
+
+        :param status: Name or ID of the status to move to. Default: `resolved_status` of the connection or of
+            airflow.cfg, then the account's first closed status.
+        :param note: Title of the link that is attached.
+        :param url: Address of that link; without it, none is attached.
+        :param budget: Seconds for all requests together.
+        :returns: What became of it: its `kind` is `closed`, `over` (it was closed before) or `taken`.
+        :raises NotFoundError: if there is no such incident.
+        :raises IncidentIoError: if it could not be closed.
+        """
+        profile = self.profile(resolved_status=status)
+        plan = _resolution(profile, incident_id, note=note, url=url, always=always)
+        return _closed(profile.client.call(plan, budget=budget))
+
+    async def aresolve_incident(
+        self,
+        incident_id: str,
+        *,
+        status: str | None = None,
+        note: str | None = None,
+        url: str | None = None,
+        always: bool = False,
+        budget: float = HOOK_BUDGET,
+    ) -> Resolution:
+        """Do as `resolve_incident` does, from a coroutine."""
+        profile = await self.aprofile(resolved_status=status)
+        plan = _resolution(profile, incident_id, note=note, url=url, always=always)
+        return _closed(await profile.async_client.call(plan, budget=budget))
+
     def test_connection(self) -> tuple[bool, str]:
         """Ask incident.io who the key is; nothing is opened. Only what keeps incidents from opening fails it."""
         try:
@@ -242,6 +283,22 @@ def _submission(profile: Profile, idempotency_key: str, fields: Mapping[str, Any
     except ConfigurationError as error:
         raise ConfigurationError(error.problems, conn_id=profile.conn_id) from None
     return submission(draft, Terms(choice, with_notes, strict=True, read=endpoints.read_incident))
+
+
+def _resolution(
+    profile: Profile, incident_id: str, *, note: str | None, url: str | None, always: bool
+) -> Plan[Resolution]:
+    from airflow_incident.api.closing import Wish, resolution  # noqa: PLC0415 -- law 5
+    from airflow_incident.core.text import one_line  # noqa: PLC0415 -- law 5
+
+    title = one_line(note or "") or "Resolved by Airflow"
+    return resolution(incident_id, Wish(title, url, always=always, status=profile.settings.resolved_status))
+
+
+def _closed(became: Resolution) -> Resolution:
+    if became.error:
+        raise became.error
+    return became
 
 
 def _read_extra(text: str | None) -> tuple[dict[str, Any], list[Problem]]:

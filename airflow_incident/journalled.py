@@ -16,6 +16,7 @@ from airflow_incident.delivery.journal import PREFIX, utc_now
 from airflow_incident.delivery.reporter import Rules, deliver
 from airflow_incident.errors import ConfigurationError, IncidentIoError, JournalError, Problem, RateLimitError
 from airflow_incident.hooks import HOOK_BUDGET, IncidentHook
+from airflow_incident.metrics import RECOVERED, count
 from airflow_incident.variables import Variables
 
 if TYPE_CHECKING:
@@ -86,7 +87,9 @@ def flush_journal(*, prefix: str = PREFIX, also_dead: bool = False, most: int | 
 
     :raises JournalError: if the journal cannot be listed.
     """
-    return carry_all(flush(utc_now, prefix=prefix, also_dead=also_dead, most=most), Variables(), _send_as)
+    flushed = carry_all(flush(utc_now, prefix=prefix, also_dead=also_dead, most=most), Variables(), _send_as)
+    count(RECOVERED, len(flushed.recovered))
+    return flushed
 
 
 def list_journal() -> tuple[list[Record], dict[str, str]]:

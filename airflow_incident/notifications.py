@@ -1,4 +1,4 @@
-"""The callback's door: opens an incident when a DAG or a task fails, and never harms Airflow."""
+"""The callbacks' doors: an incident opens on failure and closes on recovery, and Airflow is never harmed."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from airflow_incident.core.text import Redact
     from airflow_incident.delivery.budget import Meter
+    from airflow_incident.delivery.recovery import Recovered, Recovery
     from airflow_incident.delivery.report import Outcome, Report
     from airflow_incident.hooks import IncidentHook, Profile
     from airflow_incident.installation import Installation
@@ -26,7 +27,86 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class IncidentNotifier(BaseNotifier):
+class QuietNotifier(BaseNotifier):
+    """A callback that never raises: whatever goes wrong is one line in the log.
+
+    What it is to do is read from the context, once the connection is; then it is carried out within its time.
+    """
+
+    # Airflow renders template fields in place, on an object that all runs share. We render on a copy.
+    template_fields = ()
+
+    off = ""
+    """What does not happen where incidents are turned off."""
+    undone = ""
+    """What did not happen when something goes wrong."""
+
+    def __init__(self, *, conn_id: str, options: dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.conn_id = conn_id
+        self.options = options
+
+    def render_template_fields(self, *_: Any, **__: Any) -> None:
+        """Do nothing: there are no template fields, and Airflow's way asks the DAG for an environment first."""
+
+    def _update_context(self, context: Any) -> Any:
+        """Leave the context, which other callbacks share, as it is."""
+        return context
+
+    def notify(self, context: Any) -> None:
+        """Do what this callback is for, or say in one line why not. Never raises."""
+        began = time.monotonic()
+        try:
+            if (installation := self._installation(context)) is None:
+                return
+            profile = _hook(self.conn_id).profile(installation, **self.options)
+            if (job := self._job(context, profile)) is not None:
+                self._do(job, profile, began)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: a callback never harms Airflow
+            _tell_trouble(error, context, self.undone)
+
+    async def async_notify(self, context: Any) -> None:
+        """Do as `notify` does, in the triggerer's event loop."""
+        began = time.monotonic()
+        try:
+            if (installation := self._installation(context)) is None:
+                return
+            profile = await _hook(self.conn_id).aprofile(installation, **self.options)
+            if (job := self._job(context, profile)) is not None:
+                await self._ado(job, profile, _seconds_left(installation.report_seconds, began))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: a callback never harms Airflow
+            _tell_trouble(error, context, self.undone)
+
+    def _installation(self, context: Any) -> Installation | None:
+        """Read airflow.cfg; None if it turns incidents off, or there is nothing to do."""
+        from airflow_incident.installation import read_installation  # noqa: PLC0415 -- law 5
+
+        installation = read_installation()
+        if not self._is_needed(context, installation):
+            return None
+        if installation.enabled:
+            return installation
+        log.info("incident.io: %s, [incident_io] enabled is false", self.off)
+        return None
+
+    def _is_needed(self, context: Any, installation: Installation) -> bool:  # noqa: ARG002 -- for those that can tell
+        """Tell whether there can be anything to do, before the connection is read."""
+        return True
+
+    def _job(self, context: Any, profile: Profile) -> Any:
+        """Read what is to be done; None for nothing."""
+        raise NotImplementedError
+
+    def _do(self, job: Any, profile: Profile, began: float) -> None:
+        """Do it within its time, and say what came of it."""
+        raise NotImplementedError
+
+    async def _ado(self, job: Any, profile: Profile, seconds: float) -> None:
+        """Do as `_do` does, from a coroutine."""
+        raise NotImplementedError
+
+
+class IncidentNotifier(QuietNotifier):
     """Open an incident at incident.io for the failure that a context describes.
 
     Use it as `on_failure_callback` of a DAG, of a task or in `default_args`, alone or in a list, and in deadline
@@ -52,8 +132,8 @@ class IncidentNotifier(BaseNotifier):
     :param conn_id: Connection of type `incident_io`.
     """
 
-    # Airflow renders template fields in place, on an object that all runs share. We render on a copy.
-    template_fields = ()
+    off = "nothing is opened"
+    undone = "NO incident was opened"
 
     def __init__(
         self,
@@ -75,10 +155,7 @@ class IncidentNotifier(BaseNotifier):
         conn_id: str = DEFAULT_CONN_ID,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.conn_id = conn_id
-        self.templates = {"name": name, "summary": summary}
-        self.options = {
+        options = {
             "channel": channel,
             "severity": severity,
             "incident_type": incident_type,
@@ -92,44 +169,18 @@ class IncidentNotifier(BaseNotifier):
             "deployment": deployment,
             "exception_detail": exception_detail,
         }
+        super().__init__(conn_id=conn_id, options=options, **kwargs)
+        self.templates = {"name": name, "summary": summary}
 
-    def render_template_fields(self, *_: Any, **__: Any) -> None:
-        """Do nothing: there are no template fields, and Airflow's way asks the DAG for an environment first."""
+    def _do(self, job: Report, profile: Profile, began: float) -> None:
+        with _turn(profile, began, in_processor=job.failure.in_processor) as seconds:
+            outcome = _dispatch().dispatch(job, profile, seconds=seconds)
+        _tell(outcome, profile)
 
-    def _update_context(self, context: Any) -> Any:
-        """Leave the context, which other callbacks share, as it is."""
-        return context
+    async def _ado(self, job: Report, profile: Profile, seconds: float) -> None:
+        _tell(await _dispatch().adispatch(job, profile, seconds=seconds), profile)
 
-    def notify(self, context: Any) -> None:
-        """Open the incident, or say in one line why there is none. Never raises."""
-        began = time.monotonic()
-        try:
-            if (installation := _installation()) is None:
-                return
-            profile = _hook(self.conn_id).profile(installation, **self.options)
-            if (report := self._report(context, profile)) is None:
-                return
-            with _turn(report, profile, began) as seconds:
-                outcome = _dispatch().dispatch(report, profile, seconds=seconds)
-            _tell(outcome, profile)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: a callback never harms Airflow
-            _tell_trouble(error, context)
-
-    async def async_notify(self, context: Any) -> None:
-        """Do as `notify` does, in the triggerer's event loop."""
-        began = time.monotonic()
-        try:
-            if (installation := _installation()) is None:
-                return
-            profile = await _hook(self.conn_id).aprofile(installation, **self.options)
-            if (report := self._report(context, profile)) is None:
-                return
-            seconds = _seconds_left(installation.report_seconds, began)
-            _tell(await _dispatch().adispatch(report, profile, seconds=seconds), profile)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: a callback never harms Airflow
-            _tell_trouble(error, context)
-
-    def _report(self, context: Any, profile: Profile) -> Report | None:
+    def _job(self, context: Any, profile: Profile) -> Report | None:
         """Read the failure and write its incident; None if another attempt is coming."""
         from airflow_incident.context import read_failure  # noqa: PLC0415 -- law 5
         from airflow_incident.delivery.report import Wish, prepare  # noqa: PLC0415 -- law 5
@@ -168,6 +219,78 @@ class IncidentNotifier(BaseNotifier):
         return texts, notes
 
 
+class RecoveryNotifier(QuietNotifier):
+    """Close at incident.io what earlier attempts of a run have opened, now that the run has succeeded.
+
+    Use it as `on_success_callback` of a DAG; of a task only together with `scope` `task` or `task_instance`. A run
+    that succeeds at once costs nothing. An incident that a person has taken stays open and gets a link to the run.
+
+    What is not given here is taken from the connection, then from `[incident_io]` in airflow.cfg.
+
+    :param channel: `incident` (default), or `alert`: resolve the alerts that earlier attempts have sent.
+    :param scope: What one incident stands for, as in `IncidentNotifier`.
+    :param deployment: Name of this Airflow installation in the idempotency key.
+    :param resolve: `hands_off` (default) or `always`: whether to close also what a person has taken.
+    :param resolved_status: Name or ID of the status to move to. Default: the account's first closed status.
+    :param conn_id: Connection of type `incident_io`.
+    """
+
+    off = "nothing is closed"
+    undone = "NO incident was closed"
+
+    def __init__(
+        self,
+        *,
+        channel: str | None = None,
+        scope: str | None = None,
+        deployment: str | None = None,
+        resolve: str | None = None,
+        resolved_status: str | None = None,
+        conn_id: str = DEFAULT_CONN_ID,
+        **kwargs: Any,
+    ) -> None:
+        options = {
+            "channel": channel,
+            "scope": scope,
+            "deployment": deployment,
+            "resolve": resolve,
+            "resolved_status": resolved_status,
+        }
+        super().__init__(conn_id=conn_id, options=options, **kwargs)
+
+    def _is_needed(self, context: Any, installation: Installation) -> bool:
+        """Tell whether an earlier attempt may have opened something that this level closes."""
+        from airflow_incident.context import read_success  # noqa: PLC0415 -- law 5
+        from airflow_incident.core.key import scope_of  # noqa: PLC0415 -- law 5
+        from airflow_incident.core.settings import merge  # noqa: PLC0415 -- law 5
+
+        success = read_success(context)
+        settings, _ = merge(arguments=self.options, connection={}, config=installation.config)
+        scope = scope_of(success, settings.scope)
+        if success.level == "task" and scope not in {"task", "task_instance"}:
+            return False
+        return scope == "dag" or success.clear_count > 0
+
+    def _job(self, context: Any, profile: Profile) -> Recovery | None:
+        from airflow_incident.context import read_success  # noqa: PLC0415 -- law 5
+
+        if not profile.settings.journal:
+            log.info("incident.io: nothing is closed, [incident_io] journal is false, which says what was opened")
+            return None
+        for warning in profile.warnings:
+            log.warning("incident.io: %s", warning)
+        recovery: Recovery = _resolving().recovery_of(read_success(context), profile)
+        return recovery
+
+    def _do(self, job: Recovery, profile: Profile, began: float) -> None:
+        with _turn(profile, began, in_processor=job.success.in_processor) as seconds:
+            recovered = _resolving().recover_run(job, profile, seconds=seconds)
+        _tell_lines(recovered, profile)
+
+    async def _ado(self, job: Recovery, profile: Profile, seconds: float) -> None:
+        _tell_lines(await _resolving().arecover_run(job, profile, seconds=seconds), profile)
+
+
 def open_incident(**options: Any) -> IncidentNotifier:
     """Return the callback that opens an incident; takes what `IncidentNotifier` takes.
 
@@ -176,21 +299,18 @@ def open_incident(**options: Any) -> IncidentNotifier:
     return IncidentNotifier(**options)
 
 
+def resolve_incident(**options: Any) -> RecoveryNotifier:
+    """Return the callback that closes what a run's earlier attempts have opened; takes what `RecoveryNotifier` takes.
+
+    It costs as little as `open_incident` in a DAG file, and nothing when a run succeeds at once.
+    """
+    return RecoveryNotifier(**options)
+
+
 def _hook(conn_id: str) -> IncidentHook:
     from airflow_incident.hooks import IncidentHook  # noqa: PLC0415 -- law 5
 
     return IncidentHook(conn_id)
-
-
-def _installation() -> Installation | None:
-    """Read airflow.cfg; None if it turns incidents off."""
-    from airflow_incident.installation import read_installation  # noqa: PLC0415 -- law 5
-
-    installation = read_installation()
-    if installation.enabled:
-        return installation
-    log.info("incident.io: nothing is opened, [incident_io] enabled is false")
-    return None
 
 
 @lru_cache(maxsize=1)
@@ -201,10 +321,10 @@ def _meter() -> Meter:
 
 
 @contextmanager
-def _turn(report: Report, profile: Profile, began: float) -> Iterator[float]:
-    """Say how many seconds the request has, and write down what the whole report took."""
+def _turn(profile: Profile, began: float, *, in_processor: bool) -> Iterator[float]:
+    """Say how many seconds the requests have, and write down what the whole callback took."""
     longest, batch = profile.installation.report_seconds, profile.installation.batch_seconds
-    if not report.failure.in_processor:
+    if not in_processor:
         yield _seconds_left(longest, began)
         return
     share = _meter().share(longest=longest, batch=batch, written=profile.settings.journal)
@@ -227,14 +347,25 @@ def _dispatch() -> ModuleType:
     return dispatch
 
 
+def _resolving() -> ModuleType:
+    from airflow_incident import resolving  # noqa: PLC0415 -- law 5
+
+    return resolving
+
+
+def _tell_lines(recovered: Recovered, profile: Profile) -> None:
+    for level, line in recovered.lines(profile.redact):
+        log.log(level, "%s", line)
+
+
 def _tell(outcome: Outcome, profile: Profile) -> None:
     if outcome.trouble:
         log.warning("incident.io: the journal cannot be used: %s", profile.redact(outcome.trouble))
     log.log(outcome.level, "%s", outcome.line(profile.redact))
 
 
-def _tell_trouble(error: BaseException, context: Any) -> None:
-    """Say in one line what kept the incident from being asked for at all."""
+def _tell_trouble(error: BaseException, context: Any, undone: str) -> None:
+    """Say in one line what kept incident.io from being asked at all."""
     from airflow.providers.common.compat.sdk import redact  # noqa: PLC0415 -- law 5
 
     from airflow_incident.context import ids, readable  # noqa: PLC0415 -- law 5
@@ -248,4 +379,4 @@ def _tell_trouble(error: BaseException, context: Any) -> None:
     else:
         level, text = logging.ERROR, f"{type(error).__name__}: {readable(error)}"
     told = redact_secrets(str(redact(f"{subject}: {text}")))
-    log.log(level, "%s", log_line(f"incident.io: NO incident was opened for {told}"))
+    log.log(level, "%s", log_line(f"incident.io: {undone} for {told}"))

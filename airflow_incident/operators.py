@@ -1,4 +1,4 @@
-"""The deliberate step: an operator that opens an incident as part of a DAG."""
+"""The deliberate steps: operators that open and close incidents as part of a DAG."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 
 from airflow_incident.core.settings import DEFAULT_CONN_ID
-from airflow_incident.errors import IncidentIoError
+from airflow_incident.errors import ConfigurationError, IncidentIoError, JournalError, Problem
 from airflow_incident.links import XCOM_KEY, IncidentLink
 
 if TYPE_CHECKING:
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_incident.delivery.recovery import Recovery
     from airflow_incident.delivery.report import Outcome
+    from airflow_incident.hooks import Profile
 
 
 class CreateIncidentOperator(BaseOperator):
@@ -163,8 +165,7 @@ class CreateIncidentOperator(BaseOperator):
             raise outcome.error
         self.log.log(outcome.level, "%s", outcome.line(profile.redact))
         self._warn_if_landed_elsewhere(outcome)
-        incident = outcome.incident
-        return {name: getattr(incident, name, None) for name in ("id", "reference", "permalink")}
+        return _named(outcome.incident)
 
     def _options(self) -> dict[str, Any]:
         from airflow_incident.core.settings import options_in  # noqa: PLC0415 -- law 5
@@ -189,3 +190,121 @@ def _why(opened: Mapping[str, str | None] | None) -> str:
     if not opened["id"]:
         return "then_fail is set; an incident is already open for this run"
     return f"then_fail is set; {opened['reference'] or opened['id']} is open: {opened['permalink'] or 'no link'}"
+
+
+class ResolveIncidentOperator(BaseOperator):
+    """Close an incident at incident.io as a step of a DAG.
+
+    With `incident_id` it closes that one, else what earlier attempts of this run have opened. An incident that a
+    person has taken (it has left triage, or has a lead) stays open and gets a link to the run, unless `resolve` is
+    `always`. Returns a list of the incidents that are closed now, each with id, reference and permalink.
+
+    What is not given here is taken from the connection, then from `[incident_io]` in airflow.cfg.
+
+    :param incident_id: ID of the incident to close, like what `CreateIncidentOperator` returns.
+    :param scope: What one incident stands for: `run` (default), `task`, `task_instance` or `dag`.
+    :param key: The name that was given to `CreateIncidentOperator` to set the incident apart.
+    :param resolve: `hands_off` (default) or `always`.
+    :param resolved_status: Name or ID of the status to move to. Default: the account's first closed status.
+    :param note: Title of the link that is attached. Default: which run recovered.
+    :param deployment: Name of this Airflow installation in the idempotency key.
+    :param conn_id: Connection of type `incident_io`.
+    """
+
+    template_fields: Sequence[str] = (
+        "incident_id",
+        "scope",
+        "key",
+        "resolve",
+        "resolved_status",
+        "note",
+        "deployment",
+        "conn_id",
+    )
+    ui_color = "#f25533"
+    ui_fgcolor = "#ffffff"
+
+    def __init__(
+        self,
+        *,
+        incident_id: str | None = None,
+        scope: str | None = None,
+        key: str | None = None,
+        resolve: str | None = None,
+        resolved_status: str | None = None,
+        note: str | None = None,
+        deployment: str | None = None,
+        conn_id: str = DEFAULT_CONN_ID,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.incident_id = incident_id
+        self.scope = scope
+        self.key = key
+        self.resolve = resolve
+        self.resolved_status = resolved_status
+        self.note = note
+        self.deployment = deployment
+        self.conn_id = conn_id
+
+    def execute(self, context: Context) -> list[dict[str, str | None]]:
+        """Close the incident.
+
+        :raises AirflowFailException: if a retry cannot help.
+        :raises IncidentIoError: if a retry may help.
+        """
+        try:
+            return self._close(context)
+        except IncidentIoError as error:
+            if error.retryable:
+                raise
+            raise AirflowFailException(f"{error} {error.advice}") from None
+
+    def _close(self, context: Context) -> list[dict[str, str | None]]:
+        from airflow_incident.context import read_success  # noqa: PLC0415 -- law 5
+        from airflow_incident.hooks import IncidentHook  # noqa: PLC0415 -- law 5
+        from airflow_incident.installation import read_installation  # noqa: PLC0415 -- law 5
+        from airflow_incident.resolving import recovery_of  # noqa: PLC0415 -- law 5
+
+        installation = read_installation()
+        if not installation.enabled:
+            self.log.info("incident.io: nothing is closed, [incident_io] enabled is false")
+            return []
+        options = ("scope", "resolve", "resolved_status", "deployment")
+        profile = IncidentHook(self.conn_id).profile(installation, **{name: getattr(self, name) for name in options})
+        for warning in profile.warnings:
+            self.log.warning("incident.io: %s", warning)
+        success = read_success(context, level="operator")
+        recovery = recovery_of(success, profile, note=self.note, key_name=self.key)
+        return self._close_one(recovery, profile) if self.incident_id else self._close_earlier(recovery, profile)
+
+    def _close_one(self, recovery: Recovery, profile: Profile) -> list[dict[str, str | None]]:
+        from airflow_incident.api.closing import resolution  # noqa: PLC0415 -- law 5
+        from airflow_incident.hooks import HOOK_BUDGET  # noqa: PLC0415 -- law 5
+
+        became = profile.client.call(resolution(str(self.incident_id), recovery.wish), budget=HOOK_BUDGET)
+        if became.error:
+            raise became.error
+        self.log.info("incident.io: %s", profile.redact(became.words))
+        return [_named(became.standing)] if became.kind in {"closed", "over"} else []
+
+    def _close_earlier(self, recovery: Recovery, profile: Profile) -> list[dict[str, str | None]]:
+        from airflow_incident.hooks import HOOK_BUDGET  # noqa: PLC0415 -- law 5
+        from airflow_incident.resolving import recover_run  # noqa: PLC0415 -- law 5
+
+        if not profile.settings.journal:
+            what = "is off, so nobody knows what was opened; give incident_id"
+            raise ConfigurationError([Problem("Journal", what)], conn_id=self.conn_id)
+        recovered = recover_run(recovery, profile, seconds=HOOK_BUDGET, may_wait=True)
+        for level, line in recovered.lines(profile.redact):
+            self.log.log(level, "%s", line)
+        if recovered.error:
+            raise recovered.error
+        if recovered.trouble:
+            raise JournalError(recovered.trouble)
+        closed = [s.record.incident for s in recovered.settled if s.kind in {"closed", "over"}]
+        return [_named(incident) for incident in closed if incident]
+
+
+def _named(incident: Any) -> dict[str, str | None]:
+    return {name: getattr(incident, name, None) for name in ("id", "reference", "permalink")}

@@ -42,7 +42,10 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [_modules("airflow_incident.operators")],
         "sensors": [_modules("airflow_incident.sensors")],
         "triggers": [_modules("airflow_incident.triggers")],
-        "notifications": ["airflow_incident.notifications.IncidentNotifier"],
+        "notifications": [
+            "airflow_incident.notifications.IncidentNotifier",
+            "airflow_incident.notifications.RecoveryNotifier",
+        ],
         "extra-links": ["airflow_incident.links.IncidentLink"],
         "config": {
             CONFIG_SECTION: {

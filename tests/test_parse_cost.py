@@ -25,18 +25,19 @@ def _added(dag_file: str) -> list[str]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.fixture(scope="module")
-def callback_modules():
-    return _added("from airflow_incident import open_incident\nopen_incident(severity='01H')")
+@pytest.fixture(scope="module", params=["open_incident(severity='01H')", "resolve_incident(resolve='always')"])
+def callback_modules(request):
+    name = request.param.partition("(")[0]
+    return _added(f"from airflow_incident import {name}\n{request.param}")
 
 
-def test_open_incident_adds_few_modules(callback_modules):
-    """Calling open_incident() in a DAG file loads at most 15 modules that Airflow has not."""
+def test_a_callback_adds_few_modules(callback_modules):
+    """Calling open_incident() or resolve_incident() in a DAG file loads at most 15 modules that Airflow has not."""
     assert "airflow_incident.notifications" in callback_modules
     assert len(callback_modules) <= 15, callback_modules
 
 
-@pytest.mark.parametrize("kept_out", ["api", "hooks", "delivery", "context", "installation", "sandbox"])
+@pytest.mark.parametrize("kept_out", ["api", "hooks", "delivery", "context", "installation", "resolving", "sandbox"])
 def test_what_sends_is_not_loaded(callback_modules, kept_out):
     """No model, no client and no template is in reach before a failure is sent."""
     rooms = tuple(f"airflow_incident.{room}" for room in (kept_out, f"{kept_out}."))
@@ -48,11 +49,15 @@ def test_importing_the_package_alone_loads_no_door():
     assert set(_added("import airflow_incident")) <= {"airflow_incident", "airflow_incident.version"}
 
 
-@pytest.mark.parametrize("door", ["CreateIncidentOperator", "IncidentHook", "journal_flush_dag"])
+@pytest.mark.parametrize(
+    "door", ["CreateIncidentOperator", "ResolveIncidentOperator", "IncidentHook", "journal_flush_dag"]
+)
 def test_other_doors_build_no_model(door):
     """Importing the operator, the hook or the flush DAG builds no pydantic model either."""
     added = _added(f"from airflow_incident import {door}")
-    assert not {"airflow_incident.api.client", "airflow_incident.api.models"} & set(added)
+    assert not {"airflow_incident.api.client", "airflow_incident.api.models", "airflow_incident.api.closing"} & set(
+        added
+    )
 
 
 def test_the_callback_can_be_copied_and_pickled():

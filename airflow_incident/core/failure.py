@@ -34,6 +34,7 @@ class Failure:
     reason: str | None = None
     run_type: str | None = None
     logical_date: datetime | None = None
+    run_after: datetime | None = None
     failed_at: datetime | None = None
     deadline_at: datetime | None = None
     exception_type: str | None = None
@@ -43,6 +44,11 @@ class Failure:
     tags: tuple[str, ...] = ()
     run_url: str | None = None
     log_url: str | None = None
+
+    @property
+    def run_at(self) -> datetime | None:
+        """The moment that the run stands for, by which runs of a DAG are in order."""
+        return self.logical_date or self.run_after
 
     @property
     def retry_coming(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Literal, get_args
 from urllib.parse import quote
@@ -16,6 +17,8 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 MAX_LENGTH = 200
 """incident.io documents no maximum; this fits every column that such a key is likely to meet."""
+LOOK_BACK = 20
+"""Earlier attempts of a run whose incidents are looked for."""
 
 ALERT_MARK = "alert "
 """Stands before an alert's key in the journal: a failure may become an incident as well."""
@@ -43,6 +46,21 @@ def idempotency_key(failure: Failure, *, deployment: str, scope: Scope = "run", 
     if name:
         parts += ["key", name]
     return _fit("/".join(quote(part, safe="", errors="surrogatepass") for part in parts))
+
+
+def scope_of(failure: Failure, scope: Scope) -> Scope:
+    """Tell what one incident stands for: backfill runs are many, so they count as one DAG."""
+    return "dag" if failure.run_type == "backfill" and scope == "run" else scope
+
+
+def earlier_keys(failure: Failure, *, deployment: str, scope: Scope, name: str | None = None) -> list[str]:
+    """Build the keys that the latest earlier attempts of a run have used, the first attempt's first.
+
+    :raises ContextError: if the DAG id or the run id is empty.
+    """
+    counts = range(max(0, failure.clear_count - LOOK_BACK), failure.clear_count)
+    attempts = (replace(failure, clear_count=count) for count in counts)
+    return [idempotency_key(attempt, deployment=deployment, scope=scope, name=name) for attempt in attempts]
 
 
 def dag_key(deployment: str, dag_id: str) -> str:

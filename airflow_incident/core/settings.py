@@ -141,6 +141,18 @@ class Settings:
         secret=True,
         help="The alert source's own token, which is not the API key. For channel `alert`.",
     )
+    resolve: str = _option(
+        "hands_off",
+        label="Resolve",
+        choices=("hands_off", "always"),
+        places=("argument", "config"),
+        help="What a recovery may close: only what no person has taken (left triage, or a lead assigned), the others "
+        "get a link to the run; or every incident that Airflow has opened.",
+    )
+    resolved_status: str | None = _option(
+        label="Resolved status",
+        help="Name or ID of the status that a recovery moves an incident to. Default: the first closed status.",
+    )
     exception_detail: str = _option(
         "message",
         label="Exception detail",

@@ -179,12 +179,15 @@ def carry_all(
     steps: Generator[Step, Any, T],
     store: Store,
     call: Callable[[Anything, str], Any],
+    *,
+    patience: float = float("inf"),
 ) -> T:
     """Carry a flush: nobody waits for it, and each record names its own connection.
 
     :param call: Makes a call with the key of a connection.
+    :param patience: Seconds that the store may take, where somebody waits after all.
     """
-    shelf = _Shelf(store, patience=float("inf"))
+    shelf = _Shelf(store, patience=patience)
     answer: Any = None
     try:
         while True:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow_incident.api.closing import Wish
 from airflow_incident.delivery.journal import KEEP_FOR, KEEP_RECORDS, PREFIX, ForeignRecordError, Record, read_record
+from airflow_incident.delivery.recovery import settle
 from airflow_incident.delivery.sending import own_record, send, terms_of
 from airflow_incident.delivery.steps import Delete, Get, Names, Set, StoreFailed
 from airflow_incident.errors import IncidentIoError, JournalError
@@ -28,6 +30,7 @@ class Flushed(NamedTuple):
     foreign: Mapping[str, str] = {}
     pruned: int = 0
     stopped: str | None = None
+    recovered: Sequence[Record] = ()
 
     @property
     def oldest_pending(self) -> datetime | None:
@@ -72,6 +75,7 @@ def flush(
         current[listed.name] = result
         if isinstance(answer, IncidentIoError) and result.state == "pending":
             stopped[record.conn_id] = str(answer)
+    recovered = yield from _close_recovered(current, stopped, now)
     pruned = yield from _prune(list(current.values()), now())
     return Flushed(
         opened=[r for r in done if r.state == "open"],
@@ -80,7 +84,27 @@ def flush(
         foreign=foreign,
         pruned=pruned,
         stopped="; ".join(dict.fromkeys(stopped.values())) or None,
+        recovered=recovered,
     )
+
+
+def _close_recovered(
+    current: dict[str, Record], stopped: Mapping[str, str], now: Callable[[], datetime]
+) -> Generator[Step, Any, list[Record]]:
+    """Close the incidents of runs that recovered while incident.io did not answer."""
+    closed: list[Record] = []
+    for name, record in list(current.items()):
+        left = record.closing
+        if record.state != "open" or left is None or left.error or record.conn_id in stopped:
+            continue
+        wish = Wish(left.title, left.url, always=left.always, status=left.status)
+        became = yield from settle(record, wish, now, conn_id=record.conn_id)
+        if became and became.kind == "kept":
+            break
+        if became and became.kind in {"closed", "over", "gone"}:
+            del current[name]
+            closed += [record] if became.kind == "closed" else []
+    return closed
 
 
 def _turn(record: Record) -> tuple[int, datetime]:

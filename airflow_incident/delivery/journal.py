@@ -64,6 +64,21 @@ class OpenIncident(BaseModel):
     permalink: str | None = None
 
 
+class Closing(BaseModel):
+    """What is still to be done for a failure whose run has recovered; see `api.standing.Wish`.
+
+    `error` is why incident.io refused it: a flush does not ask again.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    title: str
+    url: str | None = None
+    always: bool = False
+    status: str | None = None
+    error: str | None = None
+
+
 class Record(BaseModel):
     """One failure: `pending` until it is delivered, then `open`; `gathered` under a storm; `dead` after a refusal.
 
@@ -71,6 +86,8 @@ class Record(BaseModel):
     sent, the same each time, `via` one version of the API; `api_version` is the one that was asked for. `due_at` is
     when the API asked to come back. `maybe_delivered` says that an attempt may have taken effect. `storm` is the key
     of the incident that it is gathered under.
+    `run_at` is the moment that the run stands for, `clear_count` how often it had been cleared. `recovered` says that
+    the incident has been told of the run's recovery; `closing` is what is still to be done about that.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
@@ -98,6 +115,11 @@ class Record(BaseModel):
     suppressed: int = 0
     told_late: bool = False
     storm: str | None = None
+    clear_count: int = 0
+    scope: str | None = None
+    run_at: AwareDatetime | None = None
+    recovered: bool = False
+    closing: Closing | None = None
 
     @property
     def creation(self) -> Creation | None:
@@ -116,6 +138,16 @@ class Record(BaseModel):
     def changed(self, **fields: Any) -> Record:
         """Return a copy with some fields changed."""
         return self.model_copy(update=fields)
+
+    def joined(self, other: Record) -> Record:
+        """Return this record of a DAG after another failure joined it: from then on it stands for the later run.
+
+        Where a run's moment is unknown, so is the later one; nothing is closed for it then.
+        """
+        if self.run_at is None or (other.run_at is not None and other.run_at < self.run_at):
+            return self.changed(suppressed=self.suppressed + 1)
+        later = {name: getattr(other, name) for name in ("run_id", "run_at", "clear_count")}
+        return self.changed(suppressed=self.suppressed + 1, **later)
 
     def answers_for(self, key: str, now: datetime) -> bool:
         """Tell whether this record makes a request for the same failure needless."""

@@ -11,7 +11,7 @@ from airflow_incident.api.endpoints import Creation, open_incident
 from airflow_incident.api.head import AlertHead
 from airflow_incident.api.payload import NAMED, create_alert, create_draft, is_alert
 from airflow_incident.api.submit import Terms, at_once
-from airflow_incident.core.key import ALERT_MARK, idempotency_key
+from airflow_incident.core.key import ALERT_MARK, idempotency_key, scope_of
 from airflow_incident.core.text import (
     LISTED_TASKS,
     beginning,
@@ -166,7 +166,7 @@ def prepare(failure: Failure, settings: Settings, wish: Wish, *, deployment: str
 
     :raises ConfigurationError: if the failure names no run, or a field cannot be used.
     """
-    scope: Scope = "dag" if failure.run_type == "backfill" and settings.scope == "run" else settings.scope
+    scope = scope_of(failure, settings.scope)
     key = idempotency_key(failure, deployment=deployment, scope=scope, name=wish.key_name)
     whole_run = scope in {"dag", "run"}
     name = one_line(redact(_given(wish.name)))

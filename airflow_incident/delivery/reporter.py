@@ -167,7 +167,7 @@ def _take_up(report: Report, record: Record, rules: Rules) -> Generator[Step, An
     joined = record.changed(state="gathered", storm=found.key, incident=found.incident, body=None, draft=None)
     if isinstance((yield Set(record.name, joined.text())), StoreFailed):
         return None
-    yield Set(name, found.changed(suppressed=found.suppressed + 1).text())
+    yield Set(name, found.joined(joined).text())
     return Outcome(kind="gathered", report=report, incident=found.incident, storm=found.key)
 
 
@@ -187,6 +187,9 @@ def _first_record(report: Report, creation: Creation | None, rules: Rules) -> Re
         level=report.failure.level,
         task=whole(report.failure.task_label) if report.failure.task_label else None,
         failed_at=report.failure.failed_at,
+        clear_count=report.failure.clear_count,
+        scope=report.scope,
+        run_at=report.failure.run_at,
         written_at=rules.now(),
         api_version=report.choice,
         **_wanted(report, creation),

@@ -39,6 +39,7 @@ def closing(flushed: Flushed) -> str:
         f"{len(flushed.opened)} delivered": len(flushed.opened),
         f"{waiting} waiting{why}": waiting,
         f"{refused} refused": refused,
+        f"{len(flushed.recovered)} closed, for the run recovered": len(flushed.recovered),
     }
     told = [text for text, count in counts.items() if count] or ["nothing waits"]
     return ", ".join([*told, *([f"{foreign} left alone (not readable as ours)"] if foreign else [])])

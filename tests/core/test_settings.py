@@ -9,6 +9,7 @@ SAMPLES = {
     "enabled": ("false", False),
     "scope": ("task", "task"),
     "channel": ("alert", "alert"),
+    "resolve": ("always", "always"),
     "mode": ("test", "test"),
     "visibility": ("private", "private"),
     "status": ("fixing", "fixing"),

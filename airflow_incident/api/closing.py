@@ -1,0 +1,241 @@
+"""How an incident stands, and the way from there to closed: the calls that a recovery makes.
+
+Plain JSON, no model: what is looked at is little, and what is unknown in it counts as unset.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from urllib.parse import quote
+
+from airflow_incident.api.endpoints import PAGE_LIMIT, Call, Plan, attach_link
+from airflow_incident.errors import ConfigurationError, IncidentIoError, PermissionDeniedError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
+
+_OVER = frozenset({"closed", "declined", "canceled", "merged"})
+_UNTOUCHED = "triage"
+_VIEWER, _EDITOR, _OPT_OUT = "viewer", "incident editor", "post-incident flow opt-out"
+_POST_INCIDENT = re.compile(r"post.?incident", re.IGNORECASE)
+
+
+class Standing(NamedTuple):
+    """Which incident it is, the category of its status, and whether somebody leads it."""
+
+    id: str
+    reference: str | None = None
+    permalink: str | None = None
+    category: str | None = None
+    is_led: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to close."""
+        return self.category in _OVER
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether a person has taken it: it has left triage, or somebody leads it."""
+        return self.is_led or self.category != _UNTOUCHED
+
+
+class Status(NamedTuple):
+    """A status that incidents of the account may be in."""
+
+    id: str
+    name: str
+    category: str
+    rank: float
+
+
+class Wish(NamedTuple):
+    """How an incident is to be closed.
+
+    `title` and `url` are the link to attach, if there is an address. `always` closes also what a person has taken.
+    `status` is the name or the ID of the status to move to. `noted` says that the link is there already.
+    """
+
+    title: str
+    url: str | None = None
+    always: bool = False
+    status: str | None = None
+    noted: bool = False
+
+
+class Resolution(NamedTuple):
+    """What became of an incident that was to be closed.
+
+    `closed` now, `over` before, `taken` by a person and so left open, or `failed`, which `error` explains. `noted` says
+    that the link is attached, `unnoted` why it is not.
+    """
+
+    kind: Literal["closed", "over", "taken", "failed"]
+    standing: Standing
+    noted: bool = False
+    error: IncidentIoError | None = None
+    unnoted: IncidentIoError | None = None
+
+    @property
+    def words(self) -> str:
+        """What became of it, for a log line."""
+        name = f"{self.standing.reference or self.standing.id} {self.standing.permalink or ''}".rstrip()
+        link = "it has the link" if self.noted else "it has no link"
+        words = {
+            "closed": f"{name} is closed; {link}",
+            "over": f"{name} was closed before",
+            "taken": f"{name} stays open: a person has taken it; {link}",
+            "failed": f"{name} stays open: {self.error}",
+        }
+        return words[self.kind]
+
+
+def show_standing(incident_id: str) -> Call[Standing]:
+    """Show how an incident stands, whichever version of the API has opened it.
+
+    https://docs.incident.io/api-reference/incidents-v2/show
+    """
+    return Call(method="GET", path=f"/v2/incidents/{quote(incident_id, safe='')}", parse=_standing)
+
+
+def list_statuses() -> Call[list[Status]]:
+    """List the statuses of the account.
+
+    https://docs.incident.io/api-reference/incident-statuses-v1/list
+    """
+    return Call(method="GET", path="/v1/incident_statuses", parse=_statuses, limit=PAGE_LIMIT)
+
+
+def move_to(incident_id: str, status_id: str) -> Call[Standing]:
+    """Move an incident to a status, and let its channel know.
+
+    https://docs.incident.io/api-reference/incidents-v2/edit
+    """
+    body = {"incident": {"incident_status_id": status_id}, "notify_incident_channel": True}
+    path = f"/v2/incidents/{quote(incident_id, safe='')}/actions/edit"
+    return Call(method="POST", path=path, body=body, parse=_standing)
+
+
+def resolution(incident_id: str, wish: Wish) -> Plan[Resolution]:
+    """Plan all that closing an incident takes, as one call."""
+    return Plan(lambda *_: resolve(incident_id, wish))
+
+
+def resolve(incident_id: str, wish: Wish) -> Generator[Any, Any, Resolution]:
+    """Close an incident unless it is over, or a person has taken it. Yields calls.
+
+    :raises IncidentIoError: if nobody can tell how the incident stands.
+    """
+    with _needs(_VIEWER):
+        standing: Standing = yield show_standing(incident_id)
+    if standing.is_over:
+        return Resolution("over", standing, noted=wish.noted)
+    unnoted = None if wish.noted else (yield from _attach(incident_id, wish))
+    noted = wish.noted or (wish.url is not None and unnoted is None)
+    if standing.is_taken and not wish.always:
+        return Resolution("taken", standing, noted, unnoted=unnoted)
+    try:
+        with _needs(_VIEWER):
+            statuses = yield list_statuses()
+        status = _closing(statuses, wish.status)
+        with _needs(_EDITOR):
+            yield move_to(incident_id, status.id)
+    except IncidentIoError as error:
+        return Resolution("failed", standing, noted, error, unnoted)
+    return Resolution("closed", standing, noted, unnoted=unnoted)
+
+
+def _attach(incident_id: str, wish: Wish) -> Generator[Any, Any, IncidentIoError | None]:
+    """Attach the link; tell what kept it from being attached, for that stops nothing."""
+    if wish.url is None:
+        return None
+    try:
+        with _needs(_EDITOR):
+            yield attach_link(incident_id, url=wish.url, title=wish.title)
+    except IncidentIoError as error:
+        return error
+    return None
+
+
+@contextmanager
+def _needs(role: str) -> Iterator[None]:
+    """Let a refusal name the role that the API key lacks.
+
+    https://docs.incident.io/api-reference/introduction
+    """
+    try:
+        yield
+    except PermissionDeniedError as error:
+        lacking = _OPT_OUT if role == _EDITOR and _POST_INCIDENT.search(str(error)) else role
+        error.hint = f"Give the API key the role {lacking!r}."
+        raise
+
+
+def _closing(statuses: Sequence[Status], wanted: str | None) -> Status:
+    """Choose the status to move to.
+
+    :raises ConfigurationError: if there is none of that name, or several.
+    """
+    if wanted is None:
+        found = sorted((s for s in statuses if s.category == "closed"), key=lambda s: s.rank)[:1]
+    else:
+        name = wanted.strip()
+        exact = [s for s in statuses if name in {s.id, s.name}]
+        found = exact or [s for s in statuses if s.name.casefold() == name.casefold()]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(s.name for s in sorted(statuses, key=lambda s: s.rank)) or "none"
+    what = "is more than one status" if found else "is not a status of this account"
+    told = "the account has no closed status" if wanted is None else f"{wanted!r} {what}"
+    raise ConfigurationError([Problem("Resolved status", f"{told}; known: {known}")])
+
+
+def _standing(content: bytes) -> Standing:
+    incident = _mapping(_mapping(_decoded(content)).get("incident"))
+    roles = incident.get("incident_role_assignments")
+    if not isinstance(incident.get("id"), str):
+        raise ValueError("no incident")  # noqa: TRY004 -- what a parser of an answer raises
+    return Standing(
+        id=incident["id"],
+        reference=_text(incident.get("reference")),
+        permalink=_text(incident.get("permalink")),
+        category=_text(_mapping(incident.get("incident_status")).get("category")),
+        is_led=any(_leads(_mapping(entry)) for entry in roles) if isinstance(roles, list) else False,
+    )
+
+
+def _leads(assignment: dict[str, Any]) -> bool:
+    return bool(assignment.get("assignee")) and _mapping(assignment.get("role")).get("role_type") == "lead"
+
+
+def _statuses(content: bytes) -> list[Status]:
+    entries = _mapping(_decoded(content)).get("incident_statuses")
+    if not isinstance(entries, list):
+        raise ValueError("no statuses")  # noqa: TRY004 -- what a parser of an answer raises
+    return [
+        Status(entry["id"], str(entry.get("name") or ""), str(entry.get("category") or ""), _rank(entry.get("rank")))
+        for entry in map(_mapping, entries)
+        if isinstance(entry.get("id"), str)
+    ]
+
+
+def _decoded(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _rank(value: Any) -> float:
+    return value if isinstance(value, int | float) else float("inf")

@@ -1,0 +1,286 @@
+"""Recovery: what becomes of the incidents that earlier attempts of a run have opened. A generator, like a report.
+
+Nothing of the attempt that succeeded is touched, nor what another connection has opened.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from airflow_incident.api.closing import Resolution, Wish, resolution
+from airflow_incident.api.endpoints import send_alert
+from airflow_incident.core.key import ALERT_MARK, dag_key, earlier_keys
+from airflow_incident.core.text import log_line
+from airflow_incident.delivery.journal import Closing, record_name, whole
+from airflow_incident.delivery.sending import own_record, send, terms_of
+from airflow_incident.delivery.steps import Ask, Delete, Get, Set, StoreFailed
+from airflow_incident.errors import IncidentIoError, NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from datetime import datetime
+
+    from airflow_incident.core.failure import Failure
+    from airflow_incident.core.key import Scope
+    from airflow_incident.core.text import Redact
+    from airflow_incident.delivery.journal import Record
+    from airflow_incident.delivery.reporter import Rules
+    from airflow_incident.delivery.steps import Step
+
+Kind = Literal[
+    "closed",
+    "resolved",
+    "over",
+    "gone",
+    "taken",
+    "kept",
+    "refused",
+    "dropped",
+    "forgotten",
+    "gathered",
+    "unknown",
+    "elsewhere",
+]
+_FORGOTTEN: dict[str, Kind] = {"gathered": "gathered", "dead": "forgotten"}
+_LEVELS = {"kept": logging.WARNING, "refused": logging.ERROR}
+
+
+class Recovery(NamedTuple):
+    """A run or a task that succeeded, and how to close what its earlier attempts have opened.
+
+    `key_name` is the name of a deliberate incident, as in `report.Wish`. `alerts` says that what was opened are alerts.
+    """
+
+    success: Failure
+    scope: Scope
+    wish: Wish
+    key_name: str | None = None
+    alerts: bool = False
+
+    @property
+    def is_needless(self) -> bool:
+        """Whether there was no earlier attempt, so that nothing need be read."""
+        return self.scope != "dag" and self.success.clear_count <= 0
+
+
+class Settled(NamedTuple):
+    """What became of one record; `unnoted` is why the incident has no link to the run."""
+
+    kind: Kind
+    record: Record
+    error: IncidentIoError | None = None
+    noted: bool = False
+    unnoted: IncidentIoError | None = None
+
+    @property
+    def level(self) -> int:
+        """How loudly a log should say it."""
+        return _LEVELS.get(self.kind, logging.INFO)
+
+    def line(self, redact: Redact) -> str:
+        """Say it in one line, without secrets."""
+        return log_line(redact(f"incident.io: {self._words()}"))
+
+    def _words(self) -> str:
+        record, incident = self.record, self.record.incident
+        subject = f"DAG {record.dag_id}, run {record.run_id}"
+        named = (
+            f"{incident.reference or incident.id} {incident.permalink or ''}".rstrip() if incident else "an incident"
+        )
+        why = f"{self.error} {self.error.advice}".rstrip() if self.error else "incident.io had an outage a moment ago"
+        link = "it has a link to the run" if self.noted else "it has no link to the run"
+        lost = f" ({self.unnoted} {self.unnoted.advice})" if self.unnoted else ""
+        words: dict[Kind, str] = {
+            "closed": f"{named} is closed, for {subject} recovered; {link}{lost}",
+            "resolved": f"the alert of {subject}, which recovered, is resolved",
+            "over": f"{named} of {subject}, which recovered, was closed before",
+            "gone": f"{named} of {subject}, which recovered, is not there any more",
+            "taken": f"{named} of {subject}, which recovered, stays open: a person has taken it; {link}{lost}",
+            "kept": f"{named} of {subject}, which recovered, stays open for now: {why} The next flush tries again",
+            "refused": f"{named} of {subject}, which recovered, stays open: {why}",
+            "dropped": f"{subject} is dropped: the run recovered before incident.io could be told",
+            "forgotten": f"{subject} is dropped: the run recovered, and incident.io had refused it: {record.error}",
+            "gathered": f"{subject} recovered; {named}, which stands for several failures, stays as it is",
+            "unknown": f"{subject} recovered; its incident is not known here, so close it by hand (key {record.key})",
+            "elsewhere": f"{named} of {subject}, which recovered, is left to connection {record.conn_id!r}",
+        }
+        return words[self.kind]
+
+
+class Recovered(NamedTuple):
+    """What a recovery did; `trouble` is what kept the journal from being read or written."""
+
+    settled: tuple[Settled, ...] = ()
+    trouble: str | None = None
+
+    def count(self, kind: Kind) -> int:
+        """Count the records that this became of."""
+        return sum(settled.kind == kind for settled in self.settled)
+
+    @property
+    def error(self) -> IncidentIoError | None:
+        """The first error that left an incident open."""
+        return next((s.error for s in self.settled if s.error), None)
+
+    def lines(self, redact: Redact) -> list[tuple[int, str]]:
+        """Say it line by line, each with how loudly a log should say it."""
+        told = [(settled.level, settled.line(redact)) for settled in self.settled]
+        if self.trouble:
+            trouble = log_line(redact(f"incident.io: the journal cannot be used: {self.trouble}"))
+            told.append((logging.WARNING, trouble))
+        return told
+
+
+def recover(recovery: Recovery, rules: Rules) -> Generator[Step, Any, Recovered]:
+    """Close what earlier attempts of a run have opened, and forget what they have left waiting."""
+    settled: list[Settled] = []
+    names = [(key, record_name(recovery.success.dag_id, key)) for key in _keys(recovery, rules.deployment)]
+    for key, name in names:
+        found = yield Get(name)
+        if isinstance(found, StoreFailed):
+            return Recovered(tuple(settled), found.why)
+        record = own_record(name, found, key)
+        if record is None or not _concerns(record, recovery, rules):
+            continue
+        try:
+            became = yield from settle(record, recovery.wish, rules.now, conn_id=rules.conn_id, may_send=rules.send)
+        except _Unwritten as failed:
+            return Recovered((*settled, *failed.settled), failed.why)
+        if became:
+            settled.append(became)
+            # What has no answer now would have none for the next one either.
+            rules = rules._replace(send=rules.send and became.kind != "kept")
+    return Recovered(tuple(settled))
+
+
+def _keys(recovery: Recovery, deployment: str) -> list[str]:
+    keys = earlier_keys(recovery.success, deployment=deployment, scope=recovery.scope, name=recovery.key_name)
+    if recovery.alerts:
+        return [ALERT_MARK + key for key in keys]
+    return [dag_key(deployment, recovery.success.dag_id), *keys] if recovery.scope == "dag" else keys
+
+
+def _concerns(record: Record, recovery: Recovery, rules: Rules) -> bool:
+    """Tell whether a record is this recovery's to settle: never what a later run or attempt stands for."""
+    success = recovery.success
+    if record.key == dag_key(rules.deployment, success.dag_id):
+        if record.run_id == whole(success.run_id):
+            return record.clear_count < success.clear_count
+        return record.run_at is not None and success.run_at is not None and record.run_at <= success.run_at
+    # What a DAG has open may stand for other runs, too: the DAG's own record decides.
+    return not (record.scope == "dag" and record.state == "open" and record.via != "alert")
+
+
+class _Unwritten(Exception):  # noqa: N818 -- no error: it leads out of a generator
+    """The store took no more; what was settled before is told all the same."""
+
+    def __init__(self, why: str, settled: Settled | None) -> None:
+        super().__init__(why)
+        self.why = why
+        self.settled = (settled,) if settled else ()
+
+
+def settle(
+    record: Record, wish: Wish, now: Callable[[], datetime], *, conn_id: str, may_send: bool = True
+) -> Generator[Step, Any, Settled | None]:
+    """Settle one record whose run has recovered; None if that was done before.
+
+    :param conn_id: The only connection whose incidents may be touched.
+    :param may_send: Whether incident.io may be asked now.
+    """
+    if aside := _aside(record, conn_id):
+        return Settled(aside, record)
+    unsent = record.state == "pending" and not record.maybe_delivered
+    forgotten: Kind | None = "dropped" if unsent else _FORGOTTEN.get(record.state)
+    if forgotten:
+        return (yield from _forget(Settled(forgotten, record)))
+    if not may_send or (record.state == "pending" and not record.is_due(now())):
+        return None if _is_settled(record, wish) else (yield from _keep(record, wish, None))
+    if record.state == "open":
+        return (yield from _close(record, wish))
+    # The same request with the same key is answered with the incident that an attempt may have opened.
+    sent = yield from send(record, terms_of(record), now)
+    yield Set(record.name, sent.record.text())
+    if sent.record.state == "pending":
+        return (yield from _keep(sent.record, wish, sent.answer if isinstance(sent.answer, IncidentIoError) else None))
+    return (yield from settle(sent.record, wish, now, conn_id=conn_id))
+
+
+def _aside(record: Record, conn_id: str) -> Kind | None:
+    """Tell why a record is none of ours to settle."""
+    if record.conn_id != conn_id:
+        return "elsewhere"
+    return "unknown" if record.state == "open" and record.incident is None and record.via != "alert" else None
+
+
+def _is_settled(record: Record, wish: Wish) -> bool:
+    """Tell whether an incident was left to the person who has it, and still is to be."""
+    return record.recovered and record.closing is None and not wish.always
+
+
+def _close(record: Record, wish: Wish) -> Generator[Step, Any, Settled | None]:
+    """Close an open record's incident, or leave it to the person who has it."""
+    if record.via == "alert":
+        return (yield from _resolve_alert(record, wish))
+    if record.incident is None or _is_settled(record, wish):
+        return None
+    answer = yield Ask(resolution(record.incident.id, wish._replace(noted=record.recovered)), record.conn_id)
+    if isinstance(answer, NotFoundError):
+        return (yield from _forget(Settled("gone", record)))
+    if isinstance(answer, IncidentIoError):
+        return (yield from _unsettled(record, wish, answer))
+    return (yield from _closed(record, wish, answer))
+
+
+def _resolve_alert(record: Record, wish: Wish) -> Generator[Step, Any, Settled]:
+    """End an alert; what it has opened is closed, or not, by the account's own routes."""
+    key = record.key.removeprefix(ALERT_MARK)
+    event = {"title": wish.title, "status": "resolved", "deduplication_key": key}
+    answer = yield Ask(send_alert(event | ({"source_url": wish.url} if wish.url else {})), record.conn_id)
+    if isinstance(answer, IncidentIoError):
+        return (yield from _unsettled(record, wish, answer))
+    return (yield from _forget(Settled("resolved", record)))
+
+
+def _closed(record: Record, wish: Wish, became: Resolution) -> Generator[Step, Any, Settled]:
+    """Write down what became of an incident."""
+    if became.kind in {"closed", "over"}:
+        kind: Kind = "closed" if became.kind == "closed" else "over"
+        return (yield from _forget(Settled(kind, record, noted=became.noted, unnoted=became.unnoted)))
+    if error := became.error or became.unnoted:
+        return (yield from _unsettled(record.changed(recovered=became.noted), wish, error))
+    left = record.changed(recovered=True, closing=None)
+    return (yield from _written(left, Settled("taken", left, noted=became.noted)))
+
+
+def _unsettled(record: Record, wish: Wish, error: IncidentIoError) -> Generator[Step, Any, Settled]:
+    """Leave an incident open that could not be closed: until later, or until somebody mends the cause."""
+    if error.retryable:
+        return (yield from _keep(record, wish, error))
+    refused = record.changed(closing=_left(wish, whole(str(error))))
+    return (yield from _written(refused, Settled("refused", refused, error)))
+
+
+def _keep(record: Record, wish: Wish, error: IncidentIoError | None) -> Generator[Step, Any, Settled]:
+    """Write down what is still to be done, for a flush or for the next success."""
+    record = record.changed(closing=_left(wish))
+    return (yield from _written(record, Settled("kept", record, error)))
+
+
+def _left(wish: Wish, error: str | None = None) -> Closing:
+    return Closing(title=wish.title, url=wish.url, always=wish.always, status=wish.status, error=error)
+
+
+def _written(record: Record, settled: Settled) -> Generator[Step, Any, Settled]:
+    answer = yield Set(record.name, record.text())
+    if isinstance(answer, StoreFailed):
+        raise _Unwritten(answer.why, settled)
+    return settled
+
+
+def _forget(settled: Settled) -> Generator[Step, Any, Settled]:
+    answer = yield Delete(settled.record.name)
+    if isinstance(answer, StoreFailed):
+        raise _Unwritten(answer.why, settled)
+    return settled

@@ -1,0 +1,85 @@
+"""Joins a connection, the journal and a recovery: how what earlier attempts have opened is closed."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from airflow_incident.api.closing import Wish
+from airflow_incident.core.key import scope_of
+from airflow_incident.core.text import one_line
+from airflow_incident.delivery.budget import LEAST_SHARE
+from airflow_incident.delivery.courier import PATIENCE, AsyncCourier, carry_all
+from airflow_incident.delivery.recovery import Recovered, Recovery, recover
+from airflow_incident.errors import RateLimitError
+
+# One memory of outages for a process, whether it opens or closes.
+from airflow_incident.journalled import _breaker, _rules
+from airflow_incident.metrics import DROPPED, RECOVERED, count
+from airflow_incident.variables import Variables
+
+if TYPE_CHECKING:
+    from airflow_incident.core.failure import Failure
+    from airflow_incident.delivery.courier import Anything
+    from airflow_incident.hooks import Profile
+
+SHORTEST = 0.1
+"""Seconds that a request gets at the least, however long those before it took."""
+
+
+def recovery_of(
+    success: Failure, profile: Profile, *, note: str | None = None, key_name: str | None = None
+) -> Recovery:
+    """Decide what a success closes, and what it says.
+
+    :param note: Title of the link that is attached. Default: what recovered.
+    """
+    success = profile.with_pages(success)
+    scope = scope_of(success, profile.settings.scope)
+    what = f"Task {success.dag_id}.{success.task_label}" if success.level == "task" else f"DAG {success.dag_id}"
+    text = (note or "").strip() or f"{what} recovered in Airflow, run {success.run_id}"
+    return Recovery(
+        success,
+        scope,
+        Wish(
+            title=one_line(profile.redact(text)),
+            url=success.run_url,
+            always=profile.settings.resolve == "always",
+            status=profile.settings.resolved_status,
+        ),
+        key_name,
+        alerts=profile.settings.channel == "alert",
+    )
+
+
+def recover_run(recovery: Recovery, profile: Profile, *, seconds: float, may_wait: bool = False) -> Recovered:
+    """Close what a recovery may close.
+
+    :param seconds: What it may take in all; with too little for a try it is only written down.
+    :param may_wait: Whether incident.io is to be asked even during an outage that this process has met.
+    """
+    deadline = time.monotonic() + seconds
+
+    def call(call: Anything, _: str) -> Any:
+        return profile.client.call(call, budget=max(SHORTEST, deadline - time.monotonic()))
+
+    send = may_wait or (seconds >= LEAST_SHARE and not _breaker().is_open(profile.account.base_url))
+    steps = recover(recovery, _rules(profile, send=send))
+    return _noted(carry_all(steps, Variables(), call, patience=PATIENCE), profile)
+
+
+async def arecover_run(recovery: Recovery, profile: Profile, *, seconds: float) -> Recovered:
+    """Do as `recover_run` does, from a coroutine."""
+    send = not _breaker().is_open(profile.account.base_url)
+    courier = AsyncCourier(Variables(), profile.async_client, seconds=seconds)
+    return _noted(await courier.carry(recover(recovery, _rules(profile, send=send))), profile)
+
+
+def _noted(recovered: Recovered, profile: Profile) -> Recovered:
+    """Count what was done, and trip the breaker when incident.io did not answer; a rate limit is an answer."""
+    count(RECOVERED, recovered.count("closed"))
+    count(DROPPED, recovered.count("dropped"))
+    error = recovered.error
+    if error is not None and error.retryable and not isinstance(error, RateLimitError):
+        _breaker().trip(profile.account.base_url)
+    return recovered

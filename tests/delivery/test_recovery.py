@@ -1,0 +1,582 @@
+"""What becomes of an earlier attempt's incident when its run succeeds, step by step; store, API and clock are the test's."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from airflow_incident.api.closing import Standing, Status, Wish
+from airflow_incident.core.failure import Failure
+from airflow_incident.core.settings import Settings
+from airflow_incident.delivery.recovery import Recovery, recover
+from airflow_incident.delivery.report import Wish as Text
+from airflow_incident.delivery.report import prepare
+from airflow_incident.delivery.reporter import Rules
+from airflow_incident.delivery.steps import Ask, Get
+from airflow_incident.errors import (
+    FieldError,
+    IncidentIoError,
+    NotFoundError,
+    PermissionDeniedError,
+    ServerError,
+    TransportError,
+    ValidationError,
+)
+from tests.delivery.test_reporter import World as Reporting
+
+RUN_PAGE = "https://airflow.example.com/dags/orders/runs/r1"
+WISH = Wish("DAG orders recovered", RUN_PAGE)
+STATUSES = [
+    Status("st-1", "Triage", "triage", 1),
+    Status("st-2", "Investigating", "live", 2),
+    Status("st-5", "Done", "closed", 5),
+    Status("st-4", "Closed", "closed", 4),
+    Status("st-6", "Canceled", "canceled", 6),
+]
+DAY = datetime(2026, 11, 20, tzinfo=UTC)
+
+
+class World(Reporting):
+    """The reports' world, where incidents stand somewhere and can be closed."""
+
+    def __init__(self):
+        super().__init__()
+        self.category = {}
+        self.led = set()
+        self.links = []
+        self.trouble = {}
+        self.steps = []
+        self.calls = []
+
+    def fail(self, run="r1", clear=0, **facts):
+        rules = {name: facts.pop(name) for name in ("conn_id", "send") if name in facts}
+        failure = Failure(dag_id="orders", run_id=run, clear_count=clear, **facts)
+        settings = Settings(scope=facts.pop("scope", "run")) if "scope" in facts else Settings()
+        return self.report_failure(failure, settings, **rules)
+
+    def report_failure(self, failure, settings=None, **rules):
+        report = prepare(failure, settings or Settings(), Text(), deployment="prod", redact=str)
+        if "conn_id" in rules:
+            return self.run(self.delivery(report, **rules))
+        return self.deliver_report(report, **rules)
+
+    def delivery(self, report, **rules):
+        from airflow_incident.delivery.reporter import deliver
+
+        options = {"now": lambda: self.now, "deployment": "prod", "storm_dag": 0, "storm_deployment": 0}
+        return deliver(report, Rules(**options | rules))
+
+    def succeed(self, run="r1", clear=1, scope="run", wish=WISH, *, send=True, key_name=None, **facts):
+        success = Failure(dag_id="orders", run_id=run, clear_count=clear, **facts)
+        rules = Rules(now=lambda: self.now, deployment="prod", conn_id="c", send=send)
+        self.steps, self.calls = [], []
+        return self.run(recover(Recovery(success, scope, wish, key_name), rules))
+
+    def take(self, step):
+        self.steps.append(step)
+        if not isinstance(step, Ask):
+            return super().take(step)
+        try:
+            return self.plan(step.call)
+        except IncidentIoError as error:
+            return error
+
+    def plan(self, plan):
+        steps = plan.steps()
+        try:
+            call = next(steps)
+            while True:
+                self.calls.append(f"{call.method} {call.path}")
+                try:
+                    answer = self.answer(call)
+                except IncidentIoError as error:
+                    call = steps.throw(error)
+                else:
+                    call = steps.send(answer)
+        except StopIteration as end:
+            return end.value
+
+    def answer(self, call):
+        for part, error in self.trouble.items():
+            if part in f"{call.method} {call.path}":
+                raise error
+        if call.path == "/v1/incident_statuses":
+            return STATUSES
+        if call.path == "/v1/incident_attachments":
+            return self.links.append(call.body)
+        incident_id = call.path.split("/")[3]
+        if call.method == "POST":
+            (status,) = [s for s in STATUSES if s.id == call.body["incident"]["incident_status_id"]]
+            self.category[incident_id] = status.category
+        return Standing(
+            incident_id, "INC-1", "http://x", self.category.get(incident_id, "triage"), incident_id in self.led
+        )
+
+    @property
+    def kinds(self):
+        return [record.state for record in self.records()]
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+def kinds(recovered):
+    return [settled.kind for settled in recovered.settled]
+
+
+def line(recovered):
+    ((_, text),) = recovered.lines(str)
+    assert len(text.splitlines()) == 1
+    return text
+
+
+def test_a_first_attempt_s_success_takes_no_step(world):
+    """Nothing is read, nothing is asked, also if something is open under the run's own key."""
+    world.fail(clear=0)
+    for scope in ("run", "task", "task_instance"):
+        assert world.succeed(clear=0, scope=scope).settled == ()
+        assert world.steps == []
+
+
+def test_a_cleared_run_without_an_open_record_costs_no_request(world):
+    """Its records are looked for, nobody is asked."""
+    assert world.succeed(clear=3).settled == ()
+    assert [type(step) for step in world.steps] == [Get, Get, Get]
+
+
+def test_an_earlier_attempt_s_incident_is_closed(world):
+    """The link is attached, the first closed status set, the record forgotten."""
+    world.fail()
+    recovered = world.succeed()
+    assert kinds(recovered) == ["closed"]
+    assert world.category == {"id-1": "closed"}
+    assert world.links == [
+        {"incident_id": "id-1", "resource": {"resource_type": "arbitrary_url", "url": RUN_PAGE, "title": WISH.title}}
+    ]
+    assert world.records() == []
+    assert line(recovered) == (
+        "incident.io: INC-1 http://x is closed, for DAG orders, run r1 recovered; it has a link to the run"
+    )
+
+
+def test_twice_changes_nothing(world):
+    """The second success finds no record, and asks nobody."""
+    world.fail()
+    world.succeed()
+    assert world.succeed().settled == ()
+    assert len(world.links) == 1
+    assert world.calls == []
+
+
+def test_what_this_attempt_has_opened_stays(world):
+    """An operator's incident of the same attempt is not an earlier one's; the earlier attempt's is closed."""
+    world.fail(clear=0)
+    world.fail(clear=1, level="operator")
+    assert kinds(world.succeed(clear=1)) == ["closed"]
+    assert world.category == {"id-1": "closed"}
+    assert [record.clear_count for record in world.records()] == [1]
+
+
+def test_every_earlier_attempt_is_looked_at_up_to_twenty(world):
+    """Each has a key of its own; what is further back stays."""
+    for clear in (0, 4, 24):
+        world.fail(clear=clear)
+    assert kinds(world.succeed(clear=25)) == ["closed"]
+    assert len([step for step in world.steps if isinstance(step, Get)]) == 20
+    assert kinds(world.succeed(clear=5)) == ["closed", "closed"]
+
+
+def test_another_run_s_incident_stays_open(world):
+    """A run closes its own."""
+    world.fail("r1")
+    world.fail("r2")
+    world.succeed("r1")
+    assert world.category == {"id-1": "closed"}
+
+
+def test_a_deliberate_incident_has_its_own_name(world):
+    """Only the recovery that names it closes it."""
+    failure = Failure(dag_id="orders", run_id="r1", level="operator")
+    world.deliver_report(prepare(failure, Settings(), Text(key_name="bad rows"), deployment="prod", redact=str))
+    assert world.succeed().settled == ()
+    assert kinds(world.succeed(key_name="bad rows")) == ["closed"]
+
+
+def test_a_task_closes_its_own_incident_at_its_scope(world):
+    """At scope task the key names the task."""
+    settings = Settings(scope="task")
+    for task in ("load", "check"):
+        world.report_failure(Failure(dag_id="orders", run_id="r1", level="task", task_id=task), settings)
+    assert kinds(world.succeed(scope="task", level="task", task_id="load")) == ["closed"]
+    assert world.category == {"id-1": "closed"}
+
+
+@pytest.mark.parametrize("category", ["closed", "declined", "canceled", "merged"])
+def test_what_is_over_is_done(world, category):
+    """Nothing is attached, nothing is edited, the record is forgotten."""
+    world.fail()
+    world.category["id-1"] = category
+    assert kinds(world.succeed()) == ["over"]
+    assert world.calls == ["GET /v2/incidents/id-1"]
+    assert world.records() == []
+
+
+def test_what_is_gone_is_done(world):
+    """A deleted incident leaves nothing to close."""
+    world.fail()
+    world.trouble["GET /v2"] = NotFoundError(404, type="not_found")
+    assert kinds(world.succeed()) == ["gone"]
+    assert world.records() == []
+
+
+@pytest.mark.parametrize("how", ["led", "live", "learning", "paused", "something new"])
+def test_what_a_person_has_taken_gets_a_link_once(world, how):
+    """It has left triage, or somebody leads it: a note, once, and hands off."""
+    world.fail()
+    if how == "led":
+        world.led.add("id-1")
+    else:
+        world.category["id-1"] = how
+    recovered = world.succeed()
+    assert kinds(recovered) == ["taken"]
+    assert "stays open: a person has taken it; it has a link to the run" in line(recovered)
+    assert world.succeed().settled == ()
+    assert world.calls == []
+    assert len(world.links) == 1
+    assert world.category.get("id-1") != "closed"
+
+
+def test_always_closes_also_what_a_person_has_taken(world):
+    """Also after the note was attached, and then without a second one."""
+    world.fail()
+    world.led.add("id-1")
+    world.succeed()
+    assert kinds(world.succeed(wish=WISH._replace(always=True))) == ["closed"]
+    assert len(world.links) == 1
+    assert world.category == {"id-1": "closed"}
+
+
+def test_a_run_without_a_page_attaches_nothing(world):
+    """The incident is closed all the same, and the line says so."""
+    world.fail()
+    assert "has no link" in line(world.succeed(wish=WISH._replace(url=None)))
+    assert world.links == []
+
+
+def test_a_link_that_cannot_be_attached_stops_nothing(world):
+    """The incident is closed; the line names the reason."""
+    world.fail()
+    world.trouble["attachments"] = PermissionDeniedError(403, type="resource_forbidden")
+    recovered = world.succeed()
+    assert kinds(recovered) == ["closed"]
+    assert "incident editor" in line(recovered)
+
+
+@pytest.mark.parametrize("wanted", ["Done", "done", " DONE ", "st-5"])
+def test_the_status_may_be_named(world, wanted):
+    """By name in any case, or by ID."""
+    world.fail()
+    assert kinds(world.succeed(wish=WISH._replace(status=wanted))) == ["closed"]
+
+
+def test_an_unknown_status_is_one_line_with_the_known_names(world):
+    """The incident and its record stay, for somebody may mend the name."""
+    world.fail()
+    recovered = world.succeed(wish=WISH._replace(status="Finished"))
+    assert kinds(recovered) == ["refused"]
+    assert "'Finished' is not a status of this account; known: Triage, Investigating, Closed, Done, Canceled" in line(
+        recovered
+    )
+    assert world.kinds == ["open"]
+    assert kinds(world.succeed(wish=WISH._replace(status="Done"))) == ["closed"]
+    assert len(world.links) == 1
+
+
+@pytest.mark.parametrize(
+    ("where", "said", "role"),
+    [
+        ("actions/edit", "no", "'incident editor'"),
+        ("actions/edit", "closing past the post-incident flow is not allowed", "'post-incident flow opt-out'"),
+        ("GET /v2", "no", "'viewer'"),
+        ("statuses", "no", "'viewer'"),
+    ],
+)
+def test_a_key_that_lacks_a_role_is_one_line_that_names_it(world, where, said, role):
+    """The record stays: the key can be given the role."""
+    world.fail()
+    error = PermissionDeniedError(403, type="resource_forbidden", errors=(FieldError(message=said),))
+    world.trouble[where] = error
+    recovered = world.succeed()
+    assert kinds(recovered) == ["refused"]
+    assert f"Give the API key the role {role}." in line(recovered)
+    world.trouble.clear()
+    assert list(world.flush().recovered) == []
+    assert kinds(world.succeed()) == ["closed"]
+
+
+@pytest.mark.parametrize("where", ["GET /v2", "statuses", "actions/edit"])
+def test_an_outage_leaves_it_to_a_flush(world, where):
+    """The record says what is still to be done; a flush does it, with one link in all."""
+    world.fail()
+    world.trouble[where] = ServerError(503)
+    recovered = world.succeed()
+    assert kinds(recovered) == ["kept"]
+    assert "The next flush tries again" in line(recovered)
+    world.flush()
+    assert world.category.get("id-1") != "closed"
+    world.trouble.clear()
+    assert len(world.flush().recovered) == 1
+    assert world.category == {"id-1": "closed"}
+    assert len(world.links) == 1
+    assert world.records() == []
+
+
+def test_an_outage_leaves_it_to_the_next_success_as_well(world):
+    """Whoever comes first."""
+    world.fail()
+    world.trouble["edit"] = TransportError("no")
+    world.succeed()
+    world.trouble.clear()
+    assert kinds(world.succeed()) == ["closed"]
+    assert len(world.links) == 1
+
+
+def test_after_one_outage_the_other_attempts_are_only_written_down(world):
+    """What has no answer now would have none a moment later."""
+    world.fail(clear=0)
+    world.fail(clear=1)
+    world.trouble["GET /v2"] = ServerError(503)
+    assert kinds(world.succeed(clear=2)) == ["kept", "kept"]
+    assert len(world.calls) == 1
+    assert all(record.closing for record in world.records())
+
+
+def test_a_breaker_that_is_open_writes_it_down(world):
+    """No request, and the flush knows."""
+    world.fail()
+    assert kinds(world.succeed(send=False)) == ["kept"]
+    assert world.calls == []
+    assert len(world.flush().recovered) == 1
+
+
+def test_a_flush_leaves_alone_what_a_person_took_meanwhile(world):
+    """The rules are the same."""
+    world.fail()
+    world.succeed(send=False)
+    world.led.add("id-1")
+    assert list(world.flush().recovered) == []
+    assert world.category == {}
+    assert len(world.links) == 1
+    world.flush()
+    assert len(world.links) == 1
+
+
+def test_a_failure_that_never_left_is_dropped(world):
+    """The run recovered before incident.io could be told: nothing is sent any more."""
+    world.refusal = TransportError("refused", maybe_delivered=False)
+    world.fail()
+    world.refusal = None
+    world.sent.clear()
+    recovered = world.succeed()
+    assert kinds(recovered) == ["dropped"]
+    assert line(recovered).endswith("is dropped: the run recovered before incident.io could be told")
+    assert world.records() == []
+    world.flush()
+    assert world.sent == []
+
+
+def test_a_failure_that_may_have_left_is_asked_for_again_then_closed(world):
+    """The same body with the same key is answered with the incident that it opened, if it did."""
+    world.refusal = TransportError("timed out", maybe_delivered=True)
+    world.fail()
+    (first,) = world.sent
+    world.refusal = None
+    assert kinds(world.succeed()) == ["closed"]
+    assert world.sent == [first, first]
+    assert world.category == {"id-1": "closed"}
+    assert world.records() == []
+
+
+def test_a_failure_that_may_have_left_waits_for_an_answer(world):
+    """In an outage nobody knows; the flush sends it and closes it."""
+    world.refusal = TransportError("timed out", maybe_delivered=True)
+    world.fail()
+    assert kinds(world.succeed()) == ["kept"]
+    assert world.kinds == ["pending"]
+    world.refusal = None
+    assert len(world.flush().recovered) == 1
+    assert world.category == {"id-1": "closed"}
+    assert world.records() == []
+
+
+def test_what_was_refused_is_forgotten(world):
+    """Nothing was opened, and nothing need be."""
+    world.refusal = ValidationError(422)
+    world.fail()
+    assert kinds(world.succeed()) == ["forgotten"]
+    assert world.records() == []
+
+
+def test_a_storm_s_incident_stays(world):
+    """It stands for others too; only the record under it goes."""
+    world.fail()
+    (record,) = world.records()
+    gathered = record.changed(state="gathered", storm="airflow/prod/storm/x")
+    world.texts[record.name] = gathered.text()
+    assert kinds(world.succeed()) == ["gathered"]
+    assert world.calls == []
+    assert world.records() == []
+
+
+def test_an_incident_that_nobody_knows_is_one_line(world):
+    """incident.io said only that the key was used: there is no ID to close."""
+    world.fail()
+    (record,) = world.records()
+    world.texts[record.name] = record.changed(incident=None).text()
+    recovered = world.succeed()
+    assert kinds(recovered) == ["unknown"]
+    assert record.key in line(recovered)
+    assert world.calls == []
+
+
+def test_another_connection_s_incident_is_left_alone(world):
+    """A record names a connection, and only the callback's own is used."""
+    world.fail(conn_id="other")
+    assert kinds(world.succeed()) == ["elsewhere"]
+    assert world.calls == []
+    assert world.kinds == ["open"]
+
+
+def test_a_forged_record_is_left_alone(world):
+    """What cannot be read as ours closes nothing and is not deleted."""
+    world.fail()
+    (record,) = world.records()
+    for text in ("{", record.changed(key="airflow/other").text(), record.text()[:-1] + ',"host":"http://evil"}'):
+        world.texts[record.name] = text
+        assert world.succeed().settled == ()
+        assert world.texts[record.name] == text
+    assert world.calls == []
+
+
+def test_a_store_that_fails_is_one_warning(world):
+    """Nobody is asked about what nobody knows."""
+    world.fail()
+    world.store_fails = True
+    recovered = world.succeed()
+    assert recovered.settled == ()
+    assert [text for _, text in recovered.lines(str)] == ["incident.io: the journal cannot be used: read-only"]
+
+
+def test_a_store_that_fails_at_the_end_hides_nothing(world):
+    """The incident is closed, and told; a later success finds it over."""
+    world.fail()
+    answered = world.take
+
+    def take(step):
+        answer = answered(step)
+        world.store_fails = world.store_fails or isinstance(step, Ask)
+        return answer
+
+    world.take = take
+    recovered = world.succeed()
+    assert kinds(recovered) == ["closed"]
+    assert recovered.trouble == "read-only"
+    world.store_fails = False
+    world.take = answered
+    assert kinds(world.succeed()) == ["over"]
+
+
+# Scope dag
+
+
+def at_dag(world, run, day, clear=0, **facts):
+    failure = Failure(dag_id="orders", run_id=run, clear_count=clear, logical_date=day, **facts)
+    return world.report_failure(failure, Settings(scope="dag"))
+
+
+def recovers(world, run, day, clear=0, **facts):
+    return kinds(world.succeed(run, clear, "dag", logical_date=day, **facts))
+
+
+def test_a_later_run_s_success_closes_what_the_dag_has_open(world):
+    """Whichever run opened it."""
+    at_dag(world, "r1", DAY)
+    assert recovers(world, "r2", DAY + timedelta(days=1)) == ["closed"]
+    assert world.category == {"id-1": "closed"}
+    assert recovers(world, "r3", DAY + timedelta(days=2)) == []
+
+
+def test_an_old_backfill_s_success_does_not_close_today_s_failure(world):
+    """Only a run that is not earlier says that the DAG is well again."""
+    at_dag(world, "today", DAY)
+    assert recovers(world, "old", DAY - timedelta(days=300)) == []
+    assert world.category == {}
+    assert world.calls == []
+
+
+def test_runs_without_a_moment_close_nothing(world):
+    """Unknown on either side: nobody can tell which is later."""
+    at_dag(world, "r1", None)
+    assert recovers(world, "r2", DAY) == []
+    world.texts.clear()
+    at_dag(world, "r3", DAY)
+    assert recovers(world, "r4", None) == []
+
+
+def test_the_moment_after_which_a_run_is_due_stands_in(world):
+    """Runs without a logical date have one."""
+    at_dag(world, "r1", None, run_after=DAY)
+    assert recovers(world, "r2", None, run_after=DAY + timedelta(hours=1)) == ["closed"]
+
+
+def test_the_same_run_closes_it_only_once_cleared(world):
+    """The attempt that failed cannot be the one that recovered."""
+    at_dag(world, "r1", DAY)
+    assert recovers(world, "r1", DAY) == []
+    assert recovers(world, "r1", DAY, clear=1) == ["closed"]
+
+
+def test_a_run_between_two_failures_does_not_close_the_later_one(world):
+    """A failure that joins an open incident makes it stand for the later run."""
+    at_dag(world, "r1", DAY)
+    at_dag(world, "r3", DAY + timedelta(days=2))
+    assert recovers(world, "r2", DAY + timedelta(days=1)) == []
+    assert recovers(world, "r1", DAY, clear=1) == []
+    assert recovers(world, "r3", DAY + timedelta(days=2), clear=1)[0] == "closed"
+
+
+def test_a_joining_run_of_unknown_time_leaves_it_open(world):
+    """Then nobody can tell that all is well."""
+    at_dag(world, "r1", DAY)
+    at_dag(world, "r2", None)
+    assert recovers(world, "r3", DAY + timedelta(days=1)) == []
+
+
+def test_an_earlier_failure_that_joins_changes_nothing(world):
+    """The incident stands for the latest run."""
+    at_dag(world, "r2", DAY)
+    at_dag(world, "r1", DAY - timedelta(days=1))
+    assert recovers(world, "r1", DAY - timedelta(days=1), clear=1) == ["gathered"]
+    assert recovers(world, "r2", DAY, clear=1) == ["closed"]
+
+
+def test_a_cleared_run_drops_what_it_left_waiting(world):
+    """At scope dag, too."""
+    world.refusal = TransportError("no")
+    at_dag(world, "r1", DAY)
+    world.refusal = None
+    assert recovers(world, "r1", DAY, clear=1) == ["dropped"]
+
+
+def test_a_record_knows_its_attempt(world):
+    """So that a later release can tell earlier from later."""
+    at_dag(world, "r1", DAY, clear=2)
+    found = [(r.clear_count, r.scope, r.run_at) for r in world.records()]
+    assert found == [(2, "dag", DAY)] * 2
+
+
+def test_a_success_without_a_run_is_an_error_of_ours(world):
+    """The door tells it in one line."""
+    with pytest.raises(IncidentIoError, match="names no run_id"):
+        world.succeed(run="")
