@@ -12,23 +12,66 @@ from airflow_incident import IncidentClosedSensor
 from airflow_incident.api.standing import Standing, waiting_line
 from airflow_incident.core.key import dag_key
 from airflow_incident.delivery.journal import OpenIncident
+from airflow_incident.sandbox.catalogue import fixed_id
+from airflow_incident.sandbox.fault import FaultProxy
+from airflow_incident.sandbox.fault_answers import answer
 from airflow_incident.triggers import IncidentClosedTrigger
 from airflow_incident.variables import Variables
+from tests import contract
 from tests.airflow_dags import load_dag
-from tests.doors import task_context
+from tests.doors import Scripted, task_context
 from tests.journal_records import forget_all, keep
-from tests.v2_server import V2, ulid
 
 NOW = datetime(2026, 11, 23, 9, 12, tzinfo=UTC)
 
 
+def ulid(number):
+    return f"01{number:024d}"
+
+
+def severity_id(rank):
+    return fixed_id("SEV", rank)
+
+
+class Account:
+    """A sandbox whose incidents have the IDs and the status that a test gives them."""
+
+    def __init__(self, box):
+        self.box = box
+        self.after_look = []
+        record = box.store.record
+
+        def then(request):
+            record(request)
+            if self.after_look:
+                self.after_look.pop(0)()
+
+        box.store.record = then
+
+    def put(self, number, category="live", *, rank=2, mode="standard"):
+        """Let an incident stand like this; return its ID."""
+        if not self.box.store.has(ulid(number)):
+            body = {"idempotency_key": str(number), "visibility": "public", "mode": mode}
+            incident = self.box.store.create(body | {"severity_id": severity_id(rank)}, "v2")
+            incident |= {"id": ulid(number), "reference": f"INC-{number}"}
+        self.box.move(ulid(number), category, "fixing")
+        return ulid(number)
+
+    def drop(self, number):
+        """Let an incident be gone."""
+        self.box.store._opened.remove(self.box.store.show(ulid(number)))
+
+    @property
+    def asked(self):
+        return [seen.path for seen in self.box.requests]
+
+
 @pytest.fixture
-def v2(connect, monkeypatch):
-    """Serve v2, with no pause before a second attempt."""
+def v2(connected, monkeypatch):
+    """Serve a sandbox, with no pause before a second attempt; every request is one that the document has."""
     monkeypatch.setattr("airflow_incident.api.exchange.BACKOFF_SECONDS", 0.0)
-    with V2() as serving:
-        connect(serving.url)
-        yield serving
+    yield Account(connected)
+    contract.check_all(connected)
 
 
 @pytest.fixture
@@ -107,7 +150,7 @@ def test_of_many_incidents_ten_are_named():
         (2, "standard", "major", "real", False),
         (3, "standard", "Major", "real", False),
         (1, "standard", "Major", "real", True),
-        (2, "standard", ulid(2), "real", False),
+        (2, "standard", severity_id(2), "real", False),
         (3, "test", "Major", "real", True),
         (3, "test", "Major", "test", False),
         (3, "standard", "Major", "test", True),
@@ -136,7 +179,7 @@ def test_severities_are_looked_up_once(v2):
         ({"incident_id": "None"}, "Incident: 'None' names none"),
         ({"incident_id": " "}, "Incident: ' ' names none"),
         ({"severity": ""}, "Severity: '' names none"),
-        ({"severity": "Majr"}, "no severity 'Majr'; known: Critical, Minor, Major"),
+        ({"severity": "Majr"}, "no severity 'Majr'; known: Minor, Major, Critical"),
         ({"severity": ulid(77)}, "no severity"),
         ({"severity": "Major", "incident_mode": "tutorial"}, "Incident mode: 'tutorial' is unknown"),
         ({"incident_id": ulid(12), "conn_id": "nowhere"}, "airflow connections add nowhere"),
@@ -160,23 +203,25 @@ def test_two_things_to_wait_for_are_refused_in_the_dag_file():
         sensor(incident_id="x", severity="y")
 
 
-def test_an_outage_is_one_warning_and_waits_on(v2):
-    """Ten looks that fail are told once; the next outage is told again."""
+def test_an_outage_is_one_warning_and_waits_on(v2, connect):
+    """Looks that fail are told once; the next outage is told again."""
     waiting, context = sensor(incident_id=v2.put(12)), task_context()
     with hear() as said:
-        for script in ([500] * 10, [], [0] * 5):
-            v2.script = script
-            assert not waiting.poke(context)
-            assert not waiting.poke(context)
+        for fault in ("error-500-html", "none", "refuse"):
+            with FaultProxy(v2.box.direct_port, fault) as wire:
+                connect(wire.url)
+                assert not waiting.poke(context)
+                assert not waiting.poke(context)
     warnings = [text for level, text in said if level == "warning"]
     assert len(warnings) == 2
     assert all("waiting on" in text for text in warnings)
+    connect(v2.box.url)
     v2.put(12, "closed")
     assert waiting.poke(context)
 
 
-def test_a_refusal_fails_at_once_with_advice(v2):
-    v2.script = [401]
+def test_a_refusal_fails_at_once_with_advice(v2, connect):
+    connect(v2.box.url, password="wrong")
     with pytest.raises(AirflowFailException, match=r"401.*Put a valid API key"):
         poke(incident_id=v2.put(12))
 
@@ -204,7 +249,7 @@ def test_the_incidents_of_this_dag_hold_it(v2, journal):
     assert "INC-13" in line
     assert "INC-14" not in line
     v2.put(12, "closed")
-    del v2.rows[ulid(13)]  # it was deleted, or belongs to nobody any more
+    v2.drop(13)  # it was deleted, or belongs to nobody any more
     assert poke()
 
 
@@ -302,10 +347,12 @@ def test_deferred_it_waits_in_the_triggerer(v2):
         waiting.execute_complete(task_context(), {"state": "failed", "error": "no such"}, since=since)
 
 
-def test_an_outage_at_the_first_look_is_left_to_the_triggerer(v2):
-    v2.script = [500] * 5
-    with pytest.raises(TaskDeferred):
-        sensor(incident_id=v2.put(12, "closed"), deferrable=True).execute(task_context())
+def test_an_outage_at_the_first_look_is_left_to_the_triggerer(v2, connect):
+    waiting = sensor(incident_id=v2.put(12, "closed"), deferrable=True)
+    with FaultProxy(v2.box.direct_port, "error-500-html") as wire:
+        connect(wire.url)
+        with pytest.raises(TaskDeferred):
+            waiting.execute(task_context())
 
 
 def test_what_this_dag_opens_meanwhile_is_waited_for_too(v2, journal):
@@ -332,12 +379,12 @@ def fire_of(deferred, v2, then):
     return fire(**{name: value for name, value in kwargs.items() if name != "poke_interval"})
 
 
-def test_the_trigger_waits_through_an_outage(v2):
+def test_the_trigger_waits_through_an_outage(v2, connect):
     """One warning, one line for the look that found it open, then the event."""
     v2.put(12)
-    v2.script = [500] * 10
     v2.after_look = [lambda: v2.put(12, "learning")]
-    with hear() as said:
+    with hear() as said, FaultProxy(v2.box.direct_port, "error-500-html", times=10) as wire:
+        connect(wire.url)
         assert fire(incident_ids=[ulid(12)]) == {"state": "over"}
     assert [level for level, _ in said] == ["warning", "info"]
     assert "INC-12 is Fixing (live)" in said[1][1]
@@ -347,7 +394,7 @@ def test_the_trigger_waits_through_an_outage(v2):
     ("arguments", "told"),
     [
         ({"incident_ids": [ulid(99)]}, "404"),
-        ({"severity": "Majr"}, "known: Critical"),
+        ({"severity": "Majr"}, "known: Minor"),
         ({"conn_id": "nowhere"}, "nowhere"),
     ],
 )
@@ -358,10 +405,12 @@ def test_the_trigger_fires_what_waiting_cannot_mend(v2, arguments, told):
 
 
 @pytest.mark.parametrize("content", [{}, {"incident": []}, {"incident": {"id": "x", "incident_status": {}}}])
-def test_an_answer_without_a_category_is_no_proof(v2, monkeypatch, content):
+def test_an_answer_without_a_category_is_no_proof(connect, monkeypatch, content):
     """Of an incident that cannot be read nobody can say that it is over."""
-    monkeypatch.setattr(v2, "answer", lambda *_: (200, content))
-    assert not poke(incident_id=ulid(12))
+    monkeypatch.setattr("airflow_incident.api.exchange.BACKOFF_SECONDS", 0.0)
+    with Scripted([answer(200, json.dumps(content).encode())]) as server:
+        connect(server.url)
+        assert not poke(incident_id=ulid(12))
 
 
 SOURCE = """
