@@ -134,7 +134,7 @@ def _answered(report: Report, record: Record, rules: Rules) -> Generator[Step, A
 def _afterwards(report: Report, sent: Sent, ledger: Ledger, rules: Rules) -> Generator[Step, Any, None]:
     """Note what others should know of a report that was just answered."""
     record = sent.record
-    if sent.switched:
+    if sent.switched and not isinstance(sent.answer, IncidentIoError):  # else all of it is gone, not v1 alone
         ledger = (yield from _read_ledger(rules)).model_copy(update={"v1_gone": True})
         yield Set(Ledger.name(rules.deployment), ledger.model_dump_json())
     if record.state == "pending":
