@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, redact
 
 from airflow_incident.api import endpoints
+from airflow_incident.api.verbs import BUDGET, Asked, Verbs
 from airflow_incident.core.account import Account, read_account
 from airflow_incident.core.pages import with_pages
 from airflow_incident.core.settings import CONN_TYPE, DEFAULT_CONN_ID, OPTIONS, Settings, merge
@@ -19,16 +20,18 @@ from airflow_incident.installation import UNNAMED, UNNAMED_NOTE, Installation, r
 from airflow_incident.provider import form_fields, form_layout
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from airflow_incident.api.client import AsyncClient, Client
+    from airflow_incident.api.closing import Resolution
     from airflow_incident.api.endpoints import Call, Plan
-    from airflow_incident.api.models import Identity, Incident
-    from airflow_incident.api.standing import Resolution
+    from airflow_incident.api.models import Incident
     from airflow_incident.core.failure import Failure
 
-HOOK_BUDGET = 60.0
-"""Seconds that one call may take with all its retries, unless the caller says otherwise."""
+T = TypeVar("T")
+
+HOOK_BUDGET = BUDGET
+"""Seconds that one verb may take with all its retries, unless the caller says otherwise."""
 TEST_BUDGET = 10.0
 """Seconds that "Test connection" may take."""
 
@@ -90,10 +93,11 @@ class Profile(NamedTuple):
         return redact_secrets(known if isinstance(known, str) else text, known=secrets)
 
 
-class IncidentHook(BaseHook):
+class IncidentHook(Verbs, BaseHook):
     """Talk to incident.io with the key of an Airflow connection.
 
-    Every method has an async twin with an `a` before its name.
+    Every method has an async twin with an `a` before its name. Each ends within `budget` seconds, default 60, with all
+    its retries and pages, and raises an IncidentIoError if it fails.
 
     :param conn_id: The connection, of type `incident_io`.
     """
@@ -152,32 +156,6 @@ class IncidentHook(BaseHook):
         profile = await self.aprofile(**_options(fields))
         return await profile.async_client.call(_creation(profile, idempotency_key, fields), budget=budget)
 
-    def show_incident(self, incident_id: str, *, budget: float = HOOK_BUDGET) -> Incident:
-        """Show one incident, by its ID.
-
-        :raises NotFoundError: if there is none.
-        :raises IncidentIoError: if it could not be shown.
-        """
-        return self.profile().client.call(endpoints.show_incident(incident_id), budget=budget)
-
-    async def ashow_incident(self, incident_id: str, *, budget: float = HOOK_BUDGET) -> Incident:
-        """Do as `show_incident` does, from a coroutine."""
-        profile = await self.aprofile()
-        return await profile.async_client.call(endpoints.show_incident(incident_id), budget=budget)
-
-    def list_incidents(self, *, status: Sequence[str] = (), budget: float = HOOK_BUDGET) -> list[Incident]:
-        """List incidents over all pages.
-
-        :param status: Only those in one of these statuses; default all.
-        :raises IncidentIoError: if they could not be listed.
-        """
-        return self.profile().client.call(endpoints.list_incidents(status=status), budget=budget)
-
-    async def alist_incidents(self, *, status: Sequence[str] = (), budget: float = HOOK_BUDGET) -> list[Incident]:
-        """Do as `list_incidents` does, from a coroutine."""
-        profile = await self.aprofile()
-        return await profile.async_client.call(endpoints.list_incidents(status=status), budget=budget)
-
     def resolve_incident(
         self,
         incident_id: str,
@@ -218,18 +196,6 @@ class IncidentHook(BaseHook):
         plan = _resolution(profile, incident_id, note=note, url=url, always=always)
         return _closed(await profile.async_client.call(plan, budget=budget))
 
-    def show_identity(self, *, budget: float = HOOK_BUDGET) -> Identity:
-        """Show the name and the roles of the API key.
-
-        :raises IncidentIoError: if they could not be shown.
-        """
-        return self.profile().client.call(endpoints.show_identity(), budget=budget)
-
-    async def ashow_identity(self, *, budget: float = HOOK_BUDGET) -> Identity:
-        """Do as `show_identity` does, from a coroutine."""
-        profile = await self.aprofile()
-        return await profile.async_client.call(endpoints.show_identity(), budget=budget)
-
     def test_connection(self) -> tuple[bool, str]:
         """Ask incident.io who the key is; nothing is opened. Only what keeps incidents from opening fails it."""
         try:
@@ -259,6 +225,16 @@ class IncidentHook(BaseHook):
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """Label and hide the form's own fields, on Airflow before 3.2."""
         return form_layout()
+
+    def _answer(self, asked: Asked[T]) -> T:
+        profile = self.profile()
+        answer: T = profile.client.call(asked.through(profile.settings.api_version), budget=asked.budget)
+        return answer
+
+    async def _aanswer(self, asked: Asked[T]) -> T:
+        profile = await self.aprofile()
+        answer: T = await profile.async_client.call(asked.through(profile.settings.api_version), budget=asked.budget)
+        return answer
 
     def _missing(self) -> MissingConnectionError:
         return MissingConnectionError([Problem("Connection", "is not defined")], conn_id=self.conn_id)
@@ -310,7 +286,7 @@ def _creation(profile: Profile, idempotency_key: str, fields: Mapping[str, Any])
 def _resolution(
     profile: Profile, incident_id: str, *, note: str | None, url: str | None, always: bool
 ) -> Plan[Resolution]:
-    from airflow_incident.api.standing import Wish, resolution  # noqa: PLC0415 -- law 5
+    from airflow_incident.api.closing import Wish, resolution  # noqa: PLC0415 -- law 5
     from airflow_incident.core.text import one_line  # noqa: PLC0415 -- law 5
 
     title = one_line(note or "") or "Resolved by Airflow"

@@ -278,14 +278,14 @@ class ResolveIncidentOperator(BaseOperator):
         return self._close_one(recovery, profile) if self.incident_id else self._close_earlier(recovery, profile)
 
     def _close_one(self, recovery: Recovery, profile: Profile) -> list[dict[str, str | None]]:
-        from airflow_incident.api.standing import resolution  # noqa: PLC0415 -- law 5
+        from airflow_incident.api.closing import resolution  # noqa: PLC0415 -- law 5
         from airflow_incident.hooks import HOOK_BUDGET  # noqa: PLC0415 -- law 5
 
         became = profile.client.call(resolution(str(self.incident_id), recovery.wish), budget=HOOK_BUDGET)
         if became.error:
             raise became.error
         self.log.info("incident.io: %s", profile.redact(became.words))
-        return [_named(became.standing)] if became.kind in {"closed", "over"} else []
+        return [_named(became.claim)] if became.kind in {"closed", "over"} else []
 
     def _close_earlier(self, recovery: Recovery, profile: Profile) -> list[dict[str, str | None]]:
         from airflow_incident.hooks import HOOK_BUDGET  # noqa: PLC0415 -- law 5

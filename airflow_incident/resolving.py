@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from airflow_incident.api.standing import Wish
+from airflow_incident.api.closing import Wish
 from airflow_incident.core.key import scope_of
 from airflow_incident.core.text import one_line
 from airflow_incident.delivery.budget import LEAST_SHARE

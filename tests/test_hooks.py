@@ -44,8 +44,8 @@ def test_every_verb_has_an_async_twin(connected):
 
     asyncio.run(use())
     check_all(connected)
-    verbs = {name for name in vars(IncidentHook) if name.startswith(("create_", "show_", "list_", "profile"))}
-    assert {f"a{verb}" for verb in verbs} <= set(vars(IncidentHook))
+    verbs = {name for name in dir(IncidentHook) if name.startswith(("create_", "show_", "list_", "profile"))}
+    assert {f"a{verb}" for verb in verbs} <= set(dir(IncidentHook))
 
 
 def test_the_connection_s_options_stand_in_for_those_not_given(sandbox, connect):

@@ -55,7 +55,7 @@ def test_importing_the_package_alone_loads_no_door():
 def test_other_doors_build_no_model(door):
     """Importing the operator, the hook or the flush DAG builds no pydantic model either."""
     added = _added(f"from airflow_incident import {door}")
-    assert not {"airflow_incident.api.client", "airflow_incident.api.models", "airflow_incident.api.standing"} & set(
+    assert not {"airflow_incident.api.client", "airflow_incident.api.models", "airflow_incident.api.closing"} & set(
         added
     )
 

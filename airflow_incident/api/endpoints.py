@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 from urllib.parse import quote
 
+from airflow_incident.api.filters import filter_query
+
+
+class Late:
+    """A module that is loaded when something of it is needed, for building models is not free (law 5)."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(import_module(self._name), name)
+
+
 if TYPE_CHECKING:
-    from airflow_incident.api.body import CreateIncident
+    from airflow_incident.api import body as bodies
+    from airflow_incident.api import envelopes
     from airflow_incident.api.head import IncidentHead
-    from airflow_incident.api.models import Identity, Incident
+    from airflow_incident.api.models import Attachment, Identity, Incident, IncidentUpdate
+else:
+    bodies, envelopes = Late("airflow_incident.api.body"), Late("airflow_incident.api.envelopes")
 
 T = TypeVar("T")
 
@@ -20,6 +37,9 @@ PAGE_LIMIT = 16 * 1024 * 1024
 PAGE_SIZE = 250
 """Items asked for at once; the largest that every version of the document allows."""
 
+ApiVersion = Literal["v1", "v2"]
+SortBy = Literal["created_at_newest_first", "created_at_oldest_first"]
+FilterMode = Literal["all", "any"]
 Query = Mapping[str, str | int | Sequence[str]]
 
 
@@ -50,7 +70,21 @@ class Plan(NamedTuple, Generic[T]):
     steps: Callable[[], Generator[Any, Any, T]]
 
 
-def create_incident(payload: CreateIncident) -> Call[Incident]:
+def pages(
+    path: str, parse: Callable[[bytes], tuple[Sequence[T], str | None]], query: Query | None = None
+) -> Listing[T]:
+    """Build a listing: each page begins after the last item of the one before."""
+
+    def page(after: str | None) -> Call[tuple[Sequence[T], str | None]]:
+        asked: dict[str, str | int | Sequence[str]] = {"page_size": PAGE_SIZE, **(query or {})}
+        if after:
+            asked["after"] = after
+        return Call("GET", path, parse, asked, limit=PAGE_LIMIT)
+
+    return Listing(page)
+
+
+def create_incident(payload: bodies.CreateIncident) -> Call[Incident]:
     """Open an incident, or get the one that its idempotency key has opened before.
 
     https://docs.incident.io/api-reference/incidents-v1/create
@@ -63,17 +97,102 @@ def open_incident(body: Mapping[str, Any]) -> Call[IncidentHead]:
     return Call(method="POST", path="/v1/incidents", body=body, parse=_head)
 
 
-def show_incident(incident_id: str) -> Call[Incident]:
-    """Show one incident, by its ID.
+def create_incident_v2(payload: bodies.CreateIncidentV2 | Mapping[str, Any]) -> Call[Incident]:
+    """Open an incident through v2, or get the one that its idempotency key has opened before.
+
+    https://docs.incident.io/api-reference/incidents-v2/create
+
+    :raises ConfigurationError: naming every field that cannot be used.
+    """
+    body = bodies.checked(bodies.CreateIncidentV2, payload)
+    return Call(method="POST", path="/v2/incidents", body=body, parse=_incident)
+
+
+def edit_incident(
+    incident_id: str, changes: bodies.EditIncident | Mapping[str, Any], *, notify_channel: bool = False
+) -> Call[Incident]:
+    """Change what is given of an incident, whichever version opened it; the rest stays as it is.
+
+    https://docs.incident.io/api-reference/incidents-v2/edit
+
+    :param notify_channel: Whether the incident's Slack channel is told.
+    :raises ConfigurationError: naming every field that cannot be used.
+    """
+    body = {"incident": bodies.checked(bodies.EditIncident, changes), "notify_incident_channel": notify_channel}
+    return Call(method="POST", path=f"/v2/incidents/{_part(incident_id)}/actions/edit", body=body, parse=_incident)
+
+
+def show_incident(incident_id: str, *, api_version: ApiVersion = "v1") -> Call[Incident]:
+    """Show one incident, by its ID; each version shows the incidents of both.
 
     https://docs.incident.io/api-reference/incidents-v1/show
+    https://docs.incident.io/api-reference/incidents-v2/show
     """
-    return Call(method="GET", path=f"/v1/incidents/{quote(incident_id, safe='')}", parse=_incident)
+    return Call(method="GET", path=f"/{api_version}/incidents/{_part(incident_id)}", parse=_incident)
 
 
 def show_head(incident_id: str) -> Call[IncidentHead]:
     """Do as `show_incident` does, and read only how the incident stands."""
-    return Call(method="GET", path=f"/v1/incidents/{quote(incident_id, safe='')}", parse=_head)
+    return Call(method="GET", path=f"/v1/incidents/{_part(incident_id)}", parse=_head)
+
+
+def list_incidents(*, status: Sequence[str] = ()) -> Listing[Incident]:
+    """List incidents over all pages, those in one of some statuses or all.
+
+    https://docs.incident.io/api-reference/incidents-v1/list
+    """
+    return pages("/v1/incidents", _incidents, {"status": list(status)} if status else None)
+
+
+def list_incidents_v2(
+    filters: Mapping[str, Any] | None = None,
+    *,
+    sort_by: SortBy | None = None,
+    filter_mode: FilterMode | None = None,
+) -> Listing[Incident]:
+    """List incidents through v2 over all pages; without a filter on `mode`, none of a test or a tutorial.
+
+    https://docs.incident.io/api-reference/incidents-v2/list
+
+    :param filters: Like `{"status_category": {"one_of": ["live"]}}`.
+    :param filter_mode: Whether an incident must match all filters, the default, or any.
+    :raises ConfigurationError: naming every filter that cannot be used.
+    """
+    query: dict[str, str | int | Sequence[str]] = {**filter_query(filters or {})}
+    if sort_by:
+        query["sort_by"] = sort_by
+    if filter_mode:
+        query["filter_mode"] = filter_mode
+    return pages("/v2/incidents", _incidents, query)
+
+
+def list_incident_updates(incident_id: str | None = None) -> Listing[IncidentUpdate]:
+    """List what was said about one incident, or about all, over all pages.
+
+    https://docs.incident.io/api-reference/incident-updates-v2/list
+    """
+
+    def parse(said: bytes) -> tuple[Sequence[IncidentUpdate], str | None]:
+        answer = envelopes.IncidentUpdatesAnswer.model_validate_json(said)
+        return answer.incident_updates, answer.pagination_meta.after
+
+    return pages("/v2/incident_updates", parse, {"incident_id": incident_id} if incident_id else None)
+
+
+def create_attachment(incident_id: str, resource: bodies.ResourcePayload | Mapping[str, Any]) -> Call[Attachment]:
+    """Attach a thing of another system to an incident.
+
+    https://docs.incident.io/api-reference/incident-attachments-v1/create
+
+    :param resource: Like `{"resource_type": "github_pull_request", "external_id": "123"}`.
+    :raises ConfigurationError: naming every field that cannot be used.
+    """
+
+    def parse(said: bytes) -> Attachment:
+        return envelopes.AttachmentAnswer.model_validate_json(said).incident_attachment
+
+    body = {"incident_id": incident_id, "resource": bodies.checked(bodies.ResourcePayload, resource)}
+    return Call(method="POST", path="/v1/incident_attachments", body=body, parse=parse)
 
 
 def attach_link(incident_id: str, *, url: str, title: str) -> Call[None]:
@@ -83,24 +202,48 @@ def attach_link(incident_id: str, *, url: str, title: str) -> Call[None]:
     """
     resource = {"resource_type": "arbitrary_url", "url": url, "title": title}
     body = {"incident_id": incident_id, "resource": resource}
-    return Call(method="POST", path="/v1/incident_attachments", body=body, parse=lambda _: None)
+    return Call(method="POST", path="/v1/incident_attachments", body=body, parse=_nothing)
 
 
-def list_incidents(*, status: Sequence[str] = ()) -> Listing[Incident]:
-    """List incidents over all pages, those in one of some statuses or all.
+def list_attachments(
+    incident_id: str | None = None, *, external_id: str | None = None, resource_type: str | None = None
+) -> Call[list[Attachment]]:
+    """List what is attached to an incident, or where a thing of another system is attached.
 
-    https://docs.incident.io/api-reference/incidents-v1/list
+    https://docs.incident.io/api-reference/incident-attachments-v1/list
     """
 
-    def page(after: str | None) -> Call[tuple[Sequence[Incident], str | None]]:
-        query: dict[str, str | int | Sequence[str]] = {"page_size": PAGE_SIZE}
-        if status:
-            query["status"] = list(status)
-        if after:
-            query["after"] = after
-        return Call(method="GET", path="/v1/incidents", query=query, parse=_incidents, limit=PAGE_LIMIT)
+    def parse(said: bytes) -> list[Attachment]:
+        return list(envelopes.AttachmentsAnswer.model_validate_json(said).incident_attachments)
 
-    return Listing(page)
+    given = {"incident_id": incident_id, "external_id": external_id, "resource_type": resource_type}
+    query = {name: value for name, value in given.items() if value is not None}
+    return Call(method="GET", path="/v1/incident_attachments", query=query, parse=parse, limit=PAGE_LIMIT)
+
+
+def delete_attachment(attachment_id: str) -> Call[None]:
+    """Take an attachment away from its incident.
+
+    https://docs.incident.io/api-reference/incident-attachments-v1/delete
+    """
+    return Call(method="DELETE", path=f"/v1/incident_attachments/{_part(attachment_id)}", parse=_nothing)
+
+
+def create_alert_event(
+    alert_source_id: str, event: bodies.AlertEvent | Mapping[str, Any]
+) -> Call[envelopes.AlertEventReceipt]:
+    """Tell an HTTP alert source that something fires or is resolved; the source has a token of its own.
+
+    https://docs.incident.io/api-reference/alert-events-v2/create-http
+
+    :raises ConfigurationError: naming every field that cannot be used.
+    """
+
+    def parse(said: bytes) -> envelopes.AlertEventReceipt:
+        return envelopes.AlertEventReceipt.model_validate_json(said)
+
+    body = bodies.checked(bodies.AlertEvent, event)
+    return Call(method="POST", path=f"/v2/alert_events/http/{_part(alert_source_id)}", body=body, parse=parse)
 
 
 def show_identity() -> Call[Identity]:
@@ -111,14 +254,21 @@ def show_identity() -> Call[Identity]:
     return Call(method="GET", path="/v1/identity", parse=_identity)
 
 
-def _identity(content: bytes) -> Identity:
-    from airflow_incident.api.models import IdentityAnswer  # noqa: PLC0415 -- law 5
+def _part(text: str) -> str:
+    """Quote an ID, so that it stays one part of a path."""
+    return quote(text, safe="")
 
-    return IdentityAnswer.model_validate_json(content).identity
 
-
-def _json(payload: CreateIncident) -> dict[str, Any]:
+def _json(payload: bodies.CreateIncident) -> dict[str, Any]:
     return payload.model_dump(mode="json", exclude_none=True)
+
+
+def _nothing(_: bytes) -> None:
+    return None
+
+
+def _identity(content: bytes) -> Identity:
+    return envelopes.IdentityAnswer.model_validate_json(content).identity
 
 
 def _head(content: bytes) -> IncidentHead:
@@ -128,13 +278,9 @@ def _head(content: bytes) -> IncidentHead:
 
 
 def _incident(content: bytes) -> Incident:
-    from airflow_incident.api.models import IncidentAnswer  # noqa: PLC0415 -- law 5
-
-    return IncidentAnswer.model_validate_json(content).incident
+    return envelopes.IncidentAnswer.model_validate_json(content).incident
 
 
 def _incidents(content: bytes) -> tuple[Sequence[Incident], str | None]:
-    from airflow_incident.api.models import IncidentsAnswer  # noqa: PLC0415 -- law 5
-
-    answer = IncidentsAnswer.model_validate_json(content)
+    answer = envelopes.IncidentsAnswer.model_validate_json(content)
     return answer.incidents, answer.pagination_meta.after

@@ -1,15 +1,17 @@
-"""incident.io's objects, as it shows them: unknown properties ignored, enums open.
+"""incident.io's objects, as it shows them in v1 and v2 alike: unknown properties ignored, enums open.
 
 https://docs.incident.io/api-reference/incidents-v1/show
+https://docs.incident.io/api-reference/incidents-v2/show
 """
 
 from __future__ import annotations
 
 from datetime import datetime  # noqa: TC003 -- pydantic resolves it when a model is built
 
-from pydantic import Field
+from airflow_incident.api.head import Answer
 
-from airflow_incident.api.head import Answer, IncidentHead
+OVER = frozenset({"closed", "declined", "canceled", "merged"})
+"""Categories of a status, and v1's words for it, in which nobody works on an incident any more."""
 
 
 class APIKeyActor(Answer):
@@ -29,11 +31,53 @@ class User(Answer):
     slack_user_id: str | None = None
 
 
+class Permissions(Answer):
+    """A set of permissions that people have."""
+
+    id: str | None = None
+    name: str | None = None
+    slug: str | None = None
+    description: str | None = None
+
+
+class Seats(Answer):
+    """Which parts of incident.io a person may use."""
+
+    on_call: str | None = None
+    response: str | None = None
+
+
+class Member(User):
+    """A person as the list of users shows them."""
+
+    id: str
+    is_active: bool | None = None
+    base_role: Permissions | None = None
+    custom_roles: tuple[Permissions, ...] = ()
+    seats: Seats | None = None
+
+
+class AlertActor(Answer):
+    """The alert that did something."""
+
+    id: str | None = None
+    title: str | None = None
+
+
+class WorkflowActor(Answer):
+    """The workflow that did something."""
+
+    id: str | None = None
+    name: str | None = None
+
+
 class Actor(Answer):
-    """Who did something: a key or a person."""
+    """Who did something: one of a key, a person, an alert and a workflow."""
 
     api_key: APIKeyActor | None = None
     user: User | None = None
+    alert: AlertActor | None = None
+    workflow: WorkflowActor | None = None
 
 
 class Severity(Answer):
@@ -41,6 +85,18 @@ class Severity(Answer):
 
     id: str
     name: str | None = None
+    description: str | None = None
+    rank: int | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+
+class IncidentStatus(Answer):
+    """A status of the account; its category is what it means."""
+
+    id: str
+    name: str | None = None
+    category: str | None = None
     description: str | None = None
     rank: int | None = None
     created_at: datetime | None = None
@@ -70,8 +126,38 @@ class CustomFieldOption(Answer):
     sort_key: int | None = None
 
 
+class OptionsFilter(Answer):
+    """Which other field limits the choices of a field that shows the catalog."""
+
+    catalog_attribute_id: str | None = None
+    custom_field_id: str | None = None
+
+
+class FixedFilter(Answer):
+    """Which entries of the catalog a field shows."""
+
+    catalog_attribute_id: str | None = None
+    values: tuple[str, ...] = ()
+
+
+class CustomField(Answer):
+    """A custom field of the account; with a catalog type its choices are the entries of the catalog."""
+
+    id: str
+    name: str | None = None
+    description: str | None = None
+    field_type: str | None = None
+    catalog_type_id: str | None = None
+    filter_by: OptionsFilter | None = None
+    fixed_filter: FixedFilter | None = None
+    group_by_catalog_attribute_id: str | None = None
+    helptext_catalog_attribute_id: str | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+
 class CustomFieldInfo(Answer):
-    """A custom field and, for selects, its choices."""
+    """A custom field as an incident shows it and, for selects, its choices."""
 
     id: str
     name: str | None = None
@@ -127,21 +213,72 @@ class RoleAssignment(Answer):
     assignee: User | None = None
 
 
-class IncidentTimestamp(Answer):
-    """A named moment of an incident's life."""
+class TimestampOccurrence(Answer):
+    """A named moment of an incident's life, as v1 shows it."""
 
     name: str | None = None
     last_occurred_at: datetime | None = None
 
 
-class Incident(IncidentHead):
-    """An incident as v1 shows it."""
+class IncidentTimestamp(Answer):
+    """A kind of moment that the account records."""
 
+    id: str
+    name: str | None = None
+    rank: int | None = None
+
+
+class Moment(Answer):
+    """When something happened."""
+
+    value: datetime | None = None
+
+
+class TimestampValue(Answer):
+    """A moment of an incident's life, as v2 shows it; not reached yet, if `value` is unset."""
+
+    incident_timestamp: IncidentTimestamp | None = None
+    value: Moment | None = None
+
+
+class DurationMetric(Answer):
+    """A span between two timestamps that the account measures."""
+
+    id: str | None = None
+    name: str | None = None
+
+
+class DurationValue(Answer):
+    """How long such a span was in an incident, in seconds."""
+
+    duration_metric: DurationMetric | None = None
+    status: str | None = None
+    value_seconds: int | None = None
+
+
+class ExternalIssue(Answer):
+    """The ticket elsewhere that follows an incident."""
+
+    provider: str | None = None
+    issue_name: str | None = None
+    issue_permalink: str | None = None
+
+
+class Incident(Answer):
+    """An incident. v1 tells its `status` in a word of its own, v2 the account's `incident_status` with its category."""
+
+    id: str
+    reference: str | None = None
+    name: str | None = None
+    status: str | None = None
+    permalink: str | None = None
+    incident_status: IncidentStatus | None = None
     mode: str | None = None
     visibility: str | None = None
     summary: str | None = None
     call_url: str | None = None
     postmortem_document_url: str | None = None
+    postmortem_document_ids: tuple[str, ...] = ()
     slack_channel_id: str | None = None
     slack_channel_name: str | None = None
     slack_team_id: str | None = None
@@ -150,30 +287,53 @@ class Incident(IncidentHead):
     creator: Actor | None = None
     custom_field_entries: tuple[CustomFieldEntry, ...] = ()
     incident_role_assignments: tuple[RoleAssignment, ...] = ()
-    timestamps: tuple[IncidentTimestamp, ...] = ()
+    timestamps: tuple[TimestampOccurrence, ...] = ()
+    incident_timestamp_values: tuple[TimestampValue, ...] = ()
+    duration_metrics: tuple[DurationValue, ...] = ()
+    external_issue_reference: ExternalIssue | None = None
+    has_debrief: bool | None = None
+    workload_minutes_late: float | None = None
+    workload_minutes_sleeping: float | None = None
+    workload_minutes_total: float | None = None
+    workload_minutes_working: float | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
 
-
-class IncidentAnswer(Answer):
-    """The envelope of one incident."""
-
-    incident: Incident
-
-
-class Page(Answer):
-    """Where a list goes on."""
-
-    after: str | None = None
-    page_size: int | None = None
-    total_record_count: int | None = None
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody works on it any more: closed, declined, canceled or merged."""
+        category = self.incident_status.category if self.incident_status else None
+        return (category or self.status) in OVER
 
 
-class IncidentsAnswer(Answer):
-    """One page of incidents."""
+class IncidentUpdate(Answer):
+    """What was said about an incident at one time, and what changed with it."""
 
-    incidents: tuple[Incident, ...]
-    pagination_meta: Page = Field(default_factory=Page)
+    id: str
+    incident_id: str | None = None
+    message: str | None = None
+    merged_into_incident_id: str | None = None
+    new_incident_status: IncidentStatus | None = None
+    new_severity: Severity | None = None
+    updater: Actor | None = None
+    created_at: datetime | None = None
+
+
+class ExternalResource(Answer):
+    """A thing in another system that belongs to an incident."""
+
+    resource_type: str | None = None
+    external_id: str | None = None
+    permalink: str | None = None
+    title: str | None = None
+
+
+class Attachment(Answer):
+    """What ties such a thing to an incident."""
+
+    id: str
+    incident_id: str | None = None
+    resource: ExternalResource | None = None
 
 
 class Team(Answer):
@@ -191,9 +351,3 @@ class Identity(Answer):
     team_roles: tuple[str, ...] = ()
     teams: tuple[Team, ...] = ()
     dashboard_url: str | None = None
-
-
-class IdentityAnswer(Answer):
-    """The envelope of an identity."""
-
-    identity: Identity

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_incident.api.standing import Wish
+from airflow_incident.api.closing import Wish
 from airflow_incident.delivery.journal import KEEP_FOR, KEEP_RECORDS, PREFIX, ForeignRecordError, Record, read_record
 from airflow_incident.delivery.recovery import settle
 from airflow_incident.delivery.reporter import after, own_record

@@ -60,7 +60,7 @@ class OpenIncident(BaseModel):
 
 
 class Closing(BaseModel):
-    """What is still to be done for a failure whose run has recovered; see `api.standing.Wish`.
+    """What is still to be done for a failure whose run has recovered; see `api.closing.Wish`.
 
     `error` is why incident.io refused it: a flush does not ask again.
     """

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from airflow_incident.api.standing import Resolution, Wish, resolution
+from airflow_incident.api.closing import Resolution, Wish, resolution
 from airflow_incident.core.key import dag_key, earlier_keys
 from airflow_incident.core.text import log_line
 from airflow_incident.delivery.journal import Closing, record_name, whole
