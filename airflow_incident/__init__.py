@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from airflow_incident.errors import ServerError as ServerError
     from airflow_incident.errors import TransportError as TransportError
     from airflow_incident.errors import UnexpectedResponseError as UnexpectedResponseError
+    from airflow_incident.errors import UnknownNameError as UnknownNameError
     from airflow_incident.errors import ValidationError as ValidationError
     from airflow_incident.flush_dag import journal_flush_dag as journal_flush_dag
     from airflow_incident.hooks import IncidentHook as IncidentHook
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from airflow_incident.notifications import resolve_incident as resolve_incident
     from airflow_incident.operators import CreateIncidentOperator as CreateIncidentOperator
     from airflow_incident.operators import ResolveIncidentOperator as ResolveIncidentOperator
+    from airflow_incident.sensors import IncidentClosedSensor as IncidentClosedSensor
 
 _HOMES = {
     "IncidentHook": "hooks",
@@ -44,6 +46,7 @@ _HOMES = {
     "open_incident": "notifications",
     "resolve_incident": "notifications",
     "CreateIncidentOperator": "operators",
+    "IncidentClosedSensor": "sensors",
     "ResolveIncidentOperator": "operators",
 } | dict.fromkeys(
     (
@@ -60,6 +63,7 @@ _HOMES = {
         "ServerError",
         "TransportError",
         "UnexpectedResponseError",
+        "UnknownNameError",
         "ValidationError",
     ),
     "errors",

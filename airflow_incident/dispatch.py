@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_incident.api.endpoints import open_incident
+from airflow_incident.api.submit import submission
 from airflow_incident.delivery.report import Outcome
 from airflow_incident.errors import IncidentIoError
 
@@ -24,7 +24,7 @@ def dispatch(report: Report, profile: Profile, *, seconds: float, may_wait: bool
 
         return write_and_send(report, profile, seconds=seconds, may_wait=may_wait)
     try:
-        answer = profile.client.call(open_incident(report.body), budget=seconds)
+        answer = profile.client.call(submission(report.draft, report.terms), budget=seconds)
     except IncidentIoError as error:
         return Outcome.of(report, error, kept=False)
     return Outcome.of(report, answer, kept=False)
@@ -37,7 +37,7 @@ async def adispatch(report: Report, profile: Profile, *, seconds: float) -> Outc
 
         return await awrite_and_send(report, profile, seconds=seconds)
     try:
-        answer = await profile.async_client.call(open_incident(report.body), budget=seconds)
+        answer = await profile.async_client.call(submission(report.draft, report.terms), budget=seconds)
     except IncidentIoError as error:
         return Outcome.of(report, error, kept=False)
     return Outcome.of(report, answer, kept=False)

@@ -2,9 +2,11 @@
 
 IncidentIoError
 ├── ConfigurationError       mend the connection, the configuration or the arguments
-│   └── MissingConnectionError   add the connection
+│   ├── MissingConnectionError   add the connection
+│   └── UnknownNameError         use a name that incident.io knows
 ├── ContextError             Airflow's context names no run
 ├── TransportError           no usable answer came: the network, TLS, a time-out
+├── UnsettledError           v1 is gone, and an earlier attempt through it may have opened an incident
 ├── JournalError             the journal cannot be read or written
 └── APIError                 incident.io answered, and refused
     ├── AuthenticationError      401
@@ -25,6 +27,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+_MOST_NAMES = 20
+"""Known names that one problem lists."""
 
 
 class IncidentIoError(Exception):
@@ -53,6 +58,26 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownName(Problem):
+    """A name that incident.io does not know, among those that it does."""
+
+    kind: str = ""
+    name: str = ""
+    known: tuple[str, ...] = ()
+
+    @classmethod
+    def among(cls, where: str, kind: str, name: str, known: tuple[str, ...], *, of: str = "") -> UnknownName:
+        """Put it into words.
+
+        :param of: The custom field that has no such option.
+        """
+        more = f" and {len(known) - _MOST_NAMES} more" if len(known) > _MOST_NAMES else ""
+        names = ", ".join(known[:_MOST_NAMES]) + more or "none"
+        what = f"{of!r} has no {kind} {name!r}" if of else f"there is no {kind} {name!r}"
+        return cls(where, f"{what}; known: {names}", kind, name, known)
 
 
 class ConfigurationError(IncidentIoError):
@@ -86,6 +111,34 @@ class MissingConnectionError(ConfigurationError):
         return f"Add it: airflow connections add {self.conn_id} --conn-type incident_io --conn-password <API key>"
 
 
+class UnknownNameError(ConfigurationError):
+    """A name is not known to incident.io; `kind`, `name` and `known` are about the first such."""
+
+    @property
+    def kind(self) -> str:
+        """What was looked for, like `severity`."""
+        return self._first.kind
+
+    @property
+    def name(self) -> str:
+        """The name that is not known."""
+        return self._first.name
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """All names that are."""
+        return self._first.known
+
+    @property
+    def _first(self) -> UnknownName:
+        return next((problem for problem in self.problems if isinstance(problem, UnknownName)), UnknownName("", ""))
+
+    @property
+    def advice(self) -> str:
+        """Say which names would do."""
+        return "Use one of the known names, or an ID; names are matched in any case."
+
+
 def _rebuild_configuration_error(
     cls: type[ConfigurationError], problems: tuple[Problem, ...], conn_id: str
 ) -> ConfigurationError:
@@ -117,6 +170,28 @@ class TransportError(IncidentIoError):
     def advice(self) -> str:
         """Name the usual suspects."""
         return "Check the base URL, DNS, proxy and CA bundle of the connection from this machine."
+
+
+class UnsettledError(IncidentIoError):
+    """v1 is no longer served, and an earlier attempt through it may have opened an incident that cannot be found.
+
+    It is not sent through v2 by itself, for then there might be two.
+    """
+
+    maybe_delivered = True
+
+    @property
+    def retryable(self) -> bool:
+        """It may come back, and what was opened may be found."""
+        return True
+
+    @property
+    def advice(self) -> str:
+        """Say who can decide."""
+        return (
+            "See whether incident.io has this incident. If it has: airflow-incident journal drop; if it has not: "
+            "airflow-incident journal retry, which sends it through v2."
+        )
 
 
 class JournalError(IncidentIoError):

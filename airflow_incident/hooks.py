@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from airflow_incident.api.client import AsyncClient, Client
     from airflow_incident.api.closing import Resolution
-    from airflow_incident.api.endpoints import Call, Plan
+    from airflow_incident.api.endpoints import Plan
     from airflow_incident.api.models import Incident
     from airflow_incident.core.failure import Failure
 
@@ -89,7 +89,7 @@ class Profile(NamedTuple):
     def redact(self, text: str) -> str:
         """Replace every secret that Airflow or this connection knows, and what looks like one."""
         known = redact(text)
-        secrets = (self.account.api_key, self.account.proxy or "")
+        secrets = (self.account.api_key, self.account.alert_source_token, self.account.proxy or "")
         return redact_secrets(known if isinstance(known, str) else text, known=secrets)
 
 
@@ -149,12 +149,12 @@ class IncidentHook(Verbs, BaseHook):
         :raises IncidentIoError: if the incident could not be opened.
         """
         profile = self.profile(**_options(fields))
-        return profile.client.call(_creation(profile, idempotency_key, fields), budget=budget)
+        return profile.client.call(_submission(profile, idempotency_key, fields), budget=budget)
 
     async def acreate_incident(self, *, idempotency_key: str, budget: float = HOOK_BUDGET, **fields: Any) -> Incident:
         """Do as `create_incident` does, from a coroutine."""
         profile = await self.aprofile(**_options(fields))
-        return await profile.async_client.call(_creation(profile, idempotency_key, fields), budget=budget)
+        return await profile.async_client.call(_submission(profile, idempotency_key, fields), budget=budget)
 
     def resolve_incident(
         self,
@@ -253,8 +253,7 @@ class IncidentHook(Verbs, BaseHook):
             host=connection.host,
             schema=connection.schema,
             port=connection.port,
-            proxy=settings.proxy,
-            ca_bundle=settings.ca_bundle,
+            settings=settings,
         )
         if problems := [*problems, *bad, *wrong]:
             raise ConfigurationError(problems, conn_id=self.conn_id)
@@ -272,15 +271,18 @@ def _options(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name in OPTIONS}
 
 
-def _creation(profile: Profile, idempotency_key: str, fields: Mapping[str, Any]) -> Call[Incident]:
-    from airflow_incident.api.payload import create_payload  # noqa: PLC0415 -- law 5
+def _submission(profile: Profile, idempotency_key: str, fields: Mapping[str, Any]) -> Plan[Incident]:
+    from airflow_incident.api.payload import create_draft  # noqa: PLC0415 -- law 5
+    from airflow_incident.api.submit import Terms, submission  # noqa: PLC0415 -- law 5
+    from airflow_incident.core.text import with_notes  # noqa: PLC0415 -- law 5
 
     own = {name: value for name, value in fields.items() if name not in OPTIONS}
+    choice: Any = profile.settings.api_version
     try:
-        payload = create_payload(idempotency_key=idempotency_key, **profile.settings.incident_fields(), **own)
+        draft = create_draft(idempotency_key=idempotency_key, **profile.settings.incident_fields(), **own)
     except ConfigurationError as error:
         raise ConfigurationError(error.problems, conn_id=profile.conn_id) from None
-    return endpoints.create_incident(payload)
+    return submission(draft, Terms(choice, with_notes, strict=True, read=endpoints.read_incident))
 
 
 def _resolution(
@@ -320,7 +322,12 @@ def _client(account: Account) -> Client:
     known = (os.getpid(), account)
     if known not in _clients:
         connector = Connector(
-            base_url=account.base_url, api_key=account.api_key, proxy=account.proxy, ca_bundle=account.ca_bundle
+            base_url=account.base_url,
+            api_key=account.api_key,
+            alert_source_id=account.alert_source_id,
+            alert_source_token=account.alert_source_token,
+            proxy=account.proxy,
+            ca_bundle=account.ca_bundle,
         )
         # The first of several threads wins. No lock: one held while Airflow forks would never be released.
         return _clients.setdefault(known, Client(connector))

@@ -116,13 +116,15 @@ class IncidentNotifier(QuietNotifier):
 
     :param name: Title of the incident, a Jinja template. Default: which DAG failed.
     :param summary: Text of the incident, a Jinja template of markdown. Default: all that Airflow tells.
-    :param severity: ID of the severity.
-    :param incident_type: ID of the incident type.
+    :param channel: `incident` (default), or `alert`: an event to the connection's alert source, which pages people by
+        incident.io's alert routes. An alert has no status, roles or custom fields.
+    :param severity: Name or ID of the severity.
+    :param incident_type: Name or ID of the incident type.
     :param mode: `real` or `test`.
     :param visibility: `public` or `private`.
-    :param status: Status that the incident opens in. Default: triage.
-    :param custom_fields: IDs of custom fields to their values, each like `{"value_text": "…"}`.
-    :param roles: IDs of incident roles to people: an email address, a Slack ID or an incident.io ID.
+    :param status: Name or ID of the status that the incident opens in. Default: triage.
+    :param custom_fields: Names or IDs of custom fields to their values, like `{"Affected team": "Product"}`.
+    :param roles: Names or IDs of incident roles to people: an email address, a Slack ID or an incident.io ID.
     :param slack_team_id: Slack workspace, with Enterprise Grid only.
     :param scope: What one incident stands for: `run` (default), `task` or `task_instance`.
     :param deployment: Name of this Airflow installation in the idempotency key.
@@ -138,6 +140,7 @@ class IncidentNotifier(QuietNotifier):
         *,
         name: str | None = None,
         summary: str | None = None,
+        channel: str | None = None,
         severity: str | None = None,
         incident_type: str | None = None,
         mode: str | None = None,
@@ -153,6 +156,7 @@ class IncidentNotifier(QuietNotifier):
         **kwargs: Any,
     ) -> None:
         options = {
+            "channel": channel,
             "severity": severity,
             "incident_type": incident_type,
             "mode": mode,
@@ -223,6 +227,7 @@ class RecoveryNotifier(QuietNotifier):
 
     What is not given here is taken from the connection, then from `[incident_io]` in airflow.cfg.
 
+    :param channel: `incident` (default), or `alert`: resolve the alerts that earlier attempts have sent.
     :param scope: What one incident stands for, as in `IncidentNotifier`.
     :param deployment: Name of this Airflow installation in the idempotency key.
     :param resolve: `hands_off` (default) or `always`: whether to close also what a person has taken.
@@ -236,6 +241,7 @@ class RecoveryNotifier(QuietNotifier):
     def __init__(
         self,
         *,
+        channel: str | None = None,
         scope: str | None = None,
         deployment: str | None = None,
         resolve: str | None = None,
@@ -244,6 +250,7 @@ class RecoveryNotifier(QuietNotifier):
         **kwargs: Any,
     ) -> None:
         options = {
+            "channel": channel,
             "scope": scope,
             "deployment": deployment,
             "resolve": resolve,

@@ -32,13 +32,13 @@ class CreateIncidentOperator(BaseOperator):
 
     :param name: Title of the incident. Default: which DAG failed.
     :param summary: Text of the incident, as markdown. Default: all that Airflow tells.
-    :param severity: ID of the severity.
-    :param incident_type: ID of the incident type.
+    :param severity: Name or ID of the severity.
+    :param incident_type: Name or ID of the incident type.
     :param mode: `real` or `test`.
     :param visibility: `public` or `private`.
-    :param status: Status that the incident opens in. Default: triage.
-    :param custom_fields: IDs of custom fields to their values, each like `{"value_text": "…"}`.
-    :param roles: IDs of incident roles to people: an email address, a Slack ID or an incident.io ID.
+    :param status: Name or ID of the status that the incident opens in. Default: triage.
+    :param custom_fields: Names or IDs of custom fields to their values, like `{"Affected team": "Product"}`.
+    :param roles: Names or IDs of incident roles to people: an email address, a Slack ID or an incident.io ID.
     :param slack_team_id: Slack workspace, with Enterprise Grid only.
     :param source_message_channel_id: Channel of the Slack message that the incident comes from.
     :param source_message_timestamp: Time stamp of that message.
@@ -154,6 +154,7 @@ class CreateIncidentOperator(BaseOperator):
             key_name=self.key,
             fields={name: getattr(self, name) for name in message},
             notes=profile.notes,
+            strict=True,
         )
         failure = profile.with_pages(read_failure(context, level="operator"))
         report = prepare(failure, profile.settings, wish, deployment=profile.deployment, redact=profile.redact)
@@ -173,7 +174,7 @@ class CreateIncidentOperator(BaseOperator):
 
     def _warn_if_landed_elsewhere(self, outcome: Outcome) -> None:
         """Tell when this run's key had an incident of another name."""
-        incident, wanted = outcome.incident, outcome.report.payload.name
+        incident, wanted = outcome.incident, outcome.report.draft["name"]
         if incident is not None and incident.name is not None and incident.name != wanted:
             self.log.warning(
                 "incident.io: landed on %s (%r), which this run had opened before; to open a separate incident, "
@@ -285,7 +286,7 @@ class ResolveIncidentOperator(BaseOperator):
         if became.error:
             raise became.error
         self.log.info("incident.io: %s", profile.redact(became.words))
-        return [_named(became.claim)] if became.kind in {"closed", "over"} else []
+        return [_named(became.standing)] if became.kind in {"closed", "over"} else []
 
     def _close_earlier(self, recovery: Recovery, profile: Profile) -> list[dict[str, str | None]]:
         from airflow_incident.hooks import HOOK_BUDGET  # noqa: PLC0415 -- law 5

@@ -36,6 +36,12 @@ def get_provider_info() -> dict[str, Any]:
                 },
             }
         ],
+        "integrations": [
+            {"integration-name": "incident.io", "external-doc-url": "https://docs.incident.io", "tags": ["service"]}
+        ],
+        "operators": [_modules("airflow_incident.operators")],
+        "sensors": [_modules("airflow_incident.sensors")],
+        "triggers": [_modules("airflow_incident.triggers")],
         "notifications": [
             "airflow_incident.notifications.IncidentNotifier",
             "airflow_incident.notifications.RecoveryNotifier",
@@ -48,6 +54,10 @@ def get_provider_info() -> dict[str, Any]:
             }
         },
     }
+
+
+def _modules(*names: str) -> dict[str, Any]:
+    return {"integration-name": "incident.io", "python-modules": list(names)}
 
 
 def _declared(option: Option) -> dict[str, Any]:

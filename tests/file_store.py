@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from airflow_incident.api.client import Client, Connector
+from airflow_incident.api.submit import submission
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
 from airflow_incident.delivery.courier import Courier, carry_all
@@ -66,7 +67,7 @@ def report_to(url: str, store: object, report: Report, *, client: Client | None 
     seconds = float(rules.pop("seconds", 5.0))
     own = client or client_of(url)
     try:
-        courier = Courier(store, own, first=report.body, seconds=seconds)
+        courier = Courier(store, own, key=report.key, first=submission(report.draft, report.terms), seconds=seconds)
         return courier.carry(deliver(report, Rules(**(options | rules))))
     finally:
         if client is None:

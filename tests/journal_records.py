@@ -6,7 +6,7 @@ from typing import Any
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
 from airflow_incident.delivery.journal import OpenIncident, Record, read_record
-from airflow_incident.delivery.report import Wish, prepare
+from airflow_incident.delivery.report import Wish, by_hand, prepare
 from airflow_incident.variables import Variables
 
 FAILED = datetime(2026, 3, 4, 9, 30, tzinfo=UTC)
@@ -26,7 +26,7 @@ def keep(run: str = "r1", dag: str = "orders", state: Any = "pending", **fields:
         "level": "dag",
         "failed_at": FAILED,
         "written_at": datetime.now(UTC) - timedelta(minutes=1),
-        "body": report.body if state in {"pending", "dead"} else None,
+        "body": dict(by_hand(report).body) if state in {"pending", "dead"} else None,
         "incident": INCIDENT if state == "open" else None,
     }
     record = Record(**given | fields)

@@ -127,8 +127,15 @@ class RunningAirflow:
         """Let it go on."""
         _signal(self._processes[component], signal.SIGCONT)
 
+    def restart(self, component: str) -> None:
+        """Kill one component, as a lost machine would, and start another in its place."""
+        process = self._processes[component]
+        _signal(process, signal.SIGKILL)
+        process.wait()
+        self._start(component, COMPONENTS[component])
+
     def _start(self, name: str, arguments: list[str]) -> None:
-        with (self.output / f"{name}.log").open("wb") as log:
+        with (self.output / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
                 [sys.executable, "-m", "airflow", name, *arguments],
                 env=self._environment(),

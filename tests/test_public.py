@@ -8,11 +8,11 @@ import pytest
 import airflow_incident
 
 NAMES = {
-    "IncidentHook", "CreateIncidentOperator", "ResolveIncidentOperator", "IncidentNotifier", "RecoveryNotifier", "journal_flush_dag",
-    "open_incident", "resolve_incident", "__version__",
+    "IncidentHook", "CreateIncidentOperator", "ResolveIncidentOperator", "IncidentClosedSensor", "IncidentNotifier",
+    "RecoveryNotifier", "journal_flush_dag", "open_incident", "resolve_incident", "__version__",
     "APIError", "AuthenticationError", "ConfigurationError", "ConflictError", "ContextError", "IncidentIoError",
     "MissingConnectionError", "NotFoundError", "PermissionDeniedError", "RateLimitError", "ServerError",
-    "TransportError", "UnexpectedResponseError", "ValidationError",
+    "TransportError", "UnexpectedResponseError", "UnknownNameError", "ValidationError",
 }  # fmt: skip
 
 

@@ -11,9 +11,12 @@ import zlib
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar, overload
+from urllib.parse import quote
 
 import httpx
 
+from airflow_incident.api.directory import Directory
+from airflow_incident.api.endpoints import ALERT_SOURCE
 from airflow_incident.api.exchange import Pause, Request, Response, Terms, converse
 from airflow_incident.errors import (
     ConfigurationError,
@@ -51,16 +54,28 @@ class Connector:
     :raises ConfigurationError: if the CA bundle or the proxy cannot be used.
     """
 
-    def __init__(self, *, base_url: str, api_key: str, proxy: str | None = None, ca_bundle: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        api_key: str,
+        alert_source_id: str | None = None,
+        alert_source_token: str = "",
+        proxy: str | None = None,
+        ca_bundle: str | None = None,
+    ) -> None:
         self.base_url = base_url
         encrypted = base_url.startswith("https:")
-        self.secret = api_key.encode()
+        self.secrets = [secret.encode() for secret in (api_key, alert_source_token) if secret]
+        self.directory = Directory(time.monotonic)
         self._headers = {
             "Authorization": f"Bearer {api_key}",
             "Accept": "application/json",
             "Accept-Encoding": "gzip",
             "User-Agent": f"airflow-incident/{VERSION}",
         }
+        self._alert_source = quote(alert_source_id or "", safe="")
+        self._alert_headers = {"Authorization": f"Bearer {alert_source_token}"} if alert_source_token else {}
         # Plain http only ever leads to this machine: no proxy of the environment may see the key on the way.
         self.options: dict[str, Any] = {
             "verify": _trust(ca_bundle) if encrypted else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
@@ -70,11 +85,20 @@ class Connector:
         }
 
     def arguments(self, request: Request) -> dict[str, Any]:
-        """Put a request into httpx's words."""
+        """Put a request into httpx's words.
+
+        :raises ConfigurationError: if it is for an alert source, and none is set.
+        """
         headers = self._headers if request.content is None else self._headers | {"Content-Type": "application/json"}
+        path = request.path
+        if ALERT_SOURCE in path:
+            if not self._alert_source or not self._alert_headers:
+                raise ConfigurationError([Problem("Alert source ID", "or its token is missing in the connection")])
+            path = path.replace(ALERT_SOURCE, self._alert_source)
+            headers = headers | self._alert_headers
         return {
             "method": request.method,
-            "url": self.base_url + request.path,
+            "url": self.base_url + path,
             "params": request.query or None,
             "content": request.content,
             "headers": headers,
@@ -101,8 +125,9 @@ class Client:
 
         :raises IncidentIoError: if it could not be made.
         """
-        terms = _terms(budget)
-        return _within(budget, terms, lambda: self._drive(converse(call, terms)))
+        terms = _terms(budget, self.connector.directory)
+        result: T | list[T] = _within(budget, terms, lambda: self._drive(converse(call, terms)))
+        return result
 
     def call_here(self, call: Call[T] | Plan[T], *, budget: float, met: list[IncidentIoError]) -> T:
         """Make a call on this very thread; a hanging name look-up or a dripping head may outlive the budget.
@@ -110,7 +135,7 @@ class Client:
         :param met: Collects the errors on the way, for whoever does not wait for the end.
         :raises IncidentIoError: if it could not be made.
         """
-        result: T = self._drive(converse(call, _terms(budget)._replace(met=met)))  # type: ignore[assignment]  # no listing
+        result: T = self._drive(converse(call, _terms(budget, self.connector.directory)._replace(met=met)))
         return result
 
     def close(self) -> None:
@@ -130,7 +155,7 @@ class Client:
     def _send(self, request: Request) -> Answer:
         try:
             with self._http.stream(**self.connector.arguments(request)) as response:
-                body = _Body(response, request, self.connector.secret)
+                body = _Body(response, request, self.connector.secrets)
                 for chunk in response.iter_raw():
                     if body.is_full_with(chunk):
                         break
@@ -156,7 +181,7 @@ class AsyncClient:
 
         :raises IncidentIoError: if it could not be made.
         """
-        terms = _terms(budget)
+        terms = _terms(budget, self._connector.directory)
         try:
             async with asyncio.timeout(budget), httpx.AsyncClient(**self._connector.options) as http:
                 return await self._drive(converse(call, terms), http)
@@ -176,7 +201,7 @@ class AsyncClient:
     async def _send(self, request: Request, http: httpx.AsyncClient) -> Answer:
         try:
             async with http.stream(**self._connector.arguments(request)) as response:
-                body = _Body(response, request, self._connector.secret)
+                body = _Body(response, request, self._connector.secrets)
                 async for chunk in response.aiter_raw():
                     if body.is_full_with(chunk):
                         break
@@ -190,9 +215,9 @@ class AsyncClient:
 class _Body:
     """An answer as it comes in: bounded in size also when it is compressed, and in time also when it drips."""
 
-    def __init__(self, response: httpx.Response, request: Request, secret: bytes) -> None:
+    def __init__(self, response: httpx.Response, request: Request, secrets: Sequence[bytes]) -> None:
         self._answer = response
-        self._secret = secret
+        self._secrets = secrets
         self._limit = request.limit
         self._deadline = time.monotonic() + request.timeout
         self._content = bytearray()
@@ -224,10 +249,10 @@ class _Body:
         """Return what has come."""
         headers = {name.lower(): value for name, value in self._answer.headers.items()}
         content = bytes(self._content)
-        if self._secret and not self._answer.is_success:
+        for secret in () if self._answer.is_success else self._secrets:
             # What a refusal says is told in errors and logs, and some servers quote the key that they refuse.
-            content = content.replace(self._secret, b"***")
-            headers = {name: value.replace(self._secret.decode(), "***") for name, value in headers.items()}
+            content = content.replace(secret, b"***")
+            headers = {name: value.replace(secret.decode(), "***") for name, value in headers.items()}
         return Response(self._answer.status_code, headers, content)
 
 
@@ -241,13 +266,14 @@ async def _apause(step: Pause) -> Answer:
     return None
 
 
-def _terms(budget: float) -> Terms:
+def _terms(budget: float, directory: Directory) -> Terms:
     return Terms(
         deadline=time.monotonic() + budget,
         clock=time.monotonic,
         now=lambda: datetime.now(UTC),
         dice=random.random,
         met=[],
+        directory=directory,
     )
 
 

@@ -23,7 +23,7 @@ _VIEWER, _EDITOR, _OPT_OUT = "viewer", "incident editor", "post-incident flow op
 _POST_INCIDENT = re.compile(r"post.?incident", re.IGNORECASE)
 
 
-class Claim(NamedTuple):
+class Standing(NamedTuple):
     """Which incident it is, the category of its status, and whether somebody leads it."""
 
     id: str
@@ -74,7 +74,7 @@ class Resolution(NamedTuple):
     """
 
     kind: Literal["closed", "over", "taken", "failed"]
-    claim: Claim
+    standing: Standing
     noted: bool = False
     error: IncidentIoError | None = None
     unnoted: IncidentIoError | None = None
@@ -82,7 +82,7 @@ class Resolution(NamedTuple):
     @property
     def words(self) -> str:
         """What became of it, for a log line."""
-        name = f"{self.claim.reference or self.claim.id} {self.claim.permalink or ''}".rstrip()
+        name = f"{self.standing.reference or self.standing.id} {self.standing.permalink or ''}".rstrip()
         link = "it has the link" if self.noted else "it has no link"
         words = {
             "closed": f"{name} is closed; {link}",
@@ -93,12 +93,12 @@ class Resolution(NamedTuple):
         return words[self.kind]
 
 
-def show_claim(incident_id: str) -> Call[Claim]:
+def show_standing(incident_id: str) -> Call[Standing]:
     """Show how an incident stands, whichever version of the API has opened it.
 
     https://docs.incident.io/api-reference/incidents-v2/show
     """
-    return Call(method="GET", path=f"/v2/incidents/{quote(incident_id, safe='')}", parse=_claim)
+    return Call(method="GET", path=f"/v2/incidents/{quote(incident_id, safe='')}", parse=_standing)
 
 
 def list_statuses() -> Call[list[Status]]:
@@ -109,14 +109,14 @@ def list_statuses() -> Call[list[Status]]:
     return Call(method="GET", path="/v1/incident_statuses", parse=_statuses, limit=PAGE_LIMIT)
 
 
-def move_to(incident_id: str, status_id: str) -> Call[Claim]:
+def move_to(incident_id: str, status_id: str) -> Call[Standing]:
     """Move an incident to a status, and let its channel know.
 
     https://docs.incident.io/api-reference/incidents-v2/edit
     """
     body = {"incident": {"incident_status_id": status_id}, "notify_incident_channel": True}
     path = f"/v2/incidents/{quote(incident_id, safe='')}/actions/edit"
-    return Call(method="POST", path=path, body=body, parse=_claim)
+    return Call(method="POST", path=path, body=body, parse=_standing)
 
 
 def resolution(incident_id: str, wish: Wish) -> Plan[Resolution]:
@@ -130,13 +130,13 @@ def resolve(incident_id: str, wish: Wish) -> Generator[Any, Any, Resolution]:
     :raises IncidentIoError: if nobody can tell how the incident stands.
     """
     with _needs(_VIEWER):
-        claim: Claim = yield show_claim(incident_id)
-    if claim.is_over:
-        return Resolution("over", claim, noted=wish.noted)
+        standing: Standing = yield show_standing(incident_id)
+    if standing.is_over:
+        return Resolution("over", standing, noted=wish.noted)
     unnoted = None if wish.noted else (yield from _attach(incident_id, wish))
     noted = wish.noted or (wish.url is not None and unnoted is None)
-    if claim.is_taken and not wish.always:
-        return Resolution("taken", claim, noted, unnoted=unnoted)
+    if standing.is_taken and not wish.always:
+        return Resolution("taken", standing, noted, unnoted=unnoted)
     try:
         with _needs(_VIEWER):
             statuses = yield list_statuses()
@@ -144,8 +144,8 @@ def resolve(incident_id: str, wish: Wish) -> Generator[Any, Any, Resolution]:
         with _needs(_EDITOR):
             yield move_to(incident_id, status.id)
     except IncidentIoError as error:
-        return Resolution("failed", claim, noted, error, unnoted)
-    return Resolution("closed", claim, noted, unnoted=unnoted)
+        return Resolution("failed", standing, noted, error, unnoted)
+    return Resolution("closed", standing, noted, unnoted=unnoted)
 
 
 def _attach(incident_id: str, wish: Wish) -> Generator[Any, Any, IncidentIoError | None]:
@@ -193,12 +193,12 @@ def _closing(statuses: Sequence[Status], wanted: str | None) -> Status:
     raise ConfigurationError([Problem("Resolved status", f"{told}; known: {known}")])
 
 
-def _claim(content: bytes) -> Claim:
+def _standing(content: bytes) -> Standing:
     incident = _mapping(_mapping(_decoded(content)).get("incident"))
     roles = incident.get("incident_role_assignments")
     if not isinstance(incident.get("id"), str):
         raise ValueError("no incident")  # noqa: TRY004 -- what a parser of an answer raises
-    return Claim(
+    return Standing(
         id=incident["id"],
         reference=_text(incident.get("reference")),
         permalink=_text(incident.get("permalink")),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from airflow_incident.api.filters import filter_query
+from airflow_incident.api.head import read_alert, read_head, read_heads
 
 
 class Late:
@@ -23,6 +24,7 @@ class Late:
 if TYPE_CHECKING:
     from airflow_incident.api import body as bodies
     from airflow_incident.api import envelopes
+    from airflow_incident.api.directory import Directory
     from airflow_incident.api.head import IncidentHead
     from airflow_incident.api.models import Attachment, Identity, Incident, IncidentUpdate
 else:
@@ -40,6 +42,12 @@ PAGE_SIZE = 250
 ApiVersion = Literal["v1", "v2"]
 SortBy = Literal["created_at_newest_first", "created_at_oldest_first"]
 FilterMode = Literal["all", "any"]
+ALERT_SOURCE = "{alert_source}"
+"""Stands for the connection's alert source in a path: its ID and its token are the driver's to add."""
+
+Via = Literal["v1", "v2", "alert"]
+"""How a failure is told: a version of the incidents API, or an alert source."""
+
 Query = Mapping[str, str | int | Sequence[str]]
 
 
@@ -64,10 +72,12 @@ class Plan(NamedTuple, Generic[T]):
     """Several calls that depend on one another, made within one budget.
 
     `steps` begins a generator that yields calls and is sent what each was answered; the error of one that failed is
-    raised where it was yielded. What the generator returns is the plan's answer.
+    raised where it was yielded. What the generator returns is the plan's answer. It is given what this process has
+    looked up before. `share` is how much of the time that is left it may take, so that enough is left for what matters.
     """
 
-    steps: Callable[[], Generator[Any, Any, T]]
+    steps: Callable[[Directory], Generator[Any, Any, T]]
+    share: float = 1.0
 
 
 def pages(
@@ -89,12 +99,31 @@ def create_incident(payload: bodies.CreateIncident) -> Call[Incident]:
 
     https://docs.incident.io/api-reference/incidents-v1/create
     """
-    return Call(method="POST", path="/v1/incidents", body=_json(payload), parse=_incident)
+    return Call(method="POST", path="/v1/incidents", body=_json(payload), parse=read_incident)
 
 
-def open_incident(body: Mapping[str, Any]) -> Call[IncidentHead]:
-    """Do as `create_incident` does with a body that is ready, and read only which incident it is and how it stands."""
-    return Call(method="POST", path="/v1/incidents", body=body, parse=_head)
+class Creation(NamedTuple):
+    """A create that is ready to be sent; nothing of it changes once its first byte may have left.
+
+    `partial` says that a look-up failed: what has surely not arrived may be made anew, with all its names. `read` reads
+    the answer; by default only which incident it is and how it stands.
+    """
+
+    body: Mapping[str, Any]
+    via: Via = "v1"
+    partial: bool = False
+    read: Callable[[bytes], Any] = read_head
+
+
+def open_incident(creation: Creation) -> Call[Any]:
+    """Open an incident with a body that is ready, or get the one that its key has opened before; or send an alert.
+
+    https://docs.incident.io/api-reference/incidents-v1/create
+    https://docs.incident.io/api-reference/incidents-v2/create
+    """
+    if creation.via == "alert":
+        return send_alert(creation.body)
+    return Call(method="POST", path=f"/{creation.via}/incidents", body=creation.body, parse=creation.read)
 
 
 def create_incident_v2(payload: bodies.CreateIncidentV2 | Mapping[str, Any]) -> Call[Incident]:
@@ -105,7 +134,7 @@ def create_incident_v2(payload: bodies.CreateIncidentV2 | Mapping[str, Any]) -> 
     :raises ConfigurationError: naming every field that cannot be used.
     """
     body = bodies.checked(bodies.CreateIncidentV2, payload)
-    return Call(method="POST", path="/v2/incidents", body=body, parse=_incident)
+    return Call(method="POST", path="/v2/incidents", body=body, parse=read_incident)
 
 
 def edit_incident(
@@ -119,7 +148,7 @@ def edit_incident(
     :raises ConfigurationError: naming every field that cannot be used.
     """
     body = {"incident": bodies.checked(bodies.EditIncident, changes), "notify_incident_channel": notify_channel}
-    return Call(method="POST", path=f"/v2/incidents/{_part(incident_id)}/actions/edit", body=body, parse=_incident)
+    return Call(method="POST", path=f"/v2/incidents/{_part(incident_id)}/actions/edit", body=body, parse=read_incident)
 
 
 def show_incident(incident_id: str, *, api_version: ApiVersion = "v1") -> Call[Incident]:
@@ -128,12 +157,12 @@ def show_incident(incident_id: str, *, api_version: ApiVersion = "v1") -> Call[I
     https://docs.incident.io/api-reference/incidents-v1/show
     https://docs.incident.io/api-reference/incidents-v2/show
     """
-    return Call(method="GET", path=f"/{api_version}/incidents/{_part(incident_id)}", parse=_incident)
+    return Call(method="GET", path=f"/{api_version}/incidents/{_part(incident_id)}", parse=read_incident)
 
 
 def show_head(incident_id: str) -> Call[IncidentHead]:
     """Do as `show_incident` does, and read only how the incident stands."""
-    return Call(method="GET", path=f"/v1/incidents/{_part(incident_id)}", parse=_head)
+    return Call(method="GET", path=f"/v2/incidents/{_part(incident_id)}", parse=read_head)
 
 
 def list_incidents(*, status: Sequence[str] = ()) -> Listing[Incident]:
@@ -229,10 +258,8 @@ def delete_attachment(attachment_id: str) -> Call[None]:
     return Call(method="DELETE", path=f"/v1/incident_attachments/{_part(attachment_id)}", parse=_nothing)
 
 
-def create_alert_event(
-    alert_source_id: str, event: bodies.AlertEvent | Mapping[str, Any]
-) -> Call[envelopes.AlertEventReceipt]:
-    """Tell an HTTP alert source that something fires or is resolved; the source has a token of its own.
+def create_alert_event(event: bodies.AlertEvent | Mapping[str, Any]) -> Call[envelopes.AlertEventReceipt]:
+    """Tell the connection's alert source that something fires or is resolved; the source has a token of its own.
 
     https://docs.incident.io/api-reference/alert-events-v2/create-http
 
@@ -242,8 +269,28 @@ def create_alert_event(
     def parse(said: bytes) -> envelopes.AlertEventReceipt:
         return envelopes.AlertEventReceipt.model_validate_json(said)
 
-    body = bodies.checked(bodies.AlertEvent, event)
-    return Call(method="POST", path=f"/v2/alert_events/http/{_part(alert_source_id)}", body=body, parse=parse)
+    return send_alert(bodies.checked(bodies.AlertEvent, event))._replace(parse=parse)
+
+
+def send_alert(event: Mapping[str, Any]) -> Call[Any]:
+    """Do as `create_alert_event` does with an event that is ready, and read only how the alert stands."""
+    return Call(method="POST", path=f"/v2/alert_events/http/{ALERT_SOURCE}", body=event, parse=read_alert)
+
+
+def any_incident() -> Call[None]:
+    """Ask v1 for as little as possible: whether it is still served."""
+    return Call(method="GET", path="/v1/incidents", query={"page_size": 1}, parse=lambda _: None, limit=PAGE_LIMIT)
+
+
+def find_incident(*, since: str, mode: str | None) -> Listing[tuple[IncidentHead, str | None]]:
+    """List the incidents since a day with their summaries, through v2, whatever opened them.
+
+    https://docs.incident.io/api-reference/incidents-v2/list
+    """
+    query: dict[str, str | int | Sequence[str]] = {"created_at[gte]": since}
+    if mode == "test":  # otherwise they are left out
+        query["mode[one_of]"] = mode
+    return pages("/v2/incidents", read_heads, query)
 
 
 def show_identity() -> Call[Identity]:
@@ -271,13 +318,8 @@ def _identity(content: bytes) -> Identity:
     return envelopes.IdentityAnswer.model_validate_json(content).identity
 
 
-def _head(content: bytes) -> IncidentHead:
-    from airflow_incident.api.head import IncidentHeadAnswer  # noqa: PLC0415 -- law 5
-
-    return IncidentHeadAnswer.model_validate_json(content).incident
-
-
-def _incident(content: bytes) -> Incident:
+def read_incident(content: bytes) -> Incident:
+    """Read the answer to a create or a show, with all its fields."""
     return envelopes.IncidentAnswer.model_validate_json(content).incident
 
 

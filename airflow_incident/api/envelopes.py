@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from airflow_incident.api.head import Answer
+from airflow_incident.api.answer import Answer
 from airflow_incident.api.models import (  # noqa: TC001 -- pydantic resolves them when a model is built
     Attachment,
     CustomField,

@@ -11,7 +11,8 @@ from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from airflow_incident.api.endpoints import Call, Listing, Plan
+from airflow_incident.api.directory import Directory
+from airflow_incident.api.endpoints import Call, Creation, Listing, Plan, open_incident
 from airflow_incident.errors import (
     APIError,
     FieldError,
@@ -67,7 +68,8 @@ class Terms(NamedTuple):
     """What an exchange may take: when it must end, the clock that tells, the dice for its pauses.
 
     `clock` counts seconds and never goes back; `now` is the time of day, in UTC; `dice` is in [0, 1).
-    `met` collects the errors on the way, for one that is cut off has no other way to tell them.
+    `met` collects the errors on the way, for one that is cut off has no other way to tell them. `directory` is what
+    was looked up before.
     """
 
     deadline: float
@@ -75,6 +77,7 @@ class Terms(NamedTuple):
     now: Callable[[], datetime]
     dice: Callable[[], float]
     met: list[IncidentIoError]
+    directory: Directory = Directory()
 
     @property
     def left(self) -> float:
@@ -82,21 +85,23 @@ class Terms(NamedTuple):
         return self.deadline - self.clock()
 
 
-def converse(call: Call[T] | Plan[T] | Listing[T], terms: Terms) -> Generator[Step, Answer, T | list[T]]:
+def converse(call: Call[T] | Plan[T] | Listing[T] | Creation, terms: Terms) -> Generator[Step, Answer, Any]:
     """Make a call, or all the calls of a listing or a plan.
 
     :raises IncidentIoError: the last failure, when none is left to try or the time is over.
     """
+    if isinstance(call, Creation):
+        return (yield from _exchange(open_incident(call), terms))
     if isinstance(call, Plan):
-        followed: T = yield from _follow(call, terms)
-        return followed
+        return (yield from _follow(call, terms))
     if isinstance(call, Listing):
         return (yield from _all_pages(call, terms))
     return (yield from _exchange(call, terms))
 
 
 def _follow(plan: Plan[T], terms: Terms) -> Generator[Step, Answer, T]:
-    steps = plan.steps()
+    terms = terms._replace(deadline=terms.clock() + terms.left * plan.share)
+    steps = plan.steps(terms.directory)
     try:
         call = next(steps)
         while True:

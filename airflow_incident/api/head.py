@@ -1,56 +1,109 @@
-"""As much of an incident as the doors need, so that a failure is sent without building every model.
+"""As much of an incident as the doors need, read without building a model: a callback's process has no time for one.
 
 What else an answer holds is not looked at: an open incident counts as open, whatever has changed in its details.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    ValidationError,
-    ValidationInfo,
-    ValidatorFunctionWrapHandler,
-    field_validator,
-)
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
-
-class Answer(BaseModel):
-    """Something incident.io says. Only what nothing works without is required."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
-
-    @field_validator("*", mode="wrap")
-    @classmethod
-    def _forgive(cls, value: Any, read: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
-        """Take an optional field of an unknown shape as unset: an incident that was opened must not be lost for it."""
-        try:
-            return read(value)
-        except ValidationError:
-            field = cls.model_fields[info.field_name or ""]
-            if field.is_required():
-                raise
-            return field.get_default(call_default_factory=True, validated_data={})
+OVER = frozenset({"closed", "declined", "canceled", "merged"})
+"""Categories of a status, and v1's words for it, in which nobody works on an incident any more."""
 
 
-class IncidentHead(Answer):
-    """Which incident it is and how it stands."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncidentHead:
+    """Which incident it is and how it stands.
+
+    `status` is v1's word or the name of the account's status in v2, which tells its `category` too.
+    """
 
     id: str
     reference: str | None = None
     name: str | None = None
     status: str | None = None
+    status_id: str | None = None
+    category: str | None = None
     permalink: str | None = None
 
     @property
     def is_over(self) -> bool:
         """Whether a person has closed or declined it."""
-        return self.status in {"closed", "declined"}
+        return (self.category or self.status) in OVER
 
 
-class IncidentHeadAnswer(Answer):
-    """The envelope of one incident, of which only the head is read."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertHead:
+    """What an alert source says of an event that it has taken."""
 
-    incident: IncidentHead
+    deduplication_key: str | None = None
+    status: str | None = None
+
+
+def read_alert(content: bytes) -> AlertHead:
+    """Read the answer to an alert event.
+
+    :raises ValueError: if it is no JSON object.
+    """
+    body = _object(content)
+    return AlertHead(deduplication_key=_text(body, "deduplication_key"), status=_text(body, "status"))
+
+
+def read_head(content: bytes) -> IncidentHead:
+    """Read the answer to a create or a show, of either version.
+
+    :raises ValueError: if it holds no incident.
+    """
+    return _head(_object(content).get("incident"))
+
+
+def read_heads(content: bytes) -> tuple[Sequence[tuple[IncidentHead, str | None]], str | None]:
+    """Read one page of incidents, each with its summary, and where the list goes on.
+
+    :raises ValueError: if it holds no list of incidents.
+    """
+    body = _object(content)
+    rows = body.get("incidents")
+    if not isinstance(rows, list):
+        raise ValueError("there is no list of incidents")  # noqa: TRY004 -- what cannot be read is a ValueError
+    meta = body.get("pagination_meta")
+    after = _text(meta, "after") if isinstance(meta, dict) else None
+    return [(_head(row), _text(row, "summary")) for row in rows], after
+
+
+def _object(content: bytes) -> Mapping[str, Any]:
+    try:
+        body = json.loads(content)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(body, dict):
+        raise ValueError("it is no JSON object")  # noqa: TRY004 -- as above
+    return body
+
+
+def _head(incident: Any) -> IncidentHead:
+    """Take an optional property of an unknown shape as unset: an incident that was opened must not be lost for it."""
+    identity = _text(incident, "id") if isinstance(incident, dict) else None
+    if not identity:
+        raise ValueError("it names no incident")
+    standing = incident.get("incident_status")
+    known: Mapping[str, Any] = standing if isinstance(standing, dict) else {}
+    return IncidentHead(
+        id=identity,
+        reference=_text(incident, "reference"),
+        name=_text(incident, "name"),
+        status=_text(incident, "status") or _text(known, "name"),
+        status_id=_text(known, "id"),
+        category=_text(known, "category"),
+        permalink=_text(incident, "permalink"),
+    )
+
+
+def _text(thing: Mapping[str, Any], name: str) -> str | None:
+    value = thing.get(name)
+    return value if isinstance(value, str) else None

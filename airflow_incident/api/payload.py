@@ -1,90 +1,146 @@
-"""From what people write to the body of a create: friendly shapes in, the official body out."""
+"""From what people write to the body of a create. The draft says it in their words, with names; the body in IDs.
+
+Plain mappings, checked by hand: it lies on the way of every failure, and models take longer to build than to send.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Number
 from typing import Any
 
-from pydantic import ValidationError
-
-from airflow_incident.api.body import CreateIncident, CustomFieldValuePayload
+from airflow_incident.api.values import assignee, listed, ready_value, text
 from airflow_incident.errors import ConfigurationError, Problem
 
-_SLACK_ID = re.compile(r"[UW][A-Z0-9]{7,}")
-_LABELS = {
+Draft = Mapping[str, Any]
+
+NAMED = ("severity", "incident_type", "status", "custom_fields", "roles")
+"""Fields that hold names, which stand for IDs."""
+
+_TEXTS = ("name", "summary", "mode", "visibility", "slack_team_id")
+_V1_ONLY = ("source_message_channel_id", "source_message_timestamp")
+_V2_ONLY = ("slack_channel_name_override", "incident_timestamp_values", "retrospective_incident_options")
+_V2_MODES = {"real": "standard"}
+LABELS = {
     "custom_field_entries": "Custom fields",
     "incident_role_assignments": "Roles",
     "incident_type_id": "Incident type",
+    "incident_status_id": "Status",
     "severity_id": "Severity",
     "slack_team_id": "Slack team ID",
 }
 
 
-def create_payload(
-    *,
-    idempotency_key: str,
-    severity: str | None = None,
-    incident_type: str | None = None,
-    custom_fields: Mapping[str, Any] | None = None,
-    roles: Mapping[str, Any] | None = None,
-    **others: Any,
-) -> CreateIncident:
-    """Build the body of a create; fields that are None are left out.
+def label(name: str) -> str:
+    """Name a field of a body as people know it."""
+    return LABELS.get(name, name.removesuffix("_id").replace("_", " ").capitalize())
 
-    :param others: Fields of the body under their own names, like `name`, `summary` and `status`.
+
+def create_draft(*, idempotency_key: str, **fields: Any) -> dict[str, Any]:
+    """Check what people wrote, and leave out what they did not.
+
+    :param fields: The options that say what an incident looks like, and fields of the body under their own names.
     :raises ConfigurationError: naming every field that cannot be used.
     """
-    problems: list[Problem] = []
-    entries = list(_entries(custom_fields or {}, problems))
-    assignments = list(_assignments(roles or {}, problems))
-    body = {
-        "idempotency_key": idempotency_key,
-        "severity_id": severity,
-        "incident_type_id": incident_type,
-        "custom_field_entries": entries or None,
-        "incident_role_assignments": assignments or None,
-        **{name: value for name, value in others.items() if value is not None},
-    }
-    try:
-        payload = CreateIncident.model_validate(body)
-    except ValidationError as error:
-        problems += (_problem(detail) for detail in error.errors(include_url=False, include_input=False))
+    draft = {"idempotency_key": idempotency_key, "visibility": "public"}
+    draft |= {name: _plain(value) for name, value in fields.items() if value is not None and value != {}}
+    problems = list(_problems(draft))
     if problems:
         raise ConfigurationError(problems)
-    return payload
+    return draft
 
 
-def _entries(fields: Mapping[str, Any], problems: list[Problem]) -> Iterator[dict[str, Any]]:
-    """Read `{field: value}`, where a value is a mapping like {"value_text": "x"} or a list of such."""
-    kinds = ", ".join(CustomFieldValuePayload.model_fields)
+def _plain(value: Any) -> Any:
+    """Make a value one that JSON knows, whatever mapping, sequence or number it is."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [_plain(each) for each in value]
+    return str(value) if isinstance(value, Number) and not isinstance(value, int | float) else value
+
+
+def create_alert(
+    *, deduplication_key: str, title: str, description: str, source_url: str | None, metadata: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write the event that makes an alert fire.
+
+    https://docs.incident.io/api-reference/alert-events-v2/create-http
+    """
+    event = {
+        "deduplication_key": deduplication_key,
+        "title": title,
+        "status": "firing",
+        "description": description,
+        "source_url": source_url,
+        "metadata": {name: value for name, value in metadata.items() if value},
+    }
+    return {name: value for name, value in event.items() if value}
+
+
+def is_alert(draft: Draft) -> bool:
+    """Tell whether a draft is an alert's event, which is sent as it is."""
+    return "deduplication_key" in draft
+
+
+def _problems(draft: Draft) -> Iterator[Problem]:
+    """Tell what is wrong, without the value: it may be a secret."""
+    known = {"idempotency_key", *NAMED, *_TEXTS, *_V1_ONLY, *_V2_ONLY}
+    for name, value in draft.items():
+        if name not in known:
+            yield Problem(label(name), "is not known")
+        elif name == "custom_fields":
+            yield from _custom_field_problems(value)
+        elif name == "roles":
+            yield from _role_problems(value)
+        elif name not in _V2_ONLY[1:] and not isinstance(value, str):
+            yield Problem(label(name), "must be a text")
+    if not draft["idempotency_key"]:
+        yield Problem(label("idempotency_key"), "is empty")
+
+
+def _custom_field_problems(fields: Any) -> Iterator[Problem]:
+    if not isinstance(fields, Mapping):
+        yield Problem("Custom fields", "must be a mapping of fields to values")
+        return
     for name, given in fields.items():
-        values = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
-        if all(isinstance(value, Mapping) for value in values):
-            yield {"custom_field_id": name, "values": [dict(value) for value in values]}
-        else:
-            problems.append(Problem("Custom fields", f"{name!r} needs {{kind: value}} with one of: {kinds}"))
+        for value in listed(given):
+            try:
+                ready_value(value) if isinstance(value, Mapping) else text(value)
+            except ValueError as error:
+                yield Problem("Custom fields", f"{name!r} {error}")
 
 
-def _assignments(roles: Mapping[str, Any], problems: list[Problem]) -> Iterator[dict[str, Any]]:
-    """Read `{role: person}`, where a person is an email address, a Slack ID, an ID, or a mapping."""
+def _role_problems(roles: Any) -> Iterator[Problem]:
+    if not isinstance(roles, Mapping):
+        yield Problem("Roles", "must be a mapping of roles to people")
+        return
     for role, person in roles.items():
-        if isinstance(person, Mapping):
-            yield {"incident_role_id": role, "assignee": dict(person)}
-        elif isinstance(person, str) and person.strip():
-            yield {"incident_role_id": role, "assignee": {_kind_of_person(person): person.strip()}}
-        else:
-            problems.append(Problem("Roles", f"{role!r} needs a person: an email address, a Slack ID or an ID"))
+        try:
+            assignee(person)
+        except ValueError as error:
+            yield Problem("Roles", f"{role!r} {error}")
 
 
-def _kind_of_person(text: str) -> str:
-    if "@" in text:
-        return "email"
-    return "slack_user_id" if _SLACK_ID.fullmatch(text.strip()) else "id"
+def compose(draft: Draft, found: Mapping[str, Any], *, api_version: str) -> dict[str, Any]:
+    """Build the body of a create from a draft and the IDs that were found for its names."""
+    others = _V1_ONLY if api_version == "v1" else _V2_ONLY
+    body = {name: draft[name] for name in ("idempotency_key", *_TEXTS, *others) if name in draft}
+    return _in_words_of(api_version, body | dict(found))
 
 
-def _problem(detail: Any) -> Problem:
-    """Put pydantic's finding into words, without the value: it may be a secret."""
-    top, *rest = (str(part) for part in detail["loc"])
-    where = _LABELS.get(top, top.replace("_", " ").capitalize())
-    return Problem(where, f"{'.'.join(rest)}: {detail['msg']}" if rest else str(detail["msg"]))
+def unsayable(draft: Draft, *, api_version: str) -> list[Problem]:
+    """Tell which fields of a draft a version of the API has no place for."""
+    names = [name for name in (_V2_ONLY if api_version == "v1" else _V1_ONLY) if name in draft]
+    return [Problem(label(name), f"cannot be said in {api_version} of the API") for name in names]
+
+
+def to_v2(body: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
+    """Say the body of v1 in v2's words; also return v1's status, which v2 knows by an ID of the account's own."""
+    kept = {name: value for name, value in body.items() if name not in {*_V1_ONLY, "status"}}
+    return _in_words_of("v2", kept), body.get("status")
+
+
+def _in_words_of(api_version: str, body: dict[str, Any]) -> dict[str, Any]:
+    if api_version == "v2" and "mode" in body:
+        body["mode"] = _V2_MODES.get(body["mode"], body["mode"])
+    return body

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from airflow_incident.errors import Problem
+
+if TYPE_CHECKING:
+    from airflow_incident.core.settings import Settings
 
 DEFAULT_BASE_URL = "https://api.incident.io"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """One API key at one address. Neither the key nor a proxy's password is ever shown."""
+    """One API key at one address, and the alert source beside it. No key, token or proxy's password is ever shown."""
 
     base_url: str = DEFAULT_BASE_URL
     api_key: str = field(default="", repr=False)
+    alert_source_id: str | None = None
+    alert_source_token: str = field(default="", repr=False)
     proxy: str | None = field(default=None, repr=False)
     ca_bundle: str | None = None
 
@@ -42,16 +48,22 @@ def read_account(
     host: str | None,
     schema: str | None = None,
     port: int | None = None,
-    proxy: str | None = None,
-    ca_bundle: str | None = None,
+    settings: Settings,
 ) -> tuple[Account, list[Problem]]:
-    """Check a connection's own fields; tell every one that cannot be used."""
-    problems: list[Problem] = []
-    key = (password or "").strip()
-    if not key:
-        problems.append(Problem("API key", "missing; create one in incident.io under Settings > API keys"))
-    elif not key.isascii() or not key.isprintable() or " " in key:
-        problems.append(Problem("API key", "has spaces or characters that no key has; copy it once more"))
+    """Check a connection's own fields; tell every one that cannot be used.
+
+    :param settings: What stands in its extra. To send alerts takes no API key, but a source and its token.
+    """
+    key, token = (password or "").strip(), (settings.alert_source_token or "").strip()
+    needed = {"API key": (key, "create one in incident.io under Settings > API keys")}
+    if settings.channel == "alert":
+        needed = {
+            "Alert source ID": (settings.alert_source_id or "", "it stands in the URL of the HTTP alert source"),
+            "Alert source token": (token, "incident.io shows it with the HTTP alert source"),
+        }
+    problems = [Problem(label, f"missing; {hint}") for label, (value, hint) in needed.items() if not value]
+    problems += _odd_keys({"API key": key, "Alert source token": token})
+    proxy = settings.proxy
     base_url = DEFAULT_BASE_URL
     try:
         base_url = _base_url(host, schema, port)
@@ -59,7 +71,23 @@ def read_account(
         problems.append(Problem("Base URL", str(error)))
     if proxy and not _is_proxy(proxy):
         problems.append(Problem("Proxy", "must be like http://host:port or https://host:port"))
-    return Account(base_url=base_url, api_key=key, proxy=proxy, ca_bundle=ca_bundle), problems
+    account = Account(
+        base_url=base_url,
+        api_key=key,
+        alert_source_id=settings.alert_source_id,
+        alert_source_token=token,
+        proxy=proxy,
+        ca_bundle=settings.ca_bundle,
+    )
+    return account, problems
+
+
+def _odd_keys(keys: dict[str, str]) -> list[Problem]:
+    return [
+        Problem(label, "has spaces or characters that no key has; copy it once more")
+        for label, key in keys.items()
+        if key and (not key.isascii() or not key.isprintable() or " " in key)
+    ]
 
 
 def _is_proxy(text: str) -> bool:

@@ -20,6 +20,9 @@ MAX_LENGTH = 200
 LOOK_BACK = 20
 """Earlier attempts of a run whose incidents are looked for."""
 
+ALERT_MARK = "alert "
+"""Stands before an alert's key in the journal: a failure may become an incident as well."""
+
 
 def idempotency_key(failure: Failure, *, deployment: str, scope: Scope = "run", name: str | None = None) -> str:
     """Build the key of a failure from stable facts only: never an attempt's number, never a clock.

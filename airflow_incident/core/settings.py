@@ -89,8 +89,16 @@ class Settings:
         help="What one incident stands for: a DAG as long as its incident is open, a run, a task of a run, or a mapped "
         "task instance. Backfill runs count as `dag`, instead of `run`.",
     )
-    severity: str | None = _option(label="Severity", help="ID of the severity of new incidents.")
-    incident_type: str | None = _option(label="Incident type", help="ID of the type of new incidents.")
+    channel: str = _option(
+        "incident",
+        label="Channel",
+        choices=("incident", "alert"),
+        places=("argument",),
+        help="What a failure becomes: an incident at once, or an alert, which pages people by incident.io's alert "
+        "routes and may open an incident there.",
+    )
+    severity: str | None = _option(label="Severity", help="Name or ID of the severity of new incidents.")
+    incident_type: str | None = _option(label="Incident type", help="Name or ID of the type of new incidents.")
     mode: str | None = _option(
         label="Mode",
         choices=("real", "test"),
@@ -104,23 +112,34 @@ class Settings:
     )
     status: str | None = _option(
         label="Status",
-        choices=("triage", "investigating", "fixing", "monitoring", "closed", "declined"),
         places=("argument",),
-        help="Status that the incident opens in. Default: triage.",
+        help="Name or ID of the status that the incident opens in. Default: triage.",
     )
     custom_fields: dict[str, Any] | None = _option(
         label="Custom fields",
         parse=_mapping,
-        help='JSON: ID of a custom field to its value, or list of values, each like {"value_text": "…"} '
-        "(value_option_id, value_link, value_numeric, value_catalog_entry_id, value_timestamp, id).",
+        help='JSON: name or ID of a custom field to its value or list of values, like {"Affected team": "Product"}: an '
+        "option's name, a catalog entry's external ID or alias, a text, a link, a number.",
     )
     roles: dict[str, Any] | None = _option(
         label="Roles",
         parse=_mapping,
-        help="JSON: ID of an incident role to a person, by email address, Slack ID or incident.io ID.",
+        help="JSON: name or ID of an incident role to a person, by email address, Slack ID or incident.io ID, like "
+        '{"Incident Lead": "bob@example.com"}.',
     )
     slack_team_id: str | None = _option(
         label="Slack team ID", help="Slack workspace to use; needed with Enterprise Grid only."
+    )
+    alert_source_id: str | None = _option(
+        label="Alert source ID",
+        places=("connection", "config"),
+        help="ID of the HTTP alert source that alerts go to; it stands in the source's URL. For channel `alert`.",
+    )
+    alert_source_token: str | None = _option(
+        label="Alert source token",
+        places=("connection",),
+        secret=True,
+        help="The alert source's own token, which is not the API key. For channel `alert`.",
     )
     resolve: str = _option(
         "hands_off",
@@ -165,11 +184,11 @@ class Settings:
         help="The same for one DAG.",
     )
     api_version: str = _option(
-        "v1",
+        "auto",
         label="API version",
-        choices=("v1",),
+        choices=("v1", "v2", "auto"),
         places=("connection", "config"),
-        help="Version of incident.io's incidents API.",
+        help="Version of incident.io's incidents API; `auto` is v1 as long as that is served, then v2.",
     )
     proxy: str | None = _option(
         label="Proxy",

@@ -8,16 +8,16 @@ import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_incident.api.endpoints import attach_link, open_incident, show_head
-from airflow_incident.delivery.steps import Ask, Attach, Delete, Get, Names, Send, Set, Show, StoreFailed
+from airflow_incident.api.endpoints import Creation, Plan, attach_link, open_incident, show_head
+from airflow_incident.delivery.steps import Ask, Attach, Delete, Get, Names, Send, Set, Show, StoreFailed, Wait
 from airflow_incident.errors import IncidentIoError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator
 
     from airflow_incident.api.client import AsyncClient, Client
-    from airflow_incident.api.endpoints import Call, Listing, Plan
-    from airflow_incident.api.head import IncidentHead
+    from airflow_incident.api.endpoints import Call, Listing
+    from airflow_incident.api.head import AlertHead, IncidentHead
     from airflow_incident.delivery.journal import Store
     from airflow_incident.delivery.steps import Step
 
@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 PATIENCE = 2.0
 """Seconds that a store may take before a failure is sent without it."""
+_LOOK_AGAIN = 0.25
 
 
 class Courier:
@@ -35,23 +36,26 @@ class Courier:
     The store is used on the calling thread, for Airflow's channel is not thread-safe everywhere. The request
     goes out on a daemon thread: when its turn comes, or when the store has taken longer than it may.
 
-    :param first: The body to send if the store hangs.
+    :param key: The idempotency or deduplication key of the report.
+    :param first: What to do if the store hangs: all that sending the report takes.
     :param seconds: What everything may take together.
     """
 
-    def __init__(self, store: Store, client: Client, *, first: Mapping[str, Any], seconds: float) -> None:
+    def __init__(self, store: Store, client: Client, *, key: str, first: Plan[Any], seconds: float) -> None:
         self._shelf = _Shelf(store)
         self._client = client
         self._seconds = seconds
         self._deadline = time.monotonic() + seconds
         self._met: list[IncidentIoError] = []
-        self._body = first
+        self._key = key
+        self._first: Plan[Any] | Call[Any] = first
         self._turn = threading.Event()
+        self._asking = False
         self._wanted = True
         self._lock = threading.Lock()
         self._spent = False
         self._gone = False
-        self._answer: Future[IncidentHead] | None = Future()
+        self._answer: Future[IncidentHead | AlertHead] | None = Future()
         try:
             threading.Thread(target=self._wait_and_send, args=(self._answer,), daemon=True, name="incident.io").start()
         except RuntimeError:  # no thread to be had: send on this one
@@ -65,7 +69,7 @@ class Courier:
                 step = steps.send(answer)
                 if isinstance(step, Send):
                     answer = self._send(step)
-                elif isinstance(step, Show | Attach | Ask):
+                elif isinstance(step, Show | Attach | Ask | Wait):
                     answer = self._ask(step)
                 else:
                     answer = self._shelf.take(step)
@@ -76,10 +80,11 @@ class Courier:
             self._wanted = False
             self._turn.set()
 
-    def _send(self, step: Send) -> IncidentHead | IncidentIoError:
+    def _send(self, step: Send) -> IncidentHead | AlertHead | IncidentIoError:
         try:
-            if self._answer is None or not self._hand_over(step.body):
-                return self._client.call(open_incident(step.body), budget=self.left)
+            if self._answer is None or not self._hand_over(step):
+                head: IncidentHead | AlertHead = self._client.call(_opening(step), budget=self.left)
+                return head
             return self._answer.result(timeout=self.left)
         except TimeoutError:
             from airflow_incident.api.client import too_late  # noqa: PLC0415 -- loaded by now
@@ -88,31 +93,40 @@ class Courier:
         except IncidentIoError as error:
             return error
 
-    def _hand_over(self, body: Mapping[str, Any]) -> bool:
-        """Let the thread send a body; tell whether that is what it sends, for it may have sent another meanwhile."""
+    def _hand_over(self, step: Send) -> bool:
+        """Let the thread send a body; tell whether it does, or has done all by itself meanwhile."""
         with self._lock:
             if self._spent:
                 return False
             self._spent = True
             if not self._gone:
-                self._body = body
-            self._turn.set()
-            return self._body == body
+                self._first = _opening(step)
+                self._turn.set()
+                return True
+            return self._key in {step.body.get("idempotency_key"), step.body.get("deduplication_key")}
 
-    def _ask(self, step: Show | Attach | Ask) -> Any:
+    def _ask(self, step: Show | Attach | Ask | Wait) -> Any:
+        self._asking = True
         try:
-            return self._client.call(_call(step), budget=self.left)
+            if isinstance(step, Wait):
+                time.sleep(min(step.seconds, self.left))
+                return None
+            return self._client.call(_call(step), budget=self.left * _share(step))
         except IncidentIoError as error:
             return error
+        finally:
+            self._asking = False
 
-    def _wait_and_send(self, answer: Future[IncidentHead]) -> None:
-        self._turn.wait(PATIENCE)
+    def _wait_and_send(self, answer: Future[IncidentHead | AlertHead]) -> None:
+        patience = PATIENCE
+        while not self._turn.wait(patience) and self._asking:
+            patience = _LOOK_AGAIN  # it is incident.io that takes long, not the store
         if not self._wanted:
             return
         with self._lock:
             self._gone = True
         try:
-            answer.set_result(self._client.call_here(open_incident(self._body), budget=self.left, met=self._met))
+            answer.set_result(self._client.call_here(self._first, budget=self.left, met=self._met))
         except BaseException as error:  # noqa: BLE001 -- carried to the thread that asked
             answer.set_exception(error)
 
@@ -136,7 +150,13 @@ class AsyncCourier:
         try:
             while True:
                 step = steps.send(answer)
-                answer = await (self._ask(step) if isinstance(step, Send | Show | Attach | Ask) else self._keep(step))
+                if isinstance(step, Wait):
+                    await asyncio.sleep(step.seconds)
+                    answer = None
+                elif isinstance(step, Send | Show | Attach | Ask):
+                    answer = await self._ask(step)
+                else:
+                    answer = await self._keep(step)
         except StopIteration as end:
             result: T = end.value
             return result
@@ -149,7 +169,7 @@ class AsyncCourier:
 
     async def _ask(self, step: Send | Show | Attach | Ask) -> Any:
         try:
-            seconds = max(0.1, self._deadline - time.monotonic())
+            seconds = max(0.1, self._deadline - time.monotonic()) * _share(step)
             return await self._client.call(_call(step), budget=seconds)
         except IncidentIoError as error:
             return error
@@ -177,6 +197,9 @@ def carry_all(
                     answer = call(_call(step), step.conn_id)
                 except IncidentIoError as error:
                     answer = error
+            elif isinstance(step, Wait):
+                time.sleep(step.seconds)
+                answer = None
             else:
                 answer = shelf.take(step)
     except StopIteration as end:
@@ -184,10 +207,19 @@ def carry_all(
         return result
 
 
+def _share(step: Step) -> float:
+    """Say how much of the time that is left a step may take, also where the network drips or hangs."""
+    return step.call.share if isinstance(step, Ask) and isinstance(step.call, Plan) else 1.0
+
+
+def _opening(step: Send) -> Call[Any]:
+    return open_incident(Creation(step.body, step.via))
+
+
 def _call(step: Send | Show | Attach | Ask) -> Anything:
     match step:
-        case Send(body):
-            return open_incident(body)
+        case Send():
+            return _opening(step)
         case Show(incident_id):
             return show_head(incident_id)
         case Attach(incident_id, url, title):

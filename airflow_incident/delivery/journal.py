@@ -12,10 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from airflow_incident.api.endpoints import Creation, Via
 from airflow_incident.api.exchange import RETRY_AFTER_LIMIT
+from airflow_incident.api.payload import create_draft
+from airflow_incident.api.submit import Choice  # noqa: TC001 -- pydantic resolves it when a model is built
+from airflow_incident.core.key import ALERT_MARK
+from airflow_incident.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
 PREFIX = "incident_io."
 """Beginning of every record's name; the rest is the DAG id, cut, and a digest of the key."""
@@ -60,7 +65,7 @@ class OpenIncident(BaseModel):
 
 
 class Closing(BaseModel):
-    """What is still to be done for a failure whose run has recovered; see `api.closing.Wish`.
+    """What is still to be done for a failure whose run has recovered; see `api.standing.Wish`.
 
     `error` is why incident.io refused it: a flush does not ask again.
     """
@@ -77,8 +82,10 @@ class Closing(BaseModel):
 class Record(BaseModel):
     """One failure: `pending` until it is delivered, then `open`; `gathered` under a storm; `dead` after a refusal.
 
-    `body` is what is sent, the same each time. `due_at` is when the API asked to come back. `maybe_delivered`
-    says that an attempt may have taken effect. `storm` is the key of the incident that it is gathered under.
+    `draft` is what is wanted, in the words of whoever set it up, until its names have become IDs; `body` is what is
+    sent, the same each time, `via` one version of the API; `api_version` is the one that was asked for. `due_at` is
+    when the API asked to come back. `maybe_delivered` says that an attempt may have taken effect. `storm` is the key
+    of the incident that it is gathered under.
     `run_at` is the moment that the run stands for, `clear_count` how often it had been cleared. `recovered` says that
     the incident has been told of the run's recovery; `closing` is what is still to be done about that.
     """
@@ -87,11 +94,12 @@ class Record(BaseModel):
 
     version: Literal[1] = 1
     state: Literal["pending", "open", "gathered", "dead"]
-    key: str = Field(min_length=1, max_length=200)
+    key: str = Field(min_length=1, max_length=220)
     dag_id: str
     run_id: str
     conn_id: str
-    api_version: Literal["v1"] = "v1"
+    api_version: Choice = "auto"
+    via: Via = "v1"
     level: Literal["task", "dag", "deadline", "operator", "storm"]
     task: str | None = None
     failed_at: AwareDatetime | None = None
@@ -101,6 +109,7 @@ class Record(BaseModel):
     attempts: int = 0
     maybe_delivered: bool = False
     error: str | None = None
+    draft: dict[str, Any] | None = None
     body: dict[str, Any] | None = None
     incident: OpenIncident | None = None
     suppressed: int = 0
@@ -111,6 +120,16 @@ class Record(BaseModel):
     run_at: AwareDatetime | None = None
     recovered: bool = False
     closing: Closing | None = None
+
+    @property
+    def creation(self) -> Creation | None:
+        """What is sent for it, once that is settled."""
+        return None if self.body is None else Creation(self.body, self.via, partial=self.draft is not None)
+
+    @property
+    def lane(self) -> tuple[str, bool]:
+        """What shares an outage and a rate limit: a connection's incidents, and apart from them its alerts."""
+        return self.conn_id, self.via == "alert"
 
     @property
     def name(self) -> str:
@@ -176,20 +195,31 @@ def read_record(name: str, text: str) -> Record:
 
     :raises ForeignRecordError: if it is malformed, forged, or of another version.
     """
-    from airflow_incident.api.body import CreateIncident  # noqa: PLC0415 -- only a record with a body needs it
-
     try:
         record = Record.model_validate_json(text)
-        body = None if record.body is None else CreateIncident.model_validate(record.body)
-    except ValueError as error:
+        keys = set(_keys(record))
+    except (ValueError, ConfigurationError) as error:
         raise ForeignRecordError(f"it cannot be read ({type(error).__name__})") from None
-    if body is None and record.state in {"pending", "dead"}:
+    if not keys and record.state in {"pending", "dead"}:
         raise ForeignRecordError("it has no body to send")
-    if body is not None and body.idempotency_key != record.key:
+    if keys - {record.key}:
         raise ForeignRecordError("its body has another key")
     if record.name != name:
         raise ForeignRecordError("it belongs under another name")
     return record
+
+
+def _keys(record: Record) -> Iterator[str]:
+    """Check what a record would have us send, and tell with which keys."""
+    from airflow_incident.api.body import AlertEvent, CreateIncident, CreateIncidentV2  # noqa: PLC0415 -- only bodies
+
+    if record.body is not None and record.via == "alert":
+        yield f"{ALERT_MARK}{AlertEvent.model_validate(record.body).deduplication_key}"
+    elif record.body is not None:
+        model = CreateIncident if record.via == "v1" else CreateIncidentV2
+        yield model.model_validate(record.body).idempotency_key
+    if record.draft is not None:
+        yield str(create_draft(**record.draft)["idempotency_key"])
 
 
 class Opening(NamedTuple):
@@ -201,9 +231,10 @@ class Opening(NamedTuple):
 
 
 class Ledger(BaseModel):
-    """The latest openings of one deployment, the storm that goes on, if one does, and what waits, by DAG and key.
+    """What the reports of one deployment tell one another.
 
-    Counted without locks: two processes at once may each miss the other's opening.
+    The latest openings, the storm that goes on, if one does, what waits, by DAG and key, and whether incident.io has
+    stopped serving v1. Counted without locks: two processes at once may each miss the other's opening.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
@@ -212,6 +243,7 @@ class Ledger(BaseModel):
     waiting: tuple[tuple[str, str], ...] = ()
     storm_key: str | None = Field(default=None, min_length=1, max_length=200)
     storm_at: AwareDatetime | None = None
+    v1_gone: bool = False
 
     @staticmethod
     def name(deployment: str) -> str:
@@ -234,6 +266,7 @@ class Ledger(BaseModel):
             waiting=self.waiting,
             storm_key=self.storm_key if storm_goes_on else None,
             storm_at=self.storm_at if storm_goes_on else None,
+            v1_gone=self.v1_gone,
         )
 
     def with_opening(self, opening: Opening, *, most: int) -> Ledger:

@@ -9,11 +9,12 @@ import logging
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from airflow_incident.api.closing import Resolution, Wish, resolution
-from airflow_incident.core.key import dag_key, earlier_keys
+from airflow_incident.api.endpoints import send_alert
+from airflow_incident.core.key import ALERT_MARK, dag_key, earlier_keys
 from airflow_incident.core.text import log_line
 from airflow_incident.delivery.journal import Closing, record_name, whole
-from airflow_incident.delivery.reporter import after, own_record
-from airflow_incident.delivery.steps import Ask, Delete, Get, Send, Set, StoreFailed
+from airflow_incident.delivery.sending import own_record, send, terms_of
+from airflow_incident.delivery.steps import Ask, Delete, Get, Set, StoreFailed
 from airflow_incident.errors import IncidentIoError, NotFoundError
 
 if TYPE_CHECKING:
@@ -28,7 +29,18 @@ if TYPE_CHECKING:
     from airflow_incident.delivery.steps import Step
 
 Kind = Literal[
-    "closed", "over", "gone", "taken", "kept", "refused", "dropped", "forgotten", "gathered", "unknown", "elsewhere"
+    "closed",
+    "resolved",
+    "over",
+    "gone",
+    "taken",
+    "kept",
+    "refused",
+    "dropped",
+    "forgotten",
+    "gathered",
+    "unknown",
+    "elsewhere",
 ]
 _FORGOTTEN: dict[str, Kind] = {"gathered": "gathered", "dead": "forgotten"}
 _LEVELS = {"kept": logging.WARNING, "refused": logging.ERROR}
@@ -37,13 +49,14 @@ _LEVELS = {"kept": logging.WARNING, "refused": logging.ERROR}
 class Recovery(NamedTuple):
     """A run or a task that succeeded, and how to close what its earlier attempts have opened.
 
-    `key_name` is the name of a deliberate incident, as in `report.Wish`.
+    `key_name` is the name of a deliberate incident, as in `report.Wish`. `alerts` says that what was opened are alerts.
     """
 
     success: Failure
     scope: Scope
     wish: Wish
     key_name: str | None = None
+    alerts: bool = False
 
     @property
     def is_needless(self) -> bool:
@@ -80,6 +93,7 @@ class Settled(NamedTuple):
         lost = f" ({self.unnoted} {self.unnoted.advice})" if self.unnoted else ""
         words: dict[Kind, str] = {
             "closed": f"{named} is closed, for {subject} recovered; {link}{lost}",
+            "resolved": f"the alert of {subject}, which recovered, is resolved",
             "over": f"{named} of {subject}, which recovered, was closed before",
             "gone": f"{named} of {subject}, which recovered, is not there any more",
             "taken": f"{named} of {subject}, which recovered, stays open: a person has taken it; {link}{lost}",
@@ -130,7 +144,7 @@ def recover(recovery: Recovery, rules: Rules) -> Generator[Step, Any, Recovered]
         if record is None or not _concerns(record, recovery, rules):
             continue
         try:
-            became = yield from settle(record, recovery.wish, rules.now, conn_id=rules.conn_id, send=rules.send)
+            became = yield from settle(record, recovery.wish, rules.now, conn_id=rules.conn_id, may_send=rules.send)
         except _Unwritten as failed:
             return Recovered((*settled, *failed.settled), failed.why)
         if became:
@@ -142,6 +156,8 @@ def recover(recovery: Recovery, rules: Rules) -> Generator[Step, Any, Recovered]
 
 def _keys(recovery: Recovery, deployment: str) -> list[str]:
     keys = earlier_keys(recovery.success, deployment=deployment, scope=recovery.scope, name=recovery.key_name)
+    if recovery.alerts:
+        return [ALERT_MARK + key for key in keys]
     return [dag_key(deployment, recovery.success.dag_id), *keys] if recovery.scope == "dag" else keys
 
 
@@ -153,7 +169,7 @@ def _concerns(record: Record, recovery: Recovery, rules: Rules) -> bool:
             return record.clear_count < success.clear_count
         return record.run_at is not None and success.run_at is not None and record.run_at <= success.run_at
     # What a DAG has open may stand for other runs, too: the DAG's own record decides.
-    return not (record.scope == "dag" and record.state == "open")
+    return not (record.scope == "dag" and record.state == "open" and record.via != "alert")
 
 
 class _Unwritten(Exception):  # noqa: N818 -- no error: it leads out of a generator
@@ -166,12 +182,12 @@ class _Unwritten(Exception):  # noqa: N818 -- no error: it leads out of a genera
 
 
 def settle(
-    record: Record, wish: Wish, now: Callable[[], datetime], *, conn_id: str, send: bool = True
+    record: Record, wish: Wish, now: Callable[[], datetime], *, conn_id: str, may_send: bool = True
 ) -> Generator[Step, Any, Settled | None]:
     """Settle one record whose run has recovered; None if that was done before.
 
     :param conn_id: The only connection whose incidents may be touched.
-    :param send: Whether incident.io may be asked now.
+    :param may_send: Whether incident.io may be asked now.
     """
     if aside := _aside(record, conn_id):
         return Settled(aside, record)
@@ -179,21 +195,23 @@ def settle(
     forgotten: Kind | None = "dropped" if unsent else _FORGOTTEN.get(record.state)
     if forgotten:
         return (yield from _forget(Settled(forgotten, record)))
-    if not send or (record.state == "pending" and not record.is_due(now())):
+    if not may_send or (record.state == "pending" and not record.is_due(now())):
         return None if _is_settled(record, wish) else (yield from _keep(record, wish, None))
     if record.state == "open":
         return (yield from _close(record, wish))
-    record, answer = yield from _ask_again(record, now())
-    if record.state == "pending":
-        return (yield from _keep(record, wish, answer))
-    return (yield from settle(record, wish, now, conn_id=conn_id))
+    # The same request with the same key is answered with the incident that an attempt may have opened.
+    sent = yield from send(record, terms_of(record), now)
+    yield Set(record.name, sent.record.text())
+    if sent.record.state == "pending":
+        return (yield from _keep(sent.record, wish, sent.answer if isinstance(sent.answer, IncidentIoError) else None))
+    return (yield from settle(sent.record, wish, now, conn_id=conn_id))
 
 
 def _aside(record: Record, conn_id: str) -> Kind | None:
     """Tell why a record is none of ours to settle."""
     if record.conn_id != conn_id:
         return "elsewhere"
-    return "unknown" if record.state == "open" and record.incident is None else None
+    return "unknown" if record.state == "open" and record.incident is None and record.via != "alert" else None
 
 
 def _is_settled(record: Record, wish: Wish) -> bool:
@@ -203,6 +221,8 @@ def _is_settled(record: Record, wish: Wish) -> bool:
 
 def _close(record: Record, wish: Wish) -> Generator[Step, Any, Settled | None]:
     """Close an open record's incident, or leave it to the person who has it."""
+    if record.via == "alert":
+        return (yield from _resolve_alert(record, wish))
     if record.incident is None or _is_settled(record, wish):
         return None
     answer = yield Ask(resolution(record.incident.id, wish._replace(noted=record.recovered)), record.conn_id)
@@ -211,6 +231,16 @@ def _close(record: Record, wish: Wish) -> Generator[Step, Any, Settled | None]:
     if isinstance(answer, IncidentIoError):
         return (yield from _unsettled(record, wish, answer))
     return (yield from _closed(record, wish, answer))
+
+
+def _resolve_alert(record: Record, wish: Wish) -> Generator[Step, Any, Settled]:
+    """End an alert; what it has opened is closed, or not, by the account's own routes."""
+    key = record.key.removeprefix(ALERT_MARK)
+    event = {"title": wish.title, "status": "resolved", "deduplication_key": key}
+    answer = yield Ask(send_alert(event | ({"source_url": wish.url} if wish.url else {})), record.conn_id)
+    if isinstance(answer, IncidentIoError):
+        return (yield from _unsettled(record, wish, answer))
+    return (yield from _forget(Settled("resolved", record)))
 
 
 def _closed(record: Record, wish: Wish, became: Resolution) -> Generator[Step, Any, Settled]:
@@ -240,14 +270,6 @@ def _keep(record: Record, wish: Wish, error: IncidentIoError | None) -> Generato
 
 def _left(wish: Wish, error: str | None = None) -> Closing:
     return Closing(title=wish.title, url=wish.url, always=wish.always, status=wish.status, error=error)
-
-
-def _ask_again(record: Record, now: datetime) -> Generator[Step, Any, tuple[Record, Any]]:
-    """Learn which incident an attempt may have opened: the same request with the same key is answered with it."""
-    answer = yield Send(record.body or {}, record.conn_id)
-    record = after(record, answer, now)
-    yield Set(record.name, record.text())
-    return record, answer
 
 
 def _written(record: Record, settled: Settled) -> Generator[Step, Any, Settled]:

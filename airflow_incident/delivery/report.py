@@ -7,8 +7,11 @@ import logging
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from airflow_incident.api.payload import create_payload
-from airflow_incident.core.key import idempotency_key, scope_of
+from airflow_incident.api.endpoints import Creation, open_incident
+from airflow_incident.api.head import AlertHead
+from airflow_incident.api.payload import NAMED, create_alert, create_draft, is_alert
+from airflow_incident.api.submit import Terms, at_once
+from airflow_incident.core.key import ALERT_MARK, idempotency_key, scope_of
 from airflow_incident.core.text import (
     LISTED_TASKS,
     beginning,
@@ -27,8 +30,9 @@ from airflow_incident.errors import APIError, IncidentIoError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow_incident.api.body import CreateIncident
     from airflow_incident.api.head import IncidentHead
+    from airflow_incident.api.payload import Draft
+    from airflow_incident.api.submit import Choice
     from airflow_incident.core.failure import Failure
     from airflow_incident.core.key import Scope
     from airflow_incident.core.settings import Settings
@@ -42,7 +46,8 @@ class Wish(NamedTuple):
     """What a door wants an incident to say; None asks for the default text.
 
     `key_name` separates deliberate incidents of one run. `fields` are further fields of the body.
-    `notes` are what the reader should know about the report itself.
+    `notes` are what the reader should know about the report itself. `strict` fails on what cannot be used, instead of
+    opening the incident without it.
     """
 
     name: str | None = None
@@ -50,24 +55,29 @@ class Wish(NamedTuple):
     key_name: str | None = None
     fields: Mapping[str, Any] = MappingProxyType({})
     notes: Sequence[str] = ()
+    strict: bool = False
 
 
 class Report(NamedTuple):
-    """A failure, ready to be sent."""
+    """A failure, ready to be sent, in the words of whoever set it up."""
 
     failure: Failure
-    payload: CreateIncident
+    draft: Draft
     scope: Scope = "run"
-
-    @property
-    def body(self) -> dict[str, Any]:
-        """The body of its request."""
-        return self.payload.model_dump(mode="json", exclude_none=True)
+    choice: Choice = "auto"
+    strict: bool = False
 
     @property
     def key(self) -> str:
-        """The idempotency key."""
-        return self.payload.idempotency_key
+        """What tells it from other reports: its idempotency key, marked where it is an alert's deduplication key."""
+        if is_alert(self.draft):
+            return ALERT_MARK + str(self.draft["deduplication_key"])
+        return str(self.draft["idempotency_key"])
+
+    @property
+    def terms(self) -> Terms:
+        """How it is to be sent."""
+        return Terms(self.choice, with_notes, strict=self.strict)
 
     @property
     def subject(self) -> str:
@@ -84,22 +94,32 @@ class Outcome(NamedTuple):
     error: IncidentIoError | None = None
     storm: str | None = None
     trouble: str | None = None
+    creation: Creation | None = None
 
     @classmethod
     def of(
-        cls, report: Report, answer: IncidentHead | IncidentIoError, *, kept: bool, trouble: str | None = None
+        cls,
+        report: Report,
+        answer: IncidentHead | AlertHead | IncidentIoError,
+        *,
+        kept: bool,
+        trouble: str | None = None,
+        creation: Creation | None = None,
     ) -> Outcome:
         """Read what incident.io answered.
 
         :param kept: Whether the report is written down, so that it is not lost if it was not delivered.
         :param trouble: What kept the journal from being read or written.
+        :param creation: What was sent, as far as it came to that.
         """
         if isinstance(answer, APIError) and answer.already_open:
             return cls(kind="already_open", report=report, error=answer, trouble=trouble)
         if isinstance(answer, IncidentIoError):
             kind: Kind = "failed" if not kept else "kept" if answer.retryable else "refused"
-            return cls(kind=kind, report=report, error=answer, trouble=trouble)
-        closed = answer.is_over and answer.status != report.payload.status
+            return cls(kind=kind, report=report, error=answer, trouble=trouble, creation=creation)
+        if isinstance(answer, AlertHead):
+            return cls(kind="open", report=report, trouble=trouble)
+        closed = answer.is_over and not _asked_for(answer, report)
         return cls(kind="closed" if closed else "open", report=report, incident=answer, trouble=trouble)
 
     @property
@@ -114,23 +134,23 @@ class Outcome(NamedTuple):
         if self.kind != "failed":
             return words
         # Redacted value by value: in the encoded text a pattern may swallow quotes, and nobody could send it.
-        body = self.report.body
-        key = body.pop("idempotency_key")
-        return f"{words} To send it by hand: POST /v1/incidents " + json.dumps(
-            {"idempotency_key": key, **_each_text(body, redact)}
-        )
+        creation = self.creation or by_hand(self.report)
+        path = open_incident(creation).path
+        keys = {name: text for name, text in creation.body.items() if name.endswith("_key")}
+        body = {name: value for name, value in creation.body.items() if name not in keys}
+        return f"{words} To send it by hand: POST {path} " + json.dumps(keys | _each_text(body, redact))
 
     def _words(self) -> str:
         subject, incident = self.report.subject, self.incident
-        named = (
-            f"{incident.reference or incident.id} {incident.permalink or ''}".rstrip() if incident else "an incident"
-        )
+        thing = "an alert" if is_alert(self.report.draft) else "an incident"
+        named = f"{incident.reference or incident.id} {incident.permalink or ''}".rstrip() if incident else thing
         error = self.error or IncidentIoError("it was not asked: it had an outage a moment ago, or the time was over")
         maybe = " It may have been opened all the same." if error.maybe_delivered else ""
-        lost = f"NO incident was opened for {subject}: {type(error).__name__}: {error}.{maybe} {error.advice}"
+        none = "NO alert was sent" if is_alert(self.report.draft) else "NO incident was opened"
+        lost = f"{none} for {subject}: {type(error).__name__}: {error}.{maybe} {error.advice}"
         words: dict[Kind, str] = {
             "open": f"{named} is open for {subject}",
-            "already_open": f"an incident is already open for {subject} (key {self.report.key})",
+            "already_open": f"{thing} is already open for {subject} (key {self.report.key})",
             "suppressed": f"{named} is open for {subject}, nothing more was asked for",
             "closed": f"{named} of {subject} was closed by a person; nothing more is sent for this failure",
             "gathered": f"{subject} is gathered under {named}, which stands for several failures (key {self.storm})",
@@ -156,14 +176,49 @@ def prepare(failure: Failure, settings: Settings, wish: Wish, *, deployment: str
         if own
         else summary(failure, deployment=deployment, redact=redact)
     )
-    payload = create_payload(
-        idempotency_key=key,
-        name=name or title(failure, whole_run=whole_run),
-        summary=with_notes(text, wish.notes),
-        **settings.incident_fields(),
-        **wish.fields,
-    )
-    return Report(failure=failure, payload=payload, scope=scope)
+    name = name or title(failure, whole_run=whole_run)
+    text = with_notes(text, wish.notes)
+    if settings.channel == "alert":
+        draft = create_alert(
+            deduplication_key=key,
+            title=name,
+            description=text,
+            source_url=failure.log_url or failure.run_url,
+            metadata=_metadata(failure, settings, deployment),
+        )
+        return Report(failure, draft, scope)
+    draft = create_draft(idempotency_key=key, name=name, summary=text, **settings.incident_fields(), **wish.fields)
+    return Report(failure, draft, scope, _choice(settings), wish.strict)
+
+
+def _metadata(failure: Failure, settings: Settings, deployment: str) -> dict[str, Any]:
+    """Say in single words what incident.io's alert routes can decide by."""
+    return {
+        "dag_id": failure.dag_id,
+        "run_id": failure.run_id,
+        "task_id": failure.task_id,
+        "deployment": deployment,
+        "severity": settings.severity,
+        "owners": list(failure.owners),
+        "tags": list(failure.tags),
+    }
+
+
+def _choice(settings: Settings) -> Choice:
+    return settings.api_version  # type: ignore[return-value]  # the option's choices are the same words
+
+
+def _asked_for(answer: IncidentHead, report: Report) -> bool:
+    """Tell whether an incident is over because it was to be opened so."""
+    wanted = str(report.draft.get("status") or "").casefold()
+    return bool(wanted) and wanted in {(answer.status or "").casefold(), (answer.status_id or "").casefold()}
+
+
+def by_hand(report: Report) -> Creation:
+    """Build a body for a person to send; names that only incident.io can turn into IDs are left out."""
+    draft = {name: value for name, value in report.draft.items() if name not in NAMED}
+    lenient = report.terms._replace(strict=False)
+    return at_once(report.draft, lenient) or at_once(draft, lenient) or Creation(dict(draft))
 
 
 def late_note(failure: Failure, *, known: str | None) -> str | None:
@@ -184,14 +239,14 @@ def _given(text: str | None) -> str:
     return "" if text is None else beginning(str(text).strip())
 
 
-def storm_body(report: Report, key: str, deployment: str) -> dict[str, Any]:
-    """Write the body of the incident that gathers a storm, as visible and as real as the failure that began it."""
+def storm_draft(report: Report, key: str, deployment: str) -> dict[str, Any]:
+    """Write the incident that gathers a storm, as visible and as real as the failure that began it."""
     text = (
         "More DAG runs fail at once than `storm_limit` allows incidents for. They are gathered here; "
         "`airflow-incident journal list` shows them all.\n\n"
         f"The first one: {code(report.failure.dag_id)}, run {link(report.failure.run_id, report.failure.run_url)}."
     )
-    kept = {name: value for name, value in report.body.items() if name not in {"name", "summary", "status"}}
+    kept = {name: value for name, value in report.draft.items() if name not in {"name", "summary", "status"}}
     name = one_line(f"Airflow failure storm in {deployment}")
     return kept | {"idempotency_key": key, "name": name, "summary": text}
 

@@ -8,25 +8,25 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow_incident.api.payload import is_alert
+from airflow_incident.api.submit import at_once
 from airflow_incident.core.key import dag_key, storm_key
 from airflow_incident.delivery.journal import (
-    ForeignRecordError,
     Ledger,
-    OpenIncident,
     Opening,
     Record,
-    read_record,
     record_name,
     whole,
 )
-from airflow_incident.delivery.report import Outcome, late_note, storm_body
-from airflow_incident.delivery.steps import Attach, Get, Send, Set, Show, StoreFailed
-from airflow_incident.errors import APIError, IncidentIoError, MissingConnectionError
+from airflow_incident.delivery.report import Outcome, late_note, storm_draft
+from airflow_incident.delivery.sending import Sent, own_record, send, settle, terms_of
+from airflow_incident.delivery.steps import Attach, Get, Set, Show, StoreFailed
+from airflow_incident.errors import IncidentIoError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from airflow_incident.api.head import IncidentHead
+    from airflow_incident.api.endpoints import Creation
     from airflow_incident.delivery.report import Report
     from airflow_incident.delivery.steps import Step
 
@@ -40,7 +40,8 @@ class Rules(NamedTuple):
 
     `send` false writes it down only. `storm_dag` and `storm_deployment` are how many incidents one DAG and the whole
     deployment may open within ten minutes; 0 is no limit. `now` tells the time of day, `has_time` whether there is
-    time to deliver what waits as well; by default there is none.
+    time to deliver what waits as well; by default there is none. `v1_gone` says that this process has met the end of
+    the API's first version.
     """
 
     now: Callable[[], datetime]
@@ -50,6 +51,7 @@ class Rules(NamedTuple):
     storm_dag: int = 3
     storm_deployment: int = 10
     has_time: Callable[[], bool] = bool
+    v1_gone: bool = False
 
 
 def deliver(report: Report, rules: Rules) -> Generator[Step, Any, Outcome]:
@@ -60,32 +62,61 @@ def deliver(report: Report, rules: Rules) -> Generator[Step, Any, Outcome]:
     before = own_record(name, found, report.key)
     if isinstance(found, str) and before is None:
         # Of another version, or somebody else's: left alone, and the failure is sent all the same.
-        answer = yield Send(report.body, rules.conn_id)
-        return Outcome.of(report, answer, kept=False, trouble=f"{name} holds something else and is left alone")
+        return (yield from _send_unwritten(report, rules, f"{name} holds something else and is left alone"))
     if before and (answered := (yield from _answered(report, before, rules))):
         return answered
+    try:
+        outcome = yield from _write_and_send(report, before, rules)
+    except IncidentIoError as error:  # a strict report that cannot be sent as it is
+        outcome = Outcome.of(report, error, kept=False)
+    return outcome._replace(trouble=outcome.trouble or trouble)
+
+
+def _write_and_send(report: Report, before: Record | None, rules: Rules) -> Generator[Step, Any, Outcome]:
     ledger = yield from _read_ledger(rules)
+    report = _for_this_api(report, ledger, rules)
+    creation = yield from settle(report, rules.conn_id)
     if before and before.state != "gathered":
-        record = before.changed(state="pending", body=before.body or report.body)
+        record = _again(before, report, creation)
     else:
-        record = _first_record(report, rules)
+        record = _first_record(report, creation, rules)
         if report.scope == "dag" and (taken := (yield from _take_up(report, record, rules))):
             return taken
-        if storm := (yield from _storm(report, ledger, rules)):
+        # Alerts are gathered by incident.io's own routes.
+        if not is_alert(report.draft) and (storm := (yield from _storm(report, ledger, rules))):
             return (yield from _gather(report, record, storm, rules))
-    written = yield Set(name, record.text())
-    trouble = trouble or (written.why if isinstance(written, StoreFailed) else None)
+    written = yield Set(record.name, record.text())
     may_send = rules.send and record.is_due(rules.now())
     if not may_send and not isinstance(written, StoreFailed):
         yield from _note_waiting(record, rules)
         return Outcome(kind="kept", report=report)
-    answer = yield Send(record.body or {}, record.conn_id)
-    record = after(record, answer, rules.now())
-    rewritten = yield Set(name, record.text())
-    trouble = trouble or (rewritten.why if isinstance(rewritten, StoreFailed) else None)
-    kept = not isinstance(written, StoreFailed) or not isinstance(rewritten, StoreFailed)
-    yield from _afterwards(report, record, ledger, rules)
-    return Outcome.of(report, answer, kept=kept, trouble=trouble)
+    sent = yield from send(record, report.terms, rules.now)
+    if sent.superseded:
+        return Outcome(kind="suppressed", report=report, incident=sent.record.incident)
+    rewritten = yield Set(record.name, sent.record.text())
+    failures = [failed.why for failed in (written, rewritten) if isinstance(failed, StoreFailed)]
+    trouble, kept = next(iter(failures), None), len(failures) < 2  # noqa: PLR2004 -- neither was written
+    yield from _afterwards(report, sent, ledger, rules)
+    return Outcome.of(report, sent.answer, kept=kept, trouble=trouble, creation=sent.creation)
+
+
+def _for_this_api(report: Report, ledger: Ledger, rules: Rules) -> Report:
+    """Begin with v2 where somebody has met the end of v1."""
+    gone = report.choice == "auto" and (rules.v1_gone or ledger.v1_gone)
+    return report._replace(choice="v2") if gone else report
+
+
+def _send_unwritten(report: Report, rules: Rules, trouble: str) -> Generator[Step, Any, Outcome]:
+    """Send a report that cannot be written down."""
+    sent = yield from send(_first_record(report, at_once(report.draft, report.terms), rules), report.terms, rules.now)
+    return Outcome.of(report, sent.answer, kept=False, trouble=trouble, creation=sent.creation)
+
+
+def _again(before: Record, report: Report, creation: Creation | None) -> Record:
+    """Ask again for what was asked for before: with the same body if there was one."""
+    if before.body is not None or before.draft is not None:
+        return before.changed(state="pending")
+    return before.changed(state="pending", **_wanted(report, creation))
 
 
 def _answered(report: Report, record: Record, rules: Rules) -> Generator[Step, Any, Outcome | None]:
@@ -100,8 +131,12 @@ def _answered(report: Report, record: Record, rules: Rules) -> Generator[Step, A
     return Outcome(kind="suppressed", report=report, incident=record.incident, storm=record.storm)
 
 
-def _afterwards(report: Report, record: Record, ledger: Ledger, rules: Rules) -> Generator[Step, Any, None]:
+def _afterwards(report: Report, sent: Sent, ledger: Ledger, rules: Rules) -> Generator[Step, Any, None]:
     """Note what others should know of a report that was just answered."""
+    record = sent.record
+    if sent.switched:
+        ledger = (yield from _read_ledger(rules)).model_copy(update={"v1_gone": True})
+        yield Set(Ledger.name(rules.deployment), ledger.model_dump_json())
     if record.state == "pending":
         yield from _note_waiting(record, rules)
     elif record.incident:
@@ -129,7 +164,7 @@ def _take_up(report: Report, record: Record, rules: Rules) -> Generator[Step, An
     shown = yield Show(found.incident.id, found.conn_id)
     if isinstance(shown, IncidentIoError) or shown.is_over:
         return None
-    joined = record.changed(state="gathered", storm=found.key, incident=found.incident, body=None)
+    joined = record.changed(state="gathered", storm=found.key, incident=found.incident, body=None, draft=None)
     if isinstance((yield Set(record.name, joined.text())), StoreFailed):
         return None
     yield Set(name, found.joined(joined).text())
@@ -142,18 +177,7 @@ def _of_dag(record: Record, rules: Rules) -> tuple[str, str]:
     return record_name(record.dag_id, key), record.changed(key=key).text()
 
 
-def own_record(name: str, found: Any, key: str) -> Record | None:
-    """Read the record of this very failure; anything else under its name counts as nothing."""
-    if not isinstance(found, str):
-        return None
-    try:
-        record = read_record(name, found)
-    except ForeignRecordError:
-        return None
-    return record if record.key == key else None
-
-
-def _first_record(report: Report, rules: Rules) -> Record:
+def _first_record(report: Report, creation: Creation | None, rules: Rules) -> Record:
     return Record(
         state="pending",
         key=report.key,
@@ -167,26 +191,16 @@ def _first_record(report: Report, rules: Rules) -> Record:
         scope=report.scope,
         run_at=report.failure.run_at,
         written_at=rules.now(),
-        body=report.body,
+        api_version=report.choice,
+        **_wanted(report, creation),
     )
 
 
-def after(record: Record, answer: IncidentHead | IncidentIoError, now: datetime) -> Record:
-    """Decide what becomes of a record once its request was answered."""
-    if isinstance(answer, APIError) and answer.already_open:
-        return record.changed(state="open", opened_at=now, body=None, error=None, due_at=None)
-    if not isinstance(answer, IncidentIoError):
-        incident = OpenIncident(id=answer.id, reference=answer.reference, name=answer.name, permalink=answer.permalink)
-        return record.changed(state="open", opened_at=now, incident=incident, body=None, error=None, due_at=None)
-    wait = answer.retry_after if isinstance(answer, APIError) else None
-    return record.changed(
-        # A connection that is missing refuses nothing: somebody will add it.
-        state="pending" if answer.retryable or isinstance(answer, MissingConnectionError) else "dead",
-        attempts=record.attempts + 1,
-        error=whole(str(answer)),
-        due_at=now + timedelta(seconds=wait) if wait else None,
-        maybe_delivered=record.maybe_delivered or answer.maybe_delivered,
-    )
+def _wanted(report: Report, creation: Creation | None) -> dict[str, Any]:
+    """Say what is to be sent, or what it is to be made of."""
+    if creation is None:
+        return {"draft": dict(report.draft), "body": None}
+    return {"draft": None, "body": dict(creation.body), "via": creation.via}
 
 
 def _read_ledger(rules: Rules) -> Generator[Step, Any, Ledger]:
@@ -230,8 +244,7 @@ def _catch_up(report: Report, ledger: Ledger, rules: Rules) -> Generator[Step, A
         name = record_name(dag_id, key)
         record = own_record(name, (yield Get(name)), key)
         if record and record.may_be_sent(rules.now()) and record.conn_id == rules.conn_id:
-            answer = yield Send(record.body or {}, record.conn_id)
-            record = after(record, answer, rules.now())
+            record = (yield from send(record, terms_of(record), rules.now)).record
             yield Set(name, record.text())
             if record.state == "pending":
                 break
@@ -250,19 +263,23 @@ def _gather(report: Report, record: Record, storm: str, rules: Rules) -> Generat
     """
     name = record_name(STORM, storm)
     found = own_record(name, (yield Get(name)), storm)
-    record_of_storm = found or record.changed(
-        key=storm, dag_id=STORM, run_id=storm, level="storm", body=storm_body(report, storm, rules.deployment)
-    )
+    record_of_storm = found or _storm_record(report, record, storm, rules)
     if not found:
         yield Set(name, record_of_storm.text())
-    gathered = record.changed(state="gathered", storm=storm, body=None)
+    gathered = record.changed(state="gathered", storm=storm, body=None, draft=None)
     if isinstance(written := (yield Set(record.name, gathered.text())), StoreFailed):
-        answer = yield Send(record.body or {}, record.conn_id)
-        return Outcome.of(report, answer, kept=False, trouble=written.why)
+        return (yield from _send_unwritten(report, rules, written.why))
     if not found and rules.send:
-        answer = yield Send(record_of_storm.body or {}, rules.conn_id)
-        record_of_storm = after(record_of_storm, answer, rules.now())
+        sent = yield from send(record_of_storm, terms_of(record_of_storm), rules.now)
+        record_of_storm = sent.record
         yield Set(name, record_of_storm.text())
         if record_of_storm.state != "open":
-            return Outcome.of(report, answer, kept=True)
+            return Outcome.of(report, sent.answer, kept=True)
     return Outcome(kind="gathered", report=report, incident=record_of_storm.incident, storm=storm)
+
+
+def _storm_record(report: Report, record: Record, storm: str, rules: Rules) -> Record:
+    draft = storm_draft(report, storm, rules.deployment)
+    of_storm = report._replace(draft=draft, strict=False)
+    wanted = _wanted(of_storm, at_once(draft, of_storm.terms))
+    return record.changed(key=storm, dag_id=STORM, run_id=storm, level="storm", **wanted)

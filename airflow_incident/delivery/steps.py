@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airflow_incident.api.endpoints import Call, Listing, Plan
+    from airflow_incident.api.endpoints import Call, Listing, Plan, Via
 
 
 class Get(NamedTuple):
@@ -36,10 +36,11 @@ class Names(NamedTuple):
 
 
 class Send(NamedTuple):
-    """Ask incident.io for an incident, with a connection's key."""
+    """Ask incident.io for an incident, with a connection's key, through a version of its API."""
 
     body: Mapping[str, Any]
     conn_id: str
+    via: Via = "v1"
 
 
 class Show(NamedTuple):
@@ -65,10 +66,16 @@ class Ask(NamedTuple):
     conn_id: str
 
 
+class Wait(NamedTuple):
+    """Let some seconds pass."""
+
+    seconds: float
+
+
 class StoreFailed(NamedTuple):
     """What a step of the store answers when it could not be done."""
 
     why: str
 
 
-Step = Get | Set | Delete | Names | Send | Show | Attach | Ask
+Step = Get | Set | Delete | Names | Send | Show | Attach | Ask | Wait

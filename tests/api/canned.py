@@ -136,7 +136,7 @@ ROWS = [
         ("external_id=7", "resource_type=sentry_issue"),
     ),
     Row("delete_attachment", f"DELETE /v1/incident_attachments/{ID}", (ID,), status=204, documented=False),
-    Row("create_alert_event", f"POST /v2/alert_events/http/{ID}", (ID, EVENT), body=EVENT, status=202),
+    Row("create_alert_event", f"POST /v2/alert_events/http/{ID}", (EVENT,), body=EVENT, status=202),
     Row("show_identity", "GET /v1/identity"),
     Row("list_severities", "GET /v1/severities"),
     Row("show_severity", f"GET /v1/severities/{ID}", (ID,)),

@@ -11,6 +11,9 @@ from airflow_incident.errors import APIError, ConfigurationError, FieldError, Pr
 SAMPLES = [
     ConfigurationError([Problem("API key", "missing"), Problem("Base URL", "odd")], conn_id="c"),
     errors.MissingConnectionError([Problem("Connection", "is not defined")], conn_id="c"),
+    errors.UnknownNameError(
+        [errors.UnknownName.among("Severity", "severity", "Majr", ("Minor", "Major"))], conn_id="c"
+    ),
     errors.TransportError("refused", maybe_delivered=True),
     APIError(418, type="teapot", request_id="r", retry_after=2.0),
     ValidationError(422, errors=(FieldError("c", "m", "f", "p"),)),

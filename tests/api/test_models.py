@@ -54,7 +54,6 @@ PERSON_KEYS = {"id", "email", "slack_user_id"}
 ENUMS = {
     "mode": ["real", "test"],
     "visibility": ["public", "private"],
-    "status": ["triage", "investigating", "fixing", "monitoring", "closed", "declined"],
 }
 ANSWERS = {
     models.APIKeyActor: ["APIKeyActorV1", "APIKeyActorV2"],

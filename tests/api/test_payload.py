@@ -2,13 +2,16 @@
 
 import pytest
 
-from airflow_incident.api.payload import create_payload
+from airflow_incident.api.payload import create_draft
+from airflow_incident.api.submit import Terms, at_once
 from airflow_incident.errors import ConfigurationError
 from tests.contract import check_request
 
+SEVERITY, TYPE, ONE, MANY, NONE = (f"01FCNDV6P870EA6S7TK1DSYDG{n}" for n in range(5))
+
 
 def body(**fields):
-    return create_payload(idempotency_key="k", **fields).model_dump(mode="json", exclude_none=True)
+    return at_once(create_draft(idempotency_key="k", **fields), Terms("v1", lambda text, _: text)).body
 
 
 def test_every_field_of_the_document_can_be_sent():
@@ -18,15 +21,15 @@ def test_every_field_of_the_document_can_be_sent():
         {"value_catalog_entry_id": "C"}, {"value_timestamp": "2026-11-23"}, {"id": "V", "value_text": "y"},
     ]  # fmt: skip
     sent = body(
-        name="n", summary="s", severity="S", incident_type="T", mode="test", visibility="private", status="fixing",
+        name="n", summary="s", severity=SEVERITY, incident_type=TYPE, mode="test", visibility="private", status="fixing",
         slack_team_id="W", source_message_channel_id="C", source_message_timestamp="1.2",
-        custom_fields={"one": values[0], "many": values, "none": []},
-        roles={"a": "bob@example.com", "b": "U01ABCDEF", "c": "01FCNDV6P870EA6S7TK1DSYDG0", "d": {"slack_user_id": "W1"}},
+        custom_fields={ONE: values[0], MANY: values, NONE: []},
+        roles={SEVERITY: "bob@example.com", TYPE: "U01ABCDEF", ONE: "01FCNDV6P870EA6S7TK1DSYDG0", MANY: {"slack_user_id": "W1"}},
     )  # fmt: skip
     check_request("POST", "/v1/incidents", sent)
     assert len(sent) == 13
-    assert sent["custom_field_entries"][0] == {"custom_field_id": "one", "values": [values[0]]}
-    assert sent["custom_field_entries"][2] == {"custom_field_id": "none", "values": []}
+    assert sent["custom_field_entries"][0] == {"custom_field_id": ONE, "values": [values[0]]}
+    assert sent["custom_field_entries"][2] == {"custom_field_id": NONE, "values": []}
     assert [a["assignee"] for a in sent["incident_role_assignments"]] == [
         {"email": "bob@example.com"}, {"slack_user_id": "U01ABCDEF"}, {"id": "01FCNDV6P870EA6S7TK1DSYDG0"},
         {"slack_user_id": "W1"},
@@ -43,7 +46,7 @@ def test_every_wrong_field_is_told_by_its_label_and_no_value_is():
     with pytest.raises(ConfigurationError) as caught:
         body(
             severity=3,
-            custom_fields={"F": "hunter2", "G": {"value_txt": "hunter2"}},
+            custom_fields={"F": [["hunter2"]], "G": {"value_txt": "hunter2"}},
             roles={"R": 7, "S": " "},
             novel="hunter2",
         )
@@ -54,7 +57,7 @@ def test_every_wrong_field_is_told_by_its_label_and_no_value_is():
         "Roles: 'S' needs",
         "Severity: ",
         "Novel: ",
-        "value_txt",
+        "Custom fields: 'G' needs {kind: value}",
     ):
         assert label in told
     assert "hunter2" not in told

@@ -8,6 +8,7 @@ from airflow_incident.errors import Problem
 SAMPLES = {
     "enabled": ("false", False),
     "scope": ("task", "task"),
+    "channel": ("alert", "alert"),
     "resolve": ("always", "always"),
     "mode": ("test", "test"),
     "visibility": ("private", "private"),
@@ -18,7 +19,7 @@ SAMPLES = {
     "journal": ("false", False),
     "storm_limit": ("7", 7),
     "storm_limit_per_dag": (" 0 ", 0),
-    "api_version": ("v1", "v1"),
+    "api_version": ("v2", "v2"),
 }
 
 

@@ -17,7 +17,7 @@ from airflow_incident.delivery.flusher import flush
 from airflow_incident.delivery.journal import PREFIX, SUPPRESS_FOR, read_record
 from airflow_incident.delivery.report import Wish, prepare
 from airflow_incident.delivery.reporter import Rules, deliver
-from airflow_incident.delivery.steps import Delete, Get, Names, Send, Set, StoreFailed
+from airflow_incident.delivery.steps import Ask, Delete, Get, Names, Send, Set, StoreFailed
 from airflow_incident.errors import (
     AuthenticationError,
     ConflictError,
@@ -221,6 +221,8 @@ class JournalMachine(RuleBasedStateMachine):
         step = process.next
         if isinstance(step, Send):
             return self._send(process, step.body)
+        if isinstance(step, Ask):
+            return ServerError(503)  # no lists: what is demanded cannot be looked up
         if self.store_fails or process.trouble:
             process.trouble = StoreFailed("read-only")
             if process.key:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from airflow_incident.api.closing import Claim, Status, Wish
+from airflow_incident.api.closing import Standing, Status, Wish
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
 from airflow_incident.delivery.recovery import Recovery, recover
@@ -107,7 +107,7 @@ class World(Reporting):
         if call.method == "POST":
             (status,) = [s for s in STATUSES if s.id == call.body["incident"]["incident_status_id"]]
             self.category[incident_id] = status.category
-        return Claim(
+        return Standing(
             incident_id, "INC-1", "http://x", self.category.get(incident_id, "triage"), incident_id in self.led
         )
 

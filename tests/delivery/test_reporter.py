@@ -50,7 +50,7 @@ class World:
     def close(self, incident_id):
         for key, incident in self.incidents.items():
             if incident.id == incident_id:
-                self.incidents[key] = incident.model_copy(update={"status": "closed"})
+                self.incidents[key] = replace(incident, status="closed")
 
     def flush(self, **options):
         return self.run(flush(lambda: self.now, **options))

@@ -1,0 +1,242 @@
+"""How a draft becomes an incident: its names become IDs, a version of the API is chosen, refusals are answered.
+
+A generator of calls, for a plan or for whoever writes down what it is about to send. No I/O, no clock.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from airflow_incident.api.directory import Directory, Resolved, lowest_severity, resolve
+from airflow_incident.api.endpoints import Creation, Plan, any_incident, find_incident
+from airflow_incident.api.head import read_head
+from airflow_incident.api.payload import NAMED, compose, is_alert, label, to_v2, unsayable
+from airflow_incident.errors import (
+    APIError,
+    IncidentIoError,
+    Problem,
+    UnsettledError,
+    ValidationError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping, Sequence
+
+    from airflow_incident.api.payload import Draft
+
+    Annotate = Callable[[str, Sequence[str]], str]
+
+Version = Literal["v1", "v2"]
+Choice = Literal["v1", "v2", "auto"]
+
+NEVER_LEFT_OUT = frozenset({"idempotency_key", "visibility", "mode"})
+"""Fields without which an incident would be another one, or be seen by others."""
+LOOK_UP_SHARE = 1 / 3
+"""How much of the time that is left a look-up may take: the incident matters more than its details."""
+
+
+class Terms(NamedTuple):
+    """How a draft is to be sent.
+
+    `strict` fails on what cannot be used instead of leaving it out. `annotate` adds notes to a summary. `unsettled`
+    says that an earlier attempt may have taken effect; `since` is the day of the first one, like 2026-11-25. `read`
+    reads the answer.
+    """
+
+    choice: Choice
+    annotate: Annotate
+    strict: bool = False
+    unsettled: bool = False
+    since: str | None = None
+    read: Callable[[bytes], Any] = read_head
+
+
+def prepared(draft: Draft, terms: Terms, api_version: Version) -> Generator[Any, Any, Creation]:
+    """Find the IDs for a draft's names and build the body.
+
+    :raises ConfigurationError: with strict terms, naming everything that cannot be used.
+    :raises IncidentIoError: with strict terms, if a name could not be looked up.
+    """
+    if is_alert(draft):
+        return Creation(draft, "alert")
+    wanted = {name: draft[name] for name in NAMED if name in draft}
+    found = yield from _resolved(wanted, api_version)
+    unsaid = unsayable(draft, api_version=api_version)
+    if terms.strict:
+        _refuse(unsaid, found)
+    problems = [*unsaid, *found.problems]
+    lost = [f"{kind} could not be looked up ({error})" for kind, error in found.missing.items()]
+    notes = [f"Left out: {what}." for what in (*map(str, problems), *lost)]
+    body = compose(draft, found.fields, api_version=api_version)
+    if found.private_only:
+        body["visibility"] = "private"
+    return Creation(_annotated(body, notes, terms), api_version, bool(found.missing), terms.read)
+
+
+def _resolved(wanted: Mapping[str, Any], api_version: Version) -> Generator[Any, Any, Resolved]:
+    """Resolve names; IDs need no look-up, and no step."""
+    try:
+        next(resolve(wanted, Directory(), api_version=api_version))
+    except StopIteration as end:
+        found: Resolved = end.value
+    else:
+        found = yield Plan(lambda directory: resolve(wanted, directory, api_version=api_version), LOOK_UP_SHARE)
+    return found
+
+
+def _refuse(problems: Sequence[Problem], found: Resolved) -> None:
+    found.problems[:0] = problems
+    if error := found.error():
+        raise error
+    for missing in found.missing.values():
+        raise missing
+
+
+def first_version(draft: Draft, choice: Choice) -> Version:
+    """Choose the version for a draft that has none yet: v1 as long as it is served, where it can say all of it."""
+    if choice != "auto":
+        return choice
+    return "v2" if unsayable(draft, api_version="v1") else "v1"
+
+
+def at_once(draft: Draft, terms: Terms) -> Creation | None:
+    """Build the body of a draft whose names are IDs already; None if something must be looked up.
+
+    :raises ConfigurationError: with strict terms, naming everything that cannot be used.
+    """
+    try:
+        next(prepared(draft, terms, first_version(draft, terms.choice)))
+    except StopIteration as end:
+        creation: Creation = end.value
+        return creation
+    return None
+
+
+def submit(draft: Draft | None, terms: Terms, *, creation: Creation | None = None) -> Generator[Any, Any, Any]:
+    """Open an incident. Yields calls, and each Creation just before it is to be sent, which is a call, too.
+
+    :param creation: What was sent before for the same key; the same again, and in the same version.
+    :raises IncidentIoError: if it could not be opened.
+    """
+    if creation is None:
+        creation = yield from prepared(draft or {}, terms, first_version(draft or {}, terms.choice))
+    try:
+        return (yield creation)
+    except ValidationError as error:
+        mended = None if terms.strict else (yield from _mended(creation, error, terms))
+        if mended is None:
+            raise
+        creation = mended
+    except APIError as error:
+        if terms.choice != "auto" or creation.via != "v1" or not _says_gone(error):
+            raise
+        if not (yield Plan(is_v1_gone, LOOK_UP_SHARE)):
+            raise
+        if terms.unsettled or error.maybe_delivered:
+            return (yield from _find(creation, terms, error))
+        creation = yield from _in_v2(creation, terms)
+        terms = terms._replace(choice="v2")
+        return (yield from submit(None, terms, creation=creation))
+    return (yield creation)
+
+
+def submission(draft: Draft, terms: Terms) -> Plan[Any]:
+    """Plan all that opening an incident takes, as one call."""
+
+    def steps(directory: Directory) -> Generator[Any, Any, Any]:
+        choice: Choice = "v2" if terms.choice == "auto" and directory.v1_gone else terms.choice
+        return submit(draft, terms._replace(choice=choice))
+
+    return Plan(steps)
+
+
+def _says_gone(error: IncidentIoError) -> bool:
+    """Tell whether an answer can mean that an address is no longer served: nothing in the request is to blame."""
+    return (
+        isinstance(error, APIError)
+        and error.status in {404, 410}
+        and not any(e.field or e.pointer for e in error.errors)
+    )
+
+
+def is_v1_gone(directory: Directory) -> Generator[Any, Any, bool]:
+    """Ask once more, in a way that no field can be to blame; what is gone stays gone for this process."""
+    if not directory.v1_gone:
+        try:
+            yield any_incident()
+        except IncidentIoError as error:
+            directory.v1_gone = _says_gone(error)
+    return directory.v1_gone
+
+
+def _find(creation: Creation, terms: Terms, error: IncidentIoError) -> Generator[Any, Any, Any]:
+    """Look for what an attempt through v1 may have opened; through v2 it might be opened twice."""
+    name, summary = creation.body.get("name"), creation.body.get("summary")
+    if terms.since and name and summary:
+        for head, text in (yield find_incident(since=terms.since, mode=creation.body.get("mode"))):
+            if head.name == name and text == summary:
+                return head
+    raise UnsettledError(str(error))
+
+
+def _in_v2(creation: Creation, terms: Terms) -> Generator[Any, Any, Creation]:
+    body, status = to_v2(creation.body)
+    if status is None:
+        return creation._replace(body=body, via="v2")
+    found = yield from _resolved({"status": status}, "v2")
+    problems = [*found.problems, *(Problem("Status", str(error)) for error in found.missing.values())]
+    notes = [f"Left out: {problem}." for problem in problems]
+    return creation._replace(body=_annotated(body | dict(found.fields), notes, terms), via="v2")
+
+
+def _mended(creation: Creation, error: ValidationError, terms: Terms) -> Generator[Any, Any, Creation | None]:
+    """Answer a refusal: leave out what was refused, or give the severity that is demanded; None if that is no help."""
+    if error.already_open:
+        return None
+    body = dict(creation.body)
+    notes: list[str] = []
+    for place, (where, why) in _refused(error).items():
+        if place == "visibility" and body.get("incident_type_id") and body["visibility"] == "public":
+            body["visibility"] = "private"
+        elif place == "severity_id" and place not in body:
+            try:
+                lowest = yield Plan(lowest_severity, LOOK_UP_SHARE)
+            except IncidentIoError:
+                return None
+            if lowest is None:
+                return None
+            body[place] = lowest
+            notes.append("incident.io demands a severity, so this is the lowest.")
+        elif place in body and place not in NEVER_LEFT_OUT:
+            _leave_out(body, place, where)
+            notes.append(f"Left out: {label(place)}, which incident.io refused ({why}).")
+        else:
+            return None
+    if body == dict(creation.body):
+        return None
+    return creation._replace(body=_annotated(body, notes, terms))
+
+
+def _refused(error: ValidationError) -> dict[str, tuple[set[int], str]]:
+    """Map the fields that a refusal names to the places in them, where they are lists, and its reasons."""
+    named: dict[str, tuple[set[int], str]] = {}
+    for entry in error.errors:
+        place, *rest = entry.pointer.strip("/").split("/")
+        where, _ = named.setdefault(place or entry.field.partition(".")[0], (set(), entry.message or entry.code))
+        where.add(int(rest[0]) if rest and rest[0].isdecimal() else -1)
+    return named
+
+
+def _leave_out(body: dict[str, Any], place: str, where: set[int]) -> None:
+    """Leave out the entries of a list that were refused, else the whole field."""
+    entries = body[place]
+    if isinstance(entries, list) and all(0 <= index < len(entries) for index in where) and len(where) < len(entries):
+        body[place] = [entry for index, entry in enumerate(entries) if index not in where]
+    else:
+        del body[place]
+
+
+def _annotated(body: dict[str, Any], notes: Sequence[str], terms: Terms) -> dict[str, Any]:
+    if notes and "summary" in body:
+        body["summary"] = terms.annotate(body["summary"], notes)
+    return body
