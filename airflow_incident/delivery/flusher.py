@@ -50,7 +50,7 @@ def flush(
     """
     records, foreign = yield from read_all(prefix)
     states = {"pending", "dead"} if also_dead else {"pending"}
-    waiting = sorted((r for r in records if r.state in states), key=_turn)
+    waiting = sorted((r for r in records if r.state in states and not r.is_to_close), key=_turn)
     current = {record.name: record for record in records}
     done: list[Record] = []
     stopped = {
@@ -95,15 +95,15 @@ def _close_recovered(
     closed: list[Record] = []
     for name, record in list(current.items()):
         left = record.closing
-        if record.state != "open" or left is None or left.error or record.lane in stopped:
+        if left is None or not record.is_to_close or record.lane in stopped:
             continue
         wish = Wish(left.title, left.url, always=left.always, status=left.status)
         became = yield from settle(record, wish, now, conn_id=record.conn_id)
         if became and became.kind == "kept":
             break
-        if became and became.kind in {"closed", "over", "gone"}:
+        if became and became.kind in {"closed", "resolved", "over", "gone"}:
             del current[name]
-            closed += [record] if became.kind == "closed" else []
+            closed += [record] if became.kind in {"closed", "resolved"} else []
     return closed
 
 

@@ -133,6 +133,13 @@ class Record(BaseModel):
         return None if self.body is None else Creation(self.body, self.via, partial=self.draft is not None)
 
     @property
+    def is_to_close(self) -> bool:
+        """Whether all that is left to do is to close it: an alert whose run recovered is not fired again first."""
+        if self.closing is None or self.closing.error:
+            return False
+        return self.state == "open" or (self.state == "pending" and self.via == "alert")
+
+    @property
     def lane(self) -> tuple[str, bool]:
         """What shares an outage and a rate limit: a connection's incidents, and apart from them its alerts."""
         return self.conn_id, self.via == "alert"

@@ -197,7 +197,7 @@ def settle(
         return (yield from _forget(Settled(forgotten, record)))
     if not may_send or (record.state == "pending" and not record.is_due(now())):
         return None if _is_settled(record, wish) else (yield from _keep(record, wish, None))
-    if record.state == "open":
+    if record.state == "open" or record.via == "alert":
         return (yield from _close(record, wish))
     # The same request with the same key is answered with the incident that an attempt may have opened.
     sent = yield from send(record, terms_of(record), now)
@@ -236,7 +236,10 @@ def _close(record: Record, wish: Wish) -> Generator[Step, Any, Settled | None]:
 
 
 def _resolve_alert(record: Record, wish: Wish) -> Generator[Step, Any, Settled]:
-    """End an alert; what it has opened is closed, or not, by the account's own routes."""
+    """End an alert; what it has opened is closed, or not, by the account's own routes.
+
+    One that may not have arrived is not sent again first: it might page somebody, for nothing.
+    """
     key = record.key.removeprefix(ALERT_MARK)
     event = {"title": wish.title, "status": "resolved", "deduplication_key": key}
     answer = yield Ask(send_alert(event | ({"source_url": wish.url} if wish.url else {})), record.conn_id)

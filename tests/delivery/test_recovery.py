@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from airflow_incident.api.closing import Standing, Status, Wish
+from airflow_incident.api.endpoints import Plan
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
 from airflow_incident.delivery.recovery import Recovery, recover
@@ -66,18 +67,18 @@ class World(Reporting):
         options = {"now": lambda: self.now, "deployment": "prod", "storm_dag": 0, "storm_deployment": 0}
         return deliver(report, Rules(**options | rules))
 
-    def succeed(self, run="r1", clear=1, scope="run", wish=WISH, *, send=True, key_name=None, **facts):
+    def succeed(self, run="r1", clear=1, scope="run", wish=WISH, *, send=True, key_name=None, alerts=False, **facts):
         success = Failure(dag_id="orders", run_id=run, clear_count=clear, **facts)
         rules = Rules(now=lambda: self.now, deployment="prod", conn_id="c", send=send)
         self.steps, self.calls = [], []
-        return self.run(recover(Recovery(success, scope, wish, key_name), rules))
+        return self.run(recover(Recovery(success, scope, wish, key_name, alerts), rules))
 
     def take(self, step):
         self.steps.append(step)
         if not isinstance(step, Ask):
             return super().take(step)
         try:
-            return self.plan(step.call)
+            return self.plan(step.call) if isinstance(step.call, Plan) else self.answer(step.call)
         except IncidentIoError as error:
             return error
 
@@ -104,6 +105,8 @@ class World(Reporting):
             return STATUSES
         if call.path == "/v1/incident_attachments":
             return self.links.append(call.body)
+        if "alert_events" in call.path:
+            return None
         incident_id = call.path.split("/")[3]
         if call.method == "POST":
             (status,) = [s for s in STATUSES if s.id == call.body["incident"]["incident_status_id"]]
@@ -592,3 +595,26 @@ def test_a_success_without_a_run_is_an_error_of_ours(world):
     """The door tells it in one line."""
     with pytest.raises(IncidentIoError, match="names no run_id"):
         world.succeed(run="")
+
+
+# Alerts
+
+
+def alert_fails(world, clear=0):
+    return world.report_failure(Failure(dag_id="orders", run_id="r1", clear_count=clear), Settings(channel="alert"))
+
+
+def test_an_alert_that_may_not_have_arrived_is_not_fired_again(world):
+    """It might page somebody for a run that has recovered: by the success nor by a flush in an outage."""
+    world.refusal = TransportError("timed out", maybe_delivered=True)
+    alert_fails(world)
+    world.refusal = None
+    world.sent.clear()
+    world.trouble["alert_events"] = ServerError(503)
+    assert kinds(world.succeed(alerts=True)) == ["kept"]
+    assert len(world.flush().recovered) == 0
+    world.trouble.clear()
+    (record,) = world.flush().recovered
+    assert record.via == "alert"
+    assert world.records() == []
+    assert world.sent == []

@@ -1,0 +1,513 @@
+"""A run recovers: through the callback, the operator and the hook, over the wire, to the sandbox."""
+
+import asyncio
+import json
+import logging
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+
+from airflow_incident import (
+    ConfigurationError,
+    IncidentHook,
+    NotFoundError,
+    PermissionDeniedError,
+    ResolveIncidentOperator,
+    journalled,
+    open_incident,
+    resolve_incident,
+    resolving,
+)
+from airflow_incident.sandbox import catalogue
+from airflow_incident.sandbox.fault import FaultProxy
+from airflow_incident.sandbox.server import Sandbox
+from tests.contract import check_all
+from tests.doors import API_KEY, call_async, call_sync, dag_context, listen, task_context
+from tests.test_journal_trouble import Texts
+
+EVERY_DOOR = pytest.mark.parametrize("call", [call_sync, call_async], ids=["sync", "async"])
+DAY = datetime(2026, 11, 20, tzinfo=UTC)
+UI = "https://airflow.example.com"
+LEAD = {"incident_role_id": catalogue.ROLES[0]["id"], "assignee": {"email": "bob@example.com"}}
+
+
+@pytest.fixture(autouse=True)
+def _process(monkeypatch):
+    """Turn the journal on, in a process that has met no outage and spent no time; the UI has an address."""
+    from airflow_incident import notifications
+
+    monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", UI)
+    notifications._meter.cache_clear()
+    journalled._breaker.cache_clear()
+    yield
+    journalled._breaker.cache_clear()
+
+
+@pytest.fixture
+def store(monkeypatch):
+    texts = Texts()
+    for home in (journalled, resolving):
+        monkeypatch.setattr(home, "Variables", lambda: texts)
+    return texts
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    counts = {}
+    stats = SimpleNamespace(incr=lambda name, number: counts.update({name: counts.get(name, 0) + number}))
+    monkeypatch.setattr("airflow.providers.common.compat.sdk.Stats", stats, raising=False)
+    return counts
+
+
+def run(run_id="run-1", clear=0, **facts):
+    """Build what the DAG's callback is told of a run."""
+    facts = {"run_type": "manual", "logical_date": DAY, "run_after": DAY} | facts
+    return SimpleNamespace(dag_id="orders", run_id=run_id, clear_number=clear, **facts)
+
+
+def failed(run_id="run-1", clear=0, context=None, **options):
+    facts = {name: options.pop(name) for name in ("run_type", "logical_date") if name in options}
+    open_incident(**options)(context or dag_context(run_id, dag_run=run(run_id, clear, **facts)))
+
+
+def succeeded(run_id="run-1", clear=1, call=call_sync, context=None, **options):
+    """Succeed; return all that was logged."""
+    facts = {name: options.pop(name) for name in ("run_type", "logical_date") if name in options}
+    context = context or dag_context(run_id, reason="success", dag_run=run(run_id, clear, **facts))
+    with listen() as heard:
+        call(resolve_incident(**options), context)
+    assert API_KEY not in heard.everything
+    return heard
+
+
+def statuses(box):
+    return [incident["incident_status"]["name"] for incident in box.incidents_v2]
+
+
+def links(box):
+    return [link["resource"] for opened in box.store.all() for link in opened.attachments]
+
+
+def paths(box, since=0):
+    return [f"{seen.method} {seen.path}" for seen in box.requests[since:]]
+
+
+@EVERY_DOOR
+def test_a_cleared_run_that_succeeds_closes_its_incident(connected, store, counted, call):
+    """With a link to the run; another run's incident stays open; every byte is as documented."""
+    failed("run-1")
+    failed("run-2")
+    heard = succeeded("run-1", call=call)
+    assert statuses(connected) == ["Closed", "Triage"]
+    (link,) = links(connected)
+    assert link["title"] == "DAG orders recovered in Airflow, run run-1"
+    assert link["permalink"] == f"{UI}/dags/orders/runs/run-1"
+    (text,) = heard.texts(logging.INFO)
+    assert "INC-1" in text
+    assert "is closed, for DAG orders, run run-1 recovered; it has a link to the run" in text
+    assert [record.run_id for record in store.records()] == ["run-2"]
+    assert counted == {"incident_io.recovered": 1}
+    check_all(connected)
+
+
+@EVERY_DOOR
+def test_twice_changes_nothing(connected, store, call):
+    """The second success asks nobody and says nothing."""
+    failed()
+    succeeded(call=call)
+    before = len(connected.requests)
+    assert succeeded(call=call).ours == []
+    assert paths(connected, before) == []
+
+
+@EVERY_DOOR
+@pytest.mark.parametrize("options", [{}, {"scope": "task"}, {"scope": "task_instance"}])
+def test_a_first_attempt_s_success_reads_nothing(connected, store, monkeypatch, call, options):
+    """No connection, no record, no request, no line."""
+    store.failing = {"get": pytest.fail}
+    monkeypatch.setattr(IncidentHook, "get_connection", lambda *_: pytest.fail("the connection was read"))
+    assert succeeded(clear=0, call=call, **options).ours == []
+    assert connected.requests == []
+
+
+@EVERY_DOOR
+def test_at_task_level_it_acts_only_where_incidents_stand_for_tasks(connected, store, call):
+    """At scope run a task's success says nothing of the run; at scope task it closes the task's own."""
+    for task in ("load", "check"):
+        failed(context=task_context(task_id=task), scope="task")
+    success = task_context(clear=1, task_id="load")
+    del success["exception"]
+    for scope in ("run", "dag"):
+        assert succeeded(context=success, call=call, scope=scope).ours == []
+    assert statuses(connected) == ["Triage", "Triage"]
+    succeeded(context=success, call=call, scope="task")
+    assert statuses(connected) == ["Closed", "Triage"]
+    assert links(connected)[0]["title"] == "Task orders.load recovered in Airflow, run run-1"
+
+
+def test_the_configuration_may_say_what_incidents_stand_for(connected, store, monkeypatch):
+    """The scope of airflow.cfg counts for both callbacks."""
+    monkeypatch.setenv("AIRFLOW__INCIDENT_IO__SCOPE", "task")
+    failed(context=task_context())
+    success = task_context(clear=1)
+    del success["exception"]
+    succeeded(context=success)
+    assert statuses(connected) == ["Closed"]
+
+
+@EVERY_DOOR
+def test_an_incident_with_a_lead_stays_open_and_gets_the_note_once(connected, store, call):
+    """Hands off what a person has taken."""
+    failed()
+    connected.store.edit(connected.incidents[0]["id"], {"incident_role_assignments": [LEAD]})
+    heard = succeeded(call=call)
+    assert "stays open: a person has taken it; it has a link to the run" in heard.texts(logging.INFO)[0]
+    succeeded(call=call)
+    assert statuses(connected) == ["Triage"]
+    assert len(links(connected)) == 1
+
+
+@pytest.mark.parametrize("place", ["argument", "config"])
+def test_always_closes_what_a_person_has_taken(connected, store, monkeypatch, place):
+    """As an argument, or in airflow.cfg."""
+    failed()
+    connected.store.edit(connected.incidents[0]["id"], {"incident_role_assignments": [LEAD]})
+    if place == "config":
+        monkeypatch.setenv("AIRFLOW__INCIDENT_IO__RESOLVE", "always")
+    succeeded(**({"resolve": "always"} if place == "argument" else {}))
+    assert statuses(connected) == ["Closed"]
+
+
+@pytest.mark.parametrize("category", ["closed", "declined", "canceled", "merged"])
+def test_what_is_over_is_left_as_it_is(connected, store, category):
+    """Also where v1 has no word for it; the record is forgotten."""
+    failed()
+    connected.store.move("INC-1", category)
+    before = statuses(connected)
+    succeeded()
+    assert statuses(connected) == before
+    assert links(connected) == []
+    assert store.records() == []
+
+
+def test_what_is_gone_is_done(connected, store):
+    """incident.io has forgotten it."""
+    failed()
+    connected.clear()
+    assert "is not there any more" in succeeded().texts(logging.INFO)[0]
+    assert store.records() == []
+
+
+@pytest.mark.parametrize("where", ["argument", "connection", "config"])
+def test_the_status_may_be_named(sandbox, connect, store, monkeypatch, where):
+    """In any case, wherever options are set."""
+    extra = '{"resolved_status": "post-incident"}' if where == "connection" else "{}"
+    connect(sandbox.url, extra=extra)
+    if where == "config":
+        monkeypatch.setenv("AIRFLOW__INCIDENT_IO__RESOLVED_STATUS", "post-incident")
+    failed()
+    succeeded(**({"resolved_status": "POST-incident"} if where == "argument" else {}))
+    assert statuses(sandbox) == ["Post-incident"]
+
+
+def test_an_unknown_status_is_one_line_with_the_known_names(connected, store):
+    """The record is kept for when the name is mended."""
+    failed()
+    heard = succeeded(resolved_status="Finished")
+    assert "'Finished' is not a status of this account; known: Triage, Investigating," in heard.error
+    assert len(store.records()) == 1
+
+
+@pytest.mark.parametrize(
+    ("roles", "role"),
+    [
+        (("viewer", "incident_creator"), "'incident editor'"),
+        (("incident_creator", "incident_editor"), "'viewer'"),
+        (("viewer", "incident_creator", "incident_editor"), "'post-incident flow opt-out'"),
+    ],
+)
+def test_a_key_without_a_role_is_one_line_that_names_it(connect, store, roles, role):
+    """And the record is kept."""
+    with Sandbox(roles=roles, post_incident_flow=True) as box:
+        connect(box.url)
+        failed()
+        box.store.move("INC-1", "live", "Fixing")
+        heard = succeeded(resolve="always")
+        assert f"Give the API key the role {role}." in heard.error
+        assert statuses(box) == ["Fixing"]
+        assert len(store.records()) == 1
+
+
+@EVERY_DOOR
+def test_an_outage_is_one_warning_and_a_flush_closes_it(sandbox, connect, store, call):
+    """What is still to be done is written down."""
+    connect(sandbox.url)
+    failed()
+    with FaultProxy(sandbox.direct_port, "error-503") as wire:
+        connect(wire.url)
+        heard = succeeded(call=call)
+    (text,) = heard.texts()
+    assert "stays open for now" in text
+    assert statuses(sandbox) == ["Triage"]
+    connect(sandbox.url)
+    assert len(journalled.flush_journal().recovered) == 1
+    assert statuses(sandbox) == ["Closed"]
+    assert store.records() == []
+
+
+def test_a_failure_that_never_left_is_dropped_and_counted(sandbox, connect, store, counted):
+    """The run recovered before incident.io could be told."""
+    with FaultProxy(sandbox.direct_port, "refuse") as wire:
+        connect(wire.url)
+        failed()
+    (record,) = store.records()
+    assert (record.state, record.maybe_delivered) == ("pending", False)
+    assert "the run recovered before incident.io could be told" in succeeded().texts(logging.INFO)[0]
+    assert store.records() == []
+    assert counted == {"incident_io.dropped": 1}
+    assert sandbox.requests == []
+
+
+def test_a_failure_that_may_have_left_is_closed(sandbox, connect, store):
+    """The answer was lost; the same request tells which incident it is."""
+    with FaultProxy(sandbox.direct_port, "drop-after-accept") as wire:
+        connect(wire.url)
+        failed()
+    (record,) = store.records()
+    assert (record.state, record.maybe_delivered) == ("pending", True)
+    connect(sandbox.url)
+    journalled._breaker.cache_clear()
+    succeeded()
+    assert statuses(sandbox) == ["Closed"]
+    assert store.records() == []
+
+
+def test_an_operator_s_incident_of_the_same_attempt_stays(connected, store):
+    """A leaf that opens an incident in a run that goes green meant it."""
+    from airflow_incident import CreateIncidentOperator
+
+    failed("run-1")
+    context = task_context(clear=1)
+    context["ti"].xcom_push = lambda **_: None
+    CreateIncidentOperator(task_id="tell", name="Late, but there").execute(context)
+    succeeded("run-1")
+    assert statuses(connected) == ["Closed", "Triage"]
+
+
+def test_an_old_backfill_s_success_does_not_close_today_s_failure(connected, store):
+    """Backfill runs count as one DAG; only one that is not earlier closes what the DAG has open."""
+    failed("today", run_type="backfill", logical_date=DAY)
+    succeeded("old", clear=0, run_type="backfill", logical_date=DAY - timedelta(days=300))
+    assert statuses(connected) == ["Triage"]
+    succeeded("later", clear=0, run_type="backfill", logical_date=DAY + timedelta(days=1))
+    assert statuses(connected) == ["Closed"]
+
+
+def test_an_alert_is_resolved(sandbox, connect, store):
+    """The same deduplication key, once."""
+    source = {"alert_source_id": sandbox.options.alert_source_id}
+    connect(sandbox.url, extra=json.dumps(source | {"alert_source_token": sandbox.options.alert_source_token}))
+    failed(channel="alert")
+    (alert,) = sandbox.alerts
+    assert alert["status"] == "firing"
+    succeeded(channel="alert")
+    assert [alert["status"] for alert in sandbox.alerts] == ["resolved"]
+    before = len(sandbox.requests)
+    succeeded(channel="alert")
+    assert paths(sandbox, before) == []
+
+
+# What never harms Airflow
+
+
+@EVERY_DOOR
+@pytest.mark.parametrize(
+    "context",
+    [None, {}, 5, "x", {"dag": object()}, {"dag_run": object(), "run_id": 7}, {"dag_run": {"clear_number": "2"}}],
+    ids=repr,
+)
+def test_an_odd_context_never_raises(connected, store, call, context):
+    """At any scope: nothing, or one line."""
+    for scope in ("run", "task", "dag"):
+        with listen() as heard:
+            call(resolve_incident(scope=scope), context)
+        assert len(heard.texts()) <= 1
+    assert connected.requests == []
+
+
+@EVERY_DOOR
+@pytest.mark.parametrize("name", ["scope", "deployment", "resolve", "resolved_status", "channel"])
+@pytest.mark.parametrize("value", [5, ["x"], object(), b"x", "\ud800", "x" * 100_000], ids=lambda v: repr(v)[:12])
+def test_an_argument_of_any_type_never_raises(connected, store, call, name, value):
+    """Whatever is written in a DAG file; a wrong one is one line."""
+    failed()
+    heard = succeeded(call=call, **{name: value})
+    assert len(heard.texts()) <= 1
+
+
+@EVERY_DOOR
+@pytest.mark.parametrize("error", [OSError("read-only"), SystemExit(3), NotImplementedError()], ids=repr)
+@pytest.mark.parametrize("what", ["get", "set", "delete"])
+def test_a_store_that_fails_is_at_most_one_warning(connected, store, call, what, error):
+    """A store that cannot be read closes nothing; one that cannot be written hides nothing."""
+    failed()
+
+    def fail():
+        raise error
+
+    store.failing[what] = fail
+    heard = succeeded(call=call)
+    expected = 0 if what == "set" else 1
+    assert len([text for text in heard.texts() if "the journal cannot be used" in text]) == expected
+    assert statuses(connected) == (["Triage"] if what == "get" else ["Closed"])
+
+
+@EVERY_DOOR
+def test_a_missing_connection_is_one_warning(store, call):
+    """As for opening."""
+    heard = succeeded(call=call, conn_id="nowhere")
+    assert "NO incident was closed for DAG orders, run run-1" in heard.sole(logging.WARNING)
+
+
+@EVERY_DOOR
+def test_turned_off_is_one_info_line(connected, store, monkeypatch, call):
+    """On a laptop; and without the journal nobody knows what was opened."""
+    monkeypatch.setenv("AIRFLOW__INCIDENT_IO__ENABLED", "False")
+    assert "nothing is closed" in succeeded(call=call).sole(logging.INFO)
+    monkeypatch.setenv("AIRFLOW__INCIDENT_IO__ENABLED", "True")
+    monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "False")
+    assert "journal is false" in succeeded(call=call).sole(logging.INFO)
+    assert connected.requests == []
+
+
+def test_another_connection_s_record_is_left_alone(connected, connect, store):
+    """A record chooses neither the key nor the host."""
+    connect(connected.url, conn_id="other")
+    failed(conn_id="other")
+    before = len(connected.requests)
+    assert "is left to connection 'other'" in succeeded().texts(logging.INFO)[0]
+    assert paths(connected, before) == []
+
+
+# The operator
+
+
+def operate(clear=1, **options):
+    context = task_context(clear=clear)
+    del context["exception"]
+    return ResolveIncidentOperator(task_id="close", **options).execute(context)
+
+
+def test_the_operator_closes_what_earlier_attempts_opened(connected, store):
+    """And returns it."""
+    failed()
+    (closed,) = operate(note="All rows are there")
+    assert closed["reference"] == "INC-1"
+    assert statuses(connected) == ["Closed"]
+    assert links(connected)[0]["title"] == "All rows are there"
+    assert operate() == []
+
+
+def test_the_operator_closes_a_deliberate_incident_by_its_key(connected, store):
+    """`key` is the one of CreateIncidentOperator."""
+    from airflow_incident import CreateIncidentOperator
+
+    context = task_context()
+    context["ti"].xcom_push = lambda **_: None
+    CreateIncidentOperator(task_id="tell", key="bad rows").execute(context)
+    assert operate() == []
+    assert len(operate(key="bad rows")) == 1
+
+
+def test_the_operator_closes_one_incident_by_id_without_the_journal(connected, monkeypatch):
+    """Whoever opened it, in whichever attempt; hands off what a person has taken, unless told."""
+    monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "False")
+    one = IncidentHook().create_incident(idempotency_key="by-hand").id
+    connected.store.edit(one, {"incident_role_assignments": [LEAD]})
+    assert operate(clear=0, incident_id=one) == []
+    assert statuses(connected) == ["Triage"]
+    assert len(operate(clear=0, incident_id=one, resolve="always")) == 1
+    assert statuses(connected) == ["Closed"]
+    check_all(connected)
+
+
+@pytest.mark.parametrize("options", [{"incident_id": "01H0000000000000000000000"}, {"resolved_status": "Finished"}])
+def test_what_a_retry_cannot_help_fails_the_task_for_good(connected, store, options):
+    """An incident that is not there, a status that is not there."""
+    from airflow.providers.common.compat.sdk import AirflowFailException
+
+    failed()
+    with pytest.raises(AirflowFailException, match=r"answered 404|known: Triage"):
+        operate(**options)
+
+
+def test_what_a_retry_may_help_is_raised(sandbox, connect, store):
+    """Airflow tries again."""
+    connect(sandbox.url)
+    failed()
+    with FaultProxy(sandbox.direct_port, "error-503", times=5) as wire:
+        connect(wire.url)
+        with pytest.raises(Exception, match="answered 503") as caught:
+            operate()
+        assert caught.value.retryable
+        assert len(operate()) == 1
+
+
+def test_the_operator_needs_the_journal_or_an_id(connected, monkeypatch):
+    """Else nobody knows what was opened."""
+    from airflow.providers.common.compat.sdk import AirflowFailException
+
+    monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "False")
+    with pytest.raises(AirflowFailException, match="give incident_id"):
+        operate()
+
+
+def test_the_operator_does_nothing_where_incidents_are_turned_off(connected, store, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__INCIDENT_IO__ENABLED", "False")
+    assert operate(incident_id="01H") == []
+    assert connected.requests == []
+
+
+# The hook
+
+
+def by_thread(hook, *args, **options):
+    return hook.resolve_incident(*args, **options)
+
+
+def by_coroutine(hook, *args, **options):
+    return asyncio.run(hook.aresolve_incident(*args, **options))
+
+
+@pytest.mark.parametrize("resolve", [by_thread, by_coroutine])
+def test_the_hook_closes_an_incident(connected, resolve):
+    """What it returns says what became of it."""
+    hook = IncidentHook()
+    one = hook.create_incident(idempotency_key="one").id
+    assert resolve(hook, one, note="Done", url=UI).kind == "closed"
+    assert resolve(hook, one).kind == "over"
+    assert [link["title"] for link in links(connected)] == ["Done"]
+    two = hook.create_incident(idempotency_key="two").id
+    connected.store.edit(two, {"incident_role_assignments": [LEAD]})
+    assert resolve(hook, two).kind == "taken"
+    assert resolve(hook, two, always=True, status="post-incident").kind == "closed"
+    assert statuses(connected) == ["Closed", "Post-incident"]
+    with pytest.raises(NotFoundError):
+        resolve(hook, "01H0000000000000000000000")
+    three = hook.create_incident(idempotency_key="three").id
+    with pytest.raises(ConfigurationError, match="known: Triage"):
+        resolve(hook, three, status="Finished")
+    check_all(connected)
+
+
+@pytest.mark.parametrize("resolve", [by_thread, by_coroutine])
+def test_the_hook_names_the_role_that_is_missing(connect, resolve):
+    with Sandbox(roles=("viewer", "incident_creator")) as box:
+        connect(box.url)
+        hook = IncidentHook()
+        one = hook.create_incident(idempotency_key="one").id
+        with pytest.raises(PermissionDeniedError) as caught:
+            resolve(hook, one)
+        assert caught.value.advice == "Give the API key the role 'incident editor'."
