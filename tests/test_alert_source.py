@@ -1,10 +1,13 @@
 """An alert source beside an API key, or without one."""
 
+import json
+
 import pytest
 
 from airflow_incident import open_incident
 from airflow_incident.journalled import _breaker, flush_journal
-from tests.doors import task_context
+from airflow_incident.sandbox.fault_answers import answer
+from tests.doors import Scripted, report, task_context
 from tests.journal_records import forget_all
 
 AWAY = "http://127.0.0.1:9"
@@ -25,3 +28,14 @@ def test_an_alert_that_was_kept_is_delivered_without_an_api_key(airflow_db, sand
     assert [record.state for record in flush_journal().opened] == ["open"]
     (alert,) = sandbox.alerts
     assert alert["deduplication_key"] == "airflow/tests/dag/orders/run/run-1"
+
+
+def test_an_alert_is_never_sent_without_its_deduplication_key(connect):
+    """Without it each repeat would be an alert of its own."""
+    refused = {"code": "invalid", "message": "is odd", "source": {"field": "deduplication_key"}}
+    said = {"type": "validation_error", "status": 422, "request_id": "r", "errors": [refused]}
+    with Scripted([answer(422, json.dumps(said).encode())]) as server:
+        connect(server.url, extra={"alert_source_id": "01SOURCE", "alert_source_token": "t0ken"})
+        heard, _ = report(channel="alert")
+    assert len(server.arrivals) == 1
+    assert "NO alert was sent" in heard.error
