@@ -15,7 +15,14 @@ from airflow_incident.delivery.courier import AsyncCourier, Courier, carry_all
 from airflow_incident.delivery.flusher import drop, flush, read_all
 from airflow_incident.delivery.journal import PREFIX, utc_now
 from airflow_incident.delivery.reporter import Rules, deliver
-from airflow_incident.errors import ConfigurationError, IncidentIoError, JournalError, Problem, RateLimitError
+from airflow_incident.errors import (
+    ConfigurationError,
+    IncidentIoError,
+    JournalError,
+    Problem,
+    RateLimitError,
+    UnsettledError,
+)
 from airflow_incident.hooks import HOOK_BUDGET, IncidentHook
 from airflow_incident.metrics import RECOVERED, count
 from airflow_incident.variables import Variables
@@ -45,25 +52,30 @@ def write_and_send(report: Report, profile: Profile, *, seconds: float, may_wait
     :param seconds: What it may take in all; with too little for a try it is only written down.
     :param may_wait: Whether it is to be sent even during an outage that this process has met.
     """
-    send = may_wait or (seconds >= LEAST_SHARE and not _breaker().is_open(profile.account.base_url))
+    send = may_wait or (seconds >= LEAST_SHARE and may_ask(profile))
     first = submission(report.draft, report.terms)
     courier = Courier(
         Variables(), profile.client, key=report.key.removeprefix(ALERT_MARK), first=first, seconds=seconds
     )
-    rules = _rules(profile, send=send)._replace(has_time=lambda: courier.left > SPARE)
+    rules = rules_of(profile, send=send)._replace(has_time=lambda: courier.left > SPARE)
     outcome = courier.carry(deliver(report, rules))
-    return _noted(outcome, profile)
+    note_outage(outcome.error, profile)
+    return outcome
 
 
 async def awrite_and_send(report: Report, profile: Profile, *, seconds: float) -> Outcome:
     """Do as `write_and_send` does, from a coroutine."""
-    send = not _breaker().is_open(profile.account.base_url)
     courier = AsyncCourier(Variables(), profile.async_client, seconds=seconds)
-    outcome = await courier.carry(deliver(report, _rules(profile, send=send)))
-    return _noted(outcome, profile)
+    outcome = await courier.carry(deliver(report, rules_of(profile, send=may_ask(profile))))
+    note_outage(outcome.error, profile)
+    return outcome
 
 
-def _rules(profile: Profile, *, send: bool) -> Rules:
+def rules_of(profile: Profile, *, send: bool) -> Rules:
+    """Say how reports of a connection are handled.
+
+    :param send: Whether incident.io is to be asked now.
+    """
     return Rules(
         now=utc_now,
         deployment=profile.deployment,
@@ -75,12 +87,15 @@ def _rules(profile: Profile, *, send: bool) -> Rules:
     )
 
 
-def _noted(outcome: Outcome, profile: Profile) -> Outcome:
+def note_outage(error: IncidentIoError | None, profile: Profile) -> None:
     """Trip the breaker when incident.io did not answer; a rate limit is an answer."""
-    error = outcome.error
-    if error is not None and error.retryable and not isinstance(error, RateLimitError):
+    if error is not None and error.retryable and not isinstance(error, RateLimitError | UnsettledError):
         _breaker().trip(profile.account.base_url)
-    return outcome
+
+
+def may_ask(profile: Profile) -> bool:
+    """Tell whether incident.io is worth asking: this process has met no outage of it a moment ago."""
+    return not _breaker().is_open(profile.account.base_url)
 
 
 def flush_journal(*, prefix: str = PREFIX, also_dead: bool = False, most: int | None = None) -> Flushed:

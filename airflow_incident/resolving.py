@@ -11,10 +11,7 @@ from airflow_incident.core.text import one_line
 from airflow_incident.delivery.budget import LEAST_SHARE
 from airflow_incident.delivery.courier import PATIENCE, AsyncCourier, carry_all
 from airflow_incident.delivery.recovery import Recovered, Recovery, recover
-from airflow_incident.errors import RateLimitError
-
-# One memory of outages for a process, whether it opens or closes.
-from airflow_incident.journalled import _breaker, _rules
+from airflow_incident.journalled import may_ask, note_outage, rules_of
 from airflow_incident.metrics import DROPPED, RECOVERED, count
 from airflow_incident.variables import Variables
 
@@ -63,23 +60,21 @@ def recover_run(recovery: Recovery, profile: Profile, *, seconds: float, may_wai
     def call(call: Anything, _: str) -> Any:
         return profile.client.call(call, budget=max(SHORTEST, deadline - time.monotonic()))
 
-    send = may_wait or (seconds >= LEAST_SHARE and not _breaker().is_open(profile.account.base_url))
-    steps = recover(recovery, _rules(profile, send=send))
+    send = may_wait or (seconds >= LEAST_SHARE and may_ask(profile))
+    steps = recover(recovery, rules_of(profile, send=send))
     return _noted(carry_all(steps, Variables(), call, patience=PATIENCE), profile)
 
 
 async def arecover_run(recovery: Recovery, profile: Profile, *, seconds: float) -> Recovered:
     """Do as `recover_run` does, from a coroutine."""
-    send = not _breaker().is_open(profile.account.base_url)
     courier = AsyncCourier(Variables(), profile.async_client, seconds=seconds)
-    return _noted(await courier.carry(recover(recovery, _rules(profile, send=send))), profile)
+    steps = recover(recovery, rules_of(profile, send=may_ask(profile)))
+    return _noted(await courier.carry(steps), profile)
 
 
 def _noted(recovered: Recovered, profile: Profile) -> Recovered:
-    """Count what was done, and trip the breaker when incident.io did not answer; a rate limit is an answer."""
-    count(RECOVERED, recovered.count("closed"))
+    """Count what was done, and remember an outage that was met."""
+    count(RECOVERED, recovered.count("closed") + recovered.count("resolved"))
     count(DROPPED, recovered.count("dropped"))
-    error = recovered.error
-    if error is not None and error.retryable and not isinstance(error, RateLimitError):
-        _breaker().trip(profile.account.base_url)
+    note_outage(recovered.error, profile)
     return recovered

@@ -9,7 +9,7 @@ from airflow_incident.delivery.journal import KEEP_FOR, KEEP_RECORDS, PREFIX, Fo
 from airflow_incident.delivery.recovery import settle
 from airflow_incident.delivery.sending import own_record, send, terms_of
 from airflow_incident.delivery.steps import Delete, Get, Names, Set, StoreFailed
-from airflow_incident.errors import IncidentIoError, JournalError
+from airflow_incident.errors import JournalError, UnsettledError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -54,12 +54,12 @@ def flush(
     current = {record.name: record for record in records}
     done: list[Record] = []
     stopped = {
-        r.conn_id: f"incident.io asked to wait until {r.due_at:%H:%M:%S} UTC" for r in waiting if not r.is_due(now())
+        r.lane: f"incident.io asked to wait until {r.due_at:%H:%M:%S} UTC" for r in waiting if not r.is_due(now())
     }
     for listed in waiting:
         if len(done) == most:
             break
-        if listed.conn_id in stopped:
+        if listed.lane in stopped:
             continue
         # Others deliver and drop too while this goes on, and what they wrote is newer.
         record = own_record(listed.name, (yield Get(listed.name)), listed.key)
@@ -73,8 +73,8 @@ def flush(
             raise JournalError(f"the journal cannot be written: {written.why}")
         done.append(result)
         current[listed.name] = result
-        if isinstance(answer, IncidentIoError) and result.state == "pending":
-            stopped[record.conn_id] = str(answer)
+        if result.state == "pending" and not isinstance(answer, UnsettledError):
+            stopped[record.lane] = str(answer)
     recovered = yield from _close_recovered(current, stopped, now)
     pruned = yield from _prune(list(current.values()), now())
     return Flushed(
@@ -89,13 +89,13 @@ def flush(
 
 
 def _close_recovered(
-    current: dict[str, Record], stopped: Mapping[str, str], now: Callable[[], datetime]
+    current: dict[str, Record], stopped: Mapping[tuple[str, bool], str], now: Callable[[], datetime]
 ) -> Generator[Step, Any, list[Record]]:
     """Close the incidents of runs that recovered while incident.io did not answer."""
     closed: list[Record] = []
     for name, record in list(current.items()):
         left = record.closing
-        if record.state != "open" or left is None or left.error or record.conn_id in stopped:
+        if record.state != "open" or left is None or left.error or record.lane in stopped:
             continue
         wish = Wish(left.title, left.url, always=left.always, status=left.status)
         became = yield from settle(record, wish, now, conn_id=record.conn_id)

@@ -127,6 +127,11 @@ class Record(BaseModel):
         return None if self.body is None else Creation(self.body, self.via, partial=self.draft is not None)
 
     @property
+    def lane(self) -> tuple[str, bool]:
+        """What shares an outage and a rate limit: a connection's incidents, and apart from them its alerts."""
+        return self.conn_id, self.via == "alert"
+
+    @property
     def name(self) -> str:
         """The name that this record lives under."""
         return record_name(self.dag_id, self.key)

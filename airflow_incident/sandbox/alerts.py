@@ -22,7 +22,8 @@ def check(event: JsonObject) -> list[str]:
     """Return the unknown properties of an event, or refuse with every problem found."""
     shape = Shape()
     shape.nulls(event)
-    shape.object(event, (), EVENT, REQUIRED)
+    if not shape.errors:
+        shape.object(event, (), EVENT, REQUIRED)
     return shape.done()
 
 

@@ -35,8 +35,9 @@ def check(body: JsonObject) -> list[str]:
     """Return the unknown properties of a create, or refuse with every problem found."""
     shape = Shape()
     shape.nulls(body)
-    shape.object(body, (), CREATE, tuple(CREATE))
-    if "resource" in body:
+    if not shape.errors:
+        shape.object(body, (), CREATE, tuple(CREATE))
+    if not shape.errors:
         shape.object(body["resource"], ("resource",), RESOURCE, ("resource_type",))
     return shape.done()
 

@@ -133,7 +133,7 @@ def _row(opened: Opened) -> JsonObject:
 def _snapshot(store: Store) -> JsonObject:
     body = json.dumps({"idempotency_key": "by-hand-1", "visibility": "public", "name": "Opened by hand"})
     key = shlex.quote(f"Authorization: Bearer {store.options.api_key}")
-    url = f"{store.base_url}/v1/incidents"
+    url = f"{store.base_url}/{'v2' if store.v1_removed else 'v1'}/incidents"
     return {
         "incidents": [_row(opened) for opened in store.all()],
         "connection": connection_line(store),

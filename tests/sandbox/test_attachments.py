@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.contract import check_request, check_response
-from tests.sandbox.conftest import BODY, speak
+from tests.contract import check_all, check_request, check_response
+from tests.sandbox.conftest import BODY, refused, speak
 
 PATH = "/v1/incident_attachments"
 
@@ -63,3 +63,13 @@ def test_another_system_s_resource_has_an_address_of_its_own(client):
     resource = client.post(PATH, json=body).json()["incident_attachment"]["resource"]
     assert resource["title"] == "OPS-1"
     assert resource["permalink"].startswith("https://")
+
+
+def test_a_link_can_be_taken_away_once(client, box):
+    body = {"incident_id": opened(client), "resource": {"resource_type": "arbitrary_url", "url": "https://x"}}
+    kept, gone = (client.post(PATH, json=body).json()["incident_attachment"] for _ in range(2))
+    answer = client.delete(f"{PATH}/{gone['id']}")
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert client.get(PATH).json() == {"incident_attachments": [kept]}
+    check_all(box)
+    refused(client.delete(f"{PATH}/{gone['id']}"), 404, "not_found")

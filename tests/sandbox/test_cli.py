@@ -185,6 +185,38 @@ def test_every_option_reaches_the_sandbox():
     assert told == (("viewer",), "expires", 1.5, 5, "hang:2", 0, "k")
 
 
+@pytest.mark.parametrize("name", command.SWITCHES)
+def test_every_switch_reaches_the_sandbox_and_is_off_by_itself(monkeypatch, name):
+    told = []
+
+    def start(build, port):
+        told.append(build().options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "_start", start)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert cli.main(["sandbox"]) == cli.main(["sandbox", f"--{name}"]) == 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    attribute = {"remove-v1": "v1_removed"}.get(name, name.replace("-", "_"))
+    assert [getattr(one, attribute) for one in told] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "word"),
+    [
+        (None, ("Triage", None, 0), "opened"),
+        (("Triage", None, 0), ("Triage", None, 1), "repeated"),
+        (("Triage", None, 0), ("Post-incident", None, 0), "post-incident"),
+        (("Triage", "firing", 0), ("Triage", "resolved", 0), "alert resolved"),
+        (("Triage", None, 0), ("Triage", None, 0), "changed"),
+    ],
+)
+def test_a_word_says_what_became_of_an_incident(before, after, word):
+    assert command._happened(before, after) == word
+
+
 def test_the_command_line_itself_imports_nothing_heavy():
     code = "import sys, airflow_incident.cli; print([m for m in sys.argv[1:] if m in sys.modules])"
     heavy = ["fastapi", "uvicorn", "httpx", "pydantic", "airflow", "markdown_it"]

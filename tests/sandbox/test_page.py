@@ -103,6 +103,14 @@ def test_the_permalink_opens_the_page(client, page):
         assert "<main" in answer.text
 
 
+def test_the_way_to_open_one_by_hand_leads_to_a_version_that_is_there():
+    for removed, version in ((False, "v1"), (True, "v2")):
+        with Sandbox(v1_removed=removed) as box:
+            snapshot = view._snapshot(box.store)
+        assert f"{box.url}/{version}/incidents " in snapshot["curl"]
+        assert json.loads(snapshot["alert"])["alert_source_id"] == box.options.alert_source_id
+
+
 def test_an_unknown_incident_is_404_but_still_a_page(page):
     answer = page.get("/incidents/INC-99")
     assert answer.status_code == 404

@@ -10,6 +10,8 @@ from airflow_incident.sandbox import options
 from airflow_incident.sandbox.server import Sandbox
 from tests.contract import check_response, document, document_path
 
+from .conftest import BODY, speak
+
 # Of an alert source, but no alerts.
 ABSENT = ("/v2/heartbeat/{alert_source_config_id}/ping",)
 
@@ -29,9 +31,24 @@ def takes_nothing_wrong(operation):
     return operation.method == "get" and set(asked) <= {"string"}
 
 
+def existing(path, box):
+    """Return an ID that a path leads to, so that more than the 404 is asked for."""
+    known = {
+        "incidents": box.incidents,
+        "severities": box.catalogue.severities,
+        "incident_types": box.catalogue.incident_types,
+        "incident_statuses": box.catalogue.statuses,
+        "incident_roles": box.catalogue.roles,
+        "custom_fields": box.catalogue.custom_fields,
+        "alert_events": [{"id": options.ALERT_SOURCE_ID}],
+    }
+    return known[path.split("/")[2]][0]["id"]
+
+
 @pytest.fixture(scope="module")
 def crowd():
-    with Sandbox(rate_limit=1_000_000, alert_rate_limit=1_000_000) as box:
+    with Sandbox(rate_limit=1_000_000, alert_rate_limit=1_000_000) as box, speak(box) as client:
+        client.post("/v1/incidents", json=BODY)
         yield box
 
 
@@ -51,8 +68,10 @@ def test_random_requests_get_documented_answers(operation, mode, crowd):
     @given(case=operation.as_strategy(generation_mode=mode))
     def check(case):
         secret = options.ALERT_SOURCE_TOKEN if "alert" in case.operation.path else crowd.api_key
-        if "alert_source_config_id" in case.path_parameters:
-            case.path_parameters["alert_source_config_id"] = options.ALERT_SOURCE_ID
+        for name in case.path_parameters:
+            case.path_parameters[name] = existing(case.operation.path, crowd)
+        if operation.path == "/v1/incident_attachments" and isinstance(case.body, dict):
+            case.body |= {"incident_id": crowd.incidents[0]["id"]} if "incident_id" in case.body else {}
         answer = case.call(base_url=crowd.url, headers={"Authorization": f"Bearer {secret}"})
         assert answer.status_code in (200, 201, 202, 404, 405, 413, 415, 422)
         path = re.sub(r"\{\w+\}", "x", case.operation.path)

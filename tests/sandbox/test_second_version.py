@@ -277,7 +277,7 @@ def test_an_edit_of_nothing_that_exists_is_404(client):
         refused(client.post(f"{PATH}/{name}/actions/edit", json={}), 404, "not_found")
 
 
-def test_updates_tell_of_every_new_status_and_severity_newest_first(box, client, clock):
+def test_updates_tell_of_every_new_status_and_severity_newest_first(box, client):
     incident = create(client)
     edit(client, incident, name="No news")
     edit(client, incident, severity_id=catalogue.SEVERITIES[0]["id"])

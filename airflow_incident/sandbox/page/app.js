@@ -182,7 +182,7 @@ function alertCard(alert) {
 function detail(found) {
   const { incident } = found;
   const status = incident.incident_status;
-  const row = { ...incident, status: status.name, category: status.category, severity: incident.severity?.name, repeats: found.repeats };
+  const row = { ...incident, status: status.name, category: status.category, severity: incident.severity?.name, alert: found.alert?.status, repeats: found.repeats };
   const button = DONE.has(status.category) ? null : make("button.main", { type: "button", id: "close" }, "Close incident");
   const title = make("div", {}, make("span.ref", {}, incident.reference), make("h1", { tabindex: "-1" }, incident.name), chips(row, pill(row)));
   const custom = incident.custom_field_entries.map((entry) => fact(entry.custom_field.name, ...entry.values.map(customValue)));
