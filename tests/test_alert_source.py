@@ -39,3 +39,20 @@ def test_an_alert_is_never_sent_without_its_deduplication_key(connect):
         heard, _ = report(channel="alert")
     assert len(server.arrivals) == 1
     assert "NO alert was sent" in heard.error
+
+
+@pytest.mark.airflow
+def test_an_incident_that_a_dag_has_open_takes_no_alert(airflow_db, sandbox, connect, monkeypatch):
+    """At scope `dag`, and so for backfills, it takes the next failures; a page that it took would reach nobody."""
+    monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
+    _breaker.cache_clear()
+    forget_all()
+    options = sandbox.options
+    source = {"alert_source_id": options.alert_source_id, "alert_source_token": options.alert_source_token}
+    connect(sandbox.url, extra=source)
+    for run in ("run-1", "run-2"):
+        open_incident(scope="dag")(task_context(run))
+        open_incident(scope="dag", channel="alert")(task_context(run))
+    opened = [request.body["name"] for request in sandbox.requests if request.path == "/v1/incidents"]
+    assert len(opened) == 1
+    assert [alert["deduplication_key"].rpartition("/")[2] for alert in sandbox.alerts] == ["run-1", "run-2"]
