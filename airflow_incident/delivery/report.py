@@ -199,6 +199,7 @@ def _metadata(failure: Failure, settings: Settings, deployment: str) -> dict[str
         "task_id": failure.task_id,
         "deployment": deployment,
         "severity": settings.severity,
+        "mode": settings.mode,
         "owners": list(failure.owners),
         "tags": list(failure.tags),
     }
