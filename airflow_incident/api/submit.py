@@ -79,8 +79,12 @@ def _resolved(wanted: Mapping[str, Any], api_version: Version) -> Generator[Any,
         next(resolve(wanted, Directory(), api_version=api_version))
     except StopIteration as end:
         found: Resolved = end.value
-    else:
+        return found
+    try:
         found = yield Plan(lambda directory: resolve(wanted, directory, api_version=api_version), LOOK_UP_SHARE)
+    except IncidentIoError as error:  # its time was over; what was looked up by then is there
+        outage = error
+        found = yield Plan(lambda directory: resolve(wanted, directory, api_version=api_version, outage=outage))
     return found
 
 
