@@ -127,7 +127,7 @@ def submit(draft: Draft | None, terms: Terms, *, creation: Creation | None = Non
     try:
         return (yield creation)
     except ValidationError as error:
-        mended = None if terms.strict else (yield from _mended(creation, error, terms))
+        mended = yield from _mended(creation, error, terms)
         if mended is None:
             raise
         creation = mended
@@ -194,7 +194,10 @@ def _in_v2(creation: Creation, terms: Terms) -> Generator[Any, Any, Creation]:
 
 
 def _mended(creation: Creation, error: ValidationError, terms: Terms) -> Generator[Any, Any, Creation | None]:
-    """Answer a refusal: leave out what was refused, or give the severity that is demanded; None if that is no help."""
+    """Answer a refusal: leave out what was refused, or give the severity that is demanded; None if that is no help.
+
+    Strict terms let only an incident become private that must be.
+    """
     if error.already_open:
         return None
     body = dict(creation.body)
@@ -202,12 +205,10 @@ def _mended(creation: Creation, error: ValidationError, terms: Terms) -> Generat
     for place, (where, why) in _refused(error).items():
         if place == "visibility" and body.get("incident_type_id") and body["visibility"] == "public":
             body["visibility"] = "private"
+        elif terms.strict:
+            return None
         elif place == "severity_id" and place not in body:
-            try:
-                lowest = yield Plan(lowest_severity, LOOK_UP_SHARE)
-            except IncidentIoError:
-                return None
-            if lowest is None:
+            if (lowest := (yield from _lowest())) is None:
                 return None
             body[place] = lowest
             notes.append("incident.io demands a severity, so this is the lowest.")
@@ -219,6 +220,14 @@ def _mended(creation: Creation, error: ValidationError, terms: Terms) -> Generat
     if body == dict(creation.body):
         return None
     return creation._replace(body=_annotated(body, notes, terms))
+
+
+def _lowest() -> Generator[Any, Any, str | None]:
+    try:
+        lowest: str | None = yield Plan(lowest_severity, LOOK_UP_SHARE)
+    except IncidentIoError:
+        return None
+    return lowest
 
 
 def _refused(error: ValidationError) -> dict[str, tuple[set[int], str]]:
