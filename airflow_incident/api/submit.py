@@ -31,6 +31,8 @@ Choice = Literal["v1", "v2", "auto"]
 
 NEVER_LEFT_OUT = frozenset({"idempotency_key", "visibility", "mode"})
 """Fields without which an incident would be another one, or be seen by others."""
+MOST_ANSWERS = 4
+"""Creates that are answered by another one: an account may tell what it refuses one by one, or be without v1."""
 LOOK_UP_SHARE = 1 / 3
 """How much of the time that is left a look-up may take: the incident matters more than its details."""
 
@@ -124,23 +126,22 @@ def submit(draft: Draft | None, terms: Terms, *, creation: Creation | None = Non
     """
     if creation is None:
         creation = yield from prepared(draft or {}, terms, first_version(draft or {}, terms.choice))
-    try:
-        return (yield creation)
-    except ValidationError as error:
-        mended = yield from _mended(creation, error, terms)
-        if mended is None:
-            raise
-        creation = mended
-    except APIError as error:
-        if terms.choice != "auto" or creation.via != "v1" or not _says_gone(error):
-            raise
-        if not (yield Plan(is_v1_gone, LOOK_UP_SHARE)):
-            raise
-        if terms.unsettled or error.maybe_delivered:
-            return (yield from _find(creation, terms, error))
-        creation = yield from _in_v2(creation, terms)
-        terms = terms._replace(choice="v2")
-        return (yield from submit(None, terms, creation=creation))
+    for _ in range(MOST_ANSWERS):
+        try:
+            return (yield creation)
+        except ValidationError as error:
+            mended = yield from _mended(creation, error, terms)
+            if mended is None:
+                raise
+            creation = mended
+        except APIError as error:
+            if terms.choice != "auto" or creation.via != "v1" or not _says_gone(error):
+                raise
+            if not (yield Plan(is_v1_gone, LOOK_UP_SHARE)):
+                raise
+            if terms.unsettled or error.maybe_delivered:
+                return (yield from _find(creation, terms, error))
+            creation = yield from _in_v2(creation, terms)
     return (yield creation)
 
 
