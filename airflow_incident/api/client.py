@@ -17,7 +17,7 @@ import httpx
 
 from airflow_incident.api.directory import Directory
 from airflow_incident.api.endpoints import ALERT_SOURCE
-from airflow_incident.api.exchange import Pause, Request, Response, Terms, converse
+from airflow_incident.api.exchange import Pause, Request, Response, Returned, Terms, converse
 from airflow_incident.errors import (
     ConfigurationError,
     IncidentIoError,
@@ -126,7 +126,7 @@ class Client:
         :raises IncidentIoError: if it could not be made.
         """
         terms = _terms(budget, self.connector.directory)
-        result: T | list[T] = _within(budget, terms, lambda: self._drive(converse(call, terms)))
+        result: T | list[T] = _within(budget, terms.met, lambda: self._drive(converse(call, terms)))
         return result
 
     def call_here(self, call: Call[T] | Plan[T], *, budget: float, met: list[IncidentIoError]) -> T:
@@ -147,10 +147,20 @@ class Client:
         try:
             while True:
                 step = conversation.send(answer)
-                answer = self._send(step) if isinstance(step, Request) else _pause(step)
+                answer = self._take(step)
         except StopIteration as end:
             result: T = end.value
             return result
+
+    def _take(self, step: Step) -> Answer:
+        if isinstance(step, Request):
+            return self._send(step)
+        if isinstance(step, Pause):
+            return _pause(step)
+        try:
+            return Returned(_within(step.seconds, step.met, lambda: self._drive(step.conversation)))
+        except IncidentIoError as error:
+            return error
 
     def _send(self, request: Request) -> Answer:
         try:
@@ -193,10 +203,23 @@ class AsyncClient:
         try:
             while True:
                 step = conversation.send(answer)
-                answer = await self._send(step, http) if isinstance(step, Request) else await _apause(step)
+                answer = await self._take(step, http)
         except StopIteration as end:
             result: T = end.value
             return result
+
+    async def _take(self, step: Step, http: httpx.AsyncClient) -> Answer:
+        if isinstance(step, Request):
+            return await self._send(step, http)
+        if isinstance(step, Pause):
+            return await _apause(step)
+        try:
+            async with asyncio.timeout(step.seconds):
+                return Returned(await self._drive(step.conversation, http))
+        except TimeoutError:
+            return too_late(step.seconds, step.met)
+        except IncidentIoError as error:
+            return error
 
     async def _send(self, request: Request, http: httpx.AsyncClient) -> Answer:
         try:
@@ -277,7 +300,7 @@ def _terms(budget: float, directory: Directory) -> Terms:
     )
 
 
-def _within(seconds: float, terms: Terms, work: Callable[[], T]) -> T:
+def _within(seconds: float, met: Sequence[IncidentIoError], work: Callable[[], T]) -> T:
     """Do work on a daemon thread and leave it behind when its time is over.
 
     Nothing else ends a hanging name look-up, a head that comes byte by byte or a stalled TLS handshake.
@@ -297,7 +320,7 @@ def _within(seconds: float, terms: Terms, work: Callable[[], T]) -> T:
     try:
         return future.result(timeout=seconds)
     except TimeoutError:
-        raise too_late(seconds, terms.met) from None
+        raise too_late(seconds, met) from None
 
 
 def too_late(seconds: float, met: Sequence[IncidentIoError]) -> TransportError:

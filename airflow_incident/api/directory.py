@@ -165,12 +165,15 @@ class Resolved:
         return _refusal(self.problems, conn_id) if self.problems else None
 
 
-def resolve(wanted: Mapping[str, Any], directory: Directory, *, api_version: ApiVersion) -> Steps[Resolved]:
+def resolve(
+    wanted: Mapping[str, Any], directory: Directory, *, api_version: ApiVersion, outage: IncidentIoError | None = None
+) -> Steps[Resolved]:
     """Find the IDs of what is wanted, by name or ID; to be used within a plan.
 
     :param wanted: Any of `severity`, `incident_type`, `status`, `custom_fields` and `roles`.
+    :param outage: Why nothing more can be looked up than the directory has.
     """
-    search = _Search(directory)
+    search = _Search(directory, outage)
     readers: dict[str, Callable[[Any], Steps[dict[str, Any]]]] = {
         "severity": search.severity,
         "incident_type": search.incident_type,
@@ -211,10 +214,10 @@ def find_severity(wanted: str, directory: Directory) -> Steps[tuple[Row, Rows]]:
 class _Search:
     """One resolution under way."""
 
-    def __init__(self, directory: Directory) -> None:
+    def __init__(self, directory: Directory, outage: IncidentIoError | None = None) -> None:
         self.resolved = Resolved()
         self._directory = directory
-        self._outage: IncidentIoError | None = None
+        self._outage = outage
 
     def severity(self, wanted: Any) -> Steps[dict[str, Any]]:
         """Find a severity."""

@@ -52,6 +52,23 @@ class Pause(NamedTuple):
     seconds: float
 
 
+class Part(NamedTuple):
+    """A part of a conversation with a time of its own, in seconds; `met` collects the errors on its way.
+
+    The driver ends it then, also where the wire drips or hangs, and answers with what it has returned or raised.
+    """
+
+    conversation: Generator[Step, Answer, Any]
+    seconds: float
+    met: list[IncidentIoError]
+
+
+class Returned(NamedTuple):
+    """What a part of a conversation has returned."""
+
+    value: Any
+
+
 class Response(NamedTuple):
     """What the driver received; header names in lower case."""
 
@@ -60,8 +77,8 @@ class Response(NamedTuple):
     content: bytes = b""
 
 
-Step = Request | Pause
-Answer = Response | IncidentIoError | None
+Step = Request | Pause | Part
+Answer = Response | Returned | IncidentIoError | None
 
 
 class Terms(NamedTuple):
@@ -93,14 +110,26 @@ def converse(call: Call[T] | Plan[T] | Listing[T] | Creation, terms: Terms) -> G
     if isinstance(call, Creation):
         return (yield from _exchange(open_incident(call), terms))
     if isinstance(call, Plan):
-        return (yield from _follow(call, terms))
+        return (yield from _follow(call, terms) if call.share >= 1 else _apart(call, terms))
     if isinstance(call, Listing):
         return (yield from _all_pages(call, terms))
     return (yield from _exchange(call, terms))
 
 
+def _apart(plan: Plan[T], terms: Terms) -> Generator[Step, Answer, T]:
+    """Follow a plan within its share of the time, whatever the wire does: what comes after it needs the rest."""
+    seconds = terms.left * plan.share
+    within = terms._replace(deadline=terms.clock() + seconds)
+    answer = yield Part(_follow(plan, within), seconds, terms.met)
+    if isinstance(answer, IncidentIoError):
+        raise answer
+    if not isinstance(answer, Returned):
+        raise TypeError("a part must be answered with what it returned or an error")
+    result: T = answer.value
+    return result
+
+
 def _follow(plan: Plan[T], terms: Terms) -> Generator[Step, Answer, T]:
-    terms = terms._replace(deadline=terms.clock() + terms.left * plan.share)
     steps = plan.steps(terms.directory)
     try:
         call = next(steps)

@@ -31,6 +31,8 @@ Choice = Literal["v1", "v2", "auto"]
 
 NEVER_LEFT_OUT = frozenset({"idempotency_key", "deduplication_key", "visibility", "mode"})
 """Fields without which an incident or an alert would be another one, or be seen by others."""
+MOST_ANSWERS = 4
+"""Creates that are answered by another one: an account may tell what it refuses one by one, or be without v1."""
 LOOK_UP_SHARE = 1 / 3
 """How much of the time that is left a look-up may take: the incident matters more than its details."""
 
@@ -79,8 +81,12 @@ def _resolved(wanted: Mapping[str, Any], api_version: Version) -> Generator[Any,
         next(resolve(wanted, Directory(), api_version=api_version))
     except StopIteration as end:
         found: Resolved = end.value
-    else:
+        return found
+    try:
         found = yield Plan(lambda directory: resolve(wanted, directory, api_version=api_version), LOOK_UP_SHARE)
+    except IncidentIoError as error:  # its time was over; what was looked up by then is there
+        outage = error
+        found = yield Plan(lambda directory: resolve(wanted, directory, api_version=api_version, outage=outage))
     return found
 
 
@@ -120,23 +126,22 @@ def submit(draft: Draft | None, terms: Terms, *, creation: Creation | None = Non
     """
     if creation is None:
         creation = yield from prepared(draft or {}, terms, first_version(draft or {}, terms.choice))
-    try:
-        return (yield creation)
-    except ValidationError as error:
-        mended = None if terms.strict else (yield from _mended(creation, error, terms))
-        if mended is None:
-            raise
-        creation = mended
-    except APIError as error:
-        if terms.choice != "auto" or creation.via != "v1" or not _says_gone(error):
-            raise
-        if not (yield Plan(is_v1_gone, LOOK_UP_SHARE)):
-            raise
-        if terms.unsettled or error.maybe_delivered:
-            return (yield from _find(creation, terms, error))
-        creation = yield from _in_v2(creation, terms)
-        terms = terms._replace(choice="v2")
-        return (yield from submit(None, terms, creation=creation))
+    for _ in range(MOST_ANSWERS):
+        try:
+            return (yield creation)
+        except ValidationError as error:
+            mended = yield from _mended(creation, error, terms)
+            if mended is None:
+                raise
+            creation = mended
+        except APIError as error:
+            if terms.choice != "auto" or creation.via != "v1" or not _says_gone(error):
+                raise
+            if not (yield Plan(is_v1_gone, LOOK_UP_SHARE)):
+                raise
+            if terms.unsettled or error.maybe_delivered:
+                return (yield from _find(creation, terms, error))
+            creation = yield from _in_v2(creation, terms)
     return (yield creation)
 
 
@@ -190,7 +195,10 @@ def _in_v2(creation: Creation, terms: Terms) -> Generator[Any, Any, Creation]:
 
 
 def _mended(creation: Creation, error: ValidationError, terms: Terms) -> Generator[Any, Any, Creation | None]:
-    """Answer a refusal: leave out what was refused, or give the severity that is demanded; None if that is no help."""
+    """Answer a refusal: leave out what was refused, or give the severity that is demanded; None if that is no help.
+
+    Strict terms let only an incident become private that must be.
+    """
     if error.already_open:
         return None
     body = dict(creation.body)
@@ -198,12 +206,10 @@ def _mended(creation: Creation, error: ValidationError, terms: Terms) -> Generat
     for place, (where, why) in _refused(error).items():
         if place == "visibility" and body.get("incident_type_id") and body["visibility"] == "public":
             body["visibility"] = "private"
+        elif terms.strict:
+            return None
         elif place == "severity_id" and place not in body:
-            try:
-                lowest = yield Plan(lowest_severity, LOOK_UP_SHARE)
-            except IncidentIoError:
-                return None
-            if lowest is None:
+            if (lowest := (yield from _lowest())) is None:
                 return None
             body[place] = lowest
             notes.append("incident.io demands a severity, so this is the lowest.")
@@ -215,6 +221,14 @@ def _mended(creation: Creation, error: ValidationError, terms: Terms) -> Generat
     if body == dict(creation.body):
         return None
     return creation._replace(body=_annotated(body, notes, terms))
+
+
+def _lowest() -> Generator[Any, Any, str | None]:
+    try:
+        lowest: str | None = yield Plan(lowest_severity, LOOK_UP_SHARE)
+    except IncidentIoError:
+        return None
+    return lowest
 
 
 def _refused(error: ValidationError) -> dict[str, tuple[set[int], str]]:

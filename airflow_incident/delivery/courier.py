@@ -111,7 +111,7 @@ class Courier:
             if isinstance(step, Wait):
                 time.sleep(min(step.seconds, self.left))
                 return None
-            return self._client.call(_call(step), budget=self.left * _share(step))
+            return self._client.call(_call(step), budget=self.left)
         except IncidentIoError as error:
             return error
         finally:
@@ -169,8 +169,7 @@ class AsyncCourier:
 
     async def _ask(self, step: Send | Show | Attach | Ask) -> Any:
         try:
-            seconds = max(0.1, self._deadline - time.monotonic()) * _share(step)
-            return await self._client.call(_call(step), budget=seconds)
+            return await self._client.call(_call(step), budget=max(0.1, self._deadline - time.monotonic()))
         except IncidentIoError as error:
             return error
 
@@ -205,11 +204,6 @@ def carry_all(
     except StopIteration as end:
         result: T = end.value
         return result
-
-
-def _share(step: Step) -> float:
-    """Say how much of the time that is left a step may take, also where the network drips or hangs."""
-    return step.call.share if isinstance(step, Ask) and isinstance(step.call, Plan) else 1.0
 
 
 def _opening(step: Send) -> Call[Any]:

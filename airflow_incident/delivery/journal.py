@@ -176,6 +176,13 @@ class Record(BaseModel):
         """Tell whether incident.io has refused this failure a moment ago, and would again."""
         return self.key == key and self.state == "dead" and abs(now - self.written_at) < SUPPRESS_FOR
 
+    def binds(self, *, strict: bool) -> bool:
+        """Tell whether this record is to be heeded by a report.
+
+        What a deliberate step was refused, which fails rather than degrade, a callback may have all the same.
+        """
+        return strict or self.state != "dead" or self.level != "operator" or self.maybe_delivered
+
     def is_due(self, now: datetime) -> bool:
         """Tell whether the moment that the API asked to wait for has come.
 

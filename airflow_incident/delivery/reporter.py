@@ -63,6 +63,8 @@ def deliver(report: Report, rules: Rules) -> Generator[Step, Any, Outcome]:
     if isinstance(found, str) and before is None:
         # Of another version, or somebody else's: left alone, and the failure is sent all the same.
         return (yield from _send_unwritten(report, rules, f"{name} holds something else and is left alone"))
+    if before and not before.binds(strict=report.strict):
+        before = None
     if before and (answered := (yield from _answered(report, before, rules))):
         return answered
     try:

@@ -8,7 +8,7 @@ from airflow_incident.api.directory import Directory
 from airflow_incident.api.endpoints import Call, Creation, Listing, Plan
 from airflow_incident.api.head import IncidentHead
 from airflow_incident.api.payload import create_draft
-from airflow_incident.api.submit import Terms, at_once, submit
+from airflow_incident.api.submit import MOST_ANSWERS, Terms, at_once, submit
 from airflow_incident.errors import (
     APIError,
     ConfigurationError,
@@ -263,13 +263,36 @@ def test_what_may_not_be_weakened_is_refused(field):
     assert len(account.sent) == 1
 
 
-def test_a_refusal_is_answered_once():
-    """The second one stands."""
-    account = Account(refusal("severity_id"), refusal("slack_team_id"))
-    with pytest.raises(ValidationError, match="slack_team_id"):
-        account.submit(severity="Major", slack_team_id="T1")
+def test_refusals_are_answered_one_by_one():
+    """An account may tell them so; each is answered by one more create."""
+    account = Account(refusal("severity_id"), refusal("slack_team_id"), OPEN)
+    account.submit(severity="Major", slack_team_id="T1")
+    assert [set(creation.body) & {"severity_id", "slack_team_id"} for creation in account.sent] == [
+        {"severity_id", "slack_team_id"},
+        {"slack_team_id"},
+        set(),
+    ]
+
+
+def test_an_account_that_never_has_enough_is_left_alone():
+    """It demands a severity and refuses each."""
+    account = Account(*[refusal("severity_id", code="is_required"), refusal("severity_id")] * 9)
+    with pytest.raises(ValidationError, match="severity_id"):
+        account.submit()
+    assert len(account.sent) == MOST_ANSWERS + 1
+
+
+def test_a_strict_draft_is_not_degraded():
+    """Whatever is refused stands, but that an incident must be private."""
     with pytest.raises(ValidationError):
         Account(refusal("severity_id"), OPEN).submit(severity="Major", strict=True)
+    account = Account(refusal("visibility"), OPEN)
+    account.submit(incident_type=SEVERITIES[0]["id"], strict=True)
+    assert [creation.body["visibility"] for creation in account.sent] == ["public", "private"]
+    with pytest.raises(ValidationError):
+        Account(refusal("visibility", "severity_id"), OPEN).submit(
+            incident_type=SEVERITIES[0]["id"], severity="Major", strict=True
+        )
 
 
 def test_what_was_sent_before_is_sent_again():
