@@ -161,8 +161,11 @@ def show_incident(incident_id: str, *, api_version: ApiVersion = "v1") -> Call[I
 
 
 def show_head(incident_id: str) -> Call[IncidentHead]:
-    """Do as `show_incident` does, and read only how the incident stands."""
-    return Call(method="GET", path=f"/v1/incidents/{_part(incident_id)}", parse=read_head)
+    """Show how an incident stands: through v2, which outlives v1, knows what v1 opened, and has all the categories.
+
+    https://docs.incident.io/api-reference/incidents-v2/show
+    """
+    return Call(method="GET", path=f"/v2/incidents/{_part(incident_id)}", parse=read_head)
 
 
 def list_incidents(*, status: Sequence[str] = ()) -> Listing[Incident]:
