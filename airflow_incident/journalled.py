@@ -14,7 +14,14 @@ from airflow_incident.delivery.courier import AsyncCourier, Courier, carry_all
 from airflow_incident.delivery.flusher import drop, flush, read_all
 from airflow_incident.delivery.journal import PREFIX, utc_now
 from airflow_incident.delivery.reporter import Rules, deliver
-from airflow_incident.errors import ConfigurationError, IncidentIoError, JournalError, Problem, RateLimitError
+from airflow_incident.errors import (
+    ConfigurationError,
+    IncidentIoError,
+    JournalError,
+    Problem,
+    RateLimitError,
+    UnsettledError,
+)
 from airflow_incident.hooks import HOOK_BUDGET, IncidentHook
 from airflow_incident.metrics import RECOVERED, count
 from airflow_incident.variables import Variables
@@ -75,9 +82,9 @@ def _rules(profile: Profile, *, send: bool) -> Rules:
 
 
 def _noted(outcome: Outcome, profile: Profile) -> Outcome:
-    """Trip the breaker when incident.io did not answer; a rate limit is an answer."""
+    """Trip the breaker when incident.io did not answer; a rate limit is an answer, and so is the end of v1."""
     error = outcome.error
-    if error is not None and error.retryable and not isinstance(error, RateLimitError):
+    if error is not None and error.retryable and not isinstance(error, (RateLimitError, UnsettledError)):
         _breaker().trip(profile.account.base_url)
     return outcome
 
