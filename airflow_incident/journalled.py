@@ -88,7 +88,7 @@ def rules_of(profile: Profile, *, send: bool) -> Rules:
 
 
 def note_outage(error: IncidentIoError | None, profile: Profile) -> None:
-    """Trip the breaker when incident.io did not answer; a rate limit is an answer."""
+    """Trip the breaker when incident.io did not answer; a rate limit is an answer, and so is the end of v1."""
     if error is not None and error.retryable and not isinstance(error, RateLimitError | UnsettledError):
         _breaker().trip(profile.account.base_url)
 

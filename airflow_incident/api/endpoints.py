@@ -161,7 +161,10 @@ def show_incident(incident_id: str, *, api_version: ApiVersion = "v1") -> Call[I
 
 
 def show_head(incident_id: str) -> Call[IncidentHead]:
-    """Do as `show_incident` does, and read only how the incident stands."""
+    """Show how an incident stands: through v2, which outlives v1, knows what v1 opened, and has all the categories.
+
+    https://docs.incident.io/api-reference/incidents-v2/show
+    """
     return Call(method="GET", path=f"/v2/incidents/{_part(incident_id)}", parse=read_head)
 
 

@@ -178,7 +178,13 @@ def _find(creation: Creation, terms: Terms, error: IncidentIoError) -> Generator
     """Look for what an attempt through v1 may have opened; through v2 it might be opened twice."""
     name, summary = creation.body.get("name"), creation.body.get("summary")
     if terms.since and name and summary:
-        for head, text in (yield find_incident(since=terms.since, mode=creation.body.get("mode"))):
+        try:
+            found = yield find_incident(since=terms.since, mode=creation.body.get("mode"))
+        except IncidentIoError as trouble:
+            if trouble.retryable:
+                raise
+            raise UnsettledError(f"{error}; nor can incidents be listed: {trouble}") from None
+        for head, text in found:
             if head.name == name and text == summary:
                 return head
     raise UnsettledError(str(error))
@@ -186,10 +192,11 @@ def _find(creation: Creation, terms: Terms, error: IncidentIoError) -> Generator
 
 def _in_v2(creation: Creation, terms: Terms) -> Generator[Any, Any, Creation]:
     body, status = to_v2(creation.body)
-    if status is None:
-        return creation._replace(body=body, via="v2")
-    found = yield from _resolved({"status": status}, "v2")
-    problems = [*found.problems, *(Problem("Status", str(error)) for error in found.missing.values())]
+    found = yield from _resolved({} if status is None else {"status": status}, "v2")
+    unsaid = unsayable(creation.body, api_version="v2")
+    if terms.strict:
+        _refuse(unsaid, found)
+    problems = [*unsaid, *found.problems, *(Problem("Status", str(error)) for error in found.missing.values())]
     notes = [f"Left out: {problem}." for problem in problems]
     return creation._replace(body=_annotated(body | dict(found.fields), notes, terms), via="v2")
 

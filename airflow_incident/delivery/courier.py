@@ -151,7 +151,7 @@ class AsyncCourier:
             while True:
                 step = steps.send(answer)
                 if isinstance(step, Wait):
-                    await asyncio.sleep(step.seconds)
+                    await asyncio.sleep(min(step.seconds, self._left))
                     answer = None
                 elif isinstance(step, Send | Show | Attach | Ask):
                     answer = await self._ask(step)
@@ -169,9 +169,13 @@ class AsyncCourier:
 
     async def _ask(self, step: Send | Show | Attach | Ask) -> Any:
         try:
-            return await self._client.call(_call(step), budget=max(0.1, self._deadline - time.monotonic()))
+            return await self._client.call(_call(step), budget=self._left)
         except IncidentIoError as error:
             return error
+
+    @property
+    def _left(self) -> float:
+        return max(0.1, self._deadline - time.monotonic())
 
 
 def carry_all(

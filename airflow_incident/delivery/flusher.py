@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_incident.api.closing import Wish
 from airflow_incident.delivery.journal import KEEP_FOR, KEEP_RECORDS, PREFIX, ForeignRecordError, Record, read_record
 from airflow_incident.delivery.recovery import settle
-from airflow_incident.delivery.sending import own_record, send, terms_of
+from airflow_incident.delivery.sending import SETTLE_SECONDS, own_record, send, terms_of
 from airflow_incident.delivery.steps import Delete, Get, Names, Set, StoreFailed
-from airflow_incident.errors import JournalError, UnsettledError
+from airflow_incident.errors import IncidentIoError, JournalError, UnsettledError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from airflow_incident.delivery.steps import Step
 
+YOUNG = timedelta(minutes=1)
+"""How long others may be about to open a record through v1; a longer wait for each of many would last for hours."""
 PATIENT_ATTEMPTS = 3
 """After so many failed attempts a record waits behind those with fewer."""
 
@@ -66,14 +69,15 @@ def flush(
         current[listed.name] = record or listed
         if record is None or record.state not in states or not record.is_due(now()):
             continue
-        sent = yield from send(record, terms_of(record), now, decided=also_dead)
+        patience = SETTLE_SECONDS if abs(now() - record.written_at) < YOUNG else 0.0
+        sent = yield from send(record, terms_of(record), now, stored=record, decided=also_dead, patience=patience)
         result, answer = sent.record, sent.answer
         written = yield Set(record.name, result.text())
         if isinstance(written, StoreFailed):
             raise JournalError(f"the journal cannot be written: {written.why}")
         done.append(result)
         current[listed.name] = result
-        if result.state == "pending" and not isinstance(answer, UnsettledError):
+        if isinstance(answer, IncidentIoError) and result.state == "pending" and not isinstance(answer, UnsettledError):
             stopped[record.lane] = str(answer)
     recovered = yield from _close_recovered(current, stopped, now)
     pruned = yield from _prune(list(current.values()), now())

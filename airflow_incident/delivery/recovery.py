@@ -200,7 +200,7 @@ def settle(
     if record.state == "open" or record.via == "alert":
         return (yield from _close(record, wish))
     # The same request with the same key is answered with the incident that an attempt may have opened.
-    sent = yield from send(record, terms_of(record), now)
+    sent = yield from send(record, terms_of(record), now, stored=record)
     yield Set(record.name, sent.record.text())
     if sent.record.state == "pending":
         return (yield from _keep(sent.record, wish, sent.answer if isinstance(sent.answer, IncidentIoError) else None))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -77,7 +78,10 @@ class Report(NamedTuple):
     @property
     def terms(self) -> Terms:
         """How it is to be sent."""
-        return Terms(self.choice, with_notes, strict=self.strict)
+        failed_at = self.failure.failed_at
+        # A day before, for the two clocks may disagree about which day it was.
+        since = f"{failed_at - timedelta(days=1):%Y-%m-%d}" if failed_at else None
+        return Terms(self.choice, with_notes, strict=self.strict, since=since)
 
     @property
     def subject(self) -> str:
@@ -134,7 +138,8 @@ class Outcome(NamedTuple):
         if self.kind != "failed":
             return words
         # Redacted value by value: in the encoded text a pattern may swallow quotes, and nobody could send it.
-        creation = self.creation or by_hand(self.report)
+        unsettled = isinstance(self.error, UnsettledError)
+        creation = self.creation or by_hand(self.report._replace(choice="v2") if unsettled else self.report)
         path = open_incident(creation).path
         keys = {name: text for name, text in creation.body.items() if name.endswith("_key")}
         body = {name: value for name, value in creation.body.items() if name not in keys}
@@ -158,6 +163,8 @@ class Outcome(NamedTuple):
             "refused": f"{lost} Then: airflow-incident journal retry",
             "failed": lost,
         }
+        if self.kind == "kept" and isinstance(error, UnsettledError):
+            return f"incident.io: {subject} is kept in the journal: {error}.{maybe} {error.advice}"
         return f"incident.io: {words[self.kind]}"
 
 

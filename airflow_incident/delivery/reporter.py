@@ -19,9 +19,9 @@ from airflow_incident.delivery.journal import (
     whole,
 )
 from airflow_incident.delivery.report import Outcome, late_note, storm_draft
-from airflow_incident.delivery.sending import Sent, own_record, send, settle, terms_of
+from airflow_incident.delivery.sending import Sent, leaving, own_record, send, settle, terms_of
 from airflow_incident.delivery.steps import Attach, Get, Set, Show, StoreFailed
-from airflow_incident.errors import IncidentIoError
+from airflow_incident.errors import IncidentIoError, NotFoundError, UnsettledError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -91,14 +91,19 @@ def _write_and_send(report: Report, before: Record | None, rules: Rules) -> Gene
         # Alerts are gathered by incident.io's own routes.
         if not is_alert(report.draft) and (storm := (yield from _storm(report, ledger, rules))):
             return (yield from _gather(report, record, storm, rules))
-    written = yield Set(record.name, record.text())
     may_send = rules.send and record.is_due(rules.now())
+    stored = leaving(record) if may_send else record
+    written = yield Set(record.name, stored.text())
     if not may_send and not isinstance(written, StoreFailed):
         yield from _note_waiting(record, rules)
         return Outcome(kind="kept", report=report)
-    sent = yield from send(record, report.terms, rules.now)
+    # What is written down keeps the version it was to be sent through.
+    choice = record.api_version if record.body is not None else report.choice
+    sent = yield from send(record, report.terms._replace(choice=choice), rules.now, stored=stored)
+    if sent.v1_gone and not isinstance(sent.answer, NotFoundError):  # else all of it is gone, not v1 alone
+        yield from _note_v1_gone(rules)
     if sent.superseded:
-        return Outcome(kind="suppressed", report=report, incident=sent.record.incident)
+        return _superseded(report, sent)
     rewritten = yield Set(record.name, sent.record.text())
     failures = [failed.why for failed in (written, rewritten) if isinstance(failed, StoreFailed)]
     trouble, kept = next(iter(failures), None), len(failures) < 2  # noqa: PLR2004 -- neither was written
@@ -114,15 +119,21 @@ def _for_this_api(report: Report, ledger: Ledger, rules: Rules) -> Report:
 
 def _send_unwritten(report: Report, rules: Rules, trouble: str) -> Generator[Step, Any, Outcome]:
     """Send a report that cannot be written down."""
-    sent = yield from send(_first_record(report, at_once(report.draft, report.terms), rules), report.terms, rules.now)
+    report = _for_this_api(report, Ledger(), rules)
+    record = _first_record(report, at_once(report.draft, report.terms), rules)
+    sent = yield from send(record, report.terms, rules.now, stored=None)
     return Outcome.of(report, sent.answer, kept=False, trouble=trouble, creation=sent.creation)
 
 
 def _again(before: Record, report: Report, creation: Creation | None) -> Record:
-    """Ask again for what was asked for before: with the same body if there was one."""
+    """Ask again for what was asked for before: with the same body if there was one.
+
+    What one version has opened is no business of the other's: its record keeps its version.
+    """
     if before.body is not None or before.draft is not None:
         return before.changed(state="pending")
-    return before.changed(state="pending", **_wanted(report, creation))
+    other = before.opened_at and creation and creation.via != before.via
+    return before.changed(state="pending", **_wanted(report, None if other else creation))
 
 
 def _answered(report: Report, record: Record, rules: Rules) -> Generator[Step, Any, Outcome | None]:
@@ -140,15 +151,26 @@ def _answered(report: Report, record: Record, rules: Rules) -> Generator[Step, A
 def _afterwards(report: Report, sent: Sent, ledger: Ledger, rules: Rules) -> Generator[Step, Any, None]:
     """Note what others should know of a report that was just answered."""
     record = sent.record
-    if sent.switched and not isinstance(sent.answer, IncidentIoError):  # else all of it is gone, not v1 alone
-        ledger = (yield from _read_ledger(rules)).model_copy(update={"v1_gone": True})
-        yield Set(Ledger.name(rules.deployment), ledger.model_dump_json())
     if record.state == "pending":
         yield from _note_waiting(record, rules)
     elif record.incident:
         if report.scope == "dag":
             yield Set(*_of_dag(record, rules))
         yield from _catch_up(report, ledger, rules)
+
+
+def _note_v1_gone(rules: Rules) -> Generator[Step, Any, None]:
+    """Spare the others the search."""
+    ledger = yield from _read_ledger(rules)
+    if not ledger.v1_gone:
+        yield Set(Ledger.name(rules.deployment), ledger.model_copy(update={"v1_gone": True}).model_dump_json())
+
+
+def _superseded(report: Report, sent: Sent) -> Outcome:
+    """Tell of a report whose record is another process's by now."""
+    if isinstance(sent.answer, UnsettledError):
+        return Outcome.of(report, sent.answer, kept=True)
+    return Outcome(kind="suppressed", report=report, incident=sent.record.incident)
 
 
 def _tell_late(report: Report, record: Record) -> Generator[Step, Any, bool]:
@@ -250,9 +272,10 @@ def _catch_up(report: Report, ledger: Ledger, rules: Rules) -> Generator[Step, A
         name = record_name(dag_id, key)
         record = own_record(name, (yield Get(name)), key)
         if record and record.may_be_sent(rules.now()) and record.conn_id == rules.conn_id:
-            record = (yield from send(record, terms_of(record), rules.now)).record
+            sent = yield from send(record, terms_of(record), rules.now, stored=record)
+            record = sent.record
             yield Set(name, record.text())
-            if record.state == "pending":
+            if record.state == "pending" and not isinstance(sent.answer, UnsettledError):
                 break
         if not record or record.state != "pending":
             settled.append(key)
@@ -270,13 +293,16 @@ def _gather(report: Report, record: Record, storm: str, rules: Rules) -> Generat
     name = record_name(STORM, storm)
     found = own_record(name, (yield Get(name)), storm)
     record_of_storm = found or _storm_record(report, record, storm, rules)
+    stored = leaving(record_of_storm) if rules.send else record_of_storm
     if not found:
-        yield Set(name, record_of_storm.text())
+        yield Set(name, stored.text())
     gathered = record.changed(state="gathered", storm=storm, body=None, draft=None)
     if isinstance(written := (yield Set(record.name, gathered.text())), StoreFailed):
         return (yield from _send_unwritten(report, rules, written.why))
     if not found and rules.send:
-        sent = yield from send(record_of_storm, terms_of(record_of_storm), rules.now)
+        sent = yield from send(record_of_storm, terms_of(record_of_storm), rules.now, stored=stored)
+        if sent.v1_gone:
+            yield from _note_v1_gone(rules)
         record_of_storm = sent.record
         yield Set(name, record_of_storm.text())
         if record_of_storm.state != "open":

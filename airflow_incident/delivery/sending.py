@@ -10,8 +10,8 @@ from airflow_incident.api.head import AlertHead, IncidentHead
 from airflow_incident.api.submit import Terms, at_once, first_version, prepared, submit
 from airflow_incident.core.text import with_notes
 from airflow_incident.delivery.journal import ForeignRecordError, OpenIncident, Record, read_record, whole
-from airflow_incident.delivery.steps import Ask, Get, Send, Set, Wait
-from airflow_incident.errors import APIError, IncidentIoError, MissingConnectionError
+from airflow_incident.delivery.steps import Ask, Get, Send, Set, Show, Wait
+from airflow_incident.errors import APIError, ConflictError, IncidentIoError, MissingConnectionError, UnsettledError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -27,14 +27,15 @@ SETTLE_SECONDS = 1.5
 class Sent(NamedTuple):
     """What became of a record that was sent.
 
-    `superseded` says that another process has delivered it meanwhile, `switched` that it had to change to v2.
+    `superseded` says that the record is now another process's, which has delivered it or is about to; `v1_gone` that
+    the end of the API's first version was met.
     """
 
     record: Record
     answer: IncidentHead | AlertHead | IncidentIoError
     creation: Creation | None = None
     superseded: bool = False
-    switched: bool = False
+    v1_gone: bool = False
 
 
 def terms_of(record: Record) -> Terms:
@@ -62,25 +63,46 @@ def settle(report: Report, conn_id: str) -> Generator[Step, Any, Creation | None
         return creation
 
 
+def leaving(record: Record) -> Record:
+    """Return what is written down of a record just before its first byte leaves: from then on it may be delivered.
+
+    Whoever finds it so, because its process was killed or is still waiting for the answer, never changes its version.
+    """
+    return record if record.body is None else record.changed(maybe_delivered=True)
+
+
 def send(
-    record: Record, terms: Terms, now: Callable[[], datetime], *, decided: bool = False
+    record: Record,
+    terms: Terms,
+    now: Callable[[], datetime],
+    *,
+    stored: Record | None,
+    decided: bool = False,
+    patience: float = SETTLE_SECONDS,
 ) -> Generator[Step, Any, Sent]:
     """Send a record, and decide what becomes of it; writing that down is the caller's.
 
+    :param stored: What the journal holds of it; None if nothing may be written there.
     :param decided: Whether a person has decided that what an earlier attempt may have opened is not there.
+    :param patience: Seconds to wait for others before it changes to v2.
     """
     unsettled = record.maybe_delivered and not decided
-    terms = terms._replace(unsettled=unsettled, since=f"{record.written_at:%Y-%m-%d}")
-    steps = submit(record.draft, terms, creation=record.creation)
-    creation, switched, answer = record.creation, False, None
+    # A day before, for the two clocks may disagree about which day it was.
+    since = f"{record.written_at - timedelta(days=1):%Y-%m-%d}"
+    steps = submit(record.draft, terms._replace(unsettled=unsettled, since=since), creation=record.creation)
+    creation, gone = record.creation, False
+    answer: Any = None
     try:
         call = next(steps)
         while True:
             if isinstance(call, Creation):
-                switched |= creation is not None and creation.via != call.via
-                if switched and (other := (yield from _delivered_by_another(record))):
-                    return Sent(other, _head_of(other), superseded=True)
-                record = yield from _pinned(record, call)
+                gone |= creation is not None and creation.via != call.via
+                if record.opened_at and call.via != record.via:
+                    return _sent(record, (yield from _opened_before(record)), now(), creation, gone=gone)
+                if gone and stored and (other := (yield from _taken_over(stored, patience))):
+                    return Sent(other, _answer_of(other), superseded=True, v1_gone=True)
+                record = yield from _pinned(record, call, stored)
+                stored = stored and leaving(record)
                 creation = call
                 answer = yield Send(call.body, record.conn_id, call.via)
             else:
@@ -88,33 +110,53 @@ def send(
             call = steps.throw(answer) if isinstance(answer, IncidentIoError) else steps.send(answer)
     except StopIteration as end:
         answer = end.value
+    except UnsettledError as error:
+        gone, answer = True, error
+        if stored and (other := (yield from _taken_over(stored, patience))):
+            return Sent(other, _answer_of(other), superseded=True, v1_gone=True)
     except IncidentIoError as error:
         answer = error
-    return Sent(after(record, answer, now()), answer, creation, switched=switched)
+    return _sent(record, answer, now(), creation, gone=gone)
 
 
-def _pinned(record: Record, creation: Creation) -> Generator[Step, Any, Record]:
-    """Write down what is about to be sent, unless it is what was written down before."""
+def _sent(record: Record, answer: Any, now: datetime, creation: Creation | None, *, gone: bool) -> Sent:
+    return Sent(after(record, answer, now), answer, creation, v1_gone=gone)
+
+
+def _pinned(record: Record, creation: Creation, stored: Record | None) -> Generator[Step, Any, Record]:
+    """Write down what is about to be sent, unless that is what the journal holds."""
     pinned = record.changed(
         body=dict(creation.body), via=creation.via, draft=record.draft if creation.partial else None
     )
-    if pinned != record:
-        yield Set(pinned.name, pinned.text())
+    if stored and leaving(pinned) != stored:
+        yield Set(pinned.name, leaving(pinned).text())
     return pinned
 
 
-def _delivered_by_another(record: Record) -> Generator[Step, Any, Record | None]:
-    """Look whether another process, for which v1 was still there, has delivered a record; None if not."""
-    yield Wait(SETTLE_SECONDS)
-    found = own_record(record.name, (yield Get(record.name)), record.key)
-    return found if found and found.state == "open" else None
+def _taken_over(stored: Record, patience: float) -> Generator[Step, Any, Record | None]:
+    """Look whether another process, for which v1 is still there, has delivered a record or may have; None if not."""
+    if patience:
+        yield Wait(patience)
+    found = own_record(stored.name, (yield Get(stored.name)), stored.key)
+    if found is None or found == stored:
+        return None
+    return found if found.state == "open" or (found.via == "v1" and found.maybe_delivered) else None
 
 
-def _head_of(record: Record) -> IncidentHead:
+def _answer_of(record: Record) -> IncidentHead | IncidentIoError:
+    """Say what another process was answered, or that it still waits for it."""
+    if record.state != "open":
+        return UnsettledError("v1 of the API is no longer served, and another process may have used it a moment ago")
     incident = record.incident
     if incident is None:
-        return IncidentHead(id=record.key)
+        return ConflictError(409)
     return IncidentHead(id=incident.id, reference=incident.reference, name=incident.name, permalink=incident.permalink)
+
+
+def _opened_before(record: Record) -> Generator[Step, Any, IncidentHead | IncidentIoError]:
+    """Ask how an incident stands that the other version has opened: a create would open a second one."""
+    shown = (yield Show(record.incident.id, record.conn_id)) if record.incident else None
+    return shown if isinstance(shown, IncidentHead) else ConflictError(409)
 
 
 def own_record(name: str, found: Any, key: str) -> Record | None:
@@ -148,7 +190,7 @@ def after(record: Record, answer: IncidentHead | AlertHead | IncidentIoError, no
         # A connection that is missing refuses nothing: somebody will add it.
         state="pending" if answer.retryable or isinstance(answer, MissingConnectionError) else "dead",
         attempts=record.attempts + 1,
-        error=whole(str(answer)),
+        error=whole(f"{answer}. {answer.advice}" if isinstance(answer, UnsettledError) else str(answer)),
         due_at=now + timedelta(seconds=wait) if wait else None,
         maybe_delivered=maybe_delivered,
     )

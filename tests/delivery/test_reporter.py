@@ -5,6 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from airflow_incident.api.directory import Directory
+from airflow_incident.api.endpoints import Listing, Plan
 from airflow_incident.api.head import IncidentHead
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
@@ -12,15 +14,22 @@ from airflow_incident.delivery.flusher import flush
 from airflow_incident.delivery.journal import PREFIX, Ledger, read_record, record_name
 from airflow_incident.delivery.report import Wish, prepare
 from airflow_incident.delivery.reporter import Rules, deliver
-from airflow_incident.delivery.steps import Attach, Delete, Get, Names, Send, Set, Show, StoreFailed
+from airflow_incident.delivery.steps import Ask, Attach, Delete, Get, Names, Send, Set, Show, StoreFailed, Wait
 from airflow_incident.errors import (
     ConflictError,
+    FieldError,
+    IncidentIoError,
     JournalError,
     MissingConnectionError,
+    NotFoundError,
     RateLimitError,
     ServerError,
+    TransportError,
+    UnsettledError,
     ValidationError,
 )
+
+GONE = NotFoundError(404, errors=(FieldError("not_found", "there is no such path"),))
 
 
 class World:
@@ -585,3 +594,243 @@ def test_a_foreign_text_under_a_failure_s_own_name_is_left_alone(world):
     assert outcome.kind == "open"
     assert "left alone" in outcome.trouble
     assert world.texts[name] == '{"version":2,"state":"open"}'
+
+
+class Ending(World):
+    """A world whose API has two versions that know nothing of one another's keys, and whose v1 may end."""
+
+    def __init__(self):
+        super().__init__()
+        self.v1_ended = False
+        self.asked = []
+        self.lists = {}
+        self.others = {}
+
+    def take(self, step):
+        match step:
+            case Send(body, _, via):
+                self.asked.append(f"create {via}")
+                return GONE if via == "v1" and self.v1_ended else self.create(body | {"via": via})
+            case Wait():
+                self.asked.append("wait")
+                self.texts |= self.others
+                return None
+            case Ask(Plan() as plan):
+                return self.plan(plan)
+            case Ask(Listing()):
+                self.asked.append("list v2")
+                return [(i, self.summaries[i.id]) for i in self.incidents.values()]
+        return super().take(step)
+
+    def plan(self, plan):
+        steps, answer = plan.steps(Directory()), None
+        try:
+            while True:
+                call = steps.throw(answer) if isinstance(answer, Exception) else steps.send(answer)
+                self.asked.append(f"ask {call.path}")
+                rows = self.lists.get(call.path, ServerError(503))
+                answer = GONE if call.path == "/v1/incidents" and self.v1_ended else rows
+        except StopIteration as end:
+            return end.value
+        except IncidentIoError as error:
+            return error
+
+    def create(self, body):
+        answer = super().create(body | {"idempotency_key": f"{body['via']} {body['idempotency_key']}"})
+        if isinstance(answer, IncidentHead):
+            self.summaries = getattr(self, "summaries", {}) | {answer.id: body["summary"]}
+        return answer
+
+    @property
+    def record(self):
+        (record,) = self.records()
+        return record
+
+    @property
+    def ledger(self):
+        return Ledger.read(self.texts.get(Ledger.name("prod")))
+
+    def named(self, **fields):
+        report = self.report()
+        return report._replace(draft=report.draft | fields)
+
+
+@pytest.fixture
+def ending():
+    return Ending()
+
+
+def until(world, steps, kind):
+    """Take steps up to the first of a kind, which is returned."""
+    answer = None
+    while not isinstance(step := steps.send(answer), kind):
+        answer = world.take(step)
+    return step
+
+
+def test_the_version_is_pinned_before_the_first_byte(ending):
+    """Each time, with the body that is about to leave; and marked as perhaps delivered."""
+    ending.v1_ended = True
+    steps = deliver(ending.report(), Rules(now=lambda: ending.now, deployment="prod", conn_id="c"))
+    first = until(ending, steps, Send)
+    assert (ending.record.via, ending.record.body, ending.record.maybe_delivered) == ("v1", first.body, True)
+    answer = ending.take(first)
+    while not isinstance(step := steps.send(answer), Send):
+        answer = ending.take(step)
+    assert (ending.record.via, ending.record.body, ending.record.maybe_delivered) == ("v2", step.body, True)
+
+
+def test_what_surely_did_not_arrive_is_not_marked(ending):
+    """Refused connections and rate limits leave no doubt, a 503 does."""
+    for refusal, doubt in ((RateLimitError(429), False), (TransportError("refused"), False), (ServerError(503), True)):
+        ending.texts.clear()
+        ending.refusal = refusal
+        ending.deliver()
+        assert ending.record.maybe_delivered is doubt
+
+
+def test_changing_the_version_is_noted_for_the_others(ending):
+    """The next failure asks v2 alone."""
+    ending.v1_ended = True
+    assert ending.deliver("r1").kind == "open"
+    assert ending.asked == ["create v1", "ask /v1/incidents", "wait", "create v2"]
+    assert ending.ledger.v1_gone
+    ending.asked.clear()
+    assert ending.deliver("r2").kind == "open"
+    assert ending.asked == ["create v2"]
+
+
+def test_who_knows_from_this_process_asks_v2_alone(ending):
+    """Without a store to read it from, too."""
+    ending.store_fails = ending.v1_ended = True
+    assert ending.deliver(v1_gone=True).kind == "open"
+    assert ending.asked == ["create v2"]
+
+
+def test_what_another_process_delivers_meanwhile_is_taken(ending):
+    """One for which v1 was still there."""
+    other = Ending()
+    other.deliver()
+    ending.v1_ended = True
+    ending.others = {name: text for name, text in other.texts.items() if name.startswith(PREFIX)}
+    outcome = ending.deliver()
+    assert (outcome.kind, outcome.incident.reference) == ("suppressed", "INC-1")
+    assert "create v2" not in ending.asked
+    assert ending.record.state == "open"
+    assert ending.ledger.v1_gone
+
+
+def test_what_another_process_may_have_opened_is_left_to_it(ending):
+    """It is neither sent through v2 nor written over."""
+    other = Ending()
+    other.refusal = TransportError("dropped", maybe_delivered=True)
+    other.deliver(level="task")
+    ending.v1_ended = True
+    ending.others = {name: text for name, text in other.texts.items() if name.startswith(PREFIX)}
+    outcome = ending.deliver()
+    assert (outcome.kind, type(outcome.error)) == ("kept", UnsettledError)
+    assert "create v2" not in ending.asked
+    assert ending.record == other.record
+
+
+def test_a_record_in_the_middle_of_being_sent_never_changes_its_version(ending):
+    """Killed after the first byte: found by its text if it was opened, else left to a person."""
+    for arrives in (True, False):
+        ending.texts.clear()
+        ending.incidents.clear()
+        ending.v1_ended = False
+        steps = deliver(ending.report(), Rules(now=lambda: ending.now, deployment="prod", conn_id="c"))
+        step = until(ending, steps, Send)
+        if arrives:
+            ending.take(step)
+        steps.close()
+        ending.v1_ended = True
+        assert len(ending.flush().opened) == arrives
+        assert ending.record.state == ("open" if arrives else "pending")
+        assert len(ending.incidents) == arrives
+    ending.now += timedelta(hours=1)
+    ending.asked.clear()
+    assert len(ending.flush(also_dead=True).opened) == 1
+    assert ending.asked == ["create v1", "ask /v1/incidents", "create v2"]
+
+
+def test_a_flush_waits_for_others_only_where_they_may_be(ending):
+    """What was written down a moment ago may be on another process's way to v1."""
+    ending.deliver(send=False)
+    ending.v1_ended = True
+    ending.flush()
+    assert "wait" in ending.asked
+    ending.asked.clear()
+    ending.deliver("r2", send=False)
+    (waiting,) = (r for r in ending.records() if r.state == "pending")
+    ending.texts[waiting.name] = waiting.changed(via="v1", api_version="auto").text()
+    ending.now += timedelta(minutes=2)
+    ending.flush()
+    assert "wait" not in ending.asked
+    assert len(ending.incidents) == 2
+
+
+def test_a_body_without_its_names_is_made_anew_only_if_it_surely_did_not_arrive(ending):
+    """The names may be known by then; what may have arrived is sent again as it was."""
+    for refusal, anew in ((TransportError("refused"), True), (ServerError(503), False)):
+        ending.texts.clear()
+        ending.sent.clear()
+        ending.lists.clear()
+        ending.refusal = refusal
+        ending.deliver_report(ending.named(severity="Major"))
+        assert "could not be looked up" in ending.sent[0]["summary"]
+        assert (ending.record.draft is not None) is True
+        assert (ending.record.body is None) is anew
+        ending.refusal = None
+        ending.lists["/v1/severities"] = [{"id": "01FCNDV6P870EA6S7TK1DSYDG1", "name": "Major", "rank": 2}]
+        assert len(ending.flush().opened) == 1
+        assert ("severity_id" in ending.sent[1]) is anew
+        ending.incidents.clear()
+
+
+def test_a_killed_body_without_its_names_is_sent_again_as_it_was(ending):
+    """Nobody knows whether it has arrived."""
+    steps = deliver(ending.named(severity="Major"), Rules(now=lambda: ending.now, deployment="prod", conn_id="c"))
+    step = until(ending, steps, Send)
+    ending.take(step)
+    steps.close()
+    ending.lists["/v1/severities"] = [{"id": "01FCNDV6P870EA6S7TK1DSYDG1", "name": "Major", "rank": 2}]
+    ending.flush()
+    assert ending.sent[0] == ending.sent[1]
+    assert len(ending.incidents) == 1
+
+
+def test_what_is_opened_stays_opened_through_its_version(ending):
+    """Told again hours after v1's end, or after another version was chosen: shown, not created."""
+    ending.deliver()
+    ending.v1_ended = True
+    for gone in (False, True, False):
+        ending.now += timedelta(hours=2)
+        outcome = ending.deliver(v1_gone=gone)
+        assert (outcome.kind, outcome.incident.reference) == ("open", "INC-1")
+        assert ending.record.state == "open"
+    chosen = ending.report()._replace(choice="v2")
+    ending.now += timedelta(hours=2)
+    assert ending.deliver_report(chosen).incident.reference == "INC-1"
+    assert len(ending.incidents) == 1
+    ending.refusal = ServerError(503)
+    ending.now += timedelta(hours=2)
+    assert ending.deliver_report(chosen).kind == "already_open"
+    assert (ending.record.state, ending.record.incident.reference) == ("open", "INC-1")
+
+
+def test_a_foreign_text_is_left_alone_whatever_must_be_looked_up(ending):
+    """Nothing of what is sent is written over it."""
+    name = record_name("orders", ending.report().key)
+    ending.texts[name] = '{"version":2,"state":"open"}'
+    ending.v1_ended = True
+    assert ending.deliver_report(ending.named(severity="Major")).kind == "open"
+    assert ending.texts[name] == '{"version":2,"state":"open"}'
+
+
+def test_a_storm_notes_the_end_of_v1(ending):
+    """Its incident is the first to meet it."""
+    ending.deliver("r0", storm_dag=1)
+    ending.v1_ended = True
+    assert ending.deliver("r1", storm_dag=1).kind == "gathered"
+    assert ending.ledger.v1_gone
