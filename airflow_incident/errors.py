@@ -189,8 +189,8 @@ class UnsettledError(IncidentIoError):
     def advice(self) -> str:
         """Say who can decide."""
         return (
-            "See whether incident.io has this incident. If it has: airflow-incident journal drop; if it has not: "
-            "airflow-incident journal retry, which sends it through v2."
+            "See whether incident.io has this incident. If it has: airflow-incident journal drop RECORD; if it has "
+            "not: airflow-incident journal retry RECORD, which sends it through v2."
         )
 
 

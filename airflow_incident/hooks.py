@@ -36,7 +36,11 @@ TEST_BUDGET = 10.0
 """Seconds that "Test connection" may take."""
 
 _NEEDED_ROLE = "incident_creator"
-_HELPFUL_ROLES = {"viewer": "showing and listing incidents"}
+_HELPFUL_ROLES = {
+    "viewer": "looking up names, showing and listing incidents, or closing those of runs that recovered",
+    "incident_editor": "closing incidents of runs that recovered, or attaching links",
+}
+"""What a key without a role cannot do. https://docs.incident.io/api-reference/introduction"""
 
 
 class Profile(NamedTuple):
@@ -209,12 +213,12 @@ class IncidentHook(Verbs, BaseHook):
                 f"The API key {identity.name!r} lacks the role 'incident creator'; it cannot open incidents.",
             )
         gaps = [
-            f"Without the role {role!r} there is no {loss}."
+            f"Without the role {role.replace('_', ' ')!r} there is no {loss}."
             for role, loss in _HELPFUL_ROLES.items()
             if role not in identity.roles
         ]
         told = [f"Connected to incident.io as {identity.name!r}, deployment {profile.deployment!r}.", *gaps]
-        return True, " ".join([*told, *profile.notes])
+        return True, " ".join([*told, *_alert_source_words(profile.account), *profile.notes])
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
@@ -265,6 +269,16 @@ class IncidentHook(Verbs, BaseHook):
             conn_type=connection.conn_type or CONN_TYPE,
             warnings=tuple(f"{problem}; taken as true." for problem in odd),
         )
+
+
+def _alert_source_words(account: Account) -> list[str]:
+    """Say what is set about alerts; to try the source would page somebody."""
+    source, token = account.alert_source_id, account.alert_source_token
+    if source and token:
+        return [f"Alerts go to source {source!r}, which is not tried, for that would send one."]
+    if source or token:
+        return [f"Alerts cannot be sent: the alert source's {'token' if source else 'ID'} is missing."]
+    return []
 
 
 def _options(fields: Mapping[str, Any]) -> dict[str, Any]:

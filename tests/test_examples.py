@@ -1,18 +1,31 @@
-"""Each example DAG, run as it is shipped, opens exactly one incident."""
+"""Each example DAG, run as it is shipped: those that fail open exactly one incident."""
 
 import csv
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
 
+from tests.journal_records import forget_all
+
 DAGS = Path(__file__).parent.parent / "dags"
-NAMES = ["bad_csv", "both_levels", "deliberate_step", "incident_io_flush", "mapped_tasks"]
+NAMES = ["bad_csv", "both_levels", "deliberate_step", "hold_while_open", "incident_io_flush", "mapped_tasks"]
+
+
+class Ran(NamedTuple):
+    """What became of an example's run."""
+
+    state: str
+    failed: list[str]
+    dag: Any
+    run_id: str
 
 
 @pytest.fixture
 def run(airflow_db, connected, tmp_path, monkeypatch):
-    """Run an example to its end as `airflow dags test` would; return its state, its failed tasks, its incident."""
+    """Run an example to its end, as `airflow dags test` would."""
     from airflow.dag_processing.dagbag import DagBag
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -23,10 +36,10 @@ def run(airflow_db, connected, tmp_path, monkeypatch):
     def run(name):
         bag = DagBag(examples / f"{name}.py")
         assert bag.import_errors == {}
-        ran = bag.dags[name].test()
+        dag = bag.dags[name]
+        ran = dag.test()
         failed = sorted(task.task_id for task in ran.get_task_instances() if task.state == "failed")
-        (incident,) = connected.incidents
-        return ran.state, failed, incident
+        return Ran(ran.state, failed, dag, ran.run_id)
 
     yield run
     shutil.rmtree(examples)
@@ -48,9 +61,10 @@ def test_the_csv_has_more_good_rows_than_bad_ones_and_the_same_columns_in_each()
 
 
 @pytest.mark.airflow
-def test_bad_rows_fail_the_pipeline_and_the_incident_lists_them(run):
-    state, failed, incident = run("bad_csv")
-    assert (state, failed) == ("failed", ["check"])
+def test_bad_rows_fail_the_pipeline_and_the_incident_lists_them(run, connected):
+    ran = run("bad_csv")
+    assert (ran.state, ran.failed) == ("failed", ["check"])
+    (incident,) = connected.incidents
     assert incident["name"] == "DAG bad_csv failed"
     for problem in [
         "5 bad rows in orders.csv",
@@ -64,22 +78,72 @@ def test_bad_rows_fail_the_pipeline_and_the_incident_lists_them(run):
 
 
 @pytest.mark.airflow
-def test_both_levels_share_an_incident_that_holds_the_exception(run):
-    state, failed, incident = run("both_levels")
-    assert (state, failed) == ("failed", ["load"])
+def test_both_levels_share_an_incident_that_holds_the_exception(run, connected):
+    """Its names became IDs: the severity, and an option of a custom field."""
+    ran = run("both_levels")
+    assert (ran.state, ran.failed) == ("failed", ["load"])
+    (incident,) = connected.incidents
     assert "the warehouse refused 42 rows" in incident["summary"]
+    assert "Left out" not in incident["summary"]
+    assert incident["severity"]["name"] == "Major"
+    fields = {entry["custom_field"]["name"]: entry["values"] for entry in incident["custom_field_entries"]}
+    assert fields["Affected team"][0]["value_option"]["value"] == "Product"
 
 
 @pytest.mark.airflow
-def test_a_deliberate_step_opens_its_incident_and_fails_the_run(run):
-    state, failed, incident = run("deliberate_step")
-    assert (state, failed) == ("failed", ["open_incident", "publish"])
+def test_a_run_of_both_levels_that_was_cleared_and_succeeds_closes_its_incident(run, connected, monkeypatch):
+    """The callbacks of the example itself, as Airflow calls them for the run's second attempt."""
+    monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
+    forget_all()
+    first = run("both_levels")
+    assert connected.incidents_v2[0]["incident_status"]["category"] == "triage"
+    again = SimpleNamespace(dag_id="both_levels", run_id=first.run_id, clear_number=1, run_type="manual")
+    first.dag.on_success_callback({"dag": first.dag, "dag_run": again, "run_id": again.run_id})
+    assert connected.incidents_v2[0]["incident_status"]["category"] == "closed"
+
+
+@pytest.mark.airflow
+def test_a_dag_is_held_while_an_incident_is_open(run, connected):
+    """A Minor one holds nothing; a Major one does until a person closes it, here after the first look."""
+    severities = {severity["name"]: severity["id"] for severity in connected.catalogue.severities}
+    minor, major = [
+        connected.store.create({"idempotency_key": name, "visibility": "public", "severity_id": severities[name]}, "v2")
+        for name in ("Minor", "Major")
+    ]
+    record = connected.store.record
+
+    def close_after_the_first_look(request):
+        record(request)
+        if request.path == "/v2/incidents" and looks(connected) == 1:
+            connected.close(major["id"])
+
+    connected.store.record = close_after_the_first_look
+    ran = run("hold_while_open")
+    assert (ran.state, ran.failed) == ("success", [])
+    assert looks(connected) == 2
+    assert {each["id"]: each["incident_status"]["category"] for each in connected.incidents_v2} == {
+        minor["id"]: "triage",
+        major["id"]: "closed",
+    }
+
+
+def looks(box):
+    """Count how often it was asked what is open."""
+    return sum(request.path == "/v2/incidents" for request in box.requests)
+
+
+@pytest.mark.airflow
+def test_a_deliberate_step_opens_its_incident_and_fails_the_run(run, connected):
+    ran = run("deliberate_step")
+    assert (ran.state, ran.failed) == ("failed", ["open_incident", "publish"])
+    (incident,) = connected.incidents
     assert incident["name"] == "Today's orders are not published"
     assert incident["summary"].startswith("Dashboards show yesterday's orders.")
 
 
 @pytest.mark.airflow
-def test_four_mapped_tasks_that_fail_open_one_incident(run):
-    state, failed, incident = run("mapped_tasks")
-    assert (state, failed) == ("failed", ["fetch_orders"] * 4)
+def test_four_mapped_tasks_that_fail_open_one_incident(run, connected):
+    ran = run("mapped_tasks")
+    assert (ran.state, ran.failed) == ("failed", ["fetch_orders"] * 4)
+    (incident,) = connected.incidents
     assert "does not answer" in incident["summary"]

@@ -113,6 +113,9 @@ def check_lost(heard, *words):
 # Refusals
 
 
+AFTERWARDS = {404: ("GET /v1/incidents?page_size=1", "POST /v2/incidents"), 422: ("GET /v1/severities",)}
+
+
 @EVERY_DOOR
 @pytest.mark.parametrize(
     ("status", "advice"),
@@ -124,25 +127,29 @@ def check_lost(heard, *words):
     ],
 )
 def test_a_refusal_is_told_at_once_with_its_request_id_and_not_repeated(box, link, budget, status, advice, call):
-    """A refusal that time does not mend is one request and one error line with the id that support asks for."""
+    """A refusal that time does not mend is one create and one error line with the id that support asks for.
+
+    After a 404 v1 is asked whether it is there at all, and then v2; after a 422 for a severity, which there are.
+    """
     with FaultProxy(box.direct_port, f"error-{status}") as proxy:
         link(proxy.url)
         heard, took = report(call=call)
-        assert len(proxy.requests) == 1
+        asked = [f"{seen.method} {seen.path}" for seen in proxy.requests]
+    assert asked == ["POST /v1/incidents", *AFTERWARDS.get(status, ())]
     line, body = check_lost(heard, str(status), "(request_id ", advice)
     assert took < 2
     assert "may have been opened" not in line
-    assert body == json.loads(proxy.requests[0].body)
+    assert body == json.loads(proxy.requests[-1 if status == 404 else 0].body)
 
 
 def test_a_refused_field_is_named(box, link, budget):
-    """The error line of a 422 names every field that incident.io refused, with its words."""
+    """The incident's text names every field that incident.io refused, with its words."""
     link(box.url)
-    fields = {"severity": "no-such-severity", "custom_fields": {"no-such-field": {"value_text": "x"}}}
-    heard, _ = report(**fields)
-    _, body = check_lost(heard, "422", "severity_id", "custom_field_entries")
-    assert body["severity_id"] == "no-such-severity"
-    assert box.incidents == []
+    unknown = "01H00000000000000000000000"
+    report(severity=unknown, custom_fields={unknown: {"value_text": "x"}})
+    (incident,) = box.incidents
+    assert "Left out: Severity, which incident.io refused (there is no such severity)." in incident["summary"]
+    assert "Left out: Custom fields, which incident.io refused" in incident["summary"]
 
 
 @EVERY_DOOR
@@ -803,7 +810,7 @@ def test_an_operator_fails_for_good_where_a_retry_cannot_help(box, link, status)
         link(proxy.url)
         with pytest.raises(AirflowFailException, match=rf"answered {status}: .*request_id .* \S+\.$") as raised:
             _operate()
-        assert len(proxy.requests) == 1
+        assert len(proxy.requests) == (3 if status == 404 else 1)
     assert API_KEY not in repr(raised.value)
 
 

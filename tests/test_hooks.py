@@ -86,17 +86,53 @@ def test_test_connection_opens_nothing(connected):
 
 
 def test_only_the_creator_s_role_fails_the_test(connect):
-    """Other gaps are told."""
-    with Sandbox(roles=["viewer"]) as box:
+    with Sandbox(roles=["viewer", "incident_editor"]) as box:
         connect(box.url)
         passed, message = IncidentHook().test_connection()
         assert not passed
         assert "lacks the role 'incident creator'" in message
-    with Sandbox(roles=["incident_creator"]) as box:
+
+
+@pytest.mark.parametrize(
+    ("roles", "lacking"),
+    [
+        (["viewer", "incident_editor"], []),
+        (["viewer"], ["incident editor"]),
+        (["incident_editor"], ["viewer"]),
+        ([], ["viewer", "incident editor"]),
+    ],
+)
+def test_roles_that_a_key_lacks_are_told_with_what_they_are_for(connect, roles, lacking):
+    """A key that may open incidents passes, whatever else it may not."""
+    for_what = {
+        "viewer": "looking up names, showing and listing incidents, or closing those of runs that recovered",
+        "incident editor": "closing incidents of runs that recovered, or attaching links",
+    }
+    with Sandbox(roles=["incident_creator", *roles]) as box:
         connect(box.url)
         passed, message = IncidentHook().test_connection()
-        assert passed
-        assert "Without the role 'viewer' there is no showing and listing incidents." in message
+    assert passed
+    for role, loss in for_what.items():
+        assert (f"Without the role {role!r} there is no {loss}." in message) == (role in lacking)
+
+
+@pytest.mark.parametrize(
+    ("extra", "told"),
+    [
+        ({}, None),
+        ({"alert_source_id": "01SOURCE", "alert_source_token": "t0ken"}, "Alerts go to source '01SOURCE'"),
+        ({"alert_source_id": "01SOURCE"}, "Alerts cannot be sent: the alert source's token is missing."),
+        ({"alert_source_token": "t0ken"}, "Alerts cannot be sent: the alert source's ID is missing."),
+    ],
+)
+def test_an_alert_source_is_told_but_not_tried(sandbox, connect, extra, told):
+    """To try it would page somebody; its token is not shown."""
+    connect(sandbox.url, extra=extra)
+    passed, message = IncidentHook().test_connection()
+    assert passed
+    assert told in message if told else "lert" not in message
+    assert "t0ken" not in message
+    assert [r.path for r in sandbox.requests] == ["/v1/identity"]
 
 
 def test_a_failing_test_says_what_to_do(sandbox, connect):

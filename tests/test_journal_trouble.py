@@ -1,6 +1,7 @@
 """What the journal does when its store fails, or holds what nobody here has written; and a batch in an outage."""
 
 import json
+import logging
 import time
 from collections import Counter
 from datetime import UTC, datetime
@@ -335,3 +336,23 @@ def test_real_variables_hold_a_report_and_a_flush(airflow_db, connected):
     assert read_record(name, Variables().get(name)).suppressed == 2
     assert len(connected.requests) == 1
     assert journalled.flush_journal().pending == []
+
+
+# A version that goes
+
+
+@EVERY_DOOR
+def test_what_only_a_person_can_decide_says_so(connect, store, call):
+    """A create is cut off, then v1 is gone and v2 knows of no such incident: one line names both commands."""
+    nowhere = answer(404, b'{"type": "not_found", "status": 404, "errors": []}')
+    nothing = answer(200, b'{"incidents": [], "pagination_meta": {"page_size": 250}}')
+    with Scripted([lambda client: client.close(), nowhere, nowhere, nothing]) as server:
+        connect(server.url, password=API_KEY)
+        heard, _ = report(call=call)
+    line = heard.sole(logging.WARNING)
+    assert "is kept in the journal and waits for a decision" in line
+    assert "airflow-incident journal drop RECORD" in line
+    assert "airflow-incident journal retry RECORD" in line
+    paths = [each.head.split()[1].partition(b"?")[0] for each in server.arrivals]
+    assert paths[-3:] == [b"/v1/incidents", b"/v1/incidents", b"/v2/incidents"]
+    assert [record.state for record in store.records()] == ["pending"]

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
 _OVER = frozenset({"closed", "declined", "canceled", "merged"})
-_UNTOUCHED = "triage"
 _VIEWER, _EDITOR, _OPT_OUT = "viewer", "incident editor", "post-incident flow opt-out"
 _POST_INCIDENT = re.compile(r"post.?incident", re.IGNORECASE)
 
@@ -37,10 +36,9 @@ class Standing(NamedTuple):
         """Whether nothing is left to close."""
         return self.category in _OVER
 
-    @property
-    def is_taken(self) -> bool:
-        """Whether a person has taken it: it has left triage, or somebody leads it."""
-        return self.is_led or self.category != _UNTOUCHED
+    def is_taken(self, wish: Wish) -> bool:
+        """Tell whether a person has taken it: it has left the status that it began in, or somebody leads it."""
+        return (self.is_led and not wish.was_assigned) or self.category != wish.began
 
 
 class Status(NamedTuple):
@@ -56,7 +54,8 @@ class Wish(NamedTuple):
     """How an incident is to be closed.
 
     `title` and `url` are the link to attach, if there is an address. `always` closes also what a person has taken.
-    `status` is the name or the ID of the status to move to. `noted` says that the link is there already.
+    `status` is the name or the ID of the status to move to. `noted` says that the link is there already. `began` is the
+    category that the incident was opened in, `was_assigned` whether it was opened with people in its roles.
     """
 
     title: str
@@ -64,6 +63,8 @@ class Wish(NamedTuple):
     always: bool = False
     status: str | None = None
     noted: bool = False
+    began: str = "triage"
+    was_assigned: bool = False
 
 
 class Resolution(NamedTuple):
@@ -135,7 +136,7 @@ def resolve(incident_id: str, wish: Wish) -> Generator[Any, Any, Resolution]:
         return Resolution("over", standing, noted=wish.noted)
     unnoted = None if wish.noted else (yield from _attach(incident_id, wish))
     noted = wish.noted or (wish.url is not None and unnoted is None)
-    if standing.is_taken and not wish.always:
+    if standing.is_taken(wish) and not wish.always:
         return Resolution("taken", standing, noted, unnoted=unnoted)
     try:
         with _needs(_VIEWER):

@@ -36,6 +36,11 @@ class IncidentHead:
         """Whether a person has closed or declined it."""
         return (self.category or self.status) in OVER
 
+    @property
+    def phase(self) -> str:
+        """The category of its status, also where v1 tells a word only."""
+        return self.category or (self.status if self.status in {"triage", *OVER} else None) or "live"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertHead:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 Version = Literal["v1", "v2"]
 Choice = Literal["v1", "v2", "auto"]
 
-NEVER_LEFT_OUT = frozenset({"idempotency_key", "visibility", "mode"})
-"""Fields without which an incident would be another one, or be seen by others."""
+NEVER_LEFT_OUT = frozenset({"idempotency_key", "deduplication_key", "visibility", "mode"})
+"""Fields without which an incident or an alert would be another one, or be seen by others."""
 LOOK_UP_SHARE = 1 / 3
 """How much of the time that is left a look-up may take: the incident matters more than its details."""
 

@@ -54,7 +54,11 @@ class Store(Protocol):
 
 
 class OpenIncident(BaseModel):
-    """The incident that a record stands for."""
+    """The incident that a record stands for.
+
+    `began` is the category of the status that it was opened in, `was_assigned` whether it was opened with people in its
+    roles: neither means that a person has taken it.
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
 
@@ -62,10 +66,12 @@ class OpenIncident(BaseModel):
     reference: str | None = None
     name: str | None = None
     permalink: str | None = None
+    began: str = "triage"
+    was_assigned: bool = False
 
 
 class Closing(BaseModel):
-    """What is still to be done for a failure whose run has recovered; see `api.standing.Wish`.
+    """What is still to be done for a failure whose run has recovered; see `api.closing.Wish`.
 
     `error` is why incident.io refused it: a flush does not ask again.
     """

@@ -225,7 +225,9 @@ def _close(record: Record, wish: Wish) -> Generator[Step, Any, Settled | None]:
         return (yield from _resolve_alert(record, wish))
     if record.incident is None or _is_settled(record, wish):
         return None
-    answer = yield Ask(resolution(record.incident.id, wish._replace(noted=record.recovered)), record.conn_id)
+    opened = record.incident
+    known = wish._replace(noted=record.recovered, began=opened.began, was_assigned=opened.was_assigned)
+    answer = yield Ask(resolution(opened.id, known), record.conn_id)
     if isinstance(answer, NotFoundError):
         return (yield from _forget(Settled("gone", record)))
     if isinstance(answer, IncidentIoError):

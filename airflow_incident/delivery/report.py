@@ -25,7 +25,7 @@ from airflow_incident.core.text import (
     with_notes,
     with_origin,
 )
-from airflow_incident.errors import APIError, IncidentIoError
+from airflow_incident.errors import APIError, IncidentIoError, UnsettledError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -154,7 +154,7 @@ class Outcome(NamedTuple):
             "suppressed": f"{named} is open for {subject}, nothing more was asked for",
             "closed": f"{named} of {subject} was closed by a person; nothing more is sent for this failure",
             "gathered": f"{subject} is gathered under {named}, which stands for several failures (key {self.storm})",
-            "kept": f"{subject} is kept in the journal and will be delivered: {error}",
+            "kept": f"{subject} is kept in the journal and {_until(error)}",
             "refused": f"{lost} Then: airflow-incident journal retry",
             "failed": lost,
         }
@@ -199,6 +199,7 @@ def _metadata(failure: Failure, settings: Settings, deployment: str) -> dict[str
         "task_id": failure.task_id,
         "deployment": deployment,
         "severity": settings.severity,
+        "mode": settings.mode,
         "owners": list(failure.owners),
         "tags": list(failure.tags),
     }
@@ -249,6 +250,13 @@ def storm_draft(report: Report, key: str, deployment: str) -> dict[str, Any]:
     kept = {name: value for name, value in report.draft.items() if name not in {"name", "summary", "status"}}
     name = one_line(f"Airflow failure storm in {deployment}")
     return kept | {"idempotency_key": key, "name": name, "summary": text}
+
+
+def _until(error: IncidentIoError) -> str:
+    """Say what a failure waits for: a better hour, or a person."""
+    if isinstance(error, UnsettledError):
+        return f"waits for a decision, for v1 of the API is gone ({error}). {error.advice}"
+    return f"will be delivered: {error}"
 
 
 def _each_text(value: Any, change: Redact) -> Any:

@@ -80,7 +80,11 @@ def _write_and_send(report: Report, before: Record | None, rules: Rules) -> Gene
         record = _again(before, report, creation)
     else:
         record = _first_record(report, creation, rules)
-        if report.scope == "dag" and (taken := (yield from _take_up(report, record, rules))):
+        if (
+            report.scope == "dag"
+            and not is_alert(report.draft)
+            and (taken := (yield from _take_up(report, record, rules)))
+        ):
             return taken
         # Alerts are gathered by incident.io's own routes.
         if not is_alert(report.draft) and (storm := (yield from _storm(report, ledger, rules))):
@@ -134,7 +138,7 @@ def _answered(report: Report, record: Record, rules: Rules) -> Generator[Step, A
 def _afterwards(report: Report, sent: Sent, ledger: Ledger, rules: Rules) -> Generator[Step, Any, None]:
     """Note what others should know of a report that was just answered."""
     record = sent.record
-    if sent.switched:
+    if sent.switched and not isinstance(sent.answer, IncidentIoError):  # else all of it is gone, not v1 alone
         ledger = (yield from _read_ledger(rules)).model_copy(update={"v1_gone": True})
         yield Set(Ledger.name(rules.deployment), ledger.model_dump_json())
     if record.state == "pending":

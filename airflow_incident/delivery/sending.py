@@ -14,7 +14,7 @@ from airflow_incident.delivery.steps import Ask, Get, Send, Set, Wait
 from airflow_incident.errors import APIError, IncidentIoError, MissingConnectionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Mapping
     from datetime import datetime
 
     from airflow_incident.delivery.report import Report
@@ -112,7 +112,9 @@ def _delivered_by_another(record: Record) -> Generator[Step, Any, Record | None]
 
 def _head_of(record: Record) -> IncidentHead:
     incident = record.incident
-    return IncidentHead(**incident.model_dump()) if incident else IncidentHead(id=record.key)
+    if incident is None:
+        return IncidentHead(id=record.key)
+    return IncidentHead(id=incident.id, reference=incident.reference, name=incident.name, permalink=incident.permalink)
 
 
 def own_record(name: str, found: Any, key: str) -> Record | None:
@@ -133,7 +135,7 @@ def after(record: Record, answer: IncidentHead | AlertHead | IncidentIoError, no
     if isinstance(answer, AlertHead):
         return record.changed(state="open", opened_at=now, body=None, error=None, due_at=None)
     if not isinstance(answer, IncidentIoError):
-        incident = OpenIncident(id=answer.id, reference=answer.reference, name=answer.name, permalink=answer.permalink)
+        incident = _open_incident(answer, record.body or {})
         return record.changed(
             state="open", opened_at=now, incident=incident, body=None, draft=None, error=None, due_at=None
         )
@@ -149,4 +151,17 @@ def after(record: Record, answer: IncidentHead | AlertHead | IncidentIoError, no
         error=whole(str(answer)),
         due_at=now + timedelta(seconds=wait) if wait else None,
         maybe_delivered=maybe_delivered,
+    )
+
+
+def _open_incident(answer: IncidentHead, body: Mapping[str, Any]) -> OpenIncident:
+    """Keep of an incident what tells it later, and how it was opened: in triage, unless a status was asked for."""
+    asked_for_status = "status" in body or "incident_status_id" in body
+    return OpenIncident(
+        id=answer.id,
+        reference=answer.reference,
+        name=answer.name,
+        permalink=answer.permalink,
+        began=answer.phase if asked_for_status else "triage",
+        was_assigned="incident_role_assignments" in body,
     )

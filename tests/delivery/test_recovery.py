@@ -33,6 +33,7 @@ STATUSES = [
     Status("st-4", "Closed", "closed", 4),
     Status("st-6", "Canceled", "canceled", 6),
 ]
+ROLE = "01FCNDV6P870EA6S7TK1DSYDG0"
 DAY = datetime(2026, 11, 20, tzinfo=UTC)
 
 
@@ -248,6 +249,17 @@ def test_what_a_person_has_taken_gets_a_link_once(world, how):
     assert world.calls == []
     assert len(world.links) == 1
     assert world.category.get("id-1") != "closed"
+
+
+def test_what_airflow_itself_has_given_is_no_persons_doing(world):
+    """An incident that was opened with a lead and out of triage is closed, as long as it stands where it began."""
+    settings = Settings(roles={ROLE: "bob@example.com"}, status="fixing")
+    for run, stands, kind in (("r1", "live", "closed"), ("r2", "paused", "taken")):
+        world.report_failure(Failure(dag_id="orders", run_id=run), settings)
+        (record,) = (record for record in world.records() if record.run_id == run)
+        world.led.add(record.incident.id)
+        world.category[record.incident.id] = stands
+        assert kinds(world.succeed(run)) == [kind]
 
 
 def test_always_closes_also_what_a_person_has_taken(world):

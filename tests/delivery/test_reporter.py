@@ -92,7 +92,11 @@ class World:
         if key not in self.incidents:
             number = len(self.incidents) + 1
             self.incidents[key] = IncidentHead(
-                id=f"id-{number}", reference=f"INC-{number}", name=body["name"], status="triage", permalink="http://x"
+                id=f"id-{number}",
+                reference=f"INC-{number}",
+                name=body["name"],
+                status=body.get("status", "triage"),
+                permalink="http://x",
             )
         return self.incidents[key]
 
