@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from airflow_incident.errors import ConflictError as ConflictError
     from airflow_incident.errors import ContextError as ContextError
     from airflow_incident.errors import IncidentIoError as IncidentIoError
+    from airflow_incident.errors import JournalError as JournalError
     from airflow_incident.errors import MissingConnectionError as MissingConnectionError
     from airflow_incident.errors import NotFoundError as NotFoundError
     from airflow_incident.errors import PermissionDeniedError as PermissionDeniedError
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from airflow_incident.errors import TransportError as TransportError
     from airflow_incident.errors import UnexpectedResponseError as UnexpectedResponseError
     from airflow_incident.errors import UnknownNameError as UnknownNameError
+    from airflow_incident.errors import UnsettledError as UnsettledError
     from airflow_incident.errors import ValidationError as ValidationError
     from airflow_incident.flush_dag import journal_flush_dag as journal_flush_dag
     from airflow_incident.hooks import IncidentHook as IncidentHook
@@ -56,6 +58,7 @@ _HOMES = {
         "ConflictError",
         "ContextError",
         "IncidentIoError",
+        "JournalError",
         "MissingConnectionError",
         "NotFoundError",
         "PermissionDeniedError",
@@ -64,6 +67,7 @@ _HOMES = {
         "TransportError",
         "UnexpectedResponseError",
         "UnknownNameError",
+        "UnsettledError",
         "ValidationError",
     ),
     "errors",

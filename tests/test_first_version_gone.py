@@ -281,7 +281,7 @@ def test_what_is_not_found_holds_up_nothing_and_waits_for_a_person(box, store):
     assert [record.run_id for record in flushed.opened] == ["r0", "r1", "r2"]
     (waiting,) = flushed.pending
     assert waiting.via == "v1"
-    assert "airflow-incident journal retry, which sends it through v2" in waiting.error
+    assert "airflow-incident journal retry RECORD, which sends it through v2" in waiting.error
     outcome = report_to(box.url, store, report_of("lost"))
     assert isinstance(outcome.error, UnsettledError)
     assert "journal retry" in outcome.line(str)
@@ -302,7 +302,7 @@ def test_a_person_sends_it_through_v2(box, connect, airflow_db, monkeypatch, cap
     box.store.v1_removed = True
     connect(box.url)
     assert cli.main(["journal", "flush"]) == 1
-    assert "journal retry, which sends it through v2" in capsys.readouterr().out
+    assert "journal retry RECORD, which sends it through v2" in capsys.readouterr().out
     assert box.incidents == []
     ((record,), _) = journalled.list_journal()
     assert cli.main(["journal", "retry", record.key]) == 0

@@ -11,8 +11,8 @@ NAMES = {
     "IncidentHook", "CreateIncidentOperator", "ResolveIncidentOperator", "IncidentClosedSensor", "IncidentNotifier",
     "RecoveryNotifier", "journal_flush_dag", "open_incident", "resolve_incident", "__version__",
     "APIError", "AuthenticationError", "ConfigurationError", "ConflictError", "ContextError", "IncidentIoError",
-    "MissingConnectionError", "NotFoundError", "PermissionDeniedError", "RateLimitError", "ServerError",
-    "TransportError", "UnexpectedResponseError", "UnknownNameError", "ValidationError",
+    "JournalError", "MissingConnectionError", "NotFoundError", "PermissionDeniedError", "RateLimitError", "ServerError",
+    "TransportError", "UnexpectedResponseError", "UnknownNameError", "UnsettledError", "ValidationError",
 }  # fmt: skip
 
 

@@ -12,33 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import quote
 
 from airflow_incident.api.endpoints import PAGE_LIMIT, Call, Plan, attach_link
+from airflow_incident.api.standing import Standing, read_standing, show_standing
 from airflow_incident.errors import ConfigurationError, IncidentIoError, PermissionDeniedError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
-_OVER = frozenset({"closed", "declined", "canceled", "merged"})
 _VIEWER, _EDITOR, _OPT_OUT = "viewer", "incident editor", "post-incident flow opt-out"
 _POST_INCIDENT = re.compile(r"post.?incident", re.IGNORECASE)
-
-
-class Standing(NamedTuple):
-    """Which incident it is, the category of its status, and whether somebody leads it."""
-
-    id: str
-    reference: str | None = None
-    permalink: str | None = None
-    category: str | None = None
-    is_led: bool = False
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing is left to close."""
-        return self.category in _OVER
-
-    def is_taken(self, wish: Wish) -> bool:
-        """Tell whether a person has taken it: it has left the status that it began in, or somebody leads it."""
-        return (self.is_led and not wish.was_assigned) or self.category != wish.began
 
 
 class Status(NamedTuple):
@@ -65,6 +46,10 @@ class Wish(NamedTuple):
     noted: bool = False
     began: str = "triage"
     was_assigned: bool = False
+
+    def leaves(self, standing: Standing) -> bool:
+        """Tell whether a person has taken it: it has left the status that it began in, or somebody leads it."""
+        return not self.always and ((standing.is_led and not self.was_assigned) or standing.category != self.began)
 
 
 class Resolution(NamedTuple):
@@ -94,14 +79,6 @@ class Resolution(NamedTuple):
         return words[self.kind]
 
 
-def show_standing(incident_id: str) -> Call[Standing]:
-    """Show how an incident stands, whichever version of the API has opened it.
-
-    https://docs.incident.io/api-reference/incidents-v2/show
-    """
-    return Call(method="GET", path=f"/v2/incidents/{quote(incident_id, safe='')}", parse=_standing)
-
-
 def list_statuses() -> Call[list[Status]]:
     """List the statuses of the account.
 
@@ -117,7 +94,7 @@ def move_to(incident_id: str, status_id: str) -> Call[Standing]:
     """
     body = {"incident": {"incident_status_id": status_id}, "notify_incident_channel": True}
     path = f"/v2/incidents/{quote(incident_id, safe='')}/actions/edit"
-    return Call(method="POST", path=path, body=body, parse=_standing)
+    return Call(method="POST", path=path, body=body, parse=read_standing)
 
 
 def resolution(incident_id: str, wish: Wish) -> Plan[Resolution]:
@@ -136,7 +113,7 @@ def resolve(incident_id: str, wish: Wish) -> Generator[Any, Any, Resolution]:
         return Resolution("over", standing, noted=wish.noted)
     unnoted = None if wish.noted else (yield from _attach(incident_id, wish))
     noted = wish.noted or (wish.url is not None and unnoted is None)
-    if standing.is_taken(wish) and not wish.always:
+    if wish.leaves(standing):
         return Resolution("taken", standing, noted, unnoted=unnoted)
     try:
         with _needs(_VIEWER):
@@ -194,24 +171,6 @@ def _closing(statuses: Sequence[Status], wanted: str | None) -> Status:
     raise ConfigurationError([Problem("Resolved status", f"{told}; known: {known}")])
 
 
-def _standing(content: bytes) -> Standing:
-    incident = _mapping(_mapping(_decoded(content)).get("incident"))
-    roles = incident.get("incident_role_assignments")
-    if not isinstance(incident.get("id"), str):
-        raise ValueError("no incident")  # noqa: TRY004 -- what a parser of an answer raises
-    return Standing(
-        id=incident["id"],
-        reference=_text(incident.get("reference")),
-        permalink=_text(incident.get("permalink")),
-        category=_text(_mapping(incident.get("incident_status")).get("category")),
-        is_led=any(_leads(_mapping(entry)) for entry in roles) if isinstance(roles, list) else False,
-    )
-
-
-def _leads(assignment: dict[str, Any]) -> bool:
-    return bool(assignment.get("assignee")) and _mapping(assignment.get("role")).get("role_type") == "lead"
-
-
 def _statuses(content: bytes) -> list[Status]:
     entries = _mapping(_decoded(content)).get("incident_statuses")
     if not isinstance(entries, list):
@@ -232,10 +191,6 @@ def _decoded(content: bytes) -> Any:
 
 def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 def _rank(value: Any) -> float:

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from airflow_incident.api.directory import find_severity
 from airflow_incident.api.endpoints import Call, Listing, Plan, pages
 from airflow_incident.api.filters import filter_query
+from airflow_incident.api.head import OVER
 from airflow_incident.errors import ConfigurationError, IncidentIoError, NotFoundError, Problem
 
 if TYPE_CHECKING:
@@ -28,13 +29,20 @@ _MOST_TOLD = 10
 
 
 class Standing(NamedTuple):
-    """One incident and how it stands."""
+    """One incident, how it stands, and whether somebody leads it."""
 
     id: str
     reference: str
     status: str
     category: str
     created_at: datetime | None = None
+    permalink: str | None = None
+    is_led: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to close."""
+        return self.category in OVER
 
     @property
     def is_open(self) -> bool:
@@ -106,7 +114,7 @@ def show_standing(incident_id: str) -> Call[Standing]:
 
     https://docs.incident.io/api-reference/incidents-v2/show
     """
-    return Call("GET", f"/v2/incidents/{quote(incident_id, safe='')}", _read_one)
+    return Call("GET", f"/v2/incidents/{quote(incident_id, safe='')}", read_standing)
 
 
 def _list_open(**filters: Any) -> Listing[Standing]:
@@ -117,7 +125,11 @@ def _list_open(**filters: Any) -> Listing[Standing]:
     return pages("/v2/incidents", _read_page, filter_query({"status_category": {"one_of": OPEN_CATEGORIES}, **filters}))
 
 
-def _read_one(content: bytes) -> Standing:
+def read_standing(content: bytes) -> Standing:
+    """Read the answer to a show or an edit.
+
+    :raises ValueError: if it holds no incident with a status.
+    """
     return _standing(_part(json.loads(content), "incident"))
 
 
@@ -142,7 +154,14 @@ def _standing(row: Any) -> Standing:
         status=str(status.get("name") or status["category"]),
         category=status["category"],
         created_at=_moment(row.get("created_at")),
+        permalink=row["permalink"] if isinstance(row.get("permalink"), str) else None,
+        is_led=any(map(_leads, roles)) if isinstance(roles := row.get("incident_role_assignments"), list) else False,
     )
+
+
+def _leads(assignment: Any) -> bool:
+    role = assignment.get("role") if isinstance(assignment, dict) else None
+    return isinstance(role, dict) and role.get("role_type") == "lead" and bool(assignment.get("assignee"))
 
 
 def _part(whole: Any, name: str) -> Row:

@@ -4,8 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from airflow_incident.api.closing import Standing, Status, Wish
+from airflow_incident.api.closing import Status, Wish
 from airflow_incident.api.endpoints import Plan
+from airflow_incident.api.standing import Standing
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
 from airflow_incident.delivery.recovery import Recovery, recover
@@ -111,9 +112,8 @@ class World(Reporting):
         if call.method == "POST":
             (status,) = [s for s in STATUSES if s.id == call.body["incident"]["incident_status_id"]]
             self.category[incident_id] = status.category
-        return Standing(
-            incident_id, "INC-1", "http://x", self.category.get(incident_id, "triage"), incident_id in self.led
-        )
+        category = self.category.get(incident_id, "triage")
+        return Standing(incident_id, "INC-1", category, category, permalink="http://x", is_led=incident_id in self.led)
 
     @property
     def kinds(self):
