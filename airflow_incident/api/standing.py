@@ -7,16 +7,17 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from airflow_incident.api.directory import find_severity
 from airflow_incident.api.endpoints import Call, Listing, Plan, pages
 from airflow_incident.api.filters import filter_query
 from airflow_incident.api.head import OVER
+from airflow_incident.api.names import find_severity
 from airflow_incident.errors import ConfigurationError, IncidentIoError, NotFoundError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow_incident.api.directory import Directory, Row, Steps
+    from airflow_incident.api.directory import Directory, Row
+    from airflow_incident.api.names import Steps
 
 OPEN_CATEGORIES = ("triage", "live", "paused")
 """An incident of any other category is over; one in its post-incident flow is, for the trouble is past."""

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from airflow_incident.api.directory import Directory, Resolved, lowest_severity, resolve
+from airflow_incident.api.directory import Directory
 from airflow_incident.api.endpoints import Creation, Plan, any_incident, find_incident
 from airflow_incident.api.head import read_head
+from airflow_incident.api.names import Resolved, lowest_severity, resolve
 from airflow_incident.api.payload import NAMED, compose, is_alert, label, to_v2, unsayable
 from airflow_incident.errors import (
     APIError,

@@ -8,9 +8,10 @@ from decimal import Decimal
 import pytest
 
 from airflow_incident.api.body import CreateIncident
-from airflow_incident.api.directory import Directory, find_severity, lowest_severity, resolve
+from airflow_incident.api.directory import Directory
 from airflow_incident.api.endpoints import Plan
 from airflow_incident.api.exchange import Pause, Response, Terms, converse
+from airflow_incident.api.names import find_severity, lowest_severity, resolve
 from airflow_incident.errors import (
     ConfigurationError,
     IncidentIoError,
@@ -465,6 +466,6 @@ def test_looking_up_builds_no_model():
     import subprocess
     import sys
 
-    code = "import sys, airflow_incident.api.directory; print({'pydantic', 'httpx', 'airflow'} & set(sys.modules))"
+    code = "import sys, airflow_incident.api.names; print({'pydantic', 'httpx', 'airflow'} & set(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert loaded.strip() == "set()"

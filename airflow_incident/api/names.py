@@ -1,0 +1,402 @@
+"""Names to IDs: what people write in a DAG file, looked up once per kind and process. No I/O and no model enters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+
+from airflow_incident.api.endpoints import PAGE_LIMIT, PAGE_SIZE, Call, Listing
+from airflow_incident.api.values import assignee, is_id, listed, plain_value, ready_value, text
+from airflow_incident.errors import ConfigurationError, IncidentIoError, Problem, UnknownName, UnknownNameError
+
+if TYPE_CHECKING:
+    from airflow_incident.api.directory import Directory, Row, Rows
+
+T = TypeVar("T")
+Steps = Generator[Call[Any] | Listing[Any], Any, T]
+ApiVersion = Literal["v1", "v2"]
+
+V1_STATUSES = ("triage", "investigating", "fixing", "monitoring", "closed", "declined")
+"""The statuses that v1 has words for. https://docs.incident.io/api-reference/incidents-v1/create"""
+_OWN_CATEGORY = ("triage", "closed", "declined")
+"""Those of them that are also a category; the others are all live."""
+_LONGEST_NAME = 100
+_MOST_LISTED = 20
+
+
+class _Kind(NamedTuple):
+    """A list in which names are looked up.
+
+    `label` is the form's word for the option, `what` the word for one of the list, `named` the property that holds its
+    name; `of` is the custom field whose options these are.
+    """
+
+    key: str
+    label: str
+    what: str
+    request: Callable[[], Call[Rows] | Listing[Row]]
+    named: str = "name"
+    of: str = ""
+
+    @property
+    def where(self) -> str:
+        """The list as a reader knows it."""
+        return f"{self.label} ({self.of})" if self.of else self.label
+
+
+def severity_rows() -> Call[Rows]:
+    """List severities; a higher rank is more severe.
+
+    https://docs.incident.io/api-reference/severities-v1/list
+    """
+    return _whole_list("/v1/severities", "severities")
+
+
+def incident_type_rows() -> Call[Rows]:
+    """List incident types.
+
+    https://docs.incident.io/api-reference/incident-types-v1/list
+    """
+    return _whole_list("/v1/incident_types", "incident_types")
+
+
+def incident_status_rows() -> Call[Rows]:
+    """List incident statuses.
+
+    https://docs.incident.io/api-reference/incident-statuses-v1/list
+    """
+    return _whole_list("/v1/incident_statuses", "incident_statuses")
+
+
+def incident_role_rows() -> Call[Rows]:
+    """List incident roles.
+
+    https://docs.incident.io/api-reference/incident-roles-v2/list
+    """
+    return _whole_list("/v2/incident_roles", "incident_roles")
+
+
+def custom_field_rows() -> Call[Rows]:
+    """List custom fields, without the options of the selects.
+
+    https://docs.incident.io/api-reference/custom-fields-v2/list
+    """
+    return _whole_list("/v2/custom_fields", "custom_fields")
+
+
+def custom_field_option_rows(custom_field_id: str) -> Listing[Row]:
+    """List the options of one custom field, over all pages.
+
+    https://docs.incident.io/api-reference/custom-field-options-v1/list
+    """
+
+    def page(after: str | None) -> Call[tuple[Rows, str | None]]:
+        query: dict[str, str | int | Sequence[str]] = {"custom_field_id": custom_field_id, "page_size": PAGE_SIZE}
+        if after:
+            query["after"] = after
+        return Call("GET", "/v1/custom_field_options", _read_page, query, limit=PAGE_LIMIT)
+
+    return Listing(page)
+
+
+_SEVERITIES = _Kind("severities", "Severity", "severity", severity_rows)
+_TYPES = _Kind("incident_types", "Incident type", "incident type", incident_type_rows)
+_STATUSES = _Kind("incident_statuses", "Status", "status", incident_status_rows)
+_ROLES = _Kind("incident_roles", "Roles", "role", incident_role_rows)
+_FIELDS = _Kind("custom_fields", "Custom fields", "custom field", custom_field_rows)
+
+
+def _options(row: Row) -> _Kind:
+    request = partial(custom_field_option_rows, row["id"])
+    return _Kind(
+        f"options/{row['id']}", "Custom fields", "option", request, "value", of=str(row.get("name") or row["id"])
+    )
+
+
+@dataclass(slots=True)
+class Resolved:
+    """What was found: `fields` belong into a body.
+
+    `problems` tells what is unknown or cannot be said; `missing` holds, by label, the look-ups that failed. What
+    either is about is not in `fields`. `private_only` says that the chosen type allows private incidents only.
+    """
+
+    fields: dict[str, Any] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    missing: dict[str, IncidentIoError] = field(default_factory=dict)
+    private_only: bool = False
+
+    def error(self, conn_id: str = "") -> ConfigurationError | None:
+        """Return the problems as what an operator raises, if there are any."""
+        return _refusal(self.problems, conn_id) if self.problems else None
+
+
+def resolve(
+    wanted: Mapping[str, Any], directory: Directory, *, api_version: ApiVersion, outage: IncidentIoError | None = None
+) -> Steps[Resolved]:
+    """Find the IDs of what is wanted, by name or ID; to be used within a plan.
+
+    :param wanted: Any of `severity`, `incident_type`, `status`, `custom_fields` and `roles`.
+    :param outage: Why nothing more can be looked up than the directory has.
+    """
+    search = _Search(directory, outage)
+    readers: dict[str, Callable[[Any], Steps[dict[str, Any]]]] = {
+        "severity": search.severity,
+        "incident_type": search.incident_type,
+        "status": partial(search.status, api_version=api_version),
+        "custom_fields": search.custom_fields,
+        "roles": search.roles,
+    }
+    for name, read in readers.items():
+        if wanted.get(name) not in (None, "", {}):
+            search.resolved.fields |= yield from read(wanted[name])
+    return search.resolved
+
+
+def lowest_severity(directory: Directory) -> Steps[str | None]:
+    """Find the ID of the least severe severity, for accounts that demand one; none if there is none.
+
+    :raises IncidentIoError: if the severities cannot be looked up.
+    """
+    rows = directory.rows(_SEVERITIES.key)
+    if rows is None:
+        rows = directory.keep(_SEVERITIES.key, (yield _SEVERITIES.request()))
+    return min(rows, key=_rank)["id"] if rows else None
+
+
+def find_severity(wanted: str, directory: Directory) -> Steps[tuple[Row, Rows]]:
+    """Find a severity with its rank, and all severities.
+
+    :raises UnknownNameError: if there is none of this name or ID.
+    :raises IncidentIoError: if the severities cannot be looked up.
+    """
+    search = _Search(directory)
+    row = yield from search.row(_SEVERITIES, wanted)
+    if row is None:
+        raise next(iter(search.resolved.missing.values()), None) or _refusal(search.resolved.problems)
+    return row, directory.rows(_SEVERITIES.key) or ()
+
+
+class _Search:
+    """One resolution under way."""
+
+    def __init__(self, directory: Directory, outage: IncidentIoError | None = None) -> None:
+        self.resolved = Resolved()
+        self._directory = directory
+        self._outage = outage
+
+    def severity(self, wanted: Any) -> Steps[dict[str, Any]]:
+        """Find a severity."""
+        found = yield from self.id_of(_SEVERITIES, wanted)
+        return {"severity_id": found} if found else {}
+
+    def incident_type(self, wanted: Any) -> Steps[dict[str, Any]]:
+        """Find an incident type, and note what it demands."""
+        found = yield from self.id_of(_TYPES, wanted)
+        known = self._directory.rows(_TYPES.key) or ()
+        self.resolved.private_only = any(row["id"] == found and row.get("private_incidents_only") for row in known)
+        return {"incident_type_id": found} if found else {}
+
+    def status(self, wanted: Any, *, api_version: ApiVersion) -> Steps[dict[str, Any]]:
+        """Find a status, in the words of a version of the API."""
+        word = wanted.strip().lower() if isinstance(wanted, str) else ""
+        if api_version == "v1":
+            said = word if word in V1_STATUSES else (yield from self._v1_status(wanted))
+            return {"status": said} if said else {}
+        found = (yield from self._by_category(word)) if word in V1_STATUSES else None
+        found = found or (yield from self.id_of(_STATUSES, wanted))
+        return {"incident_status_id": found} if found else {}
+
+    def _v1_status(self, wanted: Any) -> Steps[str | None]:
+        row = yield from self.row(_STATUSES, wanted)
+        if row is None:
+            return None
+        name, category = str(row.get("name")).lower(), str(row.get("category"))
+        if name in V1_STATUSES or category in _OWN_CATEGORY:
+            return name if name in V1_STATUSES else category
+        self._problem(_STATUSES, f"{_cut(wanted)!r} cannot be said in v1; use one of: {', '.join(V1_STATUSES)}")
+        return None
+
+    def _by_category(self, word: str) -> Steps[str | None]:
+        """Find the first status of a word's category, unless the word is the name of one."""
+        rows = (yield from self._rows(_STATUSES)) or ()
+        category = word if word in _OWN_CATEGORY else "live"
+        alike = [row for row in rows if row.get("category") == category]
+        return str(min(alike, key=_rank)["id"]) if alike and not _match(_STATUSES, rows, word) else None
+
+    def custom_fields(self, wanted: Any) -> Steps[dict[str, Any]]:
+        """Find custom fields, and read the values by the fields' types."""
+        entries: dict[str, list[dict[str, str]]] = {}
+        for name, value in self._pairs(_FIELDS, wanted):
+            values = listed(value)
+            if is_id(name) and all(isinstance(one, Mapping) for one in values):
+                row: Row | None = {"id": name}
+            else:
+                row = yield from self.row(_FIELDS, name)
+            if row is None or self._is_twice(_FIELDS, name, row["id"], entries):
+                continue
+            try:
+                read = yield from self._values(row, values)
+            except ValueError as error:
+                self._problem(_FIELDS, f"{_cut(name)!r} {error}")
+            else:
+                if read is not None:
+                    entries[row["id"]] = read
+        given = [{"custom_field_id": found, "values": values} for found, values in entries.items()]
+        return {"custom_field_entries": given} if given else {}
+
+    def _values(self, row: Row, values: Sequence[Any]) -> Steps[list[dict[str, str]] | None]:
+        kind = row.get("field_type")
+        if len(values) > 1 and kind in {"single_select", "text", "link", "numeric"}:
+            raise ValueError("takes one value only")
+        read: list[dict[str, str]] = []
+        for value in values:
+            if isinstance(value, Mapping):
+                read.append(ready_value(value))
+            elif kind not in {"single_select", "multi_select"}:
+                read.append(plain_value(kind, value))
+            elif row.get("catalog_type_id"):
+                read.append({"value_catalog_entry_id": text(value)})
+            else:
+                option = yield from self.id_of(_options(row), text(value))
+                if option is None:
+                    return None
+                read.append({"value_option_id": option})
+        return read
+
+    def roles(self, wanted: Any) -> Steps[dict[str, Any]]:
+        """Find roles, and read the people who shall have them."""
+        people: dict[str, dict[str, str]] = {}
+        for name, person in self._pairs(_ROLES, wanted):
+            try:
+                who = assignee(person)
+            except ValueError as error:
+                self._problem(_ROLES, f"{_cut(name)!r} {error}")
+                continue
+            role = yield from self.id_of(_ROLES, name)
+            if role and not self._is_twice(_ROLES, name, role, people):
+                people[role] = who
+        given = [{"incident_role_id": role, "assignee": who} for role, who in people.items()]
+        return {"incident_role_assignments": given} if given else {}
+
+    def id_of(self, kind: _Kind, wanted: Any) -> Steps[str | None]:
+        """Find an ID; what is one already is not looked up."""
+        if isinstance(wanted, str) and is_id(wanted.strip()):
+            return wanted.strip()
+        row = yield from self.row(kind, wanted)
+        return None if row is None else str(row["id"])
+
+    def row(self, kind: _Kind, wanted: Any) -> Steps[Row | None]:
+        """Find one of a list, by ID or name; note why, if there is none."""
+        if not isinstance(wanted, str):
+            self._problem(kind, "must be a name or an ID")
+            return None
+        rows = yield from self._rows(kind)
+        if rows is None:
+            return None
+        found = _match(kind, rows, wanted)
+        if not found and self._directory.is_stale(kind.key):
+            rows = yield from self._rows(kind, again=True)
+            if rows is None:
+                return None
+            found = _match(kind, rows, wanted)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            alike = ", ".join(f"{row.get(kind.named)} ({row['id']})" for row in found[:_MOST_LISTED])
+            of = f"{kind.of!r} has several options like" if kind.of else "several are called"
+            self._problem(kind, f"{of} {_cut(wanted)!r}; use the ID of one: {alike}")
+        else:
+            names = tuple(str(row.get(kind.named) or row["id"]) for row in rows)
+            self.resolved.problems.append(UnknownName.among(kind.label, kind.what, _cut(wanted), names, of=kind.of))
+        return None
+
+    def _rows(self, kind: _Kind, *, again: bool = False) -> Steps[Rows | None]:
+        rows = self._directory.rows(kind.key)
+        if rows is not None and not again:
+            return rows
+        if self._outage:
+            # The time is better spent on the incident itself: what did not answer once will not answer next.
+            self.resolved.missing.setdefault(kind.where, self._outage)
+            return None
+        try:
+            rows = yield kind.request()
+        except IncidentIoError as error:
+            self.resolved.missing.setdefault(kind.where, error)
+            self._outage = error if error.retryable else None
+            return None
+        return self._directory.keep(kind.key, rows)
+
+    def _pairs(self, kind: _Kind, wanted: Any) -> list[tuple[str, Any]]:
+        if not isinstance(wanted, Mapping):
+            self._problem(kind, "must be a mapping of names or IDs")
+            return []
+        return [(str(name).strip(), value) for name, value in wanted.items()]
+
+    def _is_twice(self, kind: _Kind, name: str, found: str, before: Mapping[str, Any]) -> bool:
+        if found in before:
+            self._problem(kind, f"{_cut(name)!r} is given twice, by name and by ID or in two spellings")
+        return found in before
+
+    def _problem(self, kind: _Kind, what: str) -> None:
+        self.resolved.problems.append(Problem(kind.label, what))
+
+
+def _refusal(problems: Sequence[Problem], conn_id: str = "") -> ConfigurationError:
+    unknown = any(isinstance(problem, UnknownName) for problem in problems)
+    return (UnknownNameError if unknown else ConfigurationError)(problems, conn_id=conn_id)
+
+
+def _match(kind: _Kind, rows: Rows, wanted: str) -> list[Row]:
+    """Return what a text may mean: one by its ID, else all of that very name, else all of it but for case."""
+    wanted = wanted.strip()
+    rules: tuple[Callable[[Row], bool], ...] = (
+        lambda row: row["id"] == wanted,
+        lambda row: row.get(kind.named) == wanted,
+        lambda row: str(row.get(kind.named)).strip().casefold() == wanted.casefold(),
+    )
+    return next(filter(None, ([row for row in rows if rule(row)] for rule in rules)), [])
+
+
+def _rank(row: Row) -> float:
+    rank = row.get("rank")
+    return rank if isinstance(rank, int | float) else float("inf")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}…"
+
+
+def _whole_list(path: str, name: str) -> Call[Rows]:
+    return Call("GET", path, partial(_read_rows, name=name), limit=PAGE_LIMIT)
+
+
+def _read_page(content: bytes) -> tuple[Rows, str | None]:
+    answer = _object(content)
+    meta = answer.get("pagination_meta")
+    after = meta.get("after") if isinstance(meta, dict) else None
+    return _rows_in(answer, "custom_field_options"), after if isinstance(after, str) else None
+
+
+def _read_rows(content: bytes, *, name: str) -> Rows:
+    return _rows_in(_object(content), name)
+
+
+def _rows_in(answer: Mapping[str, Any], name: str) -> Rows:
+    rows = answer.get(name)
+    if not isinstance(rows, list):
+        raise ValueError(f"no list of {name}")  # noqa: TRY004 -- what Call.parse raises
+    return [row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)]
+
+
+def _object(content: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(content)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(answer, dict):
+        raise ValueError("no object")  # noqa: TRY004 -- what Call.parse raises
+    return answer
