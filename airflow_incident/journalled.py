@@ -6,6 +6,7 @@ import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from airflow_incident.api.endpoints import is_for_alert_source
 from airflow_incident.api.submit import submission
 from airflow_incident.core.key import ALERT_MARK
 from airflow_incident.core.settings import CONN_TYPE
@@ -126,7 +127,7 @@ def drop_from_journal(names: Sequence[str]) -> None:
 def _send_as(call: Anything, conn_id: str) -> Any:
     """Make a call with a connection; a record may name only one of our type, never a host or a key."""
     try:
-        profile = IncidentHook(conn_id).profile()
+        profile = IncidentHook(conn_id).profile(channel="alert" if is_for_alert_source(call) else None)
     except IncidentIoError:
         raise
     except Exception as error:  # a secrets backend may raise anything, and other records name other connections

@@ -277,6 +277,11 @@ def send_alert(event: Mapping[str, Any]) -> Call[Any]:
     return Call(method="POST", path=f"/v2/alert_events/http/{ALERT_SOURCE}", body=event, parse=read_alert)
 
 
+def is_for_alert_source(call: Any) -> bool:
+    """Tell whether a call goes to the connection's alert source, which takes its token instead of the API key."""
+    return isinstance(call, Call) and ALERT_SOURCE in call.path
+
+
 def any_incident() -> Call[None]:
     """Ask v1 for as little as possible: whether it is still served."""
     return Call(method="GET", path="/v1/incidents", query={"page_size": 1}, parse=lambda _: None, limit=PAGE_LIMIT)
