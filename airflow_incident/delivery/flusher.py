@@ -101,9 +101,9 @@ def _close_recovered(
         became = yield from settle(record, wish, now, conn_id=record.conn_id)
         if became and became.kind == "kept":
             break
-        if became and became.kind in {"closed", "over", "gone"}:
+        if became and became.kind in {"closed", "resolved", "over", "gone"}:
             del current[name]
-            closed += [record] if became.kind == "closed" else []
+            closed += [record] if became.kind in {"closed", "resolved"} else []
     return closed
 
 
