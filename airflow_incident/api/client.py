@@ -11,12 +11,11 @@ import zlib
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar, overload
-from urllib.parse import quote
 
 import httpx
 
 from airflow_incident.api.directory import Directory
-from airflow_incident.api.endpoints import ALERT_SOURCE
+from airflow_incident.api.endpoints import ALERT_SOURCE, addressed
 from airflow_incident.api.exchange import Pause, Request, Response, Returned, Terms, converse
 from airflow_incident.errors import (
     ConfigurationError,
@@ -74,7 +73,7 @@ class Connector:
             "Accept-Encoding": "gzip",
             "User-Agent": f"airflow-incident/{VERSION}",
         }
-        self._alert_source = quote(alert_source_id or "", safe="")
+        self._alert_source = alert_source_id
         self._alert_headers = {"Authorization": f"Bearer {alert_source_token}"} if alert_source_token else {}
         # Plain http only ever leads to this machine: no proxy of the environment may see the key on the way.
         self.options: dict[str, Any] = {
@@ -94,7 +93,7 @@ class Connector:
         if ALERT_SOURCE in path:
             if not self._alert_source or not self._alert_headers:
                 raise ConfigurationError([Problem("Alert source ID", "or its token is missing in the connection")])
-            path = path.replace(ALERT_SOURCE, self._alert_source)
+            path = addressed(path, self._alert_source)
             headers = headers | self._alert_headers
         return {
             "method": request.method,

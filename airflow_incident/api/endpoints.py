@@ -280,8 +280,13 @@ def send_alert(event: Mapping[str, Any]) -> Call[Any]:
     return Call(method="POST", path=f"/v2/alert_events/http/{ALERT_SOURCE}", body=event, parse=read_alert)
 
 
+def addressed(path: str, alert_source_id: str | None) -> str:
+    """Write the connection's alert source into a path that needs it."""
+    return path.replace(ALERT_SOURCE, _part(alert_source_id)) if alert_source_id else path
+
+
 def is_for_alert_source(call: Any) -> bool:
-    """Tell whether a call goes to the alert source, which takes no API key."""
+    """Tell whether a call goes to the connection's alert source, which takes its token instead of the API key."""
     return isinstance(call, Call) and ALERT_SOURCE in call.path
 
 

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from airflow_incident.api.directory import Directory
-from airflow_incident.api.endpoints import Call, Creation, Listing, Plan, open_incident
+from airflow_incident.api.endpoints import Call, Creation, Listing, Plan, is_for_alert_source, open_incident
 from airflow_incident.errors import (
     APIError,
     FieldError,
@@ -31,6 +31,7 @@ ATTEMPT_SECONDS = 5.0
 """Longest wait for one answer, so that a second attempt fits into a callback's 12 seconds."""
 BACKOFF_SECONDS = 0.5
 BACKOFF_LIMIT = 8.0
+ALERT_SOURCE_HINT = "Check 'Alert source ID' and 'Alert source token' of the connection."
 RETRY_AFTER_LIMIT = 3600.0
 """A server's wish to wait is believed up to this, in seconds."""
 
@@ -209,7 +210,10 @@ def _read(call: Call[T], answer: Answer, now: Callable[[], datetime]) -> T:
     if answer.status < 400:  # noqa: PLR2004
         what = "the answer points to another address, where the API key must not go"
         raise UnexpectedResponseError(answer.status, what, request_id=_request_id(answer))
-    raise read_error(answer, now)
+    error = read_error(answer, now)
+    if is_for_alert_source(call) and error.status in {401, 403, 404}:
+        error.hint = ALERT_SOURCE_HINT
+    raise error
 
 
 def read_error(response: Response, now: Callable[[], datetime]) -> APIError:

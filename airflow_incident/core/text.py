@@ -32,11 +32,12 @@ _SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
     # postgres://user:password@host
     (re.compile(r"(?<=://)([^\s/@:]{0,256}):[^\s@]{1,512}@"), r"\1:***@"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{8,}"), r"\1 ***"),
-    # password=…, "api_key": "…", --token …
+    # password=…, "api_key": "…", --token …; but not our own "Alert source token: missing; …"
     (
         re.compile(
             r"""(?ix) ((?:passw(?:or)?d|pwd|passphrase|secret|token|api[_-]?key
             |access[_-]?key|private[_-]?key|credential)[\w.-]{0,40} ["']? \s{0,4} (?:=>|[=:]) \s{0,4})
+            (?! missing; | has\ spaces\ )
             (?: "[^"\n]*" | '[^'\n]*' | [^\s,;&)}\]]+ )"""
         ),
         r"\1***",

@@ -145,6 +145,11 @@ class Record(BaseModel):
         return self.conn_id, self.via == "alert"
 
     @property
+    def thing(self) -> str:
+        """What it is at incident.io, where nothing names it."""
+        return "an alert" if self.via == "alert" else "an incident"
+
+    @property
     def name(self) -> str:
         """The name that this record lives under."""
         return record_name(self.dag_id, self.key)

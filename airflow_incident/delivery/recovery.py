@@ -85,9 +85,7 @@ class Settled(NamedTuple):
     def _words(self) -> str:
         record, incident = self.record, self.record.incident
         subject = f"DAG {record.dag_id}, run {record.run_id}"
-        named = (
-            f"{incident.reference or incident.id} {incident.permalink or ''}".rstrip() if incident else "an incident"
-        )
+        named = f"{incident.reference or incident.id} {incident.permalink or ''}".rstrip() if incident else record.thing
         why = f"{self.error} {self.error.advice}".rstrip() if self.error else "incident.io had an outage a moment ago"
         link = "it has a link to the run" if self.noted else "it has no link to the run"
         lost = f" ({self.unnoted} {self.unnoted.advice})" if self.unnoted else ""

@@ -8,7 +8,7 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from airflow_incident.api.endpoints import Creation, open_incident
+from airflow_incident.api.endpoints import Creation, addressed, open_incident
 from airflow_incident.api.head import AlertHead
 from airflow_incident.api.payload import NAMED, create_alert, create_draft, is_alert
 from airflow_incident.api.submit import Terms, at_once
@@ -60,13 +60,14 @@ class Wish(NamedTuple):
 
 
 class Report(NamedTuple):
-    """A failure, ready to be sent, in the words of whoever set it up."""
+    """A failure, ready to be sent, in the words of whoever set it up; an alert to a source of this ID."""
 
     failure: Failure
     draft: Draft
     scope: Scope = "run"
     choice: Choice = "auto"
     strict: bool = False
+    alert_source_id: str | None = None
 
     @property
     def key(self) -> str:
@@ -140,7 +141,7 @@ class Outcome(NamedTuple):
         # Redacted value by value: in the encoded text a pattern may swallow quotes, and nobody could send it.
         unsettled = isinstance(self.error, UnsettledError)
         creation = self.creation or by_hand(self.report._replace(choice="v2") if unsettled else self.report)
-        path = open_incident(creation).path
+        path = addressed(open_incident(creation).path, self.report.alert_source_id)
         keys = {name: text for name, text in creation.body.items() if name.endswith("_key")}
         body = {name: value for name, value in creation.body.items() if name not in keys}
         return f"{words} To send it by hand: POST {path} " + json.dumps(keys | _each_text(body, redact))
@@ -193,7 +194,7 @@ def prepare(failure: Failure, settings: Settings, wish: Wish, *, deployment: str
             source_url=failure.log_url or failure.run_url,
             metadata=_metadata(failure, settings, deployment),
         )
-        return Report(failure, draft, scope)
+        return Report(failure, draft, scope, alert_source_id=settings.alert_source_id)
     draft = create_draft(idempotency_key=key, name=name, summary=text, **settings.incident_fields(), **wish.fields)
     return Report(failure, draft, scope, _choice(settings), wish.strict)
 

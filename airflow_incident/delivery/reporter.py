@@ -82,14 +82,11 @@ def _write_and_send(report: Report, before: Record | None, rules: Rules) -> Gene
         record = _again(before, report, creation)
     else:
         record = _first_record(report, creation, rules)
-        if (
-            report.scope == "dag"
-            and not is_alert(report.draft)
-            and (taken := (yield from _take_up(report, record, rules)))
-        ):
-            return taken
         # Alerts are gathered by incident.io's own routes.
-        if not is_alert(report.draft) and (storm := (yield from _storm(report, ledger, rules))):
+        alone = is_alert(report.draft)
+        if report.scope == "dag" and not alone and (taken := (yield from _take_up(report, record, rules))):
+            return taken
+        if not alone and (storm := (yield from _storm(report, ledger, rules))):
             return (yield from _gather(report, record, storm, rules))
     may_send = rules.send and record.is_due(rules.now())
     stored = leaving(record) if may_send else record

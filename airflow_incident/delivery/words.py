@@ -22,7 +22,7 @@ def record_line(record: Record) -> str:
     subject = f"DAG {record.dag_id}, run {record.run_id}"
     failed = f" (failed at {moment(record.failed_at)})" if record.failed_at else ""
     words = {
-        "open": f"{named(record) or 'an incident'} is open for {subject}{failed}",
+        "open": f"{named(record) or record.thing} is open for {subject}{failed}",
         "pending": f"{subject} waits since {moment(record.written_at)}{failed}, {tries(record)}",
         "gathered": f"{subject}{failed} is gathered under {named(record) or record.storm}",
         "dead": f"{subject}{failed} was refused",

@@ -120,6 +120,9 @@ def test_a_code_span_is_one_code_span(value):
         ("Authorization: Bearer hunter2hunter2", "Authorization: Bearer ***"),
         ("x -----BEGIN RSA PRIVATE KEY-----\nhunter2", "x ***"),
         ("key-of-the-connection", "***"),
+        ("Alert source token: missing; incident.io shows it", "Alert source token: missing; incident.io shows it"),
+        ("Alert source token: has spaces or characters", "Alert source token: has spaces or characters"),
+        ("token: missing-link", "token: ***"),
     ],
 )
 def test_what_looks_like_a_secret_is_replaced(secret, told):
