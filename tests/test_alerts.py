@@ -9,10 +9,11 @@ import pytest
 from airflow_incident import cli, journalled, notifications, open_incident, resolve_incident, resolving
 from airflow_incident.journalled import flush_journal
 from airflow_incident.sandbox.fault import FaultProxy
+from airflow_incident.sandbox.fault_answers import answer
 from airflow_incident.sandbox.options import ALERT_SOURCE_ID, ALERT_SOURCE_TOKEN
 from airflow_incident.sandbox.server import Sandbox
 from tests.contract import check_all, check_request
-from tests.doors import API_KEY, call_async, call_sync, dag_context, listen, report, task_context
+from tests.doors import API_KEY, Scripted, call_async, call_sync, dag_context, listen, report, task_context
 from tests.test_journal_trouble import Texts
 
 AWAY = "http://127.0.0.1:9"
@@ -424,3 +425,14 @@ def test_the_journal_tells_alerts_from_incidents(box, journal, capsys):
     assert cli.main(["journal", "list"]) == 0
     assert "an alert is open for DAG orders, run run-1" in capsys.readouterr().out
     assert all(ALERT_SOURCE_TOKEN not in text for text in journal.texts.values())
+
+
+def test_an_alert_is_never_sent_without_its_deduplication_key(connect):
+    """Without it each repeat would be an alert of its own."""
+    refused = {"code": "invalid", "message": "is odd", "source": {"field": "deduplication_key"}}
+    said = {"type": "validation_error", "status": 422, "request_id": "r", "errors": [refused]}
+    with Scripted([answer(422, json.dumps(said).encode())]) as server:
+        connect(server.url, extra={"alert_source_id": "01SOURCE", "alert_source_token": "t0ken"})
+        heard, _ = report(channel="alert")
+    assert len(server.arrivals) == 1
+    assert "NO alert was sent" in heard.error

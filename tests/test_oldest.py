@@ -219,3 +219,64 @@ def test_the_flush_dag_delivers_what_waits(airflow_db, connected):
     assert load_dag(airflow_db, source, "flush").test().state == "success"
     assert kept(record.name).state == "open"
     assert len(connected.incidents) == 1
+
+
+def test_a_cleared_run_that_succeeds_closes_its_incident(airflow_db, sandbox, connect, monkeypatch):
+    """By names, and through this version's own clear; the run's first attempt closes nothing."""
+    from tests.airflow_dags import load_dag
+
+    monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
+    connect(sandbox.url)
+    source = """
+from airflow import DAG
+from airflow.decorators import task
+from airflow_incident import open_incident, resolve_incident
+
+with DAG(
+    "mended", on_failure_callback=open_incident(severity="major"), on_success_callback=resolve_incident(), schedule=None
+) as dag:
+    @task
+    def boom(dag_run=None):
+        if not dag_run.clear_number:
+            raise ValueError("no such table: orders")
+
+    boom()
+"""
+    dag = load_dag(airflow_db, source, "mended")
+    run = dag.test()
+    assert run.state == "failed"
+    (opened,) = sandbox.incidents
+    assert (opened["severity"]["name"], opened["status"]) == ("Major", "triage")
+    context = {"dag": dag, "dag_run": run, "run_id": run.run_id, "reason": "success"}
+    dag.on_success_callback(context)
+    assert sandbox.incidents[0]["status"] == "triage"
+    run.clear_number = 1
+    dag.on_success_callback(context)
+    assert sandbox.incidents[0]["status"] == "closed"
+
+
+def test_a_sensor_waits_until_an_incident_is_closed(airflow_db, connected):
+    """In the task, and by the trigger that this version's triggerer would run."""
+    import asyncio
+
+    from airflow_incident.hooks import IncidentHook
+    from airflow_incident.triggers import IncidentClosedTrigger
+    from tests.airflow_dags import load_dag
+
+    incident = IncidentHook().create_incident(idempotency_key="k")
+    source = f"""
+from airflow import DAG
+from airflow_incident import IncidentClosedSensor
+
+with DAG("held", schedule=None) as dag:
+    IncidentClosedSensor(task_id="wait", incident_id={incident.id!r}, poke_interval=0.1, timeout=0.3)
+"""
+    dag = load_dag(airflow_db, source, "held")
+    assert dag.test().state == "failed"
+    connected.close(incident.id)
+    assert dag.test().state == "success"
+
+    async def first():
+        return [event.payload["state"] async for event in IncidentClosedTrigger(incident_ids=[incident.id]).run()]
+
+    assert asyncio.run(first()) == ["over"]
