@@ -69,8 +69,10 @@ def flush(
         current[listed.name] = record or listed
         if record is None or record.state not in states or not record.is_due(now()):
             continue
+        # What was refused may have been opened by an attempt before that one; nobody has looked.
+        decided = also_dead and record.state == "pending"
         patience = SETTLE_SECONDS if abs(now() - record.written_at) < YOUNG else 0.0
-        sent = yield from send(record, terms_of(record), now, stored=record, decided=also_dead, patience=patience)
+        sent = yield from send(record, terms_of(record), now, stored=record, decided=decided, patience=patience)
         result, answer = sent.record, sent.answer
         written = yield Set(record.name, result.text())
         if isinstance(written, StoreFailed):

@@ -1,6 +1,7 @@
 """The laws of the journal, whatever happens in whatever order: reports, flushes, crashes, outages, races."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from types import MappingProxyType
@@ -9,7 +10,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from airflow_incident.api.endpoints import Listing, Plan
 from airflow_incident.api.head import IncidentHead
+from airflow_incident.api.submit import is_v1_gone
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
 from airflow_incident.core.text import redact_secrets
@@ -17,12 +20,13 @@ from airflow_incident.delivery.flusher import flush
 from airflow_incident.delivery.journal import PREFIX, SUPPRESS_FOR, read_record
 from airflow_incident.delivery.report import Wish, prepare
 from airflow_incident.delivery.reporter import Rules, deliver
-from airflow_incident.delivery.steps import Ask, Delete, Get, Names, Send, Set, StoreFailed
+from airflow_incident.delivery.steps import Ask, Delete, Get, Names, Send, Set, Show, StoreFailed, Wait
 from airflow_incident.errors import (
     AuthenticationError,
     ConflictError,
     FieldError,
     JournalError,
+    NotFoundError,
     RateLimitError,
     ServerError,
     TransportError,
@@ -52,31 +56,59 @@ def redact(text):
 
 
 class API:
-    """incident.io as it may be: up, down, slow (the answer is lost), limiting or refusing."""
+    """incident.io as it may be: up, down, slow (the answer is lost), limiting or refusing; v1 ends at some time.
+
+    Its versions do not know one another's keys.
+    """
 
     def __init__(self):
         self.mode = "up"
+        self.v1_ended = False
+        self.by_version = {}
+        self.texts = []
         self.repeat = "existing"
         self.opened = {}
         self.poisoned = set()
 
-    def create(self, body, now):
+    def create(self, body, now, via):
         key = body["idempotency_key"]
         if key in self.poisoned:
             return ServerError(500)
         if refusal := ANSWERS.get(self.mode):
             return refusal
-        answer = self._open(key, now)
+        if via == "v1" and self.v1_ended:
+            return NotFoundError(404)
+        before = sum(map(len, self.opened.values()))
+        answer = self._open(key, now, via)
+        if sum(map(len, self.opened.values())) > before:
+            self.texts.append((answer, body["name"], body["summary"]))
         return TransportError("ReadTimeout", maybe_delivered=True) if self.mode == "slow" else answer
 
-    def _open(self, key, now):
-        opened = self.opened.setdefault(key, [])
+    def ask(self, call):
+        """Answer whether v1 is gone, and what there is; other lists are down."""
+        if self.mode not in {"up", "slow"}:
+            return ServerError(503)
+        if isinstance(call, Plan) and call.steps is is_v1_gone:
+            return self.v1_ended
+        if isinstance(call, Listing):
+            return [(replace(head, name=name), summary) for head, name, summary in self.texts]
+        return ServerError(503)
+
+    def show(self, incident_id):
+        if refusal := ANSWERS.get(self.mode):
+            return refusal
+        return next(head for head, *_ in self.texts if head.id == incident_id)
+
+    def _open(self, key, now, via):
+        moments = self.opened.setdefault(key, [])
+        opened = self.by_version.setdefault((via, key), [])
         forgotten = self.repeat == "expires" and opened and now - opened[-1] >= LIFETIME
         if opened and not forgotten:
             if self.repeat in {"conflict", "rejected"}:
                 return ConflictError(409) if self.repeat == "conflict" else USED
         else:
             opened.append(now)
+            moments.append(now)
         return IncidentHead(id=f"id-{key}", reference="INC-1", name="x", status="triage", permalink="http://x")
 
 
@@ -158,7 +190,8 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule(steps=st.none() | st.integers(0, 12), also_dead=st.sampled_from([False, False, True]))
     def flush(self, steps, also_dead):
-        self._start(Process(flush(lambda: self.now, also_dead=also_dead)), steps)
+        # Once v1 has ended, only a person who has looked decides: see the end.
+        self._start(Process(flush(lambda: self.now, also_dead=also_dead and not self.api.v1_ended)), steps)
 
     @precondition(lambda self: self.processes)
     @rule(data=st.data(), steps=st.none() | st.integers(1, 6))
@@ -175,11 +208,16 @@ class JournalMachine(RuleBasedStateMachine):
     def api_becomes(self, mode):
         self.api.mode = mode
 
+    @precondition(lambda self: not self.api.v1_ended)
+    @rule()
+    def v1_ends(self):
+        self.api.v1_ended = True
+
     @precondition(lambda self: self.bodies and not self.api.poisoned)
     @rule(data=st.data())
     def api_chokes_on_one(self, data):
         """One body makes the server fail, each time."""
-        self.api.poisoned.add(data.draw(st.sampled_from(sorted(self.bodies))))
+        self.api.poisoned.add(data.draw(st.sampled_from(sorted({key for _, key in self.bodies}))))
 
     @rule(fails=st.sampled_from([True, False, False]))
     def store_becomes(self, fails):
@@ -219,10 +257,16 @@ class JournalMachine(RuleBasedStateMachine):
 
     def _take(self, process):
         step = process.next
-        if isinstance(step, Send):
-            return self._send(process, step.body)
-        if isinstance(step, Ask):
-            return ServerError(503)  # no lists: what is demanded cannot be looked up
+        match step:
+            case Send(body, _, via):
+                return self._send(process, body, via)
+            case Ask(call):
+                return self.api.ask(call)
+            case Show(incident_id):
+                return self.api.show(incident_id)
+        return None if isinstance(step, Wait) else self._keep(process, step)
+
+    def _keep(self, process, step):
         if self.store_fails or process.trouble:
             process.trouble = StoreFailed("read-only")
             if process.key:
@@ -250,13 +294,15 @@ class JournalMachine(RuleBasedStateMachine):
                 self.written.setdefault(record.key, set()).add(json.dumps(record.body))
             if record.state == "gathered":
                 self.settled_at[record.key] = self.now
+            if record.state == "open" and self.api.v1_ended:  # seen or found, perhaps, where a create was not allowed
+                self.settled_at[record.key] = record.opened_at
 
-    def _send(self, process, body):
+    def _send(self, process, body, via):
         key = body["idempotency_key"]
         text = json.dumps(dict(body))
         if not process.trouble:
             assert text in self.written[key], "sent before it was written down, or not as it was written"
-        sent = self.bodies.setdefault(key, [])
+        sent = self.bodies.setdefault((via, key), [])
         if sent and key not in self.blurred and key not in self.settled_at:
             assert sent[-1] == text, "another attempt had another body"
         sent.append(text)
@@ -265,7 +311,7 @@ class JournalMachine(RuleBasedStateMachine):
         waits_until = self.waits_until.get(key)
         if waits_until and key not in self.blurred and not process.was_frozen:
             assert self.now >= waits_until, "a retry date was not obeyed"
-        answer = self.api.create(body, self.now)
+        answer = self.api.create(body, self.now, via)
         if isinstance(answer, IncidentHead) or answer is USED or isinstance(answer, ConflictError):
             self.settled_at[key] = self.now
             self.accepted.add(key)
@@ -291,6 +337,9 @@ class JournalMachine(RuleBasedStateMachine):
     @invariant()
     def one_failure_is_one_incident(self):
         for key, moments in self.api.opened.items():
+            # What could not be written down, or was written over in a race, nobody can know of in the other version.
+            if self.api.v1_ended and key in self.blurred:
+                continue
             gaps = [after - before for before, after in pairwise(moments)]
             assert all(self.api.repeat == "expires" and gap >= LIFETIME for gap in gaps), key
 
@@ -312,6 +361,7 @@ class JournalMachine(RuleBasedStateMachine):
         for _ in range(len(self.texts) + 20):
             self.now += timedelta(minutes=5)
             self._start(Process(flush(lambda: self.now)), None)
+        self._look_after_what_is_unsettled()
         records = {record.key: record for record in self._records()}
         for key in self.accepted - self.api.poisoned:
             record = records.get(key)
@@ -326,6 +376,17 @@ class JournalMachine(RuleBasedStateMachine):
         self.one_failure_is_one_incident()
         self.what_is_open_was_opened()
         self.no_secret_is_kept()
+
+    def _look_after_what_is_unsettled(self):
+        """Do what the records' advice says: see whether there is an incident, then drop or retry."""
+        for record in self._records():
+            if record.state == "pending" and record.key not in self.api.poisoned:
+                assert self.api.v1_ended
+                assert "journal retry" in record.error
+                if record.key in self.api.opened:
+                    del self.texts[record.name]
+                else:
+                    self._start(Process(flush(lambda: self.now, prefix=record.name, also_dead=True)), None)
 
     def _records(self):
         return [read_record(name, text) for name, text in self.texts.items() if name.startswith(PREFIX)]
