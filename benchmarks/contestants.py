@@ -7,6 +7,7 @@ KEY = "a-key-of-twenty-chars"
 RAW = "raw httpx.post"
 FLOOR = "raw, key from an Airflow connection"
 OURS = "airflow-incident: open_incident()"
+OURS_NAMED = "airflow-incident: with names"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,18 @@ def ours(url: str, ca_bundle: str = "") -> Contestant:
     return Contestant(
         name=OURS,
         dag_file="from airflow_incident import open_incident\ncallback = open_incident()",
+        connections=_connection(url, ca_bundle),
+    )
+
+
+def ours_named(url: str, ca_bundle: str = "") -> Contestant:
+    """Open an incident with names, which are looked up: a severity, and an option of a custom field."""
+    return Contestant(
+        name=OURS_NAMED,
+        dag_file="""
+from airflow_incident import open_incident
+callback = open_incident(severity="Major", custom_fields={"Affected team": "Product"})
+""",
         connections=_connection(url, ca_bundle),
     )
 

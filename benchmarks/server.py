@@ -43,13 +43,29 @@ _INCIDENT = {
     "created_at": _MOMENT,
     "updated_at": _MOMENT,
 }
+_TEAM = "01FCNDV6P870EA6S7TK1DSYDG2"
+_OPTIONS = [
+    {"id": f"01FCNDV6P870EA6S7TK1DSYE{number:02d}", "custom_field_id": _TEAM, "sort_key": number, "value": team}
+    for number, team in enumerate(["Product", *(f"Team {number}" for number in range(1, 30))])
+]
 _ANSWERS: dict[str, tuple[int, Any]] = {
     "/v1/incidents": (200, {"incident": _INCIDENT}),
+    "/v1/severities": (200, {"severities": [_INCIDENT["severity"]]}),
+    "/v2/custom_fields": (
+        200,
+        {"custom_fields": [{"id": _TEAM, "name": "Affected team", "field_type": "single_select"}]},
+    ),
+    "/v1/custom_field_options": (
+        200,
+        {"custom_field_options": _OPTIONS, "pagination_meta": {"page_size": 250, "total_record_count": 30}},
+    ),
     "/v2/enqueue": (202, {"status": "success", "message": "Event processed", "dedup_key": "key"}),
     "/v2/alerts": (202, {"result": "Request will be processed", "took": 0.01, "requestId": "id"}),
     "/rest/api/2/issue": (201, {"id": "10000", "key": "OPS-1", "self": "http://127.0.0.1/"}),
 }
 """Status and body for each path of incident.io, PagerDuty, Opsgenie and Jira; any other is answered like Slack."""
+_LISTS = frozenset({"/v1/severities", "/v2/custom_fields", "/v1/custom_field_options"})
+"""What is looked up for names, and is no notification."""
 
 
 class Server:
@@ -84,10 +100,11 @@ class Server:
     async def _serve_http(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while head := await _read_until(reader, b"\r\n\r\n"):
             await reader.readexactly(_content_length(head))
-            status, body = _ANSWERS.get(head.split(" ", 2)[1], (200, None))
+            path = head.split(" ", 2)[1].partition("?")[0]
+            status, body = _ANSWERS.get(path, (200, None))
             content = json.dumps(body) if body else "ok"
             kind = "application/json" if body else "text/plain"
-            self.count += 1
+            self.count += path not in _LISTS
             head = f"HTTP/1.1 {status} OK\r\nContent-Type: {kind}\r\nContent-Length: {len(content)}\r\n\r\n"
             writer.write((head + content).encode())
         writer.close()

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from airflow_incident.api.endpoints import open_incident
+from airflow_incident.api.endpoints import Creation
 from airflow_incident.api.exchange import Request, Response, Terms, converse
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
@@ -172,7 +172,7 @@ class Day:
     def _ask(self, step: Send, deadline: float) -> Generator[float, None, Any]:
         """Drive the real exchange against the simulated API."""
         terms = Terms(deadline, lambda: self.now, self.moment, self.dice.random, [])
-        conversation = converse(open_incident(step.body), terms)
+        conversation = converse(Creation(step.body, step.via), terms)
         answer: Any = None
         try:
             while True:
