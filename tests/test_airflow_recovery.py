@@ -113,7 +113,7 @@ def test_a_cleared_run_that_succeeds_closes_its_own_incident(airflow, box):
     """Another run's stays open; success again changes nothing; a first attempt's success asks nobody."""
     one, other = (fail(airflow, box, "orders", run, day) for day, run in enumerate(("one", "other"), 1))
     clear(airflow, "orders", "one")
-    airflow.wait(lambda: status(box, one) == "Closed", 30, "closed incident")
+    airflow.wait(lambda: status(box, one) == "Closed", 60, "closed incident")
     assert status(box, other) == "Triage"
     (link,) = box.store.show(one).attachments
     assert link["resource"]["permalink"] == f"{airflow.url}/dags/orders/runs/one"
@@ -125,7 +125,7 @@ def test_a_cleared_run_that_succeeds_closes_its_own_incident(airflow, box):
     airflow.wait_for_state("success", "orders", "fine")
     # Callbacks are called in the order of their runs' ends, so after this one the two before it are over.
     clear(airflow, "orders", "other")
-    airflow.wait(lambda: status(box, other) == "Closed", 30, "closed incident")
+    airflow.wait(lambda: status(box, other) == "Closed", 60, "closed incident")
     assert {seen.path.split("/")[3] for seen in box.requests[requests:] if seen.path.startswith("/v2/incidents/")} == {
         box.store.show(other).incident["id"]
     }
@@ -137,7 +137,7 @@ def test_an_incident_with_a_lead_stays_open_and_gets_the_note(airflow, box):
     reference = fail(airflow, box, "orders", "led", 4)
     box.store.edit(box.store.show(reference).incident["id"], {"incident_role_assignments": [LEAD]})
     clear(airflow, "orders", "led")
-    airflow.wait(lambda: box.store.show(reference).attachments, 30, "note")
+    airflow.wait(lambda: box.store.show(reference).attachments, 60, "note")
     told(airflow, "orders", "a person has taken it")
     assert status(box, reference) == "Triage"
 
@@ -146,7 +146,7 @@ def test_an_operator_s_incident_of_the_same_attempt_is_not_closed_by_its_run(air
     """The leaf of a run that goes green opened it on purpose; the earlier attempt's is closed."""
     reference = fail(airflow, box, "leaf", "green", 1)
     clear(airflow, "leaf", "green")
-    airflow.wait(lambda: status(box, reference) == "Closed", 30, "closed incident")
+    airflow.wait(lambda: status(box, reference) == "Closed", 60, "closed incident")
     assert {row["name"]: row["incident_status"]["name"] for row in box.incidents_v2} == {
         "DAG leaf failed": "Closed",
         "Late, but there": "Triage",
@@ -162,7 +162,7 @@ def test_an_old_run_s_success_does_not_close_today_s_failure(airflow, box):
         start(airflow, "daily", run, day)
         airflow.wait_for_state("success", "daily", run)
         if run == "later":
-            airflow.wait(lambda: status(box, reference) == "Closed", 30, "closed incident")
+            airflow.wait(lambda: status(box, reference) == "Closed", 60, "closed incident")
         else:
             assert status(box, reference) == "Triage"
     shown = [
