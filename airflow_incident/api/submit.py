@@ -127,6 +127,7 @@ def submit(draft: Draft | None, terms: Terms, *, creation: Creation | None = Non
     """
     if creation is None:
         creation = yield from prepared(draft or {}, terms, first_version(draft or {}, terms.choice))
+    flickers = False
     for _ in range(MOST_ANSWERS):
         try:
             return (yield creation)
@@ -139,7 +140,10 @@ def submit(draft: Draft | None, terms: Terms, *, creation: Creation | None = Non
             if terms.choice != "auto" or creation.via != "v1" or not _says_gone(error):
                 raise
             if not (yield Plan(is_v1_gone, LOOK_UP_SHARE)):
-                raise
+                if flickers:
+                    raise
+                flickers = True  # gone and there again from one request to the next: once more
+                continue
             if terms.unsettled or error.maybe_delivered:
                 return (yield from _find(creation, terms, error))
             creation = yield from _in_v2(creation, terms)

@@ -186,10 +186,18 @@ def test_what_v1_no_longer_serves_goes_through_v2():
 )
 def test_anything_less_than_gone_stays_in_v1(answer, v1):
     """An ID that is not found is no end of a version."""
-    account = Account(answer, v1=v1)
+    account = Account(answer, answer, v1=v1)
     with pytest.raises(type(answer)):
         account.submit()
-    assert [c.via for c in account.sent] == ["v1"]
+    assert {c.via for c in account.sent} == {"v1"}
+
+
+def test_a_v1_that_flickers_is_asked_once_more():
+    """Gone for one request and there for the next: behind a load balancer some answer, some do not."""
+    account = Account(GONE, OPEN)
+    assert account.submit() is OPEN
+    assert [c.via for c in account.sent] == ["v1", "v1"]
+    assert not account.directory.v1_gone
 
 
 def test_a_chosen_version_is_never_left():
