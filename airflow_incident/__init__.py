@@ -1,16 +1,13 @@
 """Open an incident at incident.io when an Airflow DAG or task fails: at once, once, with the facts.
 
-The public names are imported when they are first used, so that a DAG file pays for what it uses only.
+The public names are imported when they are first used, so that a DAG file pays for what it uses only, and so that
+nothing of ours that is broken keeps Airflow, which imports this in every process, from starting.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-from airflow_incident.version import VERSION
-
-__version__ = VERSION
 
 if TYPE_CHECKING:
     from airflow_incident.errors import APIError as APIError
@@ -39,6 +36,8 @@ if TYPE_CHECKING:
     from airflow_incident.operators import CreateIncidentOperator as CreateIncidentOperator
     from airflow_incident.operators import ResolveIncidentOperator as ResolveIncidentOperator
     from airflow_incident.sensors import IncidentClosedSensor as IncidentClosedSensor
+
+    __version__: str
 
 _HOMES = {
     "IncidentHook": "hooks",
@@ -77,9 +76,28 @@ __all__ = ["__version__", *_HOMES]  # noqa: PLE0604 -- the names of the table ab
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module(f"{__name__}.version").VERSION
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Describe this provider, which Airflow asks every provider for whenever it starts.
+
+    It lets no error of a provider pass: what is broken costs our connection type, never an Airflow command.
+    https://airflow.apache.org/docs/apache-airflow-providers/howto/create-custom-providers.html
+    """
+    try:
+        from airflow_incident import provider  # noqa: PLC0415 -- what is broken must be so inside
+
+        return provider.get_provider_info()
+    except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: raising here would end every Airflow command
+        import logging  # noqa: PLC0415 -- only here
+
+        logging.getLogger(__name__).warning("incident.io: airflow-incident is broken: %.300r", error)
+        return {"package-name": "airflow-incident", "name": "incident.io", "description": "Broken; see Airflow's log."}
 
 
 def __dir__() -> list[str]:

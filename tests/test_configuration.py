@@ -11,7 +11,7 @@ from types import MappingProxyType
 import pytest
 
 from airflow_incident import CreateIncidentOperator, IncidentHook, open_incident
-from airflow_incident.core.settings import OPTIONS, options_in
+from airflow_incident.core.settings import OPTIONS, options_in, read_value
 from airflow_incident.errors import ConfigurationError, MissingConnectionError
 from airflow_incident.sandbox.server import Sandbox
 from tests.doors import API_KEY, Scripted, call_async, call_sync, dag_context, listen, report, task_context
@@ -50,6 +50,10 @@ VALUES = {
     "resolved_status": ("from-argument", "from-connection", "from-config"),
     "exception_detail": ("traceback", None, "type"),
     "journal": (None, None, "False"),
+    "auto_open": (None, None, "True"),
+    "auto_resolve": (None, None, "True"),
+    "auto_include": (None, None, "sales_*, finance"),
+    "auto_exclude": (None, None, "*_draft"),
     "storm_limit": (None, "7", "8"),
     "storm_limit_per_dag": (None, "5", "6"),
     "api_version": (None, "v1", "v2"),
@@ -398,7 +402,7 @@ def test_argument_goes_before_connection_before_configuration_before_default(mon
         link("http://127.0.0.1:9", extra={"alert_source_id": "source", "alert_source_token": "token-1"})
     settings = IncidentHook().profile(**arguments).settings
     winner = dict(zip(PLACES, VALUES[name], strict=True))[chosen[0]] if chosen else OPTIONS[name].default
-    expected = False if name in {"enabled", "journal"} and chosen else _read(winner)
+    expected = read_value(OPTIONS[name], winner) if chosen == ("config",) else _read(winner)
     assert getattr(settings, name) == expected
 
 

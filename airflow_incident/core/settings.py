@@ -53,6 +53,10 @@ def _flag(value: Any) -> bool:
     return text in {"true", "t", "1", "yes", "on"}
 
 
+def _globs(value: Any) -> tuple[str, ...]:
+    return tuple(glob for part in str(value).split(",") if (glob := part.strip()))
+
+
 def _count(value: Any) -> int:
     text = str(value).strip()
     if not text.isdecimal():
@@ -167,6 +171,33 @@ class Settings:
         places=("config",),
         parse=_flag,
         help="Whether failures are written down in Airflow's Variables before they are sent, so that none is lost.",
+    )
+    auto_open: bool = _option(
+        False,  # noqa: FBT003 -- the option's default
+        label="Auto open",
+        places=("config",),
+        parse=_flag,
+        help="Whether every DAG that has no callback of ours opens incidents, without being edited.",
+    )
+    auto_resolve: bool = _option(
+        False,  # noqa: FBT003 -- the option's default
+        label="Auto resolve",
+        places=("config",),
+        parse=_flag,
+        help="Whether every DAG that has no callback of ours closes incidents when it recovers, without being edited.",
+    )
+    auto_include: tuple[str, ...] | None = _option(
+        label="Auto include",
+        places=("config",),
+        parse=_globs,
+        help="Globs of the DAG IDs that auto_open and auto_resolve are for, with commas between. Default: all.",
+    )
+    auto_exclude: tuple[str, ...] | None = _option(
+        label="Auto exclude",
+        places=("config",),
+        parse=_globs,
+        help="Globs of the DAG IDs that auto_open and auto_resolve leave alone, also where auto_include names them. "
+        "Default: none.",
     )
     storm_limit: int = _option(
         10,

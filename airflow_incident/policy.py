@@ -1,0 +1,69 @@
+"""Zero touch, found by Airflow: the cluster policy that `[incident_io] auto_open` and `auto_resolve` turn on.
+
+Every process of Airflow imports this, and a policy that raises at import ends each of its commands. Therefore it
+imports nothing of ours before airflow.cfg asks for it.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from airflow.policies import hookimpl
+
+if TYPE_CHECKING:
+    from airflow_incident.zero_touch import ZeroTouch
+
+OFF = frozenset({"", "false", "f", "0", "no", "off"})
+
+log = logging.getLogger(__name__)
+
+
+@hookimpl
+def dag_policy(dag: Any) -> None:
+    """Put our callbacks at the level of a DAG.
+
+    https://airflow.apache.org/docs/apache-airflow/stable/administration-and-deployment/cluster-policies.html
+    """
+    try:
+        if (zero_touch := _zero_touch()) is not None:
+            zero_touch.enter_dag(dag)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: raising here would cost the DAG
+        _tell(error)
+
+
+@hookimpl
+def task_policy(task: Any) -> None:
+    """Put our callbacks at the level of a task; after the installation's own policies, which Airflow asks first."""
+    try:
+        if (zero_touch := _zero_touch()) is not None:
+            zero_touch.enter_task(task)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: raising here would cost the DAG
+        _tell(error)
+
+
+@lru_cache(maxsize=1)
+def _zero_touch() -> ZeroTouch | None:
+    """Read airflow.cfg, once per process; None if zero touch is off, or broken."""
+    try:
+        if not _is_asked_for():
+            return None
+        from airflow_incident.zero_touch import read_zero_touch  # noqa: PLC0415 -- off, nothing of ours is imported
+
+        return read_zero_touch()
+    except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: raising here would cost every DAG
+        _tell(error)
+        return None
+
+
+def _is_asked_for() -> bool:
+    from airflow.configuration import conf  # noqa: PLC0415 -- whoever loads a DAG has loaded it
+
+    values = (conf.get("incident_io", name, fallback="") for name in ("auto_open", "auto_resolve"))
+    return any(str(value).strip().lower() not in OFF for value in values)
+
+
+def _tell(error: BaseException) -> None:
+    """Say in one line what kept our callbacks out."""
+    log.warning("incident.io: zero touch leaves DAGs as they are: %.300r", error)

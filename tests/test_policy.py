@@ -1,0 +1,432 @@
+"""Zero touch: Airflow finds the policy by its entry point, and DAGs that nobody edited open incidents."""
+
+import json
+import os
+import pkgutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import airflow_incident
+from airflow_incident.core.rules import Wishes, read_tags
+from airflow_incident.sandbox.server import Sandbox
+
+pytestmark = pytest.mark.airflow
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(airflow_incident.__path__, "airflow_incident.")
+    if module.name != "airflow_incident.policy"
+)
+
+HEAD = """
+from pathlib import Path
+from airflow.providers.standard.operators.python import PythonOperator
+from airflow.sdk import DAG, task
+from airflow_incident import journal_flush_dag, open_incident, resolve_incident
+
+heard = Path(__file__).parent.parent / "heard"
+
+class Theirs:
+    def __init__(self, word):
+        self.word = word
+    def __call__(self, context):
+        with heard.open("a") as file:
+            print(context["dag"].dag_id, self.word, file=file)
+
+def raises(context):
+    raise RuntimeError("the neighbour is broken")
+
+@task
+def boom():
+    raise ValueError("no such table: orders")
+
+@task
+def check(number):
+    raise ValueError(number)
+
+@task
+def fine():
+    return 1
+"""
+
+# Name: its arguments, its body, how severe its incident is (None: there is none), what its own callbacks have told.
+MINOR, MAJOR, CRITICAL = "Minor", "Major", "Critical"
+MANY = "check.expand(number=[1, 2, 3])"
+CLASSIC = "PythonOperator.partial(task_id='check', python_callable=check.function)"
+TOLD = "on_failure_callback=Theirs('run'), default_args={'on_failure_callback': Theirs('task')}"
+DAGS: dict[str, tuple[str, str, str | None, list[str]]] = {
+    "plain": ("", "boom()", MINOR, []),
+    "two_tasks": ("", "boom(), boom()", MINOR, []),
+    "in_a_row": ("", "fine() >> boom() >> fine()", MINOR, []),
+    "mapped": ("", MANY, MINOR, []),
+    "partly_mapped": ("", "fine() >> check.expand(number=[1]) >> boom()", MINOR, []),
+    "described": ("description='of no interest', tags=['night', 'incident.io']", "boom()", MINOR, []),
+    "dag_callback": ("on_failure_callback=Theirs('run')", "boom()", MINOR, ["run"]),
+    "dag_list": ("on_failure_callback=[Theirs('a'), Theirs('b')]", "boom()", MINOR, ["a", "b"]),
+    "task_callback": ("", "task(on_failure_callback=Theirs('task'))(boom.function)()", MINOR, ["task"]),
+    "task_list": ("", "boom.override(on_failure_callback=[Theirs('a'), Theirs('b')])()", MINOR, ["a", "b"]),
+    "default_callback": ("default_args={'on_failure_callback': Theirs('task')}", "boom()", MINOR, ["task"]),
+    "default_list": (
+        "default_args={'on_failure_callback': [Theirs('a'), Theirs('b')]}", "boom(), boom()", MINOR, ["a", "a", "b", "b"],
+    ),
+    "both_levels": (TOLD, "boom()", MINOR, ["run", "task"]),
+    "mapped_callback": (TOLD, MANY, MINOR, ["run", "task", "task", "task"]),
+    "broken_neighbour": ("on_failure_callback=[raises, Theirs('run')]", "boom()", MINOR, ["run"]),
+    "broken_in_task": ("default_args={'on_failure_callback': [raises, Theirs('task')]}", "boom()", MINOR, ["task"]),
+    "mapped_operator": (TOLD, f"{CLASSIC}.expand(op_args=[[1], [2]])", MINOR, ["run", "task", "task"]),
+    "success_callback": ("on_success_callback=Theirs('good')", "boom()", MINOR, []),
+    "retry_callback": ("default_args={'on_retry_callback': Theirs('again')}", "boom()", MINOR, []),
+    "good": ("on_success_callback=Theirs('good')", "fine()", None, ["good"]),
+    "sandbox_one": ("", "boom()", None, []),
+    "sandbox_two": (TOLD, MANY, None, ["run", "task", "task", "task"]),
+    "tagged_off": ("tags=['incident:off'], on_failure_callback=Theirs('run')", "boom()", None, ["run"]),
+    "tagged_severity": ("tags=['night', 'incident:severity=Major']", "boom()", MAJOR, []),
+    "tagged_callback": (f"tags=['incident:severity=Major'], {TOLD}", "boom()", MAJOR, ["run", "task"]),
+    "tagged_mapped": ("tags=['incident:severity=Critical']", MANY, CRITICAL, []),
+    "tagged_wrong": ("tags=['incident:severity', 'incident:on', 'incident:severity=Major']", "boom()", MAJOR, []),
+    "has_ours": ("on_failure_callback=open_incident(severity='Critical')", "boom()", CRITICAL, []),
+    "has_ours_in_task": ("", "boom() >> boom.override(on_failure_callback=open_incident())()", None, []),
+    "tagged_conn": ("tags=['incident:conn=elsewhere']", "boom()", None, []),
+}  # fmt: skip
+FLUSH = "journal_flush_dag('renewed_name', tags=['night'])\n"
+
+SCRIPT = """
+import json, sys
+from airflow.dag_processing.dagbag import DagBag
+
+def names(owner, kind):
+    given = getattr(owner, kind) or []
+    return [type(c).__name__ for c in (given if isinstance(given, (list, tuple)) else [given])]
+
+bag = DagBag(sys.argv[1])
+kinds = ("on_failure_callback", "on_success_callback")
+levels = {
+    dag_id: {
+        kind: [names(dag, kind), getattr(dag, "has_" + kind), [names(task, kind) for task in dag.tasks]]
+        for kind in kinds
+    }
+    for dag_id, dag in bag.dags.items()
+}
+states = {dag_id: bag.dags[dag_id].test().state for dag_id in sys.argv[2:]}
+print(json.dumps({"errors": bag.import_errors, "levels": levels, "states": states}))
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> Path:
+    """Install what this checkout declares, before whatever is installed."""
+    folder = tmp_path_factory.mktemp("site")
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
+    assert declared["airflow.policy"] == {"incident_io": "airflow_incident.policy"}
+    info = folder / "airflow_incident-0.1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: airflow-incident\nVersion: 0.1.0\n")
+    lines = [
+        line
+        for group, points in declared.items()
+        for line in (f"[{group}]", *(f"{name} = {target}" for name, target in points.items()))
+    ]
+    (info / "entry_points.txt").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def home(airflow_db, tmp_path_factory) -> Path:
+    """Make an Airflow whose DAGs nobody edited."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "airflow.db").write_bytes((airflow_db / "empty.db").read_bytes())
+    (home / "dags").mkdir()
+    dags = [
+        f"with DAG({name!r}, schedule=None, {arguments}):\n    {body}\n" for name, (arguments, body, *_) in DAGS.items()
+    ]
+    (home / "dags" / "nobody_edits.py").write_text("\n".join([HEAD, *dags, FLUSH]))
+    return home
+
+
+@pytest.fixture(scope="module")
+def python(installed, home):
+    """Run Python in an Airflow that finds our policy; return what it prints and says."""
+
+    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        options = {
+            f"AIRFLOW__INCIDENT_IO__{name.upper()}": value for name, value in variables.items() if name.islower()
+        }
+        given = {name: value for name, value in variables.items() if not name.islower()}
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            env=os.environ
+            | {
+                "AIRFLOW_HOME": str(home),
+                "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+                "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
+                "PYTHONPATH": os.pathsep.join([str(installed), str(ROOT)]),
+            }
+            | options
+            | given,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def load(python, home):
+    """Load the DAGs, and run those that are named."""
+
+    def load(*dag_ids: str, **variables: str):
+        done = python("-c", SCRIPT, str(home / "dags"), *dag_ids, **variables)
+        seen = json.loads(done.stdout.splitlines()[-1])
+        assert not seen["errors"]
+        return seen | {"said": done.stdout + done.stderr}
+
+    return load
+
+
+@pytest.fixture(scope="module")
+def world(load, home):
+    """Run all DAGs once, with one line in airflow.cfg; tell what came in at two incident.ios."""
+    with Sandbox(rate_limit=10_000) as here, Sandbox(rate_limit=10_000) as elsewhere:
+        seen = load(
+            *DAGS,
+            auto_open="true",
+            auto_exclude="sandbox_*, nothing_?",
+            severity="Minor",
+            AIRFLOW_CONN_INCIDENT_IO_DEFAULT=here.connection_json(),
+            AIRFLOW_CONN_ELSEWHERE=elsewhere.connection_json(),
+        )
+        heard = [line.split() for line in (home / "heard").read_text().splitlines()]
+        yield seen | {"heard": heard, "here": here.incidents, "elsewhere": elsewhere.incidents, "asked": here.requests}
+
+
+@pytest.mark.parametrize("dag_id", [name for name in DAGS if name not in {"has_ours_in_task", "tagged_conn"}])
+def test_each_failed_run_has_what_its_settings_say(world, dag_id):
+    """One incident, as severe as the tag or airflow.cfg says; none where it is off, excluded or succeeds."""
+    *_, severity, told = DAGS[dag_id]
+    assert world["states"][dag_id] == ("success" if dag_id == "good" else "failed")
+    incidents = [row for row in world["here"] if row["name"] == f"DAG {dag_id} failed"]
+    assert [row["severity"]["name"] for row in incidents] == ([severity] if severity else [])
+    assert sorted(word for dag, word in world["heard"] if dag == dag_id) == told
+
+
+def test_a_tag_names_another_connection(world):
+    """What `incident:conn=` names is asked instead of the default."""
+    assert [row["name"] for row in world["elsewhere"]] == ["DAG tagged_conn failed"]
+    assert not [row for row in world["here"] if "tagged_conn" in row["name"]]
+
+
+def test_both_levels_have_ours_first(world):
+    """The DAG tells what no task can, a task tells at once; ours goes before a neighbour, which stays."""
+    levels = world["levels"]
+    ours = ["IncidentNotifier"]
+    assert levels["plain"]["on_failure_callback"] == [ours, True, [ours]]
+    assert levels["mapped"]["on_failure_callback"] == [ours, True, [ours]]
+    theirs = [*ours, "Theirs"]
+    assert levels["both_levels"]["on_failure_callback"] == [theirs, True, [theirs]]
+    assert levels["dag_list"]["on_failure_callback"] == [[*theirs, "Theirs"], True, [ours]]
+    assert levels["default_list"]["on_failure_callback"] == [ours, True, [[*theirs, "Theirs"]] * 2]
+
+
+def test_nothing_else_is_touched(world):
+    """Left alone: what is excluded, tagged off or ours already, the flush DAG, and callbacks of another kind."""
+    levels = world["levels"]
+    for dag_id in ("sandbox_one", "tagged_off", "renewed_name"):
+        assert "IncidentNotifier" not in str(levels[dag_id])
+    assert levels["has_ours"]["on_failure_callback"] == [["IncidentNotifier"], True, [[]]]
+    assert levels["has_ours_in_task"]["on_failure_callback"] == [[], False, [[], ["IncidentNotifier"]]]
+    assert not [dag_id for dag_id in levels if "RecoveryNotifier" in str(levels[dag_id])]
+    assert levels["success_callback"]["on_success_callback"] == [["Theirs"], True, [[]]]
+
+
+def test_a_wrong_tag_is_one_line(world):
+    """It names the DAG, the tags and what would be right; the other tags hold."""
+    lines = {line.partition("incident.io: DAG")[2] for line in world["said"].splitlines() if "say nothing" in line}
+    assert len(lines) == 1
+    assert "tagged_wrong: tags that say nothing: incident:on, incident:severity. Each once:" in lines.pop()
+
+
+@pytest.mark.parametrize(
+    ("tags", "wishes"),
+    [
+        ([], Wishes()),
+        (["incident.io", "incident", "off"], Wishes()),
+        (["incident:off"], Wishes(off=True)),
+        (["incident: severity = Sev 1 = bad"], Wishes(severity="Sev 1 = bad")),
+        (["incident:conn=a", "incident:conn=b"], Wishes(conn_id="a", wrong=("incident:conn=b",))),
+        (
+            ["incident:off=no", "incident:", "incident:=x"],
+            Wishes(wrong=("incident:", "incident:=x", "incident:off=no")),
+        ),
+        (["incident:conn=", "incident:severity"], Wishes(wrong=("incident:conn=", "incident:severity"))),
+    ],
+)
+def test_tags_are_read_as_written(tags, wishes):
+    assert read_tags(tags) == wishes
+
+
+def test_recoveries_are_closed_at_the_level_of_the_dag(load):
+    """`auto_resolve` needs no task, unless an incident stands for one; either option works alone."""
+    run = load(auto_resolve="on")["levels"]
+    assert run["plain"]["on_success_callback"] == [["RecoveryNotifier"], True, [[]]]
+    assert run["plain"]["on_failure_callback"] == [[], False, [[]]]
+    assert run["success_callback"]["on_success_callback"] == [["RecoveryNotifier", "Theirs"], True, [[]]]
+    assert "RecoveryNotifier" not in str(run["has_ours"])
+    task = load(auto_open="true", auto_resolve="true", scope="task")["levels"]
+    assert task["plain"]["on_success_callback"] == [["RecoveryNotifier"], True, [["RecoveryNotifier"]]]
+    assert task["plain"]["on_failure_callback"] == [["IncidentNotifier"], True, [["IncidentNotifier"]]]
+
+
+def test_globs_say_which(load):
+    """Included is what one glob names, unless another excludes it; case counts."""
+    levels = load(auto_open="true", auto_include=" mapped*,*_list,Plain ,", auto_exclude="task_*")["levels"]
+    covered = {dag_id for dag_id in levels if "IncidentNotifier" in str(levels[dag_id])}
+    mapped = {"mapped", "mapped_callback", "mapped_operator"}
+    assert covered - {"has_ours", "has_ours_in_task"} == mapped | {"dag_list", "default_list"}
+
+
+LOCAL_SETTINGS = """
+def theirs(context):
+    raise RuntimeError
+
+def task_policy(task):
+    from airflow_incident import open_incident
+    if not task.on_failure_callback:
+        task.on_failure_callback = [open_incident(severity="Critical") if task.task_id == "work" else theirs]
+"""
+DECIDED = """
+import json, sys
+from airflow.dag_processing.dagbag import DagBag
+(dag,) = DagBag(sys.argv[1]).dags.values()
+print(json.dumps({
+    task.task_id: [getattr(c, "__name__", getattr(c, "options", {}).get("severity")) for c in task.on_failure_callback]
+    for task in dag.tasks
+}))
+"""
+
+
+def test_the_installation_s_own_policy_is_asked_first(python, tmp_path):
+    """What airflow_local_settings.py puts into a task stays, after ours; where that is ours, it stays alone."""
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "airflow_local_settings.py").write_text(LOCAL_SETTINGS)
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "dags" / "two.py").write_text(
+        "from airflow.sdk import DAG, BaseOperator\nwith DAG('two', tags=['incident:severity=Minor']):\n"
+        "    BaseOperator(task_id='work') >> BaseOperator(task_id='rest')\n"
+    )
+    done = python("-c", DECIDED, str(tmp_path / "dags"), auto_open="true", AIRFLOW_HOME=str(tmp_path))
+    assert json.loads(done.stdout.splitlines()[-1]) == {"work": ["Critical"], "rest": ["Minor", "theirs"]}
+
+
+LOADED = "; import sys; print(*sorted(m for m in sys.modules if m.partition('.')[0] == 'airflow_incident'))"
+EMPTY = "from airflow.dag_processing.dagbag import DagBag; bag = DagBag({folder!r}); assert len(bag.dags) == {count}"
+
+
+@pytest.fixture
+def untouched(tmp_path):
+    """Write DAGs that do not know us."""
+    source = "from airflow.sdk import DAG\nfor number in range(5):\n    with DAG(f'dag_{number}'):\n        pass\n"
+    (tmp_path / "dags.py").write_text(source)
+    return EMPTY.format(folder=str(tmp_path), count=5)
+
+
+@pytest.mark.parametrize("value", ["", "False", "no", " off "])
+def test_off_it_imports_nothing(python, untouched, value):
+    """Off, loading DAGs brings the package itself and the policy, and what Airflow asks of every provider."""
+    off = python("-c", untouched + LOADED, auto_open=value).stdout.splitlines()[-1].split()
+    assert "airflow_incident.policy" in off
+    asked_by_airflow = python("-c", untouched + LOADED, PYTHONPATH=str(ROOT)).stdout.splitlines()[-1].split()
+    assert set(off) - set(asked_by_airflow) <= {"airflow_incident", "airflow_incident.policy"}
+    assert "airflow_incident.notifications" not in off
+
+
+BREAK = """
+import sys
+class Break:
+    def find_spec(self, name, path=None, target=None):
+        if name in broken:
+            raise {error}
+sys.meta_path.insert(0, Break())
+"""
+VERSION = """
+sys.argv = ["airflow", "version"]
+from airflow.__main__ import main
+main()
+"""
+ERRORS = ["ImportError('broken for this test')", "SystemExit(3)", "ZeroDivisionError"]
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_an_airflow_command_needs_no_module_of_ours(python, error):
+    """With all of them raising at import, the policy aside, `airflow version` is as ever."""
+    from airflow import __version__
+
+    code = f"broken = {MODULES!r}\n" + BREAK.format(error=error) + VERSION
+    assert python("-c", code, auto_open="true").stdout.splitlines()[-1] == __version__
+
+
+IN_TURN = """
+import os, sys
+from airflow.__main__ import main
+from airflow.dag_processing.dagbag import DagBag
+for name in [name for name in sys.modules if name.startswith("airflow_incident.") and name != "airflow_incident.policy"]:
+    del sys.modules[name]
+harmed = []
+for name in {modules!r}:
+    if not (child := os.fork()):
+        ended = 1
+        try:
+            broken.append(name)
+            sys.argv = ["airflow", "version"]
+            main()
+            bag = DagBag({folder!r})
+            ended = 0 if len(bag.dags) == 5 and not bag.import_errors else 2
+        finally:
+            sys.stdout.flush()
+            os._exit(ended)
+    if os.waitpid(child, 0)[1]:
+        harmed.append(name)
+print("harmed:", *harmed)
+"""
+
+
+def test_any_broken_module_costs_our_callbacks_only(python, untouched, tmp_path):
+    """Each module made to raise at import in turn: `airflow version` works, and every DAG loads."""
+    code = "broken = []\n" + BREAK.format(error=ERRORS[0]) + IN_TURN.format(modules=MODULES, folder=str(tmp_path))
+    done = python("-c", code, auto_open="true")
+    assert done.stdout.splitlines()[-1] == "harmed:", done.stdout + done.stderr
+    assert "zero touch leaves DAGs as they are: ImportError('broken for this test')" in done.stdout + done.stderr
+
+
+def test_a_configuration_that_cannot_be_read_is_one_line(python, untouched, tmp_path):
+    """A value that Airflow cannot read, or we cannot: DAGs load, one warning for all of them."""
+    done = python("-c", untouched, auto_open="ja")
+    assert (done.stdout + done.stderr).count("must be true or false") == 1, done.stdout + done.stderr
+    (tmp_path / "airflow.cfg").write_text("[incident_io]\nauto_open = %(nothing)s\n")
+    done = python("-c", untouched, AIRFLOW_HOME=str(tmp_path))
+    assert (done.stdout + done.stderr).count("zero touch leaves DAGs as they are") == 1, done.stdout + done.stderr
+
+
+def test_a_dag_of_another_make_is_left_as_it_is(caplog):
+    """A DAG that has not even an ID does not stop Airflow."""
+    from types import SimpleNamespace
+
+    from airflow_incident import policy
+    from airflow_incident.core.rules import Rules
+    from airflow_incident.core.settings import Settings
+    from airflow_incident.zero_touch import ZeroTouch
+
+    zero_touch = ZeroTouch(Rules(Settings(auto_open=True)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(policy, "_zero_touch", lambda: zero_touch)
+        policy.dag_policy(SimpleNamespace())
+        policy.task_policy(SimpleNamespace())
+    assert "no attribute 'dag_id'" in caplog.text
