@@ -36,8 +36,8 @@ HOOK_BUDGET = BUDGET
 TEST_BUDGET = 10.0
 """Seconds that "Test connection" may take."""
 
-_NEEDED_ROLE = "incident_creator"
-_HELPFUL_ROLES = {
+NEEDED_ROLE = "incident_creator"
+HELPFUL_ROLES = {
     "viewer": "looking up names, showing and listing incidents, or closing those of runs that recovered",
     "incident_editor": "closing incidents of runs that recovered, or attaching links",
 }
@@ -212,14 +212,14 @@ class IncidentHook(Verbs, BaseHook):
             identity = profile.client.call(endpoints.show_identity(), budget=TEST_BUDGET)
         except IncidentIoError as error:
             return False, f"{error} {error.advice}"
-        if _NEEDED_ROLE not in identity.roles:
+        if NEEDED_ROLE not in identity.roles:
             return (
                 False,
                 f"The API key {identity.name!r} lacks the role 'incident creator'; it cannot open incidents.",
             )
         gaps = [
             f"Without the role {role.replace('_', ' ')!r} there is no {loss}."
-            for role, loss in _HELPFUL_ROLES.items()
+            for role, loss in HELPFUL_ROLES.items()
             if role not in identity.roles
         ]
         told = [f"Connected to incident.io as {identity.name!r}, deployment {profile.deployment!r}.", *gaps]

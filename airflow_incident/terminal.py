@@ -8,15 +8,29 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import textwrap
 from typing import TYPE_CHECKING
+
+from airflow_incident.core.settings import DEFAULT_CONN_ID
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
 
 
+WIDTH = 100
+"""Columns of what is printed; an address that is longer stays whole, or nobody could click on it."""
+
+
 class CommandError(Exception):
     """What was asked for cannot be done; said in one line."""
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of every command that asks incident.io."""
+    told = f"the connection, of type incident_io; default: {DEFAULT_CONN_ID}"
+    parser.add_argument("--conn-id", metavar="CONN_ID", default=DEFAULT_CONN_ID, help=told)
+    parser.add_argument("--json", action="store_true", help="print JSON, and logs to standard error")
 
 
 def start(parser: argparse.ArgumentParser, command: str, action: Callable[[argparse.Namespace], int]) -> None:
@@ -65,6 +79,18 @@ def asks(question: str, *, default: bool) -> bool:
     print(f"{question} [{'Y/n' if default else 'y/N'}] ", end="", flush=True)  # noqa: T201 -- a command talks
     answer = sys.stdin.readline().strip().lower()
     return answer in {"y", "yes"} if answer else default
+
+
+def indented(head: str, text: str) -> list[str]:
+    """Break a text into lines that begin where its head ends."""
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=head,
+        subsequent_indent=" " * len(head),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def say(text: str) -> None:
