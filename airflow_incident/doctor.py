@@ -143,15 +143,15 @@ def _unanswered(error: IncidentIoError, profile: Profile) -> Finding:
 
 def _roles(identity: Identity) -> Iterator[Finding]:
     if NEEDED_ROLE in identity.roles:
-        yield Finding("ok", "roles", ", ".join(role.replace("_", " ") for role in identity.roles))
+        yield Finding("ok", "key roles", ", ".join(role.replace("_", " ") for role in identity.roles))
     else:
         told = "the key lacks the role 'incident creator': it cannot open incidents"
-        yield Finding("error", "roles", told, "Give it that role in incident.io under Settings > API keys.")
+        yield Finding("error", "key roles", told, "Give it that role in incident.io under Settings > API keys.")
     for role, loss in HELPFUL_ROLES.items():
         if role not in identity.roles:
             name = role.replace("_", " ")
             told = f"the key lacks the role {name!r}: there is no {loss}"
-            yield Finding("warning", "roles", told, "Give it that role, unless you do without.")
+            yield Finding("warning", "key roles", told, "Give it that role, unless you do without.")
 
 
 def _clock(profile: Profile) -> Iterator[Finding]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PROBE_PREFIX = "incident_io_doctor."
 """Beginning of the name of what is written to see whether one can; it is deleted at once."""
-_DATABASE_ADVICE = "Run this where Airflow's database can be written; see 'airflow db check'."
+_DATABASE_ADVICE = "Run this where Airflow's database is, migrated and writable; see 'airflow db check'."
 _BACKEND_ADVICE = (
     "Keep the backend from Variables: in its backend_kwargs set variables_prefix, or what it calls that, to null."
 )

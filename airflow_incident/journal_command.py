@@ -9,9 +9,9 @@ import json
 import shutil
 import sys
 from datetime import UTC
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from airflow_incident.terminal import CommandError, asks, quiet, say, start
+from airflow_incident.terminal import CommandError, asks, quiet, record_json, say, start
 
 if TYPE_CHECKING:
     import argparse
@@ -71,7 +71,7 @@ def _list(args: argparse.Namespace) -> int:
         foreign = foreign if args.state == "foreign" else {}
     records.sort(key=lambda record: (STATES.index(record.state), record.written_at))
     if args.json:
-        say(json.dumps({"records": list(map(_as_json, records)), "foreign": foreign}, indent=2))
+        say(json.dumps({"records": list(map(record_json, records)), "foreign": foreign}, indent=2))
     elif not records and not foreign:
         narrowed = args.dag is not None or args.state is not None
         say("The journal has no such record." if narrowed else "The journal is empty: nothing waits.")
@@ -181,7 +181,7 @@ def _tell(flushed: Flushed, *, as_json: bool) -> int:
 
     if as_json:
         parts = {"delivered": flushed.opened, "waiting": flushed.pending, "refused": flushed.dead}
-        told = {part: list(map(_as_json, records)) for part, records in parts.items()}
+        told = {part: list(map(record_json, records)) for part, records in parts.items()}
         say(json.dumps(told | {"foreign": dict(flushed.foreign), "stopped": flushed.stopped}, indent=2))
     else:
         for record in (*flushed.opened, *flushed.pending, *flushed.dead):
@@ -189,10 +189,6 @@ def _tell(flushed: Flushed, *, as_json: bool) -> int:
         text = closing(flushed)
         say(f"{text[0].upper()}{text[1:]}.")
     return 1 if flushed.pending or flushed.dead else 0
-
-
-def _as_json(record: Record) -> dict[str, Any]:
-    return {"name": record.name} | record.model_dump(mode="json", exclude={"body", "version"})
 
 
 def _show(records: Sequence[Record], foreign: Mapping[str, str]) -> None:

@@ -9,13 +9,15 @@ import contextlib
 import os
 import sys
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_incident.core.settings import DEFAULT_CONN_ID
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
+
+    from airflow_incident.delivery.journal import Record
 
 
 WIDTH = 100
@@ -71,7 +73,7 @@ def quiet() -> Iterator[None]:
         hint = "It needs Airflow's own database, migrated: see 'airflow db check' and 'airflow db check-migrations'"
         raise CommandError(f"{clean(str(error).partition(chr(10))[0])}. {hint}") from None
     except IncidentIoError as error:
-        raise CommandError(clean(f"{error} {error.advice}")) from None
+        raise CommandError(clean(f"{str(error).rstrip('.')}. {error.advice}")) from None
 
 
 def asks(question: str, *, default: bool) -> bool:
@@ -91,6 +93,11 @@ def indented(head: str, text: str) -> list[str]:
         break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+def record_json(record: Record) -> dict[str, Any]:
+    """Say a record of the journal to a script."""
+    return {"name": record.name} | record.model_dump(mode="json", exclude={"body", "version"})
 
 
 def say(text: str) -> None:

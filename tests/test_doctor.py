@@ -102,7 +102,7 @@ def test_a_healthy_installation_is_all_ok(doctor, served, connect):
     assert {line[:9].strip() for line in lines} <= {"ok", ""}
     checks = [line[9:26].strip() for line in lines if line.startswith("ok")]
     assert checks == [
-        "versions", "connection", "deployment", "base_url", "API key", "roles", "clock", "severity", "incident_type",
+        "versions", "connection", "deployment", "base_url", "API key", "key roles", "clock", "severity", "incident_type",
         "custom_fields", "roles", "resolved_status", "api_version", "alert source", "journal", "journal",
     ]  # fmt: skip
     assert WHOLE["alert_source_token"] not in out
@@ -136,9 +136,9 @@ def test_3_a_role_is_missing(troubles, connect):
         connect(box.url)
         code, bad = troubles()
     assert code == 1
-    assert "lacks the role 'incident creator'" in bad["error", "roles"]
-    assert "Settings > API keys" in bad["error", "roles"]
-    assert "'incident editor': there is no closing incidents" in bad["warning", "roles"]
+    assert "lacks the role 'incident creator'" in bad["error", "key roles"]
+    assert "Settings > API keys" in bad["error", "key roles"]
+    assert "'incident editor': there is no closing incidents" in bad["warning", "key roles"]
 
 
 def test_names_cannot_be_looked_up_without_the_role(troubles, connect):
@@ -146,7 +146,7 @@ def test_names_cannot_be_looked_up_without_the_role(troubles, connect):
         connect(box.url, extra='{"severity": "Major"}')
         code, bad = troubles()
     assert code == 0
-    assert "'viewer': there is no looking up names" in bad["warning", "roles"]
+    assert "'viewer': there is no looking up names" in bad["warning", "key roles"]
     assert "could not be looked up (Severity in the connection)" in bad["warning", "severity"]
 
 
@@ -240,7 +240,7 @@ def test_9_a_store_that_is_read_only(sole, served, connect, read_only):
     told = sole("error", "journal")
     assert "it cannot be written (" in told
     assert "readonly database" in told
-    assert "| Run this where Airflow's database can be written" in told
+    assert "| Run this where Airflow's database is, migrated and writable" in told
 
 
 @pytest.mark.parametrize(
