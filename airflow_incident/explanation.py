@@ -117,7 +117,8 @@ def _settings(profile: Profile) -> Iterator[Setting]:
     where = {"connection": f"connection {profile.conn_id}", "config": f"[{CONFIG_SECTION}] in airflow.cfg"}
     for name, option in OPTIONS.items():
         value = getattr(profile.settings, name)
-        origin = where.get(profile.origins.get(name, ""), "default")
+        # Airflow answers with the declared default where airflow.cfg has none; the two cannot be told apart.
+        origin = where.get(profile.origins.get(name, ""), "default") if value != option.default else "default"
         if name == "deployment" and value is None:
             pages = "api" if profile.installation.major >= 3 else "webserver"  # noqa: PLR2004 -- where Airflow has it
             value, origin = profile.deployment, f"[{pages}] base_url" if profile.installation.name else "default"

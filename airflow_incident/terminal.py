@@ -6,6 +6,7 @@ Airflow is imported only by what runs here.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import textwrap
@@ -42,6 +43,7 @@ def start(parser: argparse.ArgumentParser, command: str, action: Callable[[argpa
 
 def _run(command: str, action: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     """Run one action; whatever goes wrong is one line."""
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request, where Airflow logs to the terminal
     try:
         return action(args)
     except CommandError as error:

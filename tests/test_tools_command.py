@@ -172,6 +172,7 @@ def test_a_key_is_explained_with_its_settings_and_their_origins(run, connect, mo
     assert "severity Major (connection incident_io_default)" in lines
     assert "visibility private ([incident_io] in airflow.cfg)" in lines
     assert "scope run (default)" in lines
+    assert "enabled true (default)" in lines
     assert 'custom_fields {"Affected team": "Product"} (connection incident_io_default)' in lines
     assert "alert_source_token *** (connection incident_io_default)" in lines
     assert "tok_9d1f77c3Xq" not in out
