@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from . import __version__, journal_command
+from . import __version__, doctor_command, explain_command, journal_command, send_test_command
 from .sandbox import command as sandbox
 
 
@@ -15,7 +15,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    journal_command.add(commands)
+    for command in (doctor_command, send_test_command, explain_command, journal_command):
+        command.add(commands)
     sandbox.add(commands)
     return parser
 

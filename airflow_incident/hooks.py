@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from airflow.providers.common.compat.connection import get_async_connection
@@ -13,7 +14,7 @@ from airflow_incident.api import endpoints
 from airflow_incident.api.verbs import BUDGET, Asked, Verbs
 from airflow_incident.core.account import Account, read_account
 from airflow_incident.core.pages import with_pages
-from airflow_incident.core.settings import CONN_TYPE, DEFAULT_CONN_ID, OPTIONS, Settings, merge
+from airflow_incident.core.settings import CONN_TYPE, DEFAULT_CONN_ID, OPTIONS, Place, Settings, merge, origins
 from airflow_incident.core.text import redact_secrets
 from airflow_incident.errors import ConfigurationError, IncidentIoError, MissingConnectionError, Problem
 from airflow_incident.installation import UNNAMED, UNNAMED_NOTE, Installation, read_installation
@@ -35,8 +36,8 @@ HOOK_BUDGET = BUDGET
 TEST_BUDGET = 10.0
 """Seconds that "Test connection" may take."""
 
-_NEEDED_ROLE = "incident_creator"
-_HELPFUL_ROLES = {
+NEEDED_ROLE = "incident_creator"
+HELPFUL_ROLES = {
     "viewer": "looking up names, showing and listing incidents, or closing those of runs that recovered",
     "incident_editor": "closing incidents of runs that recovered, or attaching links",
 }
@@ -44,7 +45,10 @@ _HELPFUL_ROLES = {
 
 
 class Profile(NamedTuple):
-    """A connection, merged with arguments and airflow.cfg: everything that a door needs to know."""
+    """A connection, merged with arguments and airflow.cfg: everything that a door needs to know.
+
+    `origins` says where each option is set that is set at all.
+    """
 
     conn_id: str
     account: Account
@@ -52,6 +56,7 @@ class Profile(NamedTuple):
     installation: Installation
     warnings: tuple[str, ...] = ()
     conn_type: str = CONN_TYPE
+    origins: Mapping[str, Place] = MappingProxyType({})
 
     @property
     def deployment(self) -> str:
@@ -207,14 +212,14 @@ class IncidentHook(Verbs, BaseHook):
             identity = profile.client.call(endpoints.show_identity(), budget=TEST_BUDGET)
         except IncidentIoError as error:
             return False, f"{error} {error.advice}"
-        if _NEEDED_ROLE not in identity.roles:
+        if NEEDED_ROLE not in identity.roles:
             return (
                 False,
                 f"The API key {identity.name!r} lacks the role 'incident creator'; it cannot open incidents.",
             )
         gaps = [
             f"Without the role {role.replace('_', ' ')!r} there is no {loss}."
-            for role, loss in _HELPFUL_ROLES.items()
+            for role, loss in HELPFUL_ROLES.items()
             if role not in identity.roles
         ]
         told = [f"Connected to incident.io as {identity.name!r}, deployment {profile.deployment!r}.", *gaps]
@@ -267,6 +272,7 @@ class IncidentHook(Verbs, BaseHook):
             settings=settings,
             installation=installation,
             conn_type=connection.conn_type or CONN_TYPE,
+            origins=origins(arguments=arguments, connection=extra, config=installation.config),
             warnings=tuple(f"{problem}; taken as true." for problem in odd),
         )
 

@@ -5,13 +5,13 @@ Airflow is imported only when it runs.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import shutil
 import sys
 from datetime import UTC
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from airflow_incident.terminal import CommandError, asks, quiet, record_json, say, start
 
 if TYPE_CHECKING:
     import argparse
@@ -25,10 +25,6 @@ SHORT = 8
 """Characters of a record's digest that stand for it in the list."""
 WIDE = 140
 """Columns that a table needs to be read with pleasure."""
-
-
-class CommandError(Exception):
-    """What was asked for cannot be done; said in one line."""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -58,28 +54,8 @@ def _action(
     run: Callable[[argparse.Namespace], int],
 ) -> argparse.ArgumentParser:
     parser = actions.add_parser(name, help=told, description=f"{told[0].upper()}{told[1:]}.", allow_abbrev=False)
-    parser.set_defaults(run=lambda args: _run(run, args))
+    start(parser, "journal", run)
     return parser
-
-
-def _run(action: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
-    """Run one action; whatever goes wrong is one line."""
-    try:
-        return action(args)
-    except CommandError as error:
-        return _fail(str(error))
-    except ModuleNotFoundError as error:
-        return _fail(f"there is no module {error.name} here; run it with the Python that runs Airflow")
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # https://docs.python.org/3/library/signal.html#note-on-sigpipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except Exception as error:  # noqa: BLE001 -- a broken airflow.cfg or database may raise anything
-        from airflow_incident.delivery.words import clean  # noqa: PLC0415 -- needs Python alone
-
-        return _fail(clean(f"{type(error).__name__}: {error}"))
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -95,17 +71,17 @@ def _list(args: argparse.Namespace) -> int:
         foreign = foreign if args.state == "foreign" else {}
     records.sort(key=lambda record: (STATES.index(record.state), record.written_at))
     if args.json:
-        _say(json.dumps({"records": list(map(_as_json, records)), "foreign": foreign}, indent=2))
+        say(json.dumps({"records": list(map(record_json, records)), "foreign": foreign}, indent=2))
     elif not records and not foreign:
         narrowed = args.dag is not None or args.state is not None
-        _say("The journal has no such record." if narrowed else "The journal is empty: nothing waits.")
+        say("The journal has no such record." if narrowed else "The journal is empty: nothing waits.")
     else:
         _show(records, foreign)
     return 0
 
 
 def _flush(args: argparse.Namespace) -> int:
-    with _quiet():
+    with quiet():
         from airflow_incident.journalled import flush_journal  # noqa: PLC0415 -- imports Airflow
 
         flushed = flush_journal()
@@ -134,7 +110,7 @@ def _send_again(records: Iterable[Record]) -> Flushed:
 
     parts: list[Flushed] = []
     stopped: dict[str, str] = {}
-    with _quiet():
+    with quiet():
         from airflow_incident.journalled import flush_journal  # noqa: PLC0415 -- imports Airflow
 
         for record in {record.name: record for record in records}.values():
@@ -158,13 +134,13 @@ def _drop(args: argparse.Namespace) -> int:
     chosen = {each if isinstance(each, str) else each.name: each for each in found}
     lost = sum(not isinstance(each, str) and each.state in {"pending", "dead"} for each in chosen.values())
     if not args.yes and not _confirmed(list(chosen), lost):
-        _say("Nothing was deleted.")
+        say("Nothing was deleted.")
         return 1
-    with _quiet():
+    with quiet():
         from airflow_incident.journalled import drop_from_journal  # noqa: PLC0415 -- imports Airflow
 
         drop_from_journal(list(chosen))
-    _say(f"Deleted {_count(len(chosen))}.")
+    say(f"Deleted {_count(len(chosen))}.")
     return 0
 
 
@@ -173,10 +149,9 @@ def _confirmed(names: Sequence[str], lost: int) -> bool:
     if not sys.stdin.isatty():
         raise CommandError("nothing was deleted; without a terminal to ask on, it takes --yes")
     for name in names:
-        _say(name)
+        say(name)
     loss = f" {lost} of them never became an incident, and then never will." if lost else ""
-    print(f"Delete {_count(len(names))}?{loss} [y/N] ", end="", flush=True)  # noqa: T201 -- a command talks
-    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+    return asks(f"Delete {_count(len(names))}?{loss}", default=False)
 
 
 def _find(wanted: str, records: Sequence[Record], foreign: Mapping[str, str]) -> Record | str:
@@ -194,24 +169,10 @@ def _find(wanted: str, records: Sequence[Record], foreign: Mapping[str, str]) ->
 
 
 def _read() -> tuple[list[Record], dict[str, str]]:
-    with _quiet():
+    with quiet():
         from airflow_incident.journalled import list_journal  # noqa: PLC0415 -- imports Airflow
 
         return list_journal()
-
-
-@contextlib.contextmanager
-def _quiet() -> Any:
-    """Send what Airflow says while it works to standard error; trouble with its database becomes one line."""
-    from airflow_incident.delivery.words import clean  # noqa: PLC0415 -- only commands talk
-    from airflow_incident.errors import JournalError  # noqa: PLC0415 -- only commands talk
-
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    except JournalError as error:
-        hint = "It needs Airflow's own database, migrated: see 'airflow db check' and 'airflow db check-migrations'"
-        raise CommandError(f"{clean(str(error).partition(chr(10))[0])}. {hint}") from None
 
 
 def _tell(flushed: Flushed, *, as_json: bool) -> int:
@@ -220,18 +181,14 @@ def _tell(flushed: Flushed, *, as_json: bool) -> int:
 
     if as_json:
         parts = {"delivered": flushed.opened, "waiting": flushed.pending, "refused": flushed.dead}
-        told = {part: list(map(_as_json, records)) for part, records in parts.items()}
-        _say(json.dumps(told | {"foreign": dict(flushed.foreign), "stopped": flushed.stopped}, indent=2))
+        told = {part: list(map(record_json, records)) for part, records in parts.items()}
+        say(json.dumps(told | {"foreign": dict(flushed.foreign), "stopped": flushed.stopped}, indent=2))
     else:
         for record in (*flushed.opened, *flushed.pending, *flushed.dead):
-            _say(record_line(record))
+            say(record_line(record))
         text = closing(flushed)
-        _say(f"{text[0].upper()}{text[1:]}.")
+        say(f"{text[0].upper()}{text[1:]}.")
     return 1 if flushed.pending or flushed.dead else 0
-
-
-def _as_json(record: Record) -> dict[str, Any]:
-    return {"name": record.name} | record.model_dump(mode="json", exclude={"body", "version"})
 
 
 def _show(records: Sequence[Record], foreign: Mapping[str, str]) -> None:
@@ -240,11 +197,11 @@ def _show(records: Sequence[Record], foreign: Mapping[str, str]) -> None:
 
     if not sys.stdout.isatty() or shutil.get_terminal_size().columns < WIDE:
         for record in records:
-            _say(f"{_digest(record)[:SHORT]} {record.state}: {record_line(record)}")
+            say(f"{_digest(record)[:SHORT]} {record.state}: {record_line(record)}")
     elif records:
         _show_table(records)
     for name, why in foreign.items():
-        _say(clean(f"{name} foreign: {why}; it is left alone"))
+        say(clean(f"{name} foreign: {why}; it is left alone"))
 
 
 def _show_table(records: Sequence[Record]) -> None:
@@ -291,13 +248,3 @@ def _digest(record: Record) -> str:
 
 def _count(number: int) -> str:
     return "1 record" if number == 1 else f"{number} records"
-
-
-def _say(text: str) -> None:
-    encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "replace").decode(encoding), flush=True)  # noqa: T201 -- a command talks
-
-
-def _fail(text: str) -> int:
-    print(f"airflow-incident journal: {text}", file=sys.stderr)  # noqa: T201 -- a command talks
-    return 1

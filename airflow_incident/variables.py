@@ -9,6 +9,8 @@ import sys
 from typing import Any
 
 _TASK_RUNNER = "airflow.sdk.execution_time.task_runner"
+_CACHES = ("airflow.sdk.execution_time.cache", "airflow.secrets.cache")
+"""Where Airflow 3 keeps its cache, and where Airflow 2 does."""
 DESCRIPTION = "Written by airflow-incident; see 'airflow-incident journal'."
 
 
@@ -17,9 +19,9 @@ class Variables:
 
     def get(self, name: str) -> str | None:
         """Return a Variable's text; None where there is none, or where Airflow could not tell."""
+        _forget_cached(name)
         if not _has_supervisor():
             return _text(_model().get(name, default_var=None))
-        _forget_cached(name)
         return _text(_sdk().get(name, default=None))
 
     def set(self, name: str, text: str) -> None:
@@ -66,9 +68,11 @@ def _text(value: Any) -> str | None:
 
 def _forget_cached(name: str) -> None:
     """Read past the cache of `[secrets] use_cache`, which the DAG processor keeps for 15 minutes."""
-    cache = getattr(sys.modules.get("airflow.sdk.execution_time.cache"), "SecretCache", None)
-    if cache is not None:
-        cache.invalidate_variable(name)
+    for module in _CACHES:
+        # Not getattr(): Airflow 3 answers for the old place, too, with a warning.
+        cache = getattr(sys.modules.get(module), "__dict__", {}).get("SecretCache")
+        if cache is not None:
+            cache.invalidate_variable(name)
 
 
 def _names_in_database(prefix: str) -> list[str]:

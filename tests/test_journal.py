@@ -136,3 +136,19 @@ def test_a_journal_that_is_turned_off_is_no_trouble(connected, store, monkeypatc
     assert len(connected.requests) == 2
     assert records(store) == []
     assert "journal" not in caplog.text
+
+
+def test_a_cache_of_airflow_s_is_read_past(store, monkeypatch):
+    """`[secrets] use_cache` keeps what the DAG processor has read, while tasks write something newer."""
+    from airflow.sdk.execution_time.cache import SecretCache
+
+    name = f"{PREFIX}orders.cached"
+    store.set(name, "new")
+    monkeypatch.setenv("AIRFLOW__SECRETS__USE_CACHE", "True")
+    SecretCache.init()
+    try:
+        SecretCache.save_variable(name, "old")
+        assert store.get(name) == "new"
+    finally:
+        SecretCache.reset()
+        store.delete(name)

@@ -118,7 +118,7 @@ def resolve(incident_id: str, wish: Wish) -> Generator[Any, Any, Resolution]:
     try:
         with _needs(_VIEWER):
             statuses = yield list_statuses()
-        status = _closing(statuses, wish.status)
+        status = closing_status(statuses, wish.status)
         with _needs(_EDITOR):
             yield move_to(incident_id, status.id)
     except IncidentIoError as error:
@@ -152,7 +152,7 @@ def _needs(role: str) -> Iterator[None]:
         raise
 
 
-def _closing(statuses: Sequence[Status], wanted: str | None) -> Status:
+def closing_status(statuses: Sequence[Status], wanted: str | None) -> Status:
     """Choose the status to move to.
 
     :raises ConfigurationError: if there is none of that name, or several.

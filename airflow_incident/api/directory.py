@@ -1,4 +1,4 @@
-"""What this process has learnt of one account: the lists in which names are looked up, and whether v1 is gone."""
+"""What this process has learnt of one account: the lists for looking up names, its clock, whether v1 is gone."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ class Directory:
     """The lists of one account, as far as they have been looked up; threads and coroutines may share it.
 
     It has no lock: two that look up the same list at once do it twice, and the first answer stays. `v1_gone` says that
-    the end of the API's first version was met.
+    the end of the API's first version was met; `ahead` by how many seconds the API's clock was ahead of this machine's,
+    when it last told.
     """
 
     def __init__(self, clock: Callable[[], float] = float) -> None:
         self.v1_gone = False
+        self.ahead: float | None = None
         self._clock = clock
         self._lists: dict[str, tuple[Rows, float]] = {}
 

@@ -173,6 +173,7 @@ def _exchange(call: Call[T], terms: Terms) -> Generator[Step, Answer, T]:
             timeout=max(0.1, min(ATTEMPT_SECONDS, terms.left)),
             limit=call.limit,
         )
+        _compare_clocks(answer, terms)
         try:
             return _read(call, answer, terms.now)
         except IncidentIoError as error:
@@ -184,6 +185,17 @@ def _exchange(call: Call[T], terms: Terms) -> Generator[Step, Answer, T]:
                 raise
         yield Pause(wait)
     raise AssertionError  # pragma: no cover -- the last attempt returns or raises
+
+
+def _compare_clocks(answer: Answer, terms: Terms) -> None:
+    """Note how far apart the two clocks are.
+
+    https://www.rfc-editor.org/rfc/rfc9110#name-date
+    """
+    date = answer.headers.get("date") if isinstance(answer, Response) else None
+    moment = _moment(date) if date else None
+    if moment is not None:
+        terms.directory.ahead = (moment - terms.now()).total_seconds()
 
 
 def _wait(error: IncidentIoError, attempt: int, dice: Callable[[], float]) -> float:

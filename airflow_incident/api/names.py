@@ -135,14 +135,20 @@ class Resolved:
 
 
 def resolve(
-    wanted: Mapping[str, Any], directory: Directory, *, api_version: ApiVersion, outage: IncidentIoError | None = None
+    wanted: Mapping[str, Any],
+    directory: Directory,
+    *,
+    api_version: ApiVersion,
+    outage: IncidentIoError | None = None,
+    trust_ids: bool = True,
 ) -> Steps[Resolved]:
     """Find the IDs of what is wanted, by name or ID; to be used within a plan.
 
     :param wanted: Any of `severity`, `incident_type`, `status`, `custom_fields` and `roles`.
     :param outage: Why nothing more can be looked up than the directory has.
+    :param trust_ids: Whether what looks like an ID is taken as one, without looking.
     """
-    search = _Search(directory, outage)
+    search = _Search(directory, outage, trust_ids=trust_ids)
     readers: dict[str, Callable[[Any], Steps[dict[str, Any]]]] = {
         "severity": search.severity,
         "incident_type": search.incident_type,
@@ -183,8 +189,9 @@ def find_severity(wanted: str, directory: Directory) -> Steps[tuple[Row, Rows]]:
 class _Search:
     """One resolution under way."""
 
-    def __init__(self, directory: Directory, outage: IncidentIoError | None = None) -> None:
+    def __init__(self, directory: Directory, outage: IncidentIoError | None = None, *, trust_ids: bool = True) -> None:
         self.resolved = Resolved()
+        self._trust_ids = trust_ids
         self._directory = directory
         self._outage = outage
 
@@ -232,7 +239,7 @@ class _Search:
         entries: dict[str, list[dict[str, str]]] = {}
         for name, value in self._pairs(_FIELDS, wanted):
             values = listed(value)
-            if is_id(name) and all(isinstance(one, Mapping) for one in values):
+            if self._trust_ids and is_id(name) and all(isinstance(one, Mapping) for one in values):
                 row: Row | None = {"id": name}
             else:
                 row = yield from self.row(_FIELDS, name)
@@ -283,8 +290,8 @@ class _Search:
         return {"incident_role_assignments": given} if given else {}
 
     def id_of(self, kind: _Kind, wanted: Any) -> Steps[str | None]:
-        """Find an ID; what is one already is not looked up."""
-        if isinstance(wanted, str) and is_id(wanted.strip()):
+        """Find an ID; what is one already is not looked up, if such are to be trusted."""
+        if self._trust_ids and isinstance(wanted, str) and is_id(wanted.strip()):
             return wanted.strip()
         row = yield from self.row(kind, wanted)
         return None if row is None else str(row["id"])

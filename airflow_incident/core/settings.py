@@ -272,22 +272,30 @@ def merge(
     """
     values: dict[str, Any] = {}
     problems: list[Problem] = []
-    sources: tuple[tuple[Place, Mapping[str, Any]], ...] = (
-        ("argument", arguments),
-        ("connection", connection),
-        ("config", config),
-    )
-    for option in OPTIONS.values():
-        for place, source in sources:
-            raw = source.get(option.name) if place in option.places else None
-            if raw is None or raw == "":
-                continue
-            try:
-                values[option.name] = read_value(option, raw)
-            except ValueError as error:
-                problems.append(Problem(_label(option, place), str(error)))
-            break
+    for option, place, raw in _given({"argument": arguments, "connection": connection, "config": config}):
+        try:
+            values[option.name] = read_value(option, raw)
+        except ValueError as error:
+            problems.append(Problem(_label(option, place), str(error)))
     return Settings(**values), problems
+
+
+def origins(
+    *, arguments: Mapping[str, Any], connection: Mapping[str, Any], config: Mapping[str, Any]
+) -> dict[str, Place]:
+    """Tell for each option that is set where the value comes from that goes before the others."""
+    given = _given({"argument": arguments, "connection": connection, "config": config})
+    return {option.name: place for option, place, _ in given}
+
+
+def _given(sources: Mapping[Place, Mapping[str, Any]]) -> Iterator[tuple[Option, Place, Any]]:
+    """Yield each option that is set, with the first place that sets it, and what stands there."""
+    for option in OPTIONS.values():
+        for place, source in sources.items():
+            raw = source.get(option.name) if place in option.places else None
+            if raw is not None and raw != "":
+                yield option, place, raw
+                break
 
 
 def read_value(option: Option, raw: Any) -> Any:

@@ -7,6 +7,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable
+from email.utils import formatdate
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -97,7 +98,17 @@ class Gate:
         self._alert_bucket = Bucket("alert source", options.alert_rate_limit, options.clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request in, or answer it here."""
+        """Let a request in, or answer it here; each answer says what time the sandbox's clock shows."""
+
+        async def send_dated(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                date = formatdate(self._options.clock(), usegmt=True).encode()
+                message = {**message, "headers": [*message.get("headers", []), (b"date", date)]}
+            await send(message)
+
+        await self._pass(scope, receive, send_dated)
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not is_loopback(Headers(scope=scope).get("host", "")):
             told = "The sandbox answers only on this machine: use http://127.0.0.1 or http://localhost"
             refusal = Refusal(421, "api_error", [problem("misdirected_request", told)])

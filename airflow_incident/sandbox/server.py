@@ -52,6 +52,7 @@ class Sandbox:
             log_config=None,
             access_log=False,
             server_header=False,
+            date_header=False,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=3,
             ssl_certfile=certfile,

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from airflow_incident.api.directory import Directory
 from airflow_incident.api.endpoints import Call, Listing
 from airflow_incident.api.exchange import ATTEMPTS, Pause, Request, Response, Terms, converse
 from airflow_incident.errors import (
@@ -263,3 +264,21 @@ def test_seconds_left_are_counted_by_the_clock_that_is_given():
     talk.clock = 4.0
     assert talk.terms.left == 6.0
     assert timedelta(seconds=talk.terms.left) == timedelta(seconds=6)
+
+
+@pytest.mark.parametrize(
+    ("date", "ahead"),
+    [
+        ("Mon, 23 Nov 2026 09:00:05 GMT", 5.0),
+        ("Mon, 23 Nov 2026 08:00:00 GMT", -3600.0),
+        ("yesterday", None),
+        (None, None),
+    ],
+)
+def test_each_answer_tells_how_far_apart_the_clocks_are(date, ahead):
+    """A refusal, too; a date that cannot be read tells nothing."""
+    talk = Talk(Response(404, {} if date is None else {"date": date}))
+    talk.terms = talk.terms._replace(directory=Directory())
+    with pytest.raises(NotFoundError):
+        talk.run(SHOW)
+    assert talk.terms.directory.ahead == ahead

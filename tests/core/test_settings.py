@@ -2,7 +2,7 @@
 
 import pytest
 
-from airflow_incident.core.settings import OPTIONS, Settings, merge, options_in
+from airflow_incident.core.settings import OPTIONS, Settings, merge, options_in, origins
 from airflow_incident.errors import Problem
 
 SAMPLES = {
@@ -50,6 +50,16 @@ def test_the_nearest_place_wins():
     places["arguments"] = {"severity": "A"}
     assert merged(**places)[0].severity == "A"
     assert merged(arguments={"severity": None}, connection={"severity": ""}, config={})[0].severity is None
+
+
+def test_it_is_told_which_place_has_won():
+    """Only what is set has an origin, and only a place that may set it."""
+    found = origins(
+        arguments={"severity": "A", "mode": None, "proxy": "http://p"},
+        connection={"severity": "B", "mode": "test", "scope": "task"},
+        config={"mode": "real", "scope": "dag", "unknown": "x"},
+    )
+    assert found == {"severity": "argument", "mode": "connection", "scope": "config"}
 
 
 def test_every_wrong_value_is_told_at_once_by_its_label():

@@ -168,6 +168,15 @@ def test_a_repeat_can_be_refused(repeat, status, kind):
         assert len(box.incidents) == 1
 
 
+def test_every_answer_says_what_time_it_is(clock):
+    """One Date, by the sandbox's own clock, also where it refuses."""
+    clock.now = 1_800_000_000
+    with Sandbox(clock=clock) as box, speak(box) as client:
+        for path, status in (("/v1/identity", 200), ("/v1/nothing", 404), ("/", 200)):
+            answer = client.get(path)
+            assert (answer.status_code, answer.headers.get_list("date")) == (status, ["Fri, 15 Jan 2027 08:00:00 GMT"])
+
+
 def test_an_expired_key_opens_a_new_incident(clock):
     with Sandbox(repeat="expires", expires_after=10, clock=clock) as box, speak(box) as client:
         references = []
