@@ -56,8 +56,8 @@ class RoleAssignmentPayload(_Request):
     assignee: UserReference
 
 
-class CreateIncident(_Request):
-    """The body that opens an incident."""
+class _Creation(_Request):
+    """What both versions call by the same name."""
 
     idempotency_key: str = Field(min_length=1)
     visibility: str = "public"
@@ -66,10 +66,15 @@ class CreateIncident(_Request):
     severity_id: str | None = None
     incident_type_id: str | None = None
     mode: str | None = None
-    status: str | None = None
     custom_field_entries: tuple[CustomFieldEntryPayload, ...] | None = None
-    incident_role_assignments: tuple[RoleAssignmentPayload, ...] | None = None
     slack_team_id: str | None = None
+
+
+class CreateIncident(_Creation):
+    """The body that opens an incident."""
+
+    status: str | None = None
+    incident_role_assignments: tuple[RoleAssignmentPayload, ...] | None = None
     source_message_channel_id: str | None = None
     source_message_timestamp: str | None = None
 
@@ -96,23 +101,14 @@ class RetrospectiveOptions(_Request):
     slack_channel_id: str | None = None
 
 
-class CreateIncidentV2(_Request):
+class CreateIncidentV2(_Creation):
     """The body that opens an incident through v2; its mode is standard, retrospective, test or tutorial."""
 
-    idempotency_key: str = Field(min_length=1)
-    visibility: str = "public"
-    name: str | None = None
-    summary: str | None = None
-    severity_id: str | None = None
-    incident_type_id: str | None = None
-    mode: str | None = None
     incident_status_id: str | None = None
-    custom_field_entries: tuple[CustomFieldEntryPayload, ...] | None = None
     incident_role_assignments: tuple[RoleAssignmentPayloadV2, ...] | None = None
     incident_timestamp_values: tuple[TimestampValuePayload, ...] | None = None
     retrospective_incident_options: RetrospectiveOptions | None = None
     slack_channel_name_override: str | None = None
-    slack_team_id: str | None = None
 
 
 class EditIncident(_Request):
