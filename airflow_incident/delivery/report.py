@@ -164,8 +164,6 @@ class Outcome(NamedTuple):
             "refused": f"{lost} Then: airflow-incident journal retry",
             "failed": lost,
         }
-        if self.kind == "kept" and isinstance(error, UnsettledError):
-            return f"incident.io: {subject} is kept in the journal: {error}.{maybe} {error.advice}"
         return f"incident.io: {words[self.kind]}"
 
 
