@@ -94,14 +94,6 @@ def pages(
     return Listing(page)
 
 
-def create_incident(payload: bodies.CreateIncident) -> Call[Incident]:
-    """Open an incident, or get the one that its idempotency key has opened before.
-
-    https://docs.incident.io/api-reference/incidents-v1/create
-    """
-    return Call(method="POST", path="/v1/incidents", body=_json(payload), parse=read_incident)
-
-
 class Creation(NamedTuple):
     """A create that is ready to be sent; nothing of it changes once its first byte may have left.
 
@@ -317,10 +309,6 @@ def show_identity() -> Call[Identity]:
 def _part(text: str) -> str:
     """Quote an ID, so that it stays one part of a path."""
     return quote(text, safe="")
-
-
-def _json(payload: bodies.CreateIncident) -> dict[str, Any]:
-    return payload.model_dump(mode="json", exclude_none=True)
 
 
 def _nothing(_: bytes) -> None:

@@ -58,11 +58,6 @@ class Recovery(NamedTuple):
     key_name: str | None = None
     alerts: bool = False
 
-    @property
-    def is_needless(self) -> bool:
-        """Whether there was no earlier attempt, so that nothing need be read."""
-        return self.scope != "dag" and self.success.clear_count <= 0
-
 
 class Settled(NamedTuple):
     """What became of one record; `unnoted` is why the incident has no link to the run."""
