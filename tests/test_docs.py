@@ -1,13 +1,19 @@
 """What the documents say is what the code does."""
 
+import json
 import re
+import shlex
+import subprocess
 import textwrap
 from configparser import ConfigParser
 
 import pytest
+import yaml
 
 import airflow_incident
+from airflow_incident.cli import build_parser
 from airflow_incident.core.settings import OPTIONS, Settings, merge, options_in
+from airflow_incident.hooks import IncidentHook
 from tools.pages import PAGES, ROOT, filled
 from tools.reference import PARTS
 
@@ -78,3 +84,53 @@ def test_the_python_in_the_documents_is_python():
         for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
             source = textwrap.dedent(block)
             compile(source + "    ...\n" if source.rstrip().endswith(":") else source, page.name, "exec")
+
+
+def blocks(*languages):
+    """Return every code block in one of these languages, with the name of its page."""
+    found = [
+        pytest.param(textwrap.dedent(block), id=f"{page.name}-{number}")
+        for page in PAGES
+        for number, block in enumerate(
+            re.findall(rf"```(?:{'|'.join(languages)})\n(.*?)```", page.read_text(), re.DOTALL)
+        )
+    ]
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("block", blocks("sh"))
+def test_every_command_of_ours_is_one(block):
+    """A shell reads each block, and our own commands take the arguments that they are given."""
+    subprocess.run(["bash", "-n"], input=block, text=True, check=True)
+    for line in re.findall(r"^(?:.* -- )?airflow-incident (.*)$", block, re.MULTILINE):
+        build_parser().parse_args(shlex.split(line, comments=True))
+
+
+@pytest.mark.parametrize("block", blocks("ini"))
+def test_every_option_of_airflow_cfg_is_one(block):
+    config = ConfigParser(interpolation=None)
+    config.read_string(block if block.startswith("[") else f"[incident_io]\n{block}")
+    given = dict(config["incident_io"]) if "incident_io" in config else {}
+    assert merge(arguments={}, connection={}, config=given)[1] == []
+    assert set(given) <= {option.name for option in options_in("config")}
+    if "secrets" in config:
+        json.loads(config["secrets"]["backend_kwargs"])
+
+
+@pytest.mark.parametrize("block", blocks("sh", "json"))
+def test_every_connection_is_one(block, monkeypatch):
+    """Its type is ours, and each field of its extra is an option that a connection may have."""
+    for text in re.findall(r"""\{"conn_type".*\}(?=['\n])""", block):
+        monkeypatch.setenv("AIRFLOW_CONN_INCIDENT_IO_DEFAULT", text.replace("…", "a-key"))
+        profile = IncidentHook().profile()
+        assert profile.conn_type == "incident_io"
+        assert set(json.loads(text).get("extra", {})) <= {option.name for option in options_in("connection")}
+
+
+def test_the_values_for_kubernetes_are_what_airflow_reads():
+    """Every option in the chart's `config` is one, with a value that can be read."""
+    (values,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/how-to/kubernetes.md").read_text(), re.DOTALL)
+    config = yaml.safe_load(values)["config"]["incident_io"]
+    assert set(config) <= {option.name for option in options_in("config")}
+    assert merge(arguments={}, connection={}, config=config)[1] == []
