@@ -31,6 +31,7 @@ html_title = f"airflow-incident {version}"
 html_static_path: list[str] = []
 html_copy_source = False
 html_show_sphinx = False
+html_use_index = html_domain_indices = False  # the reference and the search lead there
 
 # Headings are link targets, spelled as GitHub spells them.
 myst_heading_anchors = 4

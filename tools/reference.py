@@ -36,9 +36,9 @@ def connection() -> str:
         "password": "Key of incident.io's API; its roles say what it may do.",
         "host": f"Where the API is. Default: `{form['placeholders']['host']}`. Plain http goes to this machine only.",
     }
-    rows = [[f"*{form['relabeling'][field]}*", f"`{field}`", "text", told] for field, told in own.items()]
-    rows += ([f"*{o.label}*", f"extra, `{o.name}`", _kind(o), o.help] for o in options_in("connection"))
-    return _table(["field", "stored in", "value", "what it does"], rows)
+    rows = [[f"*{form['relabeling'][field]}*", f"`{field}`", told] for field, told in own.items()]
+    rows += ([f"*{o.label}*", f"extra, `{o.name}`", _help(o)] for o in options_in("connection"))
+    return _table(["field", "stored in", "what it does"], rows)
 
 
 def configuration() -> str:
@@ -56,11 +56,10 @@ def commands() -> str:
 
 
 def errors() -> str:
-    """List the errors, each below its kind: when they come, whether Airflow tries the task again, what to do."""
+    """List the errors, each below its kind: when it comes, whether Airflow tries the task again, what to do."""
     rows = (
         [
             f"`{error.__name__}`",
-            f"`{error.__base__.__name__}`",
             f"{_first_sentence(error)}.",
             "yes" if example.retryable else "no",
             example.advice.replace("<", "&lt;"),
@@ -68,7 +67,7 @@ def errors() -> str:
         for error in _below(IncidentIoError)
         for example in [_example(error)]
     )
-    return _table(["error", "is a", "when", "tried again", "what to do"], rows)
+    return _table(["error", "when", "tried again", "what to do"], rows)
 
 
 PARTS: dict[str, Callable[[], str]] = {
