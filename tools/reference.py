@@ -7,6 +7,7 @@ from typing import Any, get_type_hints
 
 from airflow_incident.cli import build_parser
 from airflow_incident.core import settings
+from airflow_incident.core.account import DEFAULT_BASE_URL
 from airflow_incident.core.settings import CONFIG_SECTION, DEFAULT_CONN_ID, OPTIONS, Option, options_in
 from airflow_incident.errors import APIError, ConfigurationError, IncidentIoError, UnexpectedResponseError
 from airflow_incident.provider import get_provider_info
@@ -34,11 +35,11 @@ def connection() -> str:
     form = get_provider_info()["connection-types"][0]["ui-field-behaviour"]
     own = {
         "password": "Key of incident.io's API; its roles say what it may do.",
-        "host": f"Where the API is. Default: `{form['placeholders']['host']}`. Plain http goes to this machine only.",
+        "host": f"Where the API is. Default: `{DEFAULT_BASE_URL.removeprefix('https://')}`, by https. Plain http goes to this machine only.",
     }
-    rows = [[f"*{form['relabeling'][field]}*", f"`{field}`", told] for field, told in own.items()]
-    rows += ([f"*{o.label}*", f"extra, `{o.name}`", _help(o)] for o in options_in("connection"))
-    return _table(["field", "stored in", "what it does"], rows)
+    rows = [[f"*{form['relabeling'][field]}*, `{field}`", told] for field, told in own.items()]
+    rows += ([f"*{o.label}*, `{o.name}`", _help(o)] for o in options_in("connection"))
+    return _table(["field", "what it does"], rows)
 
 
 def configuration() -> str:
