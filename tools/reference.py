@@ -33,9 +33,10 @@ def options_one_by_one() -> str:
 def connection() -> str:
     """List the fields of the connection's form, by their labels."""
     form = get_provider_info()["connection-types"][0]["ui-field-behaviour"]
+    host = DEFAULT_BASE_URL.removeprefix("https://")
     own = {
         "password": "Key of incident.io's API; its roles say what it may do.",
-        "host": f"Where the API is. Default: `{DEFAULT_BASE_URL.removeprefix('https://')}`, by https. Plain http goes to this machine only.",
+        "host": f"Where the API is. Default: `{host}`, by https. Plain http goes to this machine only.",
     }
     rows = [[f"*{form['relabeling'][field]}*, `{field}`", told] for field, told in own.items()]
     rows += ([f"*{o.label}*, `{o.name}`", _help(o)] for o in options_in("connection"))
