@@ -10,14 +10,14 @@ from airflow_incident.core.key import ALERT_MARK, dag_key, earlier_keys, idempot
 from airflow_incident.core.settings import CONFIG_SECTION, OPTIONS
 from airflow_incident.delivery.journal import Record, record_name
 from airflow_incident.errors import JournalError
-from airflow_incident.hooks import IncidentHook
 from airflow_incident.journalled import list_journal
+from airflow_incident.profile import read_profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from airflow_incident.core.key import Scope
-    from airflow_incident.hooks import Profile
+    from airflow_incident.profile import Profile
 
 
 class Setting(NamedTuple):
@@ -47,7 +47,7 @@ def explain(dag_id: str, run_id: str, *, conn_id: str, task_id: str | None, clea
     :raises ConfigurationError: if the connection cannot be used.
     :raises ContextError: if the DAG id or the run id is empty.
     """
-    profile = IncidentHook(conn_id).profile()
+    profile = read_profile(conn_id)
     notes: list[str] = []
     failure = _failure(dag_id, run_id, task_id, clear_count, notes)
     scope = scope_of(failure, profile.settings.scope)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from airflow_incident.delivery.budget import Meter
     from airflow_incident.delivery.recovery import Recovered, Recovery
     from airflow_incident.delivery.report import Outcome, Report
-    from airflow_incident.hooks import IncidentHook, Profile
     from airflow_incident.installation import Installation
+    from airflow_incident.profile import Profile
 
 log = logging.getLogger(__name__)
 
@@ -55,11 +55,14 @@ class QuietNotifier(BaseNotifier):
 
     def notify(self, context: Any) -> None:
         """Do what this callback is for, or say in one line why not. Never raises."""
+        from airflow_incident.profile import read_profile  # noqa: PLC0415 -- law 5
+
         began = time.monotonic()
         try:
             if (installation := self._installation(context)) is None:
                 return
-            profile = _hook(self.conn_id).profile(installation, **self.options)
+            profile = read_profile(self.conn_id, installation, **self.options)
+            profile.prepare_client()
             if (job := self._job(context, profile)) is not None:
                 self._do(job, profile, began)
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: a callback never harms Airflow
@@ -67,11 +70,14 @@ class QuietNotifier(BaseNotifier):
 
     async def async_notify(self, context: Any) -> None:
         """Do as `notify` does, in the triggerer's event loop."""
+        from airflow_incident.profile import aread_profile  # noqa: PLC0415 -- law 5
+
         began = time.monotonic()
         try:
             if (installation := self._installation(context)) is None:
                 return
-            profile = await _hook(self.conn_id).aprofile(installation, **self.options)
+            profile = await aread_profile(self.conn_id, installation, **self.options)
+            profile.prepare_client()
             if (job := self._job(context, profile)) is not None:
                 await self._ado(job, profile, _seconds_left(installation.report_seconds, began))
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: a callback never harms Airflow
@@ -305,12 +311,6 @@ def resolve_incident(**options: Any) -> RecoveryNotifier:
     It costs as little as `open_incident` in a DAG file, and nothing when a run succeeds at once.
     """
     return RecoveryNotifier(**options)
-
-
-def _hook(conn_id: str) -> IncidentHook:
-    from airflow_incident.hooks import IncidentHook  # noqa: PLC0415 -- law 5
-
-    return IncidentHook(conn_id)
 
 
 @lru_cache(maxsize=1)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from airflow_incident.delivery.recovery import Recovery
     from airflow_incident.delivery.report import Outcome
-    from airflow_incident.hooks import Profile
+    from airflow_incident.profile import Profile
 
 
 class CreateIncidentOperator(BaseOperator):
@@ -137,14 +137,15 @@ class CreateIncidentOperator(BaseOperator):
         from airflow_incident.context import read_failure  # noqa: PLC0415 -- law 5
         from airflow_incident.delivery.report import Wish, prepare  # noqa: PLC0415 -- law 5
         from airflow_incident.dispatch import dispatch  # noqa: PLC0415 -- law 5
-        from airflow_incident.hooks import HOOK_BUDGET, IncidentHook  # noqa: PLC0415 -- law 5
+        from airflow_incident.hooks import HOOK_BUDGET  # noqa: PLC0415 -- law 5
         from airflow_incident.installation import read_installation  # noqa: PLC0415 -- law 5
+        from airflow_incident.profile import read_profile  # noqa: PLC0415 -- law 5
 
         installation = read_installation()
         if not installation.enabled:
             self.log.info("incident.io: nothing is opened, [incident_io] enabled is false")
             return None
-        profile = IncidentHook(self.conn_id).profile(installation, **self._options())
+        profile = read_profile(self.conn_id, installation, **self._options())
         for note in profile.notes:
             self.log.warning("incident.io: %s", note)
         message = ("source_message_channel_id", "source_message_timestamp")
@@ -262,8 +263,8 @@ class ResolveIncidentOperator(BaseOperator):
 
     def _close(self, context: Context) -> list[dict[str, str | None]]:
         from airflow_incident.context import read_success  # noqa: PLC0415 -- law 5
-        from airflow_incident.hooks import IncidentHook  # noqa: PLC0415 -- law 5
         from airflow_incident.installation import read_installation  # noqa: PLC0415 -- law 5
+        from airflow_incident.profile import read_profile  # noqa: PLC0415 -- law 5
         from airflow_incident.resolving import recovery_of  # noqa: PLC0415 -- law 5
 
         installation = read_installation()
@@ -271,7 +272,7 @@ class ResolveIncidentOperator(BaseOperator):
             self.log.info("incident.io: nothing is closed, [incident_io] enabled is false")
             return []
         options = ("scope", "resolve", "resolved_status", "deployment")
-        profile = IncidentHook(self.conn_id).profile(installation, **{name: getattr(self, name) for name in options})
+        profile = read_profile(self.conn_id, installation, **{name: getattr(self, name) for name in options})
         for warning in profile.warnings:
             self.log.warning("incident.io: %s", warning)
         success = read_success(context, level="operator")

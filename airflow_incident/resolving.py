@@ -18,7 +18,7 @@ from airflow_incident.variables import Variables
 if TYPE_CHECKING:
     from airflow_incident.core.failure import Failure
     from airflow_incident.delivery.courier import Anything
-    from airflow_incident.hooks import Profile
+    from airflow_incident.profile import Profile
 
 SHORTEST = 0.1
 """Seconds that a request gets at the least, however long those before it took."""

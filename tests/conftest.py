@@ -75,6 +75,6 @@ def _nothing_left_over():
         find = getattr(sys.modules.get(name), "_secrets_masker", None)
         if find:
             find().patterns, find().replacer = set(), None
-    hooks = sys.modules.get("airflow_incident.hooks")
-    while hooks and hooks._clients:
-        hooks._clients.popitem()[1].close()
+    profile = sys.modules.get("airflow_incident.profile")
+    while profile and profile._clients:
+        profile._clients.popitem()[1].result().close()

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
+from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_incident import (
     ConfigurationError,
@@ -127,7 +128,7 @@ def test_twice_changes_nothing(connected, store, call):
 def test_a_first_attempt_s_success_reads_nothing(connected, store, monkeypatch, call, options):
     """No connection, no record, no request, no line."""
     store.failing = {"get": pytest.fail}
-    monkeypatch.setattr(IncidentHook, "get_connection", lambda *_: pytest.fail("the connection was read"))
+    monkeypatch.setattr(BaseHook, "get_connection", lambda *_: pytest.fail("the connection was read"))
     assert succeeded(clear=0, call=call, **options).ours == []
     assert connected.requests == []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
@@ -33,4 +32,4 @@ def with_pages(failure: Failure, *, base_url: str | None, airflow: int, local: b
         page = f"{base}/dags/{dag}/runs/{run}"
         mapped = f"/mapped/{failure.map_index}" if failure.map_index >= 0 else ""
         log = f"{page}/tasks/{task}{mapped}" + (f"?try_number={failure.attempt}" if failure.attempt else "")
-    return replace(failure, run_url=page, log_url=log if task else None)
+    return failure._replace(run_url=page, log_url=log if task else None)

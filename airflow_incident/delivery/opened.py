@@ -55,11 +55,9 @@ def _records(failure: Failure, deployment: str, store: Store) -> Iterator[Record
 
 
 def _own_keys(failure: Failure, deployment: str) -> Iterator[str]:
-    from dataclasses import replace  # noqa: PLC0415 -- only before Airflow 3.3
-
     yield dag_key(deployment, failure.dag_id)
     for count in range(failure.clear_count + 1):
-        yield idempotency_key(replace(failure, clear_count=count), deployment=deployment)
+        yield idempotency_key(failure._replace(clear_count=count), deployment=deployment)
 
 
 def _storm_of(record: Record, store: Store) -> Record | None:
