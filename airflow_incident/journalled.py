@@ -109,12 +109,13 @@ def flush_journal(*, prefix: str = PREFIX, also_dead: bool = False, most: int | 
     return flushed
 
 
-def list_journal() -> tuple[list[Record], dict[str, str]]:
+def list_journal(prefix: str = PREFIX) -> tuple[list[Record], dict[str, str]]:
     """Read every record; and the names that hold something else, with why.
 
+    :param prefix: Only records whose name begins with it.
     :raises JournalError: if the journal cannot be listed.
     """
-    return carry_all(read_all(), Variables(), _send_as)
+    return carry_all(read_all(prefix), Variables(), _send_as)
 
 
 def drop_from_journal(names: Sequence[str]) -> None:

@@ -5,7 +5,6 @@ import os
 import pkgutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -17,10 +16,11 @@ from airflow_incident.sandbox.server import Sandbox
 pytestmark = pytest.mark.airflow
 
 ROOT = Path(__file__).parents[1]
+FOUND_BY_AIRFLOW = {"airflow_incident.plugin", "airflow_incident.policy"}
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(airflow_incident.__path__, "airflow_incident.")
-    if module.name != "airflow_incident.policy"
+    if module.name not in FOUND_BY_AIRFLOW
 )
 
 HEAD = """
@@ -115,24 +115,6 @@ levels = {
 states = {dag_id: bag.dags[dag_id].test().state for dag_id in sys.argv[2:]}
 print(json.dumps({"errors": bag.import_errors, "levels": levels, "states": states}))
 """
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory) -> Path:
-    """Install what this checkout declares, before whatever is installed."""
-    folder = tmp_path_factory.mktemp("site")
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
-    assert declared["airflow.policy"] == {"incident_io": "airflow_incident.policy"}
-    info = folder / "airflow_incident-0.1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: airflow-incident\nVersion: 0.1.0\n")
-    lines = [
-        line
-        for group, points in declared.items()
-        for line in (f"[{group}]", *(f"{name} = {target}" for name, target in points.items()))
-    ]
-    (info / "entry_points.txt").write_text("\n".join(lines))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -344,7 +326,7 @@ def test_off_it_imports_nothing(python, untouched, value):
     off = python("-c", untouched + LOADED, auto_open=value).stdout.splitlines()[-1].split()
     assert "airflow_incident.policy" in off
     asked_by_airflow = python("-c", untouched + LOADED, PYTHONPATH=str(ROOT)).stdout.splitlines()[-1].split()
-    assert set(off) - set(asked_by_airflow) <= {"airflow_incident", "airflow_incident.policy"}
+    assert set(off) - set(asked_by_airflow) <= {"airflow_incident"} | FOUND_BY_AIRFLOW
     assert "airflow_incident.notifications" not in off
 
 
@@ -366,7 +348,7 @@ ERRORS = ["ImportError('broken for this test')", "SystemExit(3)", "ZeroDivisionE
 
 @pytest.mark.parametrize("error", ERRORS)
 def test_an_airflow_command_needs_no_module_of_ours(python, error):
-    """With all of them raising at import, the policy aside, `airflow version` is as ever."""
+    """With all of them raising at import, policy and plugin aside, `airflow version` is as ever."""
     from airflow import __version__
 
     code = f"broken = {MODULES!r}\n" + BREAK.format(error=error) + VERSION
@@ -377,7 +359,14 @@ IN_TURN = """
 import os, sys
 from airflow.__main__ import main
 from airflow.dag_processing.dagbag import DagBag
-for name in [name for name in sys.modules if name.startswith("airflow_incident.") and name != "airflow_incident.policy"]:
+from airflow.models.taskinstancekey import TaskInstanceKey
+from airflow.plugins_manager import get_global_operator_extra_links
+from tests.journal_records import INCIDENT, keep
+keep("r1", "dag_0", "open")
+(link,) = get_global_operator_extra_links()
+key = TaskInstanceKey("dag_0", "work", "r1", 1)
+assert link.get_link(None, ti_key=key) == INCIDENT.permalink
+for name in [name for name in sys.modules if name.startswith("airflow_incident.") and name not in {found!r}]:
     del sys.modules[name]
 harmed = []
 for name in {modules!r}:
@@ -389,6 +378,7 @@ for name in {modules!r}:
             main()
             bag = DagBag({folder!r})
             ended = 0 if len(bag.dags) == 5 and not bag.import_errors else 2
+            ended = ended or 3 * (link.get_link(None, ti_key=key) not in (INCIDENT.permalink, ""))
         finally:
             sys.stdout.flush()
             os._exit(ended)
@@ -399,11 +389,13 @@ print("harmed:", *harmed)
 
 
 def test_any_broken_module_costs_our_callbacks_only(python, untouched, tmp_path):
-    """Each module made to raise at import in turn: `airflow version` works, and every DAG loads."""
-    code = "broken = []\n" + BREAK.format(error=ERRORS[0]) + IN_TURN.format(modules=MODULES, folder=str(tmp_path))
-    done = python("-c", code, auto_open="true")
-    assert done.stdout.splitlines()[-1] == "harmed:", done.stdout + done.stderr
-    assert "zero touch leaves DAGs as they are: ImportError('broken for this test')" in done.stdout + done.stderr
+    """Each module made to raise at import in turn: `airflow version` works, every DAG loads, a button is only missing."""
+    in_turn = IN_TURN.format(modules=MODULES, folder=str(tmp_path), found=FOUND_BY_AIRFLOW)
+    done = python("-c", "broken = []\n" + BREAK.format(error=ERRORS[0]) + in_turn, auto_open="true")
+    said = done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "harmed:", said
+    assert "zero touch leaves DAGs as they are: ImportError('broken for this test')" in said
+    assert "no link from a task instance to its incident: ImportError('broken for this test')" in said
 
 
 def test_a_configuration_that_cannot_be_read_is_one_line(python, untouched, tmp_path):

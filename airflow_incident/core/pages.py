@@ -1,7 +1,8 @@
-"""The pages of Airflow's UI that a failure belongs to."""
+"""The pages of Airflow's UI that a failure belongs to, and what may be taken for an incident's page."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
@@ -9,6 +10,17 @@ from airflow_incident.core.account import is_loopback
 
 if TYPE_CHECKING:
     from airflow_incident.core.failure import Failure
+
+_INCIDENT_PAGE = re.compile(
+    # Strict, for browsers and Python split odd addresses differently: no user, no backslash, nothing but ASCII.
+    r"(?:https://(?:[a-z0-9-]+\.)*incident\.io|https?://(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?)"
+    r"(?:/[A-Za-z0-9._~%!$&'()*+,;=:@/?#-]*)?"
+)
+
+
+def is_incident_page(url: str) -> bool:
+    """Tell whether an address that somebody else wrote is one of incident.io, or of a sandbox on this machine."""
+    return _INCIDENT_PAGE.fullmatch(url) is not None
 
 
 def with_pages(failure: Failure, *, base_url: str | None, airflow: int, local: bool) -> Failure:
