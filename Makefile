@@ -6,10 +6,10 @@ NEWEST := .venv
 OLDEST := .venv-2.11
 RUN := $(NEWEST)/bin/python
 
-.PHONY: help demo up test lint oldest benchmark simulation constraints readme clean
+.PHONY: help demo up test lint oldest benchmark simulation constraints pages docs docs-links clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 demo: $(NEWEST)/ready  ## Fail real DAGs in a real Airflow, in an outage too, and show their incidents
 	@$(RUN) -m tools.demo
@@ -40,11 +40,17 @@ simulation: $(NEWEST)/ready  ## Simulate a day of the journal in trouble, and dr
 constraints: $(NEWEST)/ready  ## Resolve the pinned versions anew
 	$(RUN) -m tools.pin
 
-readme: $(NEWEST)/ready  ## Write examples and options into the README
-	@$(RUN) -m tools.readme
+pages: $(NEWEST)/ready  ## Write examples, options, commands and errors into README and docs
+	@$(RUN) -m tools.pages
+
+docs: $(NEWEST)/ready  ## Build the documentation into build/docs; what leads nowhere is an error
+	$(RUN) -m sphinx --fail-on-warning --keep-going --quiet docs build/docs
+
+docs-links: $(NEWEST)/ready  ## Ask the internet for every page that the documentation links to
+	$(RUN) -m sphinx --builder linkcheck --quiet docs build/links
 
 clean:  ## Remove what these commands made
-	rm -rf .venv .venv-2.11 .venv-peers .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
+	rm -rf build .venv .venv-2.11 .venv-peers .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
 
 $(NEWEST)/ready: pyproject.toml constraints/airflow-3.3.txt tools/install.py
 	@$(if $(PYTHON),,$(error no Python from 3.11 to 3.13 with venv was found; install one and run make again))

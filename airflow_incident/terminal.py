@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 """Columns of what is printed; an address that is longer stays whole, or nobody could click on it."""
+_CONTEXT = "_AIRFLOW_PROCESS_CONTEXT"
+"""Where Airflow 3 marks the processes that may ask its database."""
 
 
 class CommandError(Exception):
@@ -45,7 +47,8 @@ def _run(command: str, action: Callable[[argparse.Namespace], int], args: argpar
     """Run one action; whatever goes wrong is one line."""
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request, where Airflow logs to the terminal
     try:
-        return action(args)
+        with _beside_the_database():
+            return action(args)
     except CommandError as error:
         return fail(command, str(error))
     except ModuleNotFoundError as error:
@@ -60,6 +63,20 @@ def _run(command: str, action: Callable[[argparse.Namespace], int], args: argpar
         from airflow_incident.delivery.words import clean  # noqa: PLC0415 -- needs Python alone
 
         return fail(command, clean(f"{type(error).__name__}: {error}"))
+
+
+@contextlib.contextmanager
+def _beside_the_database() -> Iterator[None]:
+    """Let Airflow 3 look for connections in its database, too, as its own commands do; tasks may not.
+
+    See `ensure_secrets_backend_loaded` in airflow.sdk.execution_time.supervisor.
+    """
+    before = os.environ.get(_CONTEXT)
+    os.environ[_CONTEXT] = "server"
+    try:
+        yield
+    finally:
+        os.environ.pop(_CONTEXT) if before is None else os.environ.update({_CONTEXT: before})
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -309,3 +310,28 @@ def test_without_airflow_it_is_one_clear_line(arguments):
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"airflow-incident {arguments[0]}: there is no module airflow")
+
+
+def test_a_connection_in_airflow_s_database_is_found(run, box, monkeypatch):
+    """Airflow 3 looks for connections there only in processes that say so; every command does, and takes it back."""
+    from airflow.models import Connection
+    from airflow.utils.session import create_session
+
+    monkeypatch.delenv("AIRFLOW_CONN_INCIDENT_IO_DEFAULT")
+    fields = {"conn_type": "incident_io", "host": box.url, "password": API_KEY}
+    row = Connection(conn_id="incident_io_default", **fields)  # noqa: AIR311 -- the row in the database
+    with create_session() as session:
+        session.add(row)
+        session.flush()
+        session.expunge(row)
+    environment = dict(os.environ)
+    try:
+        assert run("doctor")[0] == 0
+        assert run("send-test")[0] == 0
+        keep("r1")
+        assert run("journal", "flush")[0] == 0
+    finally:
+        with create_session() as session:
+            session.delete(session.merge(row))
+    assert len(box.incidents) == 2
+    assert dict(os.environ) == environment
