@@ -24,7 +24,7 @@ from airflow_incident.errors import (
     RateLimitError,
     UnsettledError,
 )
-from airflow_incident.metrics import RECOVERED, count
+from airflow_incident.metrics import count
 from airflow_incident.profile import read_profile
 from airflow_incident.variables import Variables
 
@@ -105,7 +105,10 @@ def flush_journal(*, prefix: str = PREFIX, also_dead: bool = False, most: int | 
     :raises JournalError: if the journal cannot be listed.
     """
     flushed = carry_all(flush(utc_now, prefix=prefix, also_dead=also_dead, most=most), Variables(), _send_as)
-    count(RECOVERED, len(flushed.recovered))
+    count("replayed", len(flushed.opened))
+    count("dead", len(flushed.refused))
+    for settled in flushed.settled:
+        count(settled.outcome)
     return flushed
 
 

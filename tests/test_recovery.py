@@ -57,7 +57,8 @@ def store(monkeypatch):
 @pytest.fixture
 def counted(monkeypatch):
     counts = {}
-    stats = SimpleNamespace(incr=lambda name, number: counts.update({name: counts.get(name, 0) + number}))
+    add = lambda name, number: counts.update({name: counts.get(name, 0) + number})  # noqa: E731
+    stats = SimpleNamespace(incr=add, timing=lambda *_: None)
     monkeypatch.setattr("airflow.providers.common.compat.sdk.Stats", stats, raising=False)
     return counts
 
@@ -109,7 +110,7 @@ def test_a_cleared_run_that_succeeds_closes_its_incident(connected, store, count
     assert "INC-1" in text
     assert "is closed, for DAG orders, run run-1 recovered; it has a link to the run" in text
     assert [record.run_id for record in store.records()] == ["run-2"]
-    assert counted == {"incident_io.recovered": 1}
+    assert counted == {"incident_io.opened": 2, "incident_io.recovered": 1}
     check_all(connected)
 
 
@@ -267,7 +268,7 @@ def test_a_failure_that_never_left_is_dropped_and_counted(sandbox, connect, stor
     assert (record.state, record.maybe_delivered) == ("pending", False)
     assert "the run recovered before incident.io could be told" in succeeded().texts(logging.INFO)[0]
     assert store.records() == []
-    assert counted == {"incident_io.dropped": 1}
+    assert counted == {"incident_io.journalled": 1, "incident_io.withdrawn": 1}
     assert sandbox.requests == []
 
 
