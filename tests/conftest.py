@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +39,24 @@ def airflow_db(airflow_home: Path) -> Path:
     subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=300)
     shutil.copy(airflow_home / "airflow.db", airflow_home / "empty.db")
     return airflow_home
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install what this checkout declares, before whatever is installed; the folder is for PYTHONPATH."""
+    folder = tmp_path_factory.mktemp("site")
+    declared = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["entry-points"]
+    assert declared["airflow.policy"] == {"incident_io": "airflow_incident.policy"}
+    info = folder / "airflow_incident-0.1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: airflow-incident\nVersion: 0.1.0\n")
+    lines = [
+        line
+        for group, points in declared.items()
+        for line in (f"[{group}]", *(f"{name} = {target}" for name, target in points.items()))
+    ]
+    (info / "entry_points.txt").write_text("\n".join(lines))
+    return folder
 
 
 @pytest.fixture
