@@ -79,7 +79,6 @@ def test_a_fork_builds_its_own_client(connected):
 
 def test_without_a_thread_to_be_had_the_incident_opens(connected, monkeypatch):
     """Late is better than never."""
-
     real = threading.Thread.start
 
     def none_of_ours(thread):
