@@ -4,12 +4,13 @@ PYTHON := $(shell for p in python3.13 python3.12 python3.11 python3; do \
   && { command -v $$p; break; }; done)
 NEWEST := .venv
 OLDEST := .venv-2.11
+CELERY := .venv-celery
 RUN := $(NEWEST)/bin/python
 
-.PHONY: help demo up test lint oldest benchmark simulation constraints pages docs docs-links clean
+.PHONY: help demo up test lint oldest e2e-celery benchmark simulation constraints pages docs docs-links clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 demo: $(NEWEST)/ready  ## Fail real DAGs in a real Airflow, in an outage too, and show their incidents
 	@$(RUN) -m tools.demo
@@ -28,6 +29,9 @@ lint: $(NEWEST)/ready  ## Check style, types and the direction of imports
 
 oldest: $(OLDEST)/ready  ## Fail one DAG on the oldest supported Airflow
 	$(OLDEST)/bin/python -m pytest tests/test_oldest.py -m ""
+
+e2e-celery: $(CELERY)/ready  ## Fail 200 tasks on two Celery workers, kill one, and count the incidents
+	@$(CELERY)/bin/python -m tools.distributed
 
 benchmark: $(NEWEST)/ready  ## Measure parse cost and one notification, beside the peers
 	$(RUN) -m benchmarks
@@ -50,7 +54,7 @@ docs-links: $(NEWEST)/ready  ## Ask the internet for every page that the documen
 	$(RUN) -m sphinx --builder linkcheck --quiet docs build/links
 
 clean:  ## Remove what these commands made
-	rm -rf build .venv .venv-2.11 .venv-peers .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
+	rm -rf build .venv .venv-2.11 .venv-celery .venv-peers .demo .distributed .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
 
 $(NEWEST)/ready: pyproject.toml constraints/airflow-3.3.txt tools/install.py
 	@$(if $(PYTHON),,$(error no Python from 3.11 to 3.13 with venv was found; install one and run make again))
@@ -59,3 +63,7 @@ $(NEWEST)/ready: pyproject.toml constraints/airflow-3.3.txt tools/install.py
 $(OLDEST)/ready: pyproject.toml constraints/airflow-2.11.txt tools/install.py
 	@$(if $(PYTHON),,$(error no Python from 3.11 to 3.13 with venv was found; install one and run make again))
 	@$(PYTHON) tools/install.py $(OLDEST) constraints/airflow-2.11.txt oldest
+
+$(CELERY)/ready: pyproject.toml constraints/celery.txt tools/install.py
+	@$(if $(PYTHON),,$(error no Python from 3.11 to 3.13 with venv was found; install one and run make again))
+	@$(PYTHON) tools/install.py $(CELERY) constraints/celery.txt celery

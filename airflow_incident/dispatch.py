@@ -10,7 +10,7 @@ from airflow_incident.errors import IncidentIoError
 
 if TYPE_CHECKING:
     from airflow_incident.delivery.report import Report
-    from airflow_incident.hooks import Profile
+    from airflow_incident.profile import Profile
 
 
 def dispatch(report: Report, profile: Profile, *, seconds: float, may_wait: bool = False) -> Outcome:

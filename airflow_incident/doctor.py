@@ -18,9 +18,10 @@ from airflow_incident.errors import (
     TransportError,
 )
 from airflow_incident.finding import Finding
-from airflow_incident.hooks import HELPFUL_ROLES, NEEDED_ROLE, TEST_BUDGET, IncidentHook
+from airflow_incident.hooks import HELPFUL_ROLES, NEEDED_ROLE, TEST_BUDGET
 from airflow_incident.installation import UNNAMED, Installation, read_installation
 from airflow_incident.journal_check import examine_journal
+from airflow_incident.profile import read_profile
 from airflow_incident.version import VERSION
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from airflow_incident.api.models import Identity
     from airflow_incident.api.names import Resolved
     from airflow_incident.core.settings import Place
-    from airflow_incident.hooks import Profile
+    from airflow_incident.profile import Profile
 
 CLOCK_WARNING = 30.0
 """Seconds that two clocks may differ before anybody should care."""
@@ -69,7 +70,7 @@ def _versions() -> Finding:
 def _connection(conn_id: str, installation: Installation) -> Generator[Finding, None, Profile | None]:
     """Read the connection; each wrong field is a finding."""
     try:
-        profile = IncidentHook(conn_id).profile(installation)
+        profile = read_profile(conn_id, installation)
         _ = profile.client
     except ConfigurationError as error:
         for problem in error.problems:

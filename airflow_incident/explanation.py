@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.key import ALERT_MARK, dag_key, earlier_keys, idempotency_key, scope_of
 from airflow_incident.core.settings import CONFIG_SECTION, OPTIONS
-from airflow_incident.delivery.journal import Record, record_name
+from airflow_incident.delivery.journal import Record, dag_prefix, record_name
 from airflow_incident.errors import JournalError
-from airflow_incident.hooks import IncidentHook
 from airflow_incident.journalled import list_journal
+from airflow_incident.profile import read_profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from airflow_incident.core.key import Scope
-    from airflow_incident.hooks import Profile
+    from airflow_incident.profile import Profile
 
 
 class Setting(NamedTuple):
@@ -47,7 +47,7 @@ def explain(dag_id: str, run_id: str, *, conn_id: str, task_id: str | None, clea
     :raises ConfigurationError: if the connection cannot be used.
     :raises ContextError: if the DAG id or the run id is empty.
     """
-    profile = IncidentHook(conn_id).profile()
+    profile = read_profile(conn_id)
     notes: list[str] = []
     failure = _failure(dag_id, run_id, task_id, clear_count, notes)
     scope = scope_of(failure, profile.settings.scope)
@@ -101,14 +101,13 @@ def _run(dag_id: str, run_id: str) -> tuple[int, str] | None:
 def _records(failure: Failure, keys: set[str], notes: list[str]) -> list[Record]:
     """Find what the journal holds of this failure, of the run's others, and of what the DAG has open."""
     try:
-        records, foreign = list_journal()
+        records, foreign = list_journal(dag_prefix(failure.dag_id))
     except JournalError as error:
         notes.append(f"The journal cannot be read: {str(error).partition(chr(10))[0]}.")
         return []
     names = {record_name(failure.dag_id, key) for key in keys}
     notes += [f"{name} holds something that is not ours: {why}." for name, why in foreign.items() if name in names]
-    run = (failure.dag_id, failure.run_id)
-    found = [record for record in records if record.key in keys or (record.dag_id, record.run_id) == run]
+    found = [record for record in records if record.key in keys or record.is_of(failure.dag_id, failure.run_id)]
     return sorted(found, key=lambda record: (record.clear_count, record.written_at))
 
 

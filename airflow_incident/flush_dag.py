@@ -52,8 +52,9 @@ def _without_incidents(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flush() -> None:
+    from airflow_incident.core.text import redact_secrets  # noqa: PLC0415 -- law 5
     from airflow_incident.delivery.journal import utc_now  # noqa: PLC0415 -- law 5
-    from airflow_incident.delivery.words import clean, closing, record_line, worry  # noqa: PLC0415 -- law 5
+    from airflow_incident.delivery.words import clean, closing, record_line, record_told, worry  # noqa: PLC0415 -- law 5
     from airflow_incident.errors import JournalError  # noqa: PLC0415 -- law 5
     from airflow_incident.journalled import flush_journal  # noqa: PLC0415 -- law 5
 
@@ -62,9 +63,11 @@ def _flush() -> None:
     except JournalError as error:
         hint = "Where Airflow's database is, this does the same: airflow-incident journal flush"
         raise AirflowFailException(f"incident.io: {clean(str(error))}. {hint}") from None
-    for record in (*flushed.opened, *flushed.pending, *flushed.dead):
-        level = {"pending": logging.WARNING, "dead": logging.ERROR}.get(record.state, logging.INFO)
-        log.log(level, "incident.io: %s", record_line(record))
+    answered = map(record_told, (*flushed.opened, *flushed.refused))
+    for said in (*answered, *(settled.told(redact_secrets) for settled in flushed.settled)):
+        log.log(said.level, "%s", said.line)
+    for record in (*flushed.pending, *(dead for dead in flushed.dead if dead not in flushed.refused)):
+        log.log(logging.WARNING if record.state == "pending" else logging.ERROR, "incident.io: %s", record_line(record))
     for name, why in flushed.foreign.items():
         log.warning("incident.io: %s", clean(f"{name} is left alone: {why}"))
     log.info("incident.io: %s", closing(flushed))

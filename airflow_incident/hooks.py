@@ -1,33 +1,29 @@
-"""Credentials and HTTP for Airflow: the connection becomes an account, the account a client."""
+"""The hook: every verb of incident.io, with the key of an Airflow connection."""
 
 from __future__ import annotations
 
-import json
-import os
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow.providers.common.compat.connection import get_async_connection
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, redact
+from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_incident.api import endpoints
-from airflow_incident.api.verbs import BUDGET, Asked, Verbs
-from airflow_incident.core.account import Account, read_account
-from airflow_incident.core.pages import with_pages
-from airflow_incident.core.settings import CONN_TYPE, DEFAULT_CONN_ID, OPTIONS, Place, Settings, merge, origins
-from airflow_incident.core.text import redact_secrets
-from airflow_incident.errors import ConfigurationError, IncidentIoError, MissingConnectionError, Problem
-from airflow_incident.installation import UNNAMED, UNNAMED_NOTE, Installation, read_installation
+from airflow_incident.api.exchange import BUDGET
+from airflow_incident.api.verbs import Asked, Verbs
+from airflow_incident.core.settings import CONN_TYPE, DEFAULT_CONN_ID, OPTIONS
+from airflow_incident.errors import ConfigurationError, IncidentIoError
+from airflow_incident.profile import aread_profile, read_profile
 from airflow_incident.provider import form_fields, form_layout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airflow_incident.api.client import AsyncClient, Client
+    from airflow_incident.api.client import Client
     from airflow_incident.api.closing import Resolution
     from airflow_incident.api.endpoints import Plan
     from airflow_incident.api.models import Incident
-    from airflow_incident.core.failure import Failure
+    from airflow_incident.core.account import Account
+    from airflow_incident.installation import Installation
+    from airflow_incident.profile import Profile
 
 T = TypeVar("T")
 
@@ -42,64 +38,6 @@ HELPFUL_ROLES = {
     "incident_editor": "closing incidents of runs that recovered, or attaching links",
 }
 """What a key without a role cannot do. https://docs.incident.io/api-reference/introduction"""
-
-
-class Profile(NamedTuple):
-    """A connection, merged with arguments and airflow.cfg: everything that a door needs to know.
-
-    `origins` says where each option is set that is set at all.
-    """
-
-    conn_id: str
-    account: Account
-    settings: Settings
-    installation: Installation
-    warnings: tuple[str, ...] = ()
-    conn_type: str = CONN_TYPE
-    origins: Mapping[str, Place] = MappingProxyType({})
-
-    @property
-    def deployment(self) -> str:
-        """The installation's name in keys and texts."""
-        return self.settings.deployment or self.installation.name or UNNAMED
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a reader must know about this set-up."""
-        return (*self.warnings, UNNAMED_NOTE) if self.deployment == UNNAMED else self.warnings
-
-    @property
-    def client(self) -> Client:
-        """The client of this account.
-
-        :raises ConfigurationError: if the CA bundle or the proxy cannot be used.
-        """
-        try:
-            return _client(self.account)
-        except ConfigurationError as error:
-            raise ConfigurationError(error.problems, conn_id=self.conn_id) from None
-
-    @property
-    def async_client(self) -> AsyncClient:
-        """The client of this account for coroutines."""
-        from airflow_incident.api.client import AsyncClient  # noqa: PLC0415 -- law 5
-
-        return AsyncClient(self.client.connector)
-
-    def with_pages(self, failure: Failure) -> Failure:
-        """Add the addresses of Airflow's pages, where the reader can open them."""
-        return with_pages(
-            failure,
-            base_url=self.installation.base_url,
-            airflow=self.installation.major,
-            local=self.account.is_local,
-        )
-
-    def redact(self, text: str) -> str:
-        """Replace every secret that Airflow or this connection knows, and what looks like one."""
-        known = redact(text)
-        secrets = (self.account.api_key, self.account.alert_source_token, self.account.proxy or "")
-        return redact_secrets(known if isinstance(known, str) else text, known=secrets)
 
 
 class IncidentHook(Verbs, BaseHook):
@@ -126,19 +64,11 @@ class IncidentHook(Verbs, BaseHook):
         :raises MissingConnectionError: if there is no such connection.
         :raises ConfigurationError: naming every setting that cannot be used.
         """
-        try:
-            connection = self.get_connection(self.conn_id)
-        except AirflowNotFoundException:
-            raise self._missing() from None
-        return self._profile(connection, installation or read_installation(), arguments)
+        return read_profile(self.conn_id, installation, **arguments)
 
     async def aprofile(self, installation: Installation | None = None, **arguments: Any) -> Profile:
         """Do as `profile` does, from a coroutine."""
-        try:
-            connection = await get_async_connection(self.conn_id, hook=self)
-        except AirflowNotFoundException:
-            raise self._missing() from None
-        return self._profile(connection, installation or read_installation(), arguments)
+        return await aread_profile(self.conn_id, installation, **arguments)
 
     def get_conn(self) -> Client:
         """Return the client, for calls that have no method here.
@@ -245,37 +175,6 @@ class IncidentHook(Verbs, BaseHook):
         answer: T = await profile.async_client.call(asked.through(profile.settings.api_version), budget=asked.budget)
         return answer
 
-    def _missing(self) -> MissingConnectionError:
-        return MissingConnectionError([Problem("Connection", "is not defined")], conn_id=self.conn_id)
-
-    def _profile(self, connection: Any, installation: Installation, arguments: Mapping[str, Any]) -> Profile:
-        """Read and merge everything first, so that one error can name all that is wrong."""
-        extra, problems = _read_extra(connection.extra)
-        if connection.conn_type not in {CONN_TYPE, "generic", "", None}:
-            problems.append(Problem("Connection type", f"is {connection.conn_type!r}; it must be {CONN_TYPE!r}"))
-        settings, wrong = merge(arguments=arguments, connection=extra, config=installation.config)
-        # Not worth losing a failure for: what cannot be read does not turn incidents off.
-        odd = [problem for problem in wrong if problem.where.startswith(OPTIONS["enabled"].label)]
-        wrong = [problem for problem in wrong if problem not in odd]
-        account, bad = read_account(
-            password=connection.password,
-            host=connection.host,
-            schema=connection.schema,
-            port=connection.port,
-            settings=settings,
-        )
-        if problems := [*problems, *bad, *wrong]:
-            raise ConfigurationError(problems, conn_id=self.conn_id)
-        return Profile(
-            conn_id=self.conn_id,
-            account=account,
-            settings=settings,
-            installation=installation,
-            conn_type=connection.conn_type or CONN_TYPE,
-            origins=origins(arguments=arguments, connection=extra, config=installation.config),
-            warnings=tuple(f"{problem}; taken as true." for problem in odd),
-        )
-
 
 def _alert_source_words(account: Account) -> list[str]:
     """Say what is set about alerts; to try the source would page somebody."""
@@ -319,36 +218,3 @@ def _closed(became: Resolution) -> Resolution:
     if became.error:
         raise became.error
     return became
-
-
-def _read_extra(text: str | None) -> tuple[dict[str, Any], list[Problem]]:
-    """Decode the extra ourselves: Airflow logs a traceback and goes on when it is malformed."""
-    try:
-        extra = json.loads(text or "{}")
-    except (ValueError, RecursionError) as error:
-        return {}, [Problem("Extra", f"is not valid JSON ({error})")]
-    if not isinstance(extra, dict):
-        return {}, [Problem("Extra", "must be a JSON object")]
-    return extra, []
-
-
-_clients: dict[tuple[int, Account], Client] = {}
-
-
-def _client(account: Account) -> Client:
-    """Keep one client per account and process: a trust store takes long to load, a fork must not share sockets."""
-    from airflow_incident.api.client import Client, Connector  # noqa: PLC0415 -- law 5
-
-    known = (os.getpid(), account)
-    if known not in _clients:
-        connector = Connector(
-            base_url=account.base_url,
-            api_key=account.api_key,
-            alert_source_id=account.alert_source_id,
-            alert_source_token=account.alert_source_token,
-            proxy=account.proxy,
-            ca_bundle=account.ca_bundle,
-        )
-        # The first of several threads wins. No lock: one held while Airflow forks would never be released.
-        return _clients.setdefault(known, Client(connector))
-    return _clients[known]

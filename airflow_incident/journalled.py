@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from airflow_incident.api.endpoints import is_for_alert_source
+from airflow_incident.api.exchange import BUDGET
 from airflow_incident.api.submit import submission
 from airflow_incident.core.key import ALERT_MARK
 from airflow_incident.core.settings import CONN_TYPE
@@ -23,8 +24,8 @@ from airflow_incident.errors import (
     RateLimitError,
     UnsettledError,
 )
-from airflow_incident.hooks import HOOK_BUDGET, IncidentHook
-from airflow_incident.metrics import RECOVERED, count
+from airflow_incident.metrics import count
+from airflow_incident.profile import read_profile
 from airflow_incident.variables import Variables
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from airflow_incident.delivery.flusher import Flushed
     from airflow_incident.delivery.journal import Record
     from airflow_incident.delivery.report import Outcome, Report
-    from airflow_incident.hooks import Profile
+    from airflow_incident.profile import Profile
 
 
 SPARE = 6.0
@@ -104,16 +105,20 @@ def flush_journal(*, prefix: str = PREFIX, also_dead: bool = False, most: int | 
     :raises JournalError: if the journal cannot be listed.
     """
     flushed = carry_all(flush(utc_now, prefix=prefix, also_dead=also_dead, most=most), Variables(), _send_as)
-    count(RECOVERED, len(flushed.recovered))
+    count("replayed", len(flushed.opened))
+    count("dead", len(flushed.refused))
+    for settled in flushed.settled:
+        count(settled.outcome)
     return flushed
 
 
-def list_journal() -> tuple[list[Record], dict[str, str]]:
+def list_journal(prefix: str = PREFIX) -> tuple[list[Record], dict[str, str]]:
     """Read every record; and the names that hold something else, with why.
 
+    :param prefix: Only records whose name begins with it.
     :raises JournalError: if the journal cannot be listed.
     """
-    return carry_all(read_all(), Variables(), _send_as)
+    return carry_all(read_all(prefix), Variables(), _send_as)
 
 
 def drop_from_journal(names: Sequence[str]) -> None:
@@ -128,11 +133,11 @@ def _send_as(call: Anything, conn_id: str) -> Any:
     """Make a call with a connection; a record may name only one of our type, never a host or a key."""
     channel = "alert" if is_for_alert_source(call) else "incident"
     try:
-        profile = IncidentHook(conn_id).profile(channel=channel)
+        profile = read_profile(conn_id, channel=channel)
     except IncidentIoError:
         raise
     except Exception as error:  # a secrets backend may raise anything, and other records name other connections
         raise JournalError(f"connection {conn_id!r} cannot be read now ({type(error).__name__})") from error
     if profile.conn_type != CONN_TYPE:
         raise ConfigurationError([Problem("Connection type", f"must be {CONN_TYPE!r} for a flush")], conn_id=conn_id)
-    return profile.client.call(call, budget=HOOK_BUDGET)
+    return profile.client.call(call, budget=BUDGET)

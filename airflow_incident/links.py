@@ -1,10 +1,12 @@
-"""The incident.io button of a task instance."""
+"""The incident.io button of a step that opens an incident itself; that of every other task is the plugin's."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
+
+from airflow_incident.core.pages import is_incident_page
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, TaskInstanceKey
@@ -21,4 +23,5 @@ class IncidentLink(BaseOperatorLink):
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 -- Airflow's signature
         """Return the incident's page; empty where there is none, which hides the button."""
         incident: Any = XCom.get_value(key=XCOM_KEY, ti_key=ti_key)
-        return str(incident.get("permalink") or "") if isinstance(incident, dict) else ""
+        page = str(incident.get("permalink") or "") if isinstance(incident, dict) else ""
+        return page if is_incident_page(page) else ""

@@ -14,15 +14,16 @@ from airflow_incident.core.settings import DEFAULT_CONN_ID
 from airflow_incident.errors import IncidentIoError, MissingConnectionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from types import ModuleType
 
     from airflow_incident.core.text import Redact
     from airflow_incident.delivery.budget import Meter
-    from airflow_incident.delivery.recovery import Recovered, Recovery
-    from airflow_incident.delivery.report import Outcome, Report
-    from airflow_incident.hooks import IncidentHook, Profile
+    from airflow_incident.delivery.recovery import Recovery
+    from airflow_incident.delivery.report import Report
     from airflow_incident.installation import Installation
+    from airflow_incident.metrics import Told
+    from airflow_incident.profile import Profile
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ class QuietNotifier(BaseNotifier):
     """What does not happen where incidents are turned off."""
     undone = ""
     """What did not happen when something goes wrong."""
+    lost = ""
+    """What it counts as, when something goes wrong before incident.io or the journal is asked."""
 
     def __init__(self, *, conn_id: str, options: dict[str, Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -55,27 +58,33 @@ class QuietNotifier(BaseNotifier):
 
     def notify(self, context: Any) -> None:
         """Do what this callback is for, or say in one line why not. Never raises."""
+        from airflow_incident.profile import read_profile  # noqa: PLC0415 -- law 5
+
         began = time.monotonic()
         try:
             if (installation := self._installation(context)) is None:
                 return
-            profile = _hook(self.conn_id).profile(installation, **self.options)
+            profile = read_profile(self.conn_id, installation, **self.options)
+            profile.prepare_client()
             if (job := self._job(context, profile)) is not None:
                 self._do(job, profile, began)
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: a callback never harms Airflow
-            _tell_trouble(error, context, self.undone)
+            _tell_trouble(error, context, self.undone, self.lost)
 
     async def async_notify(self, context: Any) -> None:
         """Do as `notify` does, in the triggerer's event loop."""
+        from airflow_incident.profile import aread_profile  # noqa: PLC0415 -- law 5
+
         began = time.monotonic()
         try:
             if (installation := self._installation(context)) is None:
                 return
-            profile = await _hook(self.conn_id).aprofile(installation, **self.options)
+            profile = await aread_profile(self.conn_id, installation, **self.options)
+            profile.prepare_client()
             if (job := self._job(context, profile)) is not None:
-                await self._ado(job, profile, _seconds_left(installation.report_seconds, began))
+                await self._ado(job, profile, began)
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: a callback never harms Airflow
-            _tell_trouble(error, context, self.undone)
+            _tell_trouble(error, context, self.undone, self.lost)
 
     def _installation(self, context: Any) -> Installation | None:
         """Read airflow.cfg; None if it turns incidents off, or there is nothing to do."""
@@ -86,7 +95,7 @@ class QuietNotifier(BaseNotifier):
             return None
         if installation.enabled:
             return installation
-        log.info("incident.io: %s, [incident_io] enabled is false", self.off)
+        _tell_short("suppressed", logging.INFO, f"{self.off}, [incident_io] enabled is false", context)
         return None
 
     def _is_needed(self, context: Any, installation: Installation) -> bool:  # noqa: ARG002 -- for those that can tell
@@ -101,7 +110,7 @@ class QuietNotifier(BaseNotifier):
         """Do it within its time, and say what came of it."""
         raise NotImplementedError
 
-    async def _ado(self, job: Any, profile: Profile, seconds: float) -> None:
+    async def _ado(self, job: Any, profile: Profile, began: float) -> None:
         """Do as `_do` does, from a coroutine."""
         raise NotImplementedError
 
@@ -134,6 +143,7 @@ class IncidentNotifier(QuietNotifier):
 
     off = "nothing is opened"
     undone = "NO incident was opened"
+    lost = "dropped"
 
     def __init__(
         self,
@@ -175,10 +185,12 @@ class IncidentNotifier(QuietNotifier):
     def _do(self, job: Report, profile: Profile, began: float) -> None:
         with _turn(profile, began, in_processor=job.failure.in_processor) as seconds:
             outcome = _dispatch().dispatch(job, profile, seconds=seconds)
-        _tell(outcome, profile)
+        _tell_all(outcome.told(profile.redact, time.monotonic() - began))
 
-    async def _ado(self, job: Report, profile: Profile, seconds: float) -> None:
-        _tell(await _dispatch().adispatch(job, profile, seconds=seconds), profile)
+    async def _ado(self, job: Report, profile: Profile, began: float) -> None:
+        seconds = _seconds_left(profile.installation.report_seconds, began)
+        outcome = await _dispatch().adispatch(job, profile, seconds=seconds)
+        _tell_all(outcome.told(profile.redact, time.monotonic() - began))
 
     def _job(self, context: Any, profile: Profile) -> Report | None:
         """Read the failure and write its incident; None if another attempt is coming."""
@@ -187,7 +199,8 @@ class IncidentNotifier(QuietNotifier):
 
         failure = read_failure(context, exception_detail=profile.settings.exception_detail)
         if failure.retry_coming:
-            log.info("incident.io: nothing is opened for task %s, another attempt is coming", failure.task_label)
+            words = f"nothing is opened for task {failure.task_label}, another attempt is coming"
+            _tell_short("suppressed", logging.INFO, words, context, task=failure.task_label)
             return None
         texts, notes = self._rendered(context, profile.redact)
         wish = Wish(name=texts["name"], summary=texts["summary"], notes=(*profile.notes, *notes))
@@ -237,6 +250,7 @@ class RecoveryNotifier(QuietNotifier):
 
     off = "nothing is closed"
     undone = "NO incident was closed"
+    lost = "left_open"
 
     def __init__(
         self,
@@ -275,7 +289,8 @@ class RecoveryNotifier(QuietNotifier):
         from airflow_incident.context import read_success  # noqa: PLC0415 -- law 5
 
         if not profile.settings.journal:
-            log.info("incident.io: nothing is closed, [incident_io] journal is false, which says what was opened")
+            words = "nothing is closed, [incident_io] journal is false, which says what was opened"
+            _tell_short("suppressed", logging.INFO, words, context)
             return None
         for warning in profile.warnings:
             log.warning("incident.io: %s", warning)
@@ -285,10 +300,12 @@ class RecoveryNotifier(QuietNotifier):
     def _do(self, job: Recovery, profile: Profile, began: float) -> None:
         with _turn(profile, began, in_processor=job.success.in_processor) as seconds:
             recovered = _resolving().recover_run(job, profile, seconds=seconds)
-        _tell_lines(recovered, profile)
+        _tell_all(recovered.told(profile.redact, job.success))
 
-    async def _ado(self, job: Recovery, profile: Profile, seconds: float) -> None:
-        _tell_lines(await _resolving().arecover_run(job, profile, seconds=seconds), profile)
+    async def _ado(self, job: Recovery, profile: Profile, began: float) -> None:
+        seconds = _seconds_left(profile.installation.report_seconds, began)
+        recovered = await _resolving().arecover_run(job, profile, seconds=seconds)
+        _tell_all(recovered.told(profile.redact, job.success))
 
 
 def open_incident(**options: Any) -> IncidentNotifier:
@@ -305,12 +322,6 @@ def resolve_incident(**options: Any) -> RecoveryNotifier:
     It costs as little as `open_incident` in a DAG file, and nothing when a run succeeds at once.
     """
     return RecoveryNotifier(**options)
-
-
-def _hook(conn_id: str) -> IncidentHook:
-    from airflow_incident.hooks import IncidentHook  # noqa: PLC0415 -- law 5
-
-    return IncidentHook(conn_id)
 
 
 @lru_cache(maxsize=1)
@@ -353,30 +364,37 @@ def _resolving() -> ModuleType:
     return resolving
 
 
-def _tell_lines(recovered: Recovered, profile: Profile) -> None:
-    for level, line in recovered.lines(profile.redact):
-        log.log(level, "%s", line)
+def _tell_all(lines: Iterable[Told]) -> None:
+    from airflow_incident.metrics import tell  # noqa: PLC0415 -- law 5
+
+    tell(log, lines)
 
 
-def _tell(outcome: Outcome, profile: Profile) -> None:
-    if outcome.trouble:
-        log.warning("incident.io: the journal cannot be used: %s", profile.redact(outcome.trouble))
-    log.log(outcome.level, "%s", outcome.line(profile.redact))
-
-
-def _tell_trouble(error: BaseException, context: Any, undone: str) -> None:
+def _tell_trouble(error: BaseException, context: Any, undone: str, lost: str) -> None:
     """Say in one line what kept incident.io from being asked at all."""
-    from airflow.providers.common.compat.sdk import redact  # noqa: PLC0415 -- law 5
-
     from airflow_incident.context import ids, readable  # noqa: PLC0415 -- law 5
-    from airflow_incident.core.text import log_line, redact_secrets  # noqa: PLC0415 -- law 5
 
     dag_id, run_id = ids(context)
     subject = f"DAG {dag_id or '(unknown)'}, run {run_id or '(unknown)'}"
+    why = f"{type(error).__name__}: {readable(error)}"
     if isinstance(error, IncidentIoError):
-        level = logging.WARNING if isinstance(error, MissingConnectionError) else logging.ERROR
-        text = f"{error}. {error.advice}"
-    else:
-        level, text = logging.ERROR, f"{type(error).__name__}: {readable(error)}"
-    told = redact_secrets(str(redact(f"{subject}: {text}")))
-    log.log(level, "%s", log_line(f"incident.io: {undone} for {told}"))
+        why = f"{error}. {error.advice}"
+    missing = isinstance(error, MissingConnectionError)
+    outcome, level = ("suppressed", logging.WARNING) if missing else (lost, logging.ERROR)
+    _tell_short(outcome, level, f"{undone} for {subject}: {why}", context, error=type(error).__name__)
+
+
+def _tell_short(outcome: str, level: int, words: str, context: Any, **facts: Any) -> None:
+    """Tell an outcome that incident.io had no part in."""
+    from airflow.providers.common.compat.sdk import redact  # noqa: PLC0415 -- law 5
+
+    from airflow_incident.context import ids  # noqa: PLC0415 -- law 5
+    from airflow_incident.core.text import redact_secrets  # noqa: PLC0415 -- law 5
+    from airflow_incident.metrics import told  # noqa: PLC0415 -- law 5
+
+    dag_id, run_id = ids(context)
+
+    def clean(text: str) -> str:
+        return redact_secrets(str(redact(text)))
+
+    _tell_all([told(outcome, level, words, clean, dag_id=dag_id, run_id=run_id, **facts)])

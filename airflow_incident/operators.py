@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     from airflow_incident.delivery.recovery import Recovery
     from airflow_incident.delivery.report import Outcome
-    from airflow_incident.hooks import Profile
+    from airflow_incident.profile import Profile
 
 
 class CreateIncidentOperator(BaseOperator):
@@ -137,14 +139,17 @@ class CreateIncidentOperator(BaseOperator):
         from airflow_incident.context import read_failure  # noqa: PLC0415 -- law 5
         from airflow_incident.delivery.report import Wish, prepare  # noqa: PLC0415 -- law 5
         from airflow_incident.dispatch import dispatch  # noqa: PLC0415 -- law 5
-        from airflow_incident.hooks import HOOK_BUDGET, IncidentHook  # noqa: PLC0415 -- law 5
+        from airflow_incident.hooks import HOOK_BUDGET  # noqa: PLC0415 -- law 5
         from airflow_incident.installation import read_installation  # noqa: PLC0415 -- law 5
+        from airflow_incident.metrics import tell  # noqa: PLC0415 -- law 5
+        from airflow_incident.profile import read_profile  # noqa: PLC0415 -- law 5
 
+        began = time.monotonic()
         installation = read_installation()
         if not installation.enabled:
-            self.log.info("incident.io: nothing is opened, [incident_io] enabled is false")
+            _tell_off(self.log, "nothing is opened", context)
             return None
-        profile = IncidentHook(self.conn_id).profile(installation, **self._options())
+        profile = read_profile(self.conn_id, installation, **self._options())
         for note in profile.notes:
             self.log.warning("incident.io: %s", note)
         message = ("source_message_channel_id", "source_message_timestamp")
@@ -159,11 +164,9 @@ class CreateIncidentOperator(BaseOperator):
         failure = profile.with_pages(read_failure(context, level="operator"))
         report = prepare(failure, profile.settings, wish, deployment=profile.deployment, redact=profile.redact)
         outcome = dispatch(report, profile, seconds=HOOK_BUDGET, may_wait=True)
-        if outcome.trouble:
-            self.log.warning("incident.io: the journal cannot be used: %s", profile.redact(outcome.trouble))
+        tell(self.log, outcome.told(profile.redact, time.monotonic() - began))
         if outcome.error and outcome.kind != "already_open":
             raise outcome.error
-        self.log.log(outcome.level, "%s", outcome.line(profile.redact))
         self._warn_if_landed_elsewhere(outcome)
         return _named(outcome.incident)
 
@@ -262,16 +265,16 @@ class ResolveIncidentOperator(BaseOperator):
 
     def _close(self, context: Context) -> list[dict[str, str | None]]:
         from airflow_incident.context import read_success  # noqa: PLC0415 -- law 5
-        from airflow_incident.hooks import IncidentHook  # noqa: PLC0415 -- law 5
         from airflow_incident.installation import read_installation  # noqa: PLC0415 -- law 5
+        from airflow_incident.profile import read_profile  # noqa: PLC0415 -- law 5
         from airflow_incident.resolving import recovery_of  # noqa: PLC0415 -- law 5
 
         installation = read_installation()
         if not installation.enabled:
-            self.log.info("incident.io: nothing is closed, [incident_io] enabled is false")
+            _tell_off(self.log, "nothing is closed", context)
             return []
         options = ("scope", "resolve", "resolved_status", "deployment")
-        profile = IncidentHook(self.conn_id).profile(installation, **{name: getattr(self, name) for name in options})
+        profile = read_profile(self.conn_id, installation, **{name: getattr(self, name) for name in options})
         for warning in profile.warnings:
             self.log.warning("incident.io: %s", warning)
         success = read_success(context, level="operator")
@@ -281,29 +284,44 @@ class ResolveIncidentOperator(BaseOperator):
     def _close_one(self, recovery: Recovery, profile: Profile) -> list[dict[str, str | None]]:
         from airflow_incident.api.closing import resolution  # noqa: PLC0415 -- law 5
         from airflow_incident.hooks import HOOK_BUDGET  # noqa: PLC0415 -- law 5
+        from airflow_incident.metrics import tell, told  # noqa: PLC0415 -- law 5
 
         became = profile.client.call(resolution(str(self.incident_id), recovery.wish), budget=HOOK_BUDGET)
         if became.error:
             raise became.error
-        self.log.info("incident.io: %s", profile.redact(became.words))
+        outcome = {"closed": "recovered", "over": "over"}.get(became.kind, "left_open")
+        standing, run = became.standing, recovery.success
+        facts: dict[str, Any] = {"dag_id": run.dag_id, "run_id": run.run_id, "task": run.task_label}
+        facts |= {"incident": standing.reference or standing.id, "link": standing.permalink}
+        tell(self.log, [told(outcome, logging.INFO, became.words, profile.redact, **facts)])
         return [_named(became.standing)] if became.kind in {"closed", "over"} else []
 
     def _close_earlier(self, recovery: Recovery, profile: Profile) -> list[dict[str, str | None]]:
         from airflow_incident.hooks import HOOK_BUDGET  # noqa: PLC0415 -- law 5
+        from airflow_incident.metrics import tell  # noqa: PLC0415 -- law 5
         from airflow_incident.resolving import recover_run  # noqa: PLC0415 -- law 5
 
         if not profile.settings.journal:
             what = "is off, so nobody knows what was opened; give incident_id"
             raise ConfigurationError([Problem("Journal", what)], conn_id=self.conn_id)
         recovered = recover_run(recovery, profile, seconds=HOOK_BUDGET, may_wait=True)
-        for level, line in recovered.lines(profile.redact):
-            self.log.log(level, "%s", line)
+        tell(self.log, recovered.told(profile.redact, recovery.success))
         if recovered.error:
             raise recovered.error
         if recovered.trouble:
             raise JournalError(recovered.trouble)
         closed = [s.record.incident for s in recovered.settled if s.kind in {"closed", "over"}]
         return [_named(incident) for incident in closed if incident]
+
+
+def _tell_off(log: Any, off: str, context: Context) -> None:
+    """Say that incidents are turned off."""
+    from airflow_incident.context import ids  # noqa: PLC0415 -- law 5
+    from airflow_incident.metrics import tell, told  # noqa: PLC0415 -- law 5
+
+    dag_id, run_id = ids(context)
+    words = f"{off}, [incident_io] enabled is false"
+    tell(log, [told("suppressed", logging.INFO, words, str, dag_id=dag_id, run_id=run_id)])
 
 
 def _named(incident: Any) -> dict[str, str | None]:

@@ -12,13 +12,12 @@ from airflow_incident.delivery.budget import LEAST_SHARE
 from airflow_incident.delivery.courier import PATIENCE, AsyncCourier, carry_all
 from airflow_incident.delivery.recovery import Recovered, Recovery, recover
 from airflow_incident.journalled import may_ask, note_outage, rules_of
-from airflow_incident.metrics import DROPPED, RECOVERED, count
 from airflow_incident.variables import Variables
 
 if TYPE_CHECKING:
     from airflow_incident.core.failure import Failure
     from airflow_incident.delivery.courier import Anything
-    from airflow_incident.hooks import Profile
+    from airflow_incident.profile import Profile
 
 SHORTEST = 0.1
 """Seconds that a request gets at the least, however long those before it took."""
@@ -73,8 +72,6 @@ async def arecover_run(recovery: Recovery, profile: Profile, *, seconds: float) 
 
 
 def _noted(recovered: Recovered, profile: Profile) -> Recovered:
-    """Count what was done, and remember an outage that was met."""
-    count(RECOVERED, recovered.count("closed") + recovered.count("resolved"))
-    count(DROPPED, recovered.count("dropped"))
+    """Remember an outage that was met."""
     note_outage(recovered.error, profile)
     return recovered

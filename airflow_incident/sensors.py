@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_incident.api.standing import Standing, Wait
-    from airflow_incident.hooks import Profile
+    from airflow_incident.profile import Profile
 
 
 class IncidentClosedSensor(BaseSensorOperator):
@@ -151,9 +151,9 @@ class IncidentClosedSensor(BaseSensorOperator):
         return found
 
     def _profile(self) -> Profile:
-        from airflow_incident.hooks import IncidentHook  # noqa: PLC0415 -- law 5
+        from airflow_incident.profile import read_profile  # noqa: PLC0415 -- law 5
 
-        return IncidentHook(self.conn_id).profile(deployment=self.deployment)
+        return read_profile(self.conn_id, deployment=self.deployment)
 
     def _wait(self, context: Context, profile: Profile) -> Wait:
         from airflow_incident.api.standing import Wait  # noqa: PLC0415 -- law 5

@@ -11,7 +11,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_incident.api.standing import Wait, patience, waiting_line
 from airflow_incident.core.settings import DEFAULT_CONN_ID
 from airflow_incident.errors import IncidentIoError
-from airflow_incident.hooks import IncidentHook
+from airflow_incident.profile import aread_profile
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -60,7 +60,7 @@ class IncidentClosedTrigger(BaseTrigger):
         away = False
         while True:
             try:
-                profile = await IncidentHook(self.conn_id).aprofile()
+                profile = await aread_profile(self.conn_id)
                 waiting = await profile.async_client.call(wait.still_open(), budget=POKE_BUDGET)
             except IncidentIoError as error:
                 if not error.retryable:

@@ -46,6 +46,20 @@ class Variables:
         return list(_sdk().keys(prefix=prefix))
 
 
+def texts_in_database(prefix: str) -> dict[str, str]:
+    """Read the Variables whose key begins with a prefix, by name: one query, for a process that has the database.
+
+    No secrets backend is asked: what we write is in the database.
+    """
+    from airflow.utils.session import create_session
+    from sqlalchemy import select  # noqa: PLC0415 -- law 5
+
+    model = _model()
+    with create_session() as session:
+        rows = session.scalars(select(model).where(model.key.startswith(prefix, autoescape=True)))
+        return {row.key: text for row in rows if (text := _text(row.val)) is not None}
+
+
 def _has_supervisor() -> bool:
     return getattr(sys.modules.get(_TASK_RUNNER), "SUPERVISOR_COMMS", None) is not None
 

@@ -55,10 +55,10 @@ class ZeroTouch:
             return {}
         wishes = read_tags(dag.tags or ())
         if wishes.wrong:
-            told = ", ".join(wishes.wrong)
+            ignored = ", ".join(wishes.wrong)
             known = f"{TAG}off, {TAG}severity=…, {TAG}conn=…"
             log.warning(
-                "%s", log_line(f"incident.io: DAG {dag.dag_id}: tags that say nothing: {told}. Each once: {known}")
+                "%s", log_line(f"incident.io: DAG {dag.dag_id}: tags ignored: {ignored}. Known, each once: {known}")
             )
         if wishes.off:
             return {}

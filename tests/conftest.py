@@ -6,10 +6,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[1]
 
 # Before anything imports airflow: an Airflow of our own, and nothing of the caller's.
 for _name in [name for name in os.environ if name.startswith("AIRFLOW_")]:
@@ -38,6 +41,23 @@ def airflow_db(airflow_home: Path) -> Path:
     subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=300)
     shutil.copy(airflow_home / "airflow.db", airflow_home / "empty.db")
     return airflow_home
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory) -> Path:
+    """Install the entry points that this checkout declares, before whatever is installed; to be put on PYTHONPATH."""
+    folder = tmp_path_factory.mktemp("site")
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
+    info = folder / "airflow_incident-0.1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: airflow-incident\nVersion: 0.1.0\n")
+    lines = [
+        line
+        for group, points in declared.items()
+        for line in (f"[{group}]", *(f"{name} = {target}" for name, target in points.items()))
+    ]
+    (info / "entry_points.txt").write_text("\n".join(lines))
+    return folder
 
 
 @pytest.fixture
@@ -75,6 +95,6 @@ def _nothing_left_over():
         find = getattr(sys.modules.get(name), "_secrets_masker", None)
         if find:
             find().patterns, find().replacer = set(), None
-    hooks = sys.modules.get("airflow_incident.hooks")
-    while hooks and hooks._clients:
-        hooks._clients.popitem()[1].close()
+    profile = sys.modules.get("airflow_incident.profile")
+    while profile and profile._clients:
+        profile._clients.popitem()[1].result().close()

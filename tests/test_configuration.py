@@ -9,6 +9,7 @@ import time
 from types import MappingProxyType
 
 import pytest
+from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_incident import CreateIncidentOperator, IncidentHook, open_incident
 from airflow_incident.core.settings import OPTIONS, options_in, read_value
@@ -279,7 +280,7 @@ def test_the_connection_test_tells_everything_that_is_wrong(connect):
 
 def test_nothing_is_checked_before_the_first_failure(monkeypatch):
     """Calling a door in a DAG file reads no connection and builds no model, however wrong its arguments are."""
-    monkeypatch.setattr(IncidentHook, "get_connection", lambda *_: pytest.fail("read at parse time"))
+    monkeypatch.setattr(BaseHook, "get_connection", lambda *_: pytest.fail("read at parse time"))
     with listen() as heard:
         open_incident(scope="galaxy", roles="{", conn_id="no_such_connection", mode=5)
         CreateIncidentOperator(task_id="tell", scope="galaxy", conn_id="no_such_connection")
@@ -313,7 +314,7 @@ def test_a_missing_connection_is_one_warning_line(call):
 def test_turned_off_is_one_info_line_and_no_request(monkeypatch, box, link, value, call):
     """`enabled = false` says so in one line and reads nothing else."""
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__ENABLED", value)
-    monkeypatch.setattr(IncidentHook, "get_connection", lambda *_: pytest.fail("read although turned off"))
+    monkeypatch.setattr(BaseHook, "get_connection", lambda *_: pytest.fail("read although turned off"))
     link(box.url)
     heard, _ = report(call=call)
     assert "enabled is false" in heard.sole(logging.INFO)
@@ -528,7 +529,7 @@ def test_a_secrets_backend_that_fails_is_one_error_line(monkeypatch, error):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(IncidentHook, "get_connection", fail)
+    monkeypatch.setattr(BaseHook, "get_connection", fail)
     began = time.monotonic()
     heard, _ = report()
     assert type(error).__name__ in heard.error

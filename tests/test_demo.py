@@ -136,7 +136,7 @@ import os, signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if os.fork() == 0:
     os.setpgid(0, 0)
-print("ready", flush=True)
+os.write(1, b"ready\\n")
 time.sleep(99)
 """
 
@@ -147,7 +147,7 @@ def test_the_keeper_ends_what_ignores_a_signal_or_has_left_its_group(tmp_path):
         assert process.stdout.readline() == process.stdout.readline() == b"ready\n"
         assert len(living(tmp_path)) == 2
         keeper = [sys.executable, "-m", "tools.keeper"]
-        subprocess.run(keeper, cwd=ROOT, input=b"%d\n" % process.pid, timeout=30, check=True)
+        subprocess.run(keeper, cwd=ROOT, input=b"%d %d\n" % (process.pid, signal.SIGTERM), timeout=30, check=True)
     assert living(tmp_path) == []
 
 

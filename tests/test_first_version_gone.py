@@ -284,7 +284,8 @@ def test_what_is_not_found_holds_up_nothing_and_waits_for_a_person(box, store):
     assert "airflow-incident journal retry RECORD, which sends it through v2" in waiting.error
     outcome = report_to(box.url, store, report_of("lost"))
     assert isinstance(outcome.error, UnsettledError)
-    assert "journal retry" in outcome.line(str)
+    (told,) = outcome.told(str, 0.5)
+    assert "journal retry" in told.line
     assert set(opened(box)) == {report_of(f"r{number}").key for number in range(3)}
 
 

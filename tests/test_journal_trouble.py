@@ -7,6 +7,7 @@ from collections import Counter
 from datetime import UTC, datetime
 
 import pytest
+from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_incident import journalled
 from airflow_incident.delivery.journal import PREFIX, Record, read_record, record_name
@@ -246,14 +247,14 @@ def test_a_record_with_an_impossible_connection_does_not_end_a_flush(connected, 
 
 def test_a_secrets_backend_that_fails_for_one_connection_does_not_end_a_flush(connected, store, monkeypatch):
     """Its records wait on; the others are delivered."""
-    read = journalled.IncidentHook.get_connection
+    read = BaseHook.get_connection
 
     def sealed(conn_id):
         if conn_id == "sealed":
             raise OSError("the vault is sealed")
         return read(conn_id)
 
-    monkeypatch.setattr(journalled.IncidentHook, "get_connection", staticmethod(sealed))
+    monkeypatch.setattr(BaseHook, "get_connection", staticmethod(sealed))
     store.texts[NAME] = waiting(conn_id="sealed")
     other = KEY.replace("run-1", "run-2")
     body = {"idempotency_key": other, "visibility": "public", "name": "fine"}

@@ -2,10 +2,15 @@
 
 import copy
 import json
+import os
+import socket
 import subprocess
 import sys
+import time
 from importlib.metadata import version
+from urllib.parse import quote
 
+import httpx
 import pytest
 
 pytestmark = [
@@ -280,3 +285,86 @@ with DAG("held", schedule=None) as dag:
         return [event.payload["state"] async for event in IncidentClosedTrigger(incident_ids=[incident.id]).run()]
 
     assert asyncio.run(first()) == ["over"]
+
+
+@pytest.fixture(scope="module")
+def webserver(airflow_db, installed):
+    """Run this version's webserver, open to everybody on this machine; return a client of it."""
+    from tests.conftest import ROOT
+
+    (airflow_db / "webserver_config.py").write_text("AUTH_ROLE_PUBLIC = 'Admin'\n")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {
+        "PYTHONPATH": f"{installed}:{ROOT}",
+        "AIRFLOW__API__AUTH_BACKENDS": "airflow.api.auth.backend.default",
+        "AIRFLOW__WEBSERVER__WARN_DEPLOYMENT_EXPOSURE": "False",
+    }
+    command = [sys.executable, "-m", "airflow", "webserver", "--hostname", "127.0.0.1", "--port", str(port)]
+    log = airflow_db / "webserver.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen([*command, "--workers", "1"], env=environment, stdout=output, stderr=output)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as client:
+        try:
+            end = time.monotonic() + 90
+            while not _is_up(client):
+                assert process.poll() is None and time.monotonic() < end, log.read_text()  # noqa: PT018 -- one reason
+                time.sleep(0.2)
+            yield client
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def _is_up(client):
+    try:
+        return client.get("/health").is_success
+    except httpx.TransportError:
+        return False
+
+
+TOLD_BY_DAG = """
+from airflow import DAG
+from airflow.decorators import task
+from airflow_incident import CreateIncidentOperator, open_incident
+
+with DAG({name!r}, on_failure_callback=open_incident(), schedule=None) as dag:
+    @task
+    def check(number):
+        raise ValueError(number)
+
+    @task
+    def fine():
+        pass
+
+    {body}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "buttons"),
+    [
+        ("told_by_dag", "fine() >> check.expand(number=[1, 2])", {"fine": -1, "check": 1}),
+        ("told_by_step", "check(1) >> CreateIncidentOperator(task_id='tell', trigger_rule='one_failed')", {"tell": -1}),
+        ("good", "fine()", {}),
+    ],
+)
+def test_every_task_instance_of_a_failed_run_has_the_button(
+    airflow_db, connected, webserver, monkeypatch, name, body, buttons
+):
+    """Plain, mapped, and one for a step that has its own; the webserver asks. A good run has none."""
+    from airflow.models.serialized_dag import SerializedDagModel
+
+    from tests.airflow_dags import load_dag
+
+    monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
+    dag = load_dag(airflow_db, TOLD_BY_DAG.format(name=name, body=body), name)
+    dag.sync_to_db()
+    SerializedDagModel.write_dag(dag)
+    run_id = dag.test().run_id
+    page = connected.incidents[0]["permalink"] if buttons else None
+    for task_id, map_index in (buttons or {"fine": -1}).items():
+        path = f"/api/v1/dags/{name}/dagRuns/{quote(run_id)}/taskInstances/{task_id}/links"
+        answer = webserver.get(path, params={"map_index": map_index})
+        assert answer.json() == {"incident.io": page}, answer.text

@@ -5,7 +5,6 @@ import os
 import pkgutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,86 +12,18 @@ import pytest
 import airflow_incident
 from airflow_incident.core.rules import Wishes, read_tags
 from airflow_incident.sandbox.server import Sandbox
+from tests.zero_touch_dags import DAGS, source
 
 pytestmark = pytest.mark.airflow
 
 ROOT = Path(__file__).parents[1]
+FOUND_BY_AIRFLOW = {"airflow_incident.plugin", "airflow_incident.policy"}
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(airflow_incident.__path__, "airflow_incident.")
-    if module.name != "airflow_incident.policy"
+    if module.name not in FOUND_BY_AIRFLOW
 )
 
-HEAD = """
-from pathlib import Path
-from airflow.providers.standard.operators.python import PythonOperator
-from airflow.sdk import DAG, task
-from airflow_incident import journal_flush_dag, open_incident, resolve_incident
-
-heard = Path(__file__).parent.parent / "heard"
-
-class Theirs:
-    def __init__(self, word):
-        self.word = word
-    def __call__(self, context):
-        with heard.open("a") as file:
-            print(context["dag"].dag_id, self.word, file=file)
-
-def raises(context):
-    raise RuntimeError("the neighbour is broken")
-
-@task
-def boom():
-    raise ValueError("no such table: orders")
-
-@task
-def check(number):
-    raise ValueError(number)
-
-@task
-def fine():
-    return 1
-"""
-
-# Name: its arguments, its body, how severe its incident is (None: there is none), what its own callbacks have told.
-MINOR, MAJOR, CRITICAL = "Minor", "Major", "Critical"
-MANY = "check.expand(number=[1, 2, 3])"
-CLASSIC = "PythonOperator.partial(task_id='check', python_callable=check.function)"
-TOLD = "on_failure_callback=Theirs('run'), default_args={'on_failure_callback': Theirs('task')}"
-DAGS: dict[str, tuple[str, str, str | None, list[str]]] = {
-    "plain": ("", "boom()", MINOR, []),
-    "two_tasks": ("", "boom(), boom()", MINOR, []),
-    "in_a_row": ("", "fine() >> boom() >> fine()", MINOR, []),
-    "mapped": ("", MANY, MINOR, []),
-    "partly_mapped": ("", "fine() >> check.expand(number=[1]) >> boom()", MINOR, []),
-    "described": ("description='of no interest', tags=['night', 'incident.io']", "boom()", MINOR, []),
-    "dag_callback": ("on_failure_callback=Theirs('run')", "boom()", MINOR, ["run"]),
-    "dag_list": ("on_failure_callback=[Theirs('a'), Theirs('b')]", "boom()", MINOR, ["a", "b"]),
-    "task_callback": ("", "task(on_failure_callback=Theirs('task'))(boom.function)()", MINOR, ["task"]),
-    "task_list": ("", "boom.override(on_failure_callback=[Theirs('a'), Theirs('b')])()", MINOR, ["a", "b"]),
-    "default_callback": ("default_args={'on_failure_callback': Theirs('task')}", "boom()", MINOR, ["task"]),
-    "default_list": (
-        "default_args={'on_failure_callback': [Theirs('a'), Theirs('b')]}", "boom(), boom()", MINOR, ["a", "a", "b", "b"],
-    ),
-    "both_levels": (TOLD, "boom()", MINOR, ["run", "task"]),
-    "mapped_callback": (TOLD, MANY, MINOR, ["run", "task", "task", "task"]),
-    "broken_neighbour": ("on_failure_callback=[raises, Theirs('run')]", "boom()", MINOR, ["run"]),
-    "broken_in_task": ("default_args={'on_failure_callback': [raises, Theirs('task')]}", "boom()", MINOR, ["task"]),
-    "mapped_operator": (TOLD, f"{CLASSIC}.expand(op_args=[[1], [2]])", MINOR, ["run", "task", "task"]),
-    "success_callback": ("on_success_callback=Theirs('good')", "boom()", MINOR, []),
-    "retry_callback": ("default_args={'on_retry_callback': Theirs('again')}", "boom()", MINOR, []),
-    "good": ("on_success_callback=Theirs('good')", "fine()", None, ["good"]),
-    "sandbox_one": ("", "boom()", None, []),
-    "sandbox_two": (TOLD, MANY, None, ["run", "task", "task", "task"]),
-    "tagged_off": ("tags=['incident:off'], on_failure_callback=Theirs('run')", "boom()", None, ["run"]),
-    "tagged_severity": ("tags=['night', 'incident:severity=Major']", "boom()", MAJOR, []),
-    "tagged_callback": (f"tags=['incident:severity=Major'], {TOLD}", "boom()", MAJOR, ["run", "task"]),
-    "tagged_mapped": ("tags=['incident:severity=Critical']", MANY, CRITICAL, []),
-    "tagged_wrong": ("tags=['incident:severity', 'incident:on', 'incident:severity=Major']", "boom()", MAJOR, []),
-    "has_ours": ("on_failure_callback=open_incident(severity='Critical')", "boom()", CRITICAL, []),
-    "has_ours_in_task": ("", "boom() >> boom.override(on_failure_callback=open_incident())()", None, []),
-    "tagged_conn": ("tags=['incident:conn=elsewhere']", "boom()", None, []),
-}  # fmt: skip
 FLUSH = "journal_flush_dag('renewed_name', tags=['night'])\n"
 
 SCRIPT = """
@@ -118,33 +49,12 @@ print(json.dumps({"errors": bag.import_errors, "levels": levels, "states": state
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory) -> Path:
-    """Install what this checkout declares, before whatever is installed."""
-    folder = tmp_path_factory.mktemp("site")
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
-    assert declared["airflow.policy"] == {"incident_io": "airflow_incident.policy"}
-    info = folder / "airflow_incident-0.1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: airflow-incident\nVersion: 0.1.0\n")
-    lines = [
-        line
-        for group, points in declared.items()
-        for line in (f"[{group}]", *(f"{name} = {target}" for name, target in points.items()))
-    ]
-    (info / "entry_points.txt").write_text("\n".join(lines))
-    return folder
-
-
-@pytest.fixture(scope="module")
 def home(airflow_db, tmp_path_factory) -> Path:
     """Make an Airflow whose DAGs nobody edited."""
     home = tmp_path_factory.mktemp("home")
     (home / "airflow.db").write_bytes((airflow_db / "empty.db").read_bytes())
     (home / "dags").mkdir()
-    dags = [
-        f"with DAG({name!r}, schedule=None, {arguments}):\n    {body}\n" for name, (arguments, body, *_) in DAGS.items()
-    ]
-    (home / "dags" / "nobody_edits.py").write_text("\n".join([HEAD, *dags, FLUSH]))
+    (home / "dags" / "nobody_edits.py").write_text(f"{source(*DAGS)}\n{FLUSH}")
     return home
 
 
@@ -249,9 +159,9 @@ def test_nothing_else_is_touched(world):
 
 def test_a_wrong_tag_is_one_line(world):
     """It names the DAG, the tags and what would be right; the other tags hold."""
-    lines = {line.partition("incident.io: DAG")[2] for line in world["said"].splitlines() if "say nothing" in line}
+    lines = {line.partition("incident.io: DAG")[2] for line in world["said"].splitlines() if "tags ignored" in line}
     assert len(lines) == 1
-    assert "tagged_wrong: tags that say nothing: incident:on, incident:severity. Each once:" in lines.pop()
+    assert "tagged_wrong: tags ignored: incident:on, incident:severity. Known, each once:" in lines.pop()
 
 
 @pytest.mark.parametrize(
@@ -344,7 +254,7 @@ def test_off_it_imports_nothing(python, untouched, value):
     off = python("-c", untouched + LOADED, auto_open=value).stdout.splitlines()[-1].split()
     assert "airflow_incident.policy" in off
     asked_by_airflow = python("-c", untouched + LOADED, PYTHONPATH=str(ROOT)).stdout.splitlines()[-1].split()
-    assert set(off) - set(asked_by_airflow) <= {"airflow_incident", "airflow_incident.policy"}
+    assert set(off) - set(asked_by_airflow) <= {"airflow_incident"} | FOUND_BY_AIRFLOW
     assert "airflow_incident.notifications" not in off
 
 
@@ -366,7 +276,7 @@ ERRORS = ["ImportError('broken for this test')", "SystemExit(3)", "ZeroDivisionE
 
 @pytest.mark.parametrize("error", ERRORS)
 def test_an_airflow_command_needs_no_module_of_ours(python, error):
-    """With all of them raising at import, the policy aside, `airflow version` is as ever."""
+    """With all of them raising at import, policy and plugin aside, `airflow version` is as ever."""
     from airflow import __version__
 
     code = f"broken = {MODULES!r}\n" + BREAK.format(error=error) + VERSION
@@ -377,7 +287,14 @@ IN_TURN = """
 import os, sys
 from airflow.__main__ import main
 from airflow.dag_processing.dagbag import DagBag
-for name in [name for name in sys.modules if name.startswith("airflow_incident.") and name != "airflow_incident.policy"]:
+from airflow.models.taskinstancekey import TaskInstanceKey
+from airflow.plugins_manager import get_global_operator_extra_links
+from tests.journal_records import INCIDENT, keep
+keep("r1", "dag_0", "open")
+(link,) = get_global_operator_extra_links()
+key = TaskInstanceKey("dag_0", "work", "r1", 1)
+assert link.get_link(None, ti_key=key) == INCIDENT.permalink
+for name in [name for name in sys.modules if name.startswith("airflow_incident.") and name not in {found!r}]:
     del sys.modules[name]
 harmed = []
 for name in {modules!r}:
@@ -389,6 +306,7 @@ for name in {modules!r}:
             main()
             bag = DagBag({folder!r})
             ended = 0 if len(bag.dags) == 5 and not bag.import_errors else 2
+            ended = ended or 3 * (link.get_link(None, ti_key=key) not in (INCIDENT.permalink, ""))
         finally:
             sys.stdout.flush()
             os._exit(ended)
@@ -399,11 +317,13 @@ print("harmed:", *harmed)
 
 
 def test_any_broken_module_costs_our_callbacks_only(python, untouched, tmp_path):
-    """Each module made to raise at import in turn: `airflow version` works, and every DAG loads."""
-    code = "broken = []\n" + BREAK.format(error=ERRORS[0]) + IN_TURN.format(modules=MODULES, folder=str(tmp_path))
-    done = python("-c", code, auto_open="true")
-    assert done.stdout.splitlines()[-1] == "harmed:", done.stdout + done.stderr
-    assert "zero touch leaves DAGs as they are: ImportError('broken for this test')" in done.stdout + done.stderr
+    """Each module made to raise at import in turn: `airflow version` works, every DAG loads, a button is only missing."""
+    in_turn = IN_TURN.format(modules=MODULES, folder=str(tmp_path), found=FOUND_BY_AIRFLOW)
+    done = python("-c", "broken = []\n" + BREAK.format(error=ERRORS[0]) + in_turn, auto_open="true")
+    said = done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "harmed:", said
+    assert "zero touch leaves DAGs as they are: ImportError('broken for this test')" in said
+    assert "no link from a task instance to its incident: ImportError('broken for this test')" in said
 
 
 def test_a_configuration_that_cannot_be_read_is_one_line(python, untouched, tmp_path):

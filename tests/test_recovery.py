@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
+from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_incident import (
     ConfigurationError,
@@ -56,7 +57,8 @@ def store(monkeypatch):
 @pytest.fixture
 def counted(monkeypatch):
     counts = {}
-    stats = SimpleNamespace(incr=lambda name, number: counts.update({name: counts.get(name, 0) + number}))
+    add = lambda name, number: counts.update({name: counts.get(name, 0) + number})  # noqa: E731
+    stats = SimpleNamespace(incr=add, timing=lambda *_: None)
     monkeypatch.setattr("airflow.providers.common.compat.sdk.Stats", stats, raising=False)
     return counts
 
@@ -108,7 +110,7 @@ def test_a_cleared_run_that_succeeds_closes_its_incident(connected, store, count
     assert "INC-1" in text
     assert "is closed, for DAG orders, run run-1 recovered; it has a link to the run" in text
     assert [record.run_id for record in store.records()] == ["run-2"]
-    assert counted == {"incident_io.recovered": 1}
+    assert counted == {"incident_io.opened": 2, "incident_io.recovered": 1}
     check_all(connected)
 
 
@@ -127,7 +129,7 @@ def test_twice_changes_nothing(connected, store, call):
 def test_a_first_attempt_s_success_reads_nothing(connected, store, monkeypatch, call, options):
     """No connection, no record, no request, no line."""
     store.failing = {"get": pytest.fail}
-    monkeypatch.setattr(IncidentHook, "get_connection", lambda *_: pytest.fail("the connection was read"))
+    monkeypatch.setattr(BaseHook, "get_connection", lambda *_: pytest.fail("the connection was read"))
     assert succeeded(clear=0, call=call, **options).ours == []
     assert connected.requests == []
 
@@ -266,7 +268,7 @@ def test_a_failure_that_never_left_is_dropped_and_counted(sandbox, connect, stor
     assert (record.state, record.maybe_delivered) == ("pending", False)
     assert "the run recovered before incident.io could be told" in succeeded().texts(logging.INFO)[0]
     assert store.records() == []
-    assert counted == {"incident_io.dropped": 1}
+    assert counted == {"incident_io.journalled": 1, "incident_io.withdrawn": 1}
     assert sandbox.requests == []
 
 

@@ -1,21 +1,21 @@
 """`make demo` fails DAGs in a real Airflow and shows their incidents; `make up` leaves both sides running."""
 
 import argparse
-import json
+import functools
 import math
-import re
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
 from tools import loopback
+from tools.failure import Failure, mismatches, told_moment
 from tools.stage import Stage
-from tools.watch import Interrupted, Trouble, Watch
+from tools.watch import Trouble, Watch, perform
 from tools.wire import Wire
 
 RUNS = {"bad_csv": "demo-1", "mapped_tasks": "demo-2"}
@@ -27,38 +27,6 @@ RUN_LIMIT = 120
 INCIDENT_LIMIT = 30
 # After the last run. The DAG-level callback of the first one ends up to 4 s after it, while the second one runs.
 SETTLE = 3
-# Between what Airflow's log and what the incident tells: that is cut to the second.
-CLOCK = timedelta(seconds=2)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A failed run, as Airflow tells it; `back` is when incident.io was back, if it was away."""
-
-    dag_id: str
-    run_id: str
-    moment: datetime
-    tasks: list[str]
-    back: datetime | None = None
-
-    def own(self, incidents: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Pick the incidents that speak of this run."""
-        return [incident for incident in incidents if self.run_id in json.dumps(incident)]
-
-    def seconds_until(self, incident: dict[str, Any]) -> float:
-        """Count from the failure, or from when incident.io was back, to the incident."""
-        return (datetime.fromisoformat(incident["created_at"]) - (self.back or self.moment)).total_seconds()
-
-    def is_told_by(self, incident: dict[str, Any]) -> bool:
-        """Tell whether the incident names the time of this failure, though it may have been opened much later."""
-        told = told_moment(incident)
-        return told is not None and self.moment - CLOCK <= told and (self.back is None or told < self.back)
-
-
-def told_moment(incident: dict[str, Any]) -> datetime | None:
-    """Read from the incident's text when the run failed."""
-    told = re.search(r"\*\*Failed at:\*\* (\S+ \S+) UTC", str(incident["summary"]))
-    return datetime.fromisoformat(told[1]).replace(tzinfo=UTC) if told else None
 
 
 def start(stage: Stage, watch: Watch, *extra: str) -> loopback.Airflow:
@@ -200,17 +168,7 @@ def _when(failure: Failure, incident: dict[str, Any]) -> str:
 
 def verdict(failures: list[Failure], incidents: list[dict[str, Any]]) -> str:
     """Say that all is well; raise Trouble unless each failure has exactly one incident and there is no other."""
-    wrong = []
-    claimed = []
-    for failure in failures:
-        own = failure.own(incidents)
-        claimed += own
-        if len(own) != 1:
-            wrong.append(f"{failure.dag_id}, run {failure.run_id}, has {len(own)} incidents instead of one")
-        wrong += [f"{each['reference']} tells another time" for each in own if not failure.is_told_by(each)]
-    strays = [incident["reference"] for incident in incidents if incident not in claimed]
-    if strays:
-        wrong.append(f"no failed run explains {', '.join(strays)}")
+    wrong = mismatches(failures, incidents)
     if wrong:
         raise Trouble("; ".join(wrong))
     return f"{len(failures)} failed runs, {len(incidents)} incidents: exactly one for each. To look around: make up"
@@ -254,22 +212,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.demo", description=__doc__)
     parser.add_argument("--stay", action="store_true", help="leave Airflow and the sandbox running until Ctrl-C")
     stays = parser.parse_args().stay
-    watch = Watch()
-    watch.listen()
-    try:
-        with Stage() as stage:
-            try:
-                outcome = stay(stage, watch) if stays else demo(stage, watch)
-            finally:
-                watch.show("Airflow is stopping")
-    except Interrupted as signal:
-        watch.say(f"stopped by {signal}; nothing is left running")
-        return 0 if stays else 128 + signal.number
-    except Trouble as trouble:
-        watch.say(str(trouble))
-        return 1
-    watch.say(outcome)
-    return 0
+    return perform(functools.partial(play, stays=stays), stays=stays)
+
+
+def play(watch: Watch, *, stays: bool) -> str:
+    """Set the stage for one of the two, and clear it away."""
+    with Stage() as stage:
+        try:
+            return stay(stage, watch) if stays else demo(stage, watch)
+        finally:
+            watch.show("Airflow is stopping")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Ends the demo's processes as soon as its own standard input closes, whatever became of the demo itself.
 
-Each line it reads is the ID of a session: what a process keeps when it loses its parent or makes a process group of
-its own, and Airflow's task processes do both.
+Each line it reads is the ID of a session and the signal that ends it. A process keeps its session when it loses its
+parent or makes a process group of its own, and Airflow's task processes do both.
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Collection, Mapping
 
 import psutil
 
@@ -23,7 +24,7 @@ def lives(process: psutil.Process) -> bool:
     return False
 
 
-def find(sessions: set[int]) -> set[psutil.Process]:
+def find(sessions: Collection[int]) -> set[psutil.Process]:
     """List what lives in these sessions, and below it: a task's command may have a session of its own."""
     found = set()
     for process in psutil.process_iter():
@@ -40,13 +41,13 @@ def wait(processes: set[psutil.Process], seconds: float) -> None:
         time.sleep(0.05)
 
 
-def end(sessions: set[int]) -> None:
-    """Ask each session's leader to stop, which stops its children in order; then kill what is left."""
+def end(sessions: Mapping[int, int]) -> None:
+    """Ask each session's leader to stop, by its signal, which stops its children in order; then kill what is left."""
     known = find(sessions)
     for process in known:
         if process.pid in sessions:
             with contextlib.suppress(psutil.Error):
-                process.terminate()
+                process.send_signal(sessions[process.pid])
     wait(known, GRACE)
     known |= find(sessions)
     for process in known:
@@ -59,7 +60,7 @@ def main() -> None:
     """Wait for the demo's end; a second Ctrl-C changes nothing here."""
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, signal.SIG_IGN)
-    end({int(line) for line in sys.stdin})
+    end(dict(tuple(map(int, line.split())) for line in sys.stdin))
 
 
 if __name__ == "__main__":

@@ -47,10 +47,10 @@ class Airflow:
             return call(f"{self.url}/api/v2/{path}", token=self._token, body=body)
         return None
 
-    def unready(self) -> list[str] | None:
-        """Name the components that are not healthy yet."""
+    def unready(self, *more: str) -> list[str] | None:
+        """Name the components that are not healthy yet, of those that always run and these."""
         health = self.ask("monitor/health")
-        needed = ("scheduler", "dag_processor")
+        needed = ("scheduler", "dag_processor", *more)
         return health and [name for name in needed if health[name]["status"] != "healthy"]
 
     def dags(self) -> set[str]:
@@ -64,9 +64,21 @@ class Airflow:
 
     def run(self, dag_id: str, run_id: str) -> dict[str, Any] | None:
         """Return the run, triggered at the first call."""
-        # A second trigger with the same ID, after an answer that got lost, is refused and so harmless.
-        path = f"dags/{dag_id}/dagRuns"
-        return self.ask(f"{path}/{run_id}") or self.ask(path, {"dag_run_id": run_id, "logical_date": None})
+        return self.ask(f"dags/{dag_id}/dagRuns/{run_id}") or self.trigger(dag_id, run_id)
+
+    def trigger(self, dag_id: str, run_id: str) -> dict[str, Any] | None:
+        """Trigger a run; again with the same ID, after an answer that got lost, is refused and so harmless."""
+        return self.ask(f"dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": None})
+
+    def runs(self) -> dict[str, dict[str, Any]] | None:
+        """Return the latest hundred runs by their IDs."""
+        answer = self.ask("dags/~/dagRuns?limit=100&order_by=-run_after")
+        return answer and {run["dag_run_id"]: run for run in answer["dag_runs"]}
+
+    def tasks(self, query: str = "limit=100") -> list[dict[str, Any]] | None:
+        """List task instances of all runs, a hundred at most."""
+        answer = self.ask(f"dags/~/dagRuns/~/taskInstances?{query}")
+        return answer and answer["task_instances"]
 
     def failed_tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]] | None:
         """List the run's task instances that failed by themselves."""

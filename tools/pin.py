@@ -7,6 +7,7 @@ from pathlib import Path
 TARGETS = {
     "airflow-3.3": ("3.3.2", "dev"),
     "airflow-2.11": ("2.11.2", "oldest"),
+    "celery": ("3.3.2", "celery"),
     "peers": ("3.3.2", "peers"),
 }
 """Constraints file to the Airflow version and the dependency group that it is for."""

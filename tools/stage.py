@@ -1,18 +1,22 @@
-"""The demo's folder, ports and processes: a sandbox and a real Airflow, each process with a log of its own."""
+"""A folder, ports and processes, each with a log of its own: the demo's sandbox and real Airflow."""
 
 import contextlib
 import fcntl
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
+import psutil
+
+from tools import keeper
 from tools.loopback import API_KEY
 from tools.watch import Trouble
 
@@ -24,14 +28,18 @@ ROOT = Path(__file__).resolve().parent.parent
 INHERITED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
 
 # What has done its work when it ends; everything else should run.
-ERRANDS = {"migrate", "journal"}
+ERRANDS = {"migrate", "journal", "initdb", "connections"}
 
 
 class Stage:
-    """Holds the folder, reserves two ports and starts processes; when the block ends, all of them are gone."""
+    """Holds the folder, reserves ports and starts processes; when the block ends, all of them are gone.
 
-    def __init__(self) -> None:
-        self.home = ROOT / ".demo"
+    :param name: what is staged; the folder is called so, too.
+    """
+
+    def __init__(self, name: str = "demo") -> None:
+        self.name = name
+        self.home = ROOT / f".{name}"
         self.wire: Wire | None = None
         self._locks: list[int] = []
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -39,12 +47,11 @@ class Stage:
     def __enter__(self) -> Self:
         self.home.mkdir(exist_ok=True)
         if not self._lock(self.home):
-            raise Trouble("another demo is running in this checkout, or still stopping")
+            raise Trouble(f"another {self.name} is running in this checkout, or still stopping")
         for path in self.home.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         (self.home / "tmp").mkdir()
-        self.airflow = f"http://127.0.0.1:{self._port(8080)}"
-        self.sandbox = f"http://127.0.0.1:{self._port(8910)}"
+        self.reserve()
         # It inherits the locks: they are free again when the last process is gone, not before.
         self._keeper = subprocess.Popen(
             [sys.executable, "-m", "tools.keeper"],
@@ -55,6 +62,11 @@ class Stage:
             pass_fds=self._locks,
         )
         return self
+
+    def reserve(self) -> None:
+        """Choose the ports, before there is any process."""
+        self.airflow = f"http://127.0.0.1:{self.port(8080)}"
+        self.sandbox = f"http://127.0.0.1:{self.port(8910)}"
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -81,7 +93,7 @@ class Stage:
                 return True
         return False
 
-    def _port(self, preferred: int) -> int:
+    def port(self, preferred: int) -> int:
         """Choose the preferred port if it is free and no other demo is about to take it, else any."""
         mine = self._lock(Path(tempfile.gettempdir(), f"airflow-incident-demo-{preferred}.lock"))
         for wanted in (preferred, 0) if mine else (0,):
@@ -89,9 +101,8 @@ class Stage:
                 return int(probe.getsockname()[1])
         raise Trouble("no free port on 127.0.0.1")
 
-    def environment(self) -> dict[str, str]:
-        """Say all that the processes are told: the caller's basics, Airflow's settings, the connection."""
-        caller = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    def environment(self, _name: str) -> dict[str, str]:
+        """Say all that a process is told: the caller's basics, Airflow's settings, the connection."""
         host = self.wire.url if self.wire else self.sandbox
         connection = {"conn_type": "incident_io", "password": API_KEY, "host": host}
         settings = {
@@ -108,12 +119,16 @@ class Stage:
             # Airflow notices some tasks' end only when it wakes for the next heartbeat; the default is 5 s.
             "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         }
+        return self.told(self.home, settings) | {"AIRFLOW_CONN_INCIDENT_IO_DEFAULT": json.dumps(connection)}
+
+    def told(self, airflow_home: Path, settings: dict[str, str]) -> dict[str, str]:
+        """Return the environment of a process that knows these settings of Airflow, and no others."""
+        caller = {name: os.environ[name] for name in INHERITED if name in os.environ}
         return (
             caller
             | {f"AIRFLOW__{name}": value for name, value in settings.items()}
             | {
-                "AIRFLOW_HOME": str(self.home),
-                "AIRFLOW_CONN_INCIDENT_IO_DEFAULT": json.dumps(connection),
+                "AIRFLOW_HOME": str(airflow_home),
                 "PYTHONPATH": str(ROOT),
                 "TMPDIR": str(self.home / "tmp"),
                 "NO_PROXY": "*",
@@ -127,20 +142,39 @@ class Stage:
         return self.home / f"{name}.log"
 
     def start(self, name: str, *command: str) -> None:
-        """Start a process in a session of its own, which the keeper will end."""
+        """Start a Python."""
+        self.run(name, sys.executable, *command)
+
+    def run(self, name: str, *command: str | Path, end: int = signal.SIGTERM, **options: Any) -> None:
+        """Start a process in a session of its own, which the keeper will end.
+
+        :param end: the signal that asks it to stop.
+        :param options: what `Popen` takes.
+        """
+        options = {"cwd": self.home} | options
+        environment = options.pop("env", None) or self.environment(name)
         with self.log(name).open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, *command],
-                cwd=self.home,
-                env=self.environment(),
+                command,
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                **options,
             )
-        self._pipe.write(b"%d\n" % process.pid)
+        self._pipe.write(b"%d %d\n" % (process.pid, end))
         self._pipe.flush()
         self._processes[name] = process
+
+    def kill(self, name: str) -> None:
+        """Kill a process and all that it started at one moment, as when a machine is lost."""
+        lost = keeper.find([self._processes.pop(name).pid])
+        # Stopped first, none sees another one end, and tells Airflow.
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for process in lost:
+                with contextlib.suppress(psutil.Error):
+                    process.send_signal(number)
 
     def start_ours(self, name: str, *arguments: str) -> None:
         """Start `airflow-incident`."""

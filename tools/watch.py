@@ -66,7 +66,14 @@ class Watch:
             print(f"\r\033[K{text}" if self._live else text, flush=True)
         self._shown = ""
 
-    def until(self, look: Callable[[], tuple[str, Seen | None]], *, seconds: float, log: Path | None = None) -> Seen:
+    def until(
+        self,
+        look: Callable[[], tuple[str, Seen | None]],
+        *,
+        seconds: float,
+        log: Path | None = None,
+        every: float = LOOK_EVERY,
+    ) -> Seen:
         """Show what `look` says until it also returns something; raise Trouble when the time is up."""
         deadline = time.monotonic() + seconds
         while True:
@@ -78,4 +85,23 @@ class Watch:
                 return seen
             if time.monotonic() > deadline:
                 raise Trouble(f"waited {seconds:.0f} s, and still: {text}", log)
-            time.sleep(LOOK_EVERY)
+            time.sleep(every)
+
+
+def perform(play: Callable[[Watch], str], *, stays: bool = False) -> int:
+    """Play something that stops what it has started; say how it ended and return the exit code.
+
+    :param stays: whether a signal is how it is meant to end.
+    """
+    watch = Watch()
+    watch.listen()
+    try:
+        outcome = play(watch)
+    except Interrupted as wish:
+        watch.say(f"stopped by {wish}; nothing is left running")
+        return 0 if stays else 128 + wish.number
+    except Trouble as trouble:
+        watch.say(str(trouble))
+        return 1
+    watch.say(outcome)
+    return 0

@@ -17,11 +17,11 @@ class Wire:
         self._proxy = FaultProxy(port).start()
         self.url = self._proxy.url
 
-    def cut(self) -> None:
-        """Refuse every connection from now on, and end those that there are."""
+    def cut(self, fault: str = "refuse") -> None:
+        """End every connection that there is, and from now on refuse each, or do to it what the fault says."""
         port = self._proxy.port
         self._proxy.stop()
-        self._proxy = FaultProxy(self._upstream, "refuse", port=port).start()
+        self._proxy = FaultProxy(self._upstream, fault, port=port).start()
 
     def mend(self) -> None:
         """Let everything pass again."""

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+BUDGET = 60.0
+"""Seconds that a call may take with all its retries and pages, unless the caller says otherwise."""
 ATTEMPTS = 5
 """Requests made for one call, at most."""
 ATTEMPT_SECONDS = 5.0

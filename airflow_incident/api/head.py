@@ -6,8 +6,7 @@ What else an answer holds is not looked at: an open incident counts as open, wha
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,8 +15,7 @@ OVER = frozenset({"closed", "declined", "canceled", "merged"})
 """Categories of a status, and v1's words for it, in which nobody works on an incident any more."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IncidentHead:
+class IncidentHead(NamedTuple):
     """Which incident it is and how it stands.
 
     `status` is v1's word or the name of the account's status in v2, which tells its `category` too.
@@ -42,8 +40,7 @@ class IncidentHead:
         return self.category or (self.status if self.status in {"triage", *OVER} else None) or "live"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlertHead:
+class AlertHead(NamedTuple):
     """What an alert source says of an event that it has taken."""
 
     deduplication_key: str | None = None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSp
 
 from airflow_incident.api import endpoints, lookups
 from airflow_incident.api.endpoints import Call, Listing, Plan
+from airflow_incident.api.exchange import BUDGET
 from airflow_incident.errors import APIError, ConfigurationError, Problem
 
 if TYPE_CHECKING:
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 P = ParamSpec("P")
 V = TypeVar("V", bound="Verbs")
-
-BUDGET = 60.0
-"""Seconds that one verb may take with all its retries and pages, unless the caller says otherwise."""
 
 
 class Asked(NamedTuple, Generic[T]):

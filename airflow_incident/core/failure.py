@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -11,8 +10,7 @@ if TYPE_CHECKING:
 Level = Literal["task", "dag", "deadline", "operator"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class Failure(NamedTuple):
     """What failed. Everything but `dag_id` and `run_id` may be unknown.
 
     `level` is where Airflow told it: a task's callback, the DAG's, a deadline alert, or an operator.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Literal, get_args
 from urllib.parse import quote
@@ -59,7 +58,7 @@ def earlier_keys(failure: Failure, *, deployment: str, scope: Scope, name: str |
     :raises ContextError: if the DAG id or the run id is empty.
     """
     counts = range(max(0, failure.clear_count - LOOK_BACK), failure.clear_count)
-    attempts = (replace(failure, clear_count=count) for count in counts)
+    attempts = (failure._replace(clear_count=count) for count in counts)
     return [idempotency_key(attempt, deployment=deployment, scope=scope, name=name) for attempt in attempts]
 
 

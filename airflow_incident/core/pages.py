@@ -1,8 +1,8 @@
-"""The pages of Airflow's UI that a failure belongs to."""
+"""The pages of Airflow's UI that a failure belongs to, and what may be taken for an incident's page."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
@@ -10,6 +10,17 @@ from airflow_incident.core.account import is_loopback
 
 if TYPE_CHECKING:
     from airflow_incident.core.failure import Failure
+
+_INCIDENT_PAGE = re.compile(
+    # Strict, for browsers and Python split odd addresses differently: no user, no backslash, nothing but ASCII.
+    r"(?:https://(?:[a-z0-9-]+\.)*incident\.io|https?://(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?)"
+    r"(?:/[A-Za-z0-9._~%!$&'()*+,;=:@/?#-]*)?"
+)
+
+
+def is_incident_page(url: str) -> bool:
+    """Tell whether an address that somebody else wrote is one of incident.io, or of a sandbox on this machine."""
+    return _INCIDENT_PAGE.fullmatch(url) is not None
 
 
 def with_pages(failure: Failure, *, base_url: str | None, airflow: int, local: bool) -> Failure:
@@ -33,4 +44,4 @@ def with_pages(failure: Failure, *, base_url: str | None, airflow: int, local: b
         page = f"{base}/dags/{dag}/runs/{run}"
         mapped = f"/mapped/{failure.map_index}" if failure.map_index >= 0 else ""
         log = f"{page}/tasks/{task}{mapped}" + (f"?try_number={failure.attempt}" if failure.attempt else "")
-    return replace(failure, run_url=page, log_url=log if task else None)
+    return failure._replace(run_url=page, log_url=log if task else None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_incident.api.closing import Wish
 from airflow_incident.delivery.journal import KEEP_FOR, KEEP_RECORDS, PREFIX, ForeignRecordError, Record, read_record
-from airflow_incident.delivery.recovery import settle
+from airflow_incident.delivery.recovery import Settled, settle
 from airflow_incident.delivery.sending import SETTLE_SECONDS, own_record, send, terms_of
 from airflow_incident.delivery.steps import Delete, Get, Names, Set, StoreFailed
 from airflow_incident.errors import IncidentIoError, JournalError, UnsettledError
@@ -25,7 +25,10 @@ PATIENT_ATTEMPTS = 3
 
 
 class Flushed(NamedTuple):
-    """What a flush found and did: records by what became of them, and names of records that it left alone."""
+    """What a flush found and did: records by what became of them, and names of records that it left alone.
+
+    `dead` is all that was ever refused, `refused` what this flush sent of it. `settled` are runs that have recovered.
+    """
 
     opened: Sequence[Record] = ()
     pending: Sequence[Record] = ()
@@ -33,7 +36,13 @@ class Flushed(NamedTuple):
     foreign: Mapping[str, str] = {}
     pruned: int = 0
     stopped: str | None = None
-    recovered: Sequence[Record] = ()
+    refused: Sequence[Record] = ()
+    settled: Sequence[Settled] = ()
+
+    @property
+    def recovered(self) -> Sequence[Record]:
+        """What was closed, for its run recovered."""
+        return [settled.record for settled in self.settled if settled.outcome == "recovered"]
 
     @property
     def oldest_pending(self) -> datetime | None:
@@ -81,7 +90,7 @@ def flush(
         current[listed.name] = result
         if isinstance(answer, IncidentIoError) and result.state == "pending" and not isinstance(answer, UnsettledError):
             stopped[record.lane] = str(answer)
-    recovered = yield from _close_recovered(current, stopped, now)
+    settled = yield from _close_recovered(current, stopped, now)
     pruned = yield from _prune(list(current.values()), now())
     return Flushed(
         opened=[r for r in done if r.state == "open"],
@@ -90,15 +99,16 @@ def flush(
         foreign=foreign,
         pruned=pruned,
         stopped="; ".join(dict.fromkeys(stopped.values())) or None,
-        recovered=recovered,
+        refused=[r for r in done if r.state == "dead"],
+        settled=settled,
     )
 
 
 def _close_recovered(
     current: dict[str, Record], stopped: Mapping[tuple[str, bool], str], now: Callable[[], datetime]
-) -> Generator[Step, Any, list[Record]]:
+) -> Generator[Step, Any, list[Settled]]:
     """Close the incidents of runs that recovered while incident.io did not answer."""
-    closed: list[Record] = []
+    done: list[Settled] = []
     for name, record in list(current.items()):
         left = record.closing
         if left is None or not record.is_to_close or record.lane in stopped:
@@ -107,10 +117,11 @@ def _close_recovered(
         became = yield from settle(record, wish, now, conn_id=record.conn_id)
         if became and became.kind == "kept":
             break
-        if became and became.kind in {"closed", "resolved", "over", "gone"}:
-            del current[name]
-            closed += [record] if became.kind in {"closed", "resolved"} else []
-    return closed
+        if became:
+            done.append(became)
+            if became.outcome in {"recovered", "over"}:
+                del current[name]
+    return done
 
 
 def _turn(record: Record) -> tuple[int, datetime]:

@@ -22,6 +22,8 @@ from airflow_incident.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
+    from airflow_incident.core.failure import Failure
+
 PREFIX = "incident_io."
 """Beginning of every record's name; the rest is the DAG id, cut, and a digest of the key."""
 LEDGER_PREFIX = "incident_io_storm."
@@ -188,6 +190,23 @@ class Record(BaseModel):
         """
         return strict or self.state != "dead" or self.level != "operator" or self.maybe_delivered
 
+    def is_of(self, dag_id: str, run_id: str) -> bool:
+        """Tell whether it is about this run."""
+        return (self.dag_id, self.run_id) == (whole(dag_id), whole(run_id))
+
+    @property
+    def is_of_task(self) -> bool:
+        """Whether it stands for one task, or one task instance, and not for its run."""
+        return self.scope in {"task", "task_instance"} and self.task is not None
+
+    def stands_for(self, failure: Failure) -> bool:
+        """Tell whether it covers a task instance of its run."""
+        if self.task is None or not self.is_of_task:
+            return True
+        if self.scope == "task":  # with all its map indexes, of which the record names the first that failed
+            return self.task.partition("[")[0] == failure.task_id
+        return self.task == failure.task_label
+
     def is_due(self, now: datetime) -> bool:
         """Tell whether the moment that the API asked to wait for has come.
 
@@ -211,8 +230,13 @@ def whole(text: str) -> str:
 
 def record_name(dag_id: str, key: str) -> str:
     """Name the record of a key: 250 characters at most, with a DAG id that a person can recognize."""
+    return f"{dag_prefix(dag_id)}{sha256(key.encode()).hexdigest()[:32]}"
+
+
+def dag_prefix(dag_id: str) -> str:
+    """Return what the names of a DAG's records begin with; so do those of a DAG `a.b` with what is `a`'s."""
     shown = re.sub(r"[^\w.-]", "_", whole(dag_id))[:_DAG_ID_LENGTH]
-    return f"{PREFIX}{shown}.{sha256(key.encode()).hexdigest()[:32]}"
+    return f"{PREFIX}{shown}."
 
 
 def read_record(name: str, text: str) -> Record:

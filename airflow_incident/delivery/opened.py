@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 from airflow_incident.core.key import dag_key, idempotency_key
-from airflow_incident.delivery.journal import ForeignRecordError, read_record, record_name, whole
+from airflow_incident.core.pages import is_incident_page
+from airflow_incident.delivery.journal import ForeignRecordError, dag_prefix, read_record, record_name, whole
 from airflow_incident.delivery.reporter import STORM
 from airflow_incident.errors import JournalError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from airflow_incident.core.failure import Failure
     from airflow_incident.delivery.journal import Record, Store
@@ -27,8 +29,7 @@ def opened_by(failure: Failure, *, deployment: str, store: Store) -> dict[str, s
     incidents: dict[str, str] = {}
     try:
         for record in _records(failure, deployment, store):
-            # A failure that was gathered is in an incident that another one has opened.
-            holder = _storm_of(record, store) if record.state == "gathered" and not record.incident else record
+            holder = _holder(record, store.get)
             if holder is not None and holder.incident is not None:
                 incidents[holder.incident.id] = holder.conn_id
     except JournalError:
@@ -38,8 +39,39 @@ def opened_by(failure: Failure, *, deployment: str, store: Store) -> dict[str, s
     return incidents
 
 
+def page_of(failure: Failure, texts: Mapping[str, str], get: Callable[[str], str | None]) -> str:
+    """Return the page of the newest incident that stands for a task instance of a run; empty if none does.
+
+    A task's own goes before the run's, and a failure's before one that a step of the DAG has opened.
+
+    :param texts: What the journal holds under `dag_prefix`, by name.
+    :param get: Reads another of its texts.
+    :raises ForeignRecordError: if nothing is found, but there is something that cannot be read.
+    """
+    run_id = json.dumps(whole(failure.run_id), ensure_ascii=False)
+    pages: list[tuple[tuple[Any, ...], str]] = []
+    broken: ForeignRecordError | None = None
+    for name, text in texts.items():
+        if run_id not in text:  # most are about other runs, and to read one takes longer
+            continue
+        try:
+            record = read_record(name, text)
+        except ForeignRecordError as error:
+            broken = error
+            continue
+        if record.is_of(failure.dag_id, failure.run_id) and record.stands_for(failure):
+            holder = _holder(record, get)
+            page = (holder and holder.incident and holder.incident.permalink) or ""
+            if is_incident_page(page):
+                newest = (record.clear_count, record.is_of_task, record.level != "operator", record.written_at)
+                pages.append((newest, page))
+    if not pages and broken:
+        raise broken
+    return max(pages)[1] if pages else ""
+
+
 def _records(failure: Failure, deployment: str, store: Store) -> Iterator[Record]:
-    prefix = record_name(failure.dag_id, "").rpartition(".")[0] + "."
+    prefix = dag_prefix(failure.dag_id)
     try:
         # A DAG called `a` also begins the names of one called `a.b`.
         names, listed = [name for name in store.names(prefix) if "." not in name.removeprefix(prefix)], True
@@ -55,18 +87,17 @@ def _records(failure: Failure, deployment: str, store: Store) -> Iterator[Record
 
 
 def _own_keys(failure: Failure, deployment: str) -> Iterator[str]:
-    from dataclasses import replace  # noqa: PLC0415 -- only before Airflow 3.3
-
     yield dag_key(deployment, failure.dag_id)
     for count in range(failure.clear_count + 1):
-        yield idempotency_key(replace(failure, clear_count=count), deployment=deployment)
+        yield idempotency_key(failure._replace(clear_count=count), deployment=deployment)
 
 
-def _storm_of(record: Record, store: Store) -> Record | None:
-    if not record.storm:
-        return None
-    name = record_name(STORM, record.storm)
-    return _read(name, store.get(name))
+def _holder(record: Record, get: Callable[[str], str | None]) -> Record | None:
+    """Find the record that has the incident: a failure that was gathered is in one that another has opened."""
+    if record.state != "gathered" or record.incident:
+        return record
+    name = record_name(STORM, record.storm or "")
+    return _read(name, get(name)) if record.storm else None
 
 
 def _read(name: str, text: str | None) -> Record | None:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from airflow_incident.api.closing import Resolution, Wish, resolution
 from airflow_incident.api.endpoints import send_alert
 from airflow_incident.core.key import ALERT_MARK, dag_key, earlier_keys
-from airflow_incident.core.text import log_line
 from airflow_incident.delivery.journal import Closing, record_name, whole
 from airflow_incident.delivery.sending import own_record, send, terms_of
 from airflow_incident.delivery.steps import Ask, Delete, Get, Set, StoreFailed
 from airflow_incident.errors import IncidentIoError, NotFoundError
+from airflow_incident.metrics import Told, told, trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -44,6 +44,14 @@ Kind = Literal[
 ]
 _FORGOTTEN: dict[str, Kind] = {"gathered": "gathered", "dead": "forgotten"}
 _LEVELS = {"kept": logging.WARNING, "refused": logging.ERROR}
+_OUTCOMES: dict[Kind, str] = {
+    "closed": "recovered",
+    "resolved": "recovered",
+    "over": "over",
+    "gone": "over",
+    "dropped": "withdrawn",
+    "forgotten": "withdrawn",
+}
 
 
 class Recovery(NamedTuple):
@@ -69,13 +77,27 @@ class Settled(NamedTuple):
     unnoted: IncidentIoError | None = None
 
     @property
-    def level(self) -> int:
-        """How loudly a log should say it."""
-        return _LEVELS.get(self.kind, logging.INFO)
+    def outcome(self) -> str:
+        """Which of `metrics.OUTCOMES` it is."""
+        return _OUTCOMES.get(self.kind, "left_open")
 
-    def line(self, redact: Redact) -> str:
+    def told(self, redact: Redact) -> Told:
         """Say it in one line, without secrets."""
-        return log_line(redact(f"incident.io: {self._words()}"))
+        record, incident = self.record, self.record.incident
+        return told(
+            self.outcome,
+            _LEVELS.get(self.kind, logging.INFO),
+            self._words(),
+            redact,
+            dag_id=record.dag_id,
+            run_id=record.run_id,
+            task=record.task,
+            key=record.key,
+            incident=incident and (incident.reference or incident.id),
+            link=incident and incident.permalink,
+            error=self.error and type(self.error).__name__,
+            request_id=getattr(self.error, "request_id", None),
+        )
 
     def _words(self) -> str:
         record, incident = self.record, self.record.incident
@@ -107,22 +129,21 @@ class Recovered(NamedTuple):
     settled: tuple[Settled, ...] = ()
     trouble: str | None = None
 
-    def count(self, kind: Kind) -> int:
-        """Count the records that this became of."""
-        return sum(settled.kind == kind for settled in self.settled)
-
     @property
     def error(self) -> IncidentIoError | None:
         """The first error that left an incident open."""
         return next((s.error for s in self.settled if s.error), None)
 
-    def lines(self, redact: Redact) -> list[tuple[int, str]]:
-        """Say it line by line, each with how loudly a log should say it."""
-        told = [(settled.level, settled.line(redact)) for settled in self.settled]
-        if self.trouble:
-            trouble = log_line(redact(f"incident.io: the journal cannot be used: {self.trouble}"))
-            told.append((logging.WARNING, trouble))
-        return told
+    def told(self, redact: Redact, success: Failure) -> list[Told]:
+        """Say it, an outcome a line."""
+        lines = [settled.told(redact) for settled in self.settled]
+        if self.trouble and lines:
+            lines.append(trouble(self.trouble, redact))
+        elif self.trouble:
+            words = f"the journal cannot be used: {self.trouble}"
+            facts: dict[str, Any] = {"dag_id": success.dag_id, "run_id": success.run_id, "task": success.task_label}
+            lines.append(told("left_open", logging.WARNING, words, redact, **facts))
+        return lines
 
 
 def recover(recovery: Recovery, rules: Rules) -> Generator[Step, Any, Recovered]:

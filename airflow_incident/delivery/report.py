@@ -18,7 +18,6 @@ from airflow_incident.core.text import (
     beginning,
     code,
     link,
-    log_line,
     one_line,
     reason_text,
     summary,
@@ -27,6 +26,7 @@ from airflow_incident.core.text import (
     with_origin,
 )
 from airflow_incident.errors import APIError, IncidentIoError, UnsettledError
+from airflow_incident.metrics import Told, told, trouble
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,9 +38,19 @@ if TYPE_CHECKING:
     from airflow_incident.core.key import Scope
     from airflow_incident.core.settings import Settings
     from airflow_incident.core.text import Redact
-    from airflow_incident.delivery.journal import OpenIncident
+    from airflow_incident.delivery.journal import OpenIncident, Record
 
 Kind = Literal["open", "already_open", "closed", "suppressed", "gathered", "kept", "refused", "failed"]
+Before = Literal["waited", "opened", "refused"]
+_OUTCOMES: dict[tuple[Kind, Before | None], str] = {
+    ("open", None): "opened",
+    ("open", "waited"): "replayed",
+    ("open", "refused"): "replayed",
+    ("kept", None): "journalled",
+    ("refused", None): "dead",
+    ("refused", "waited"): "dead",
+}
+_LEVELS = {"closed": logging.WARNING, "kept": logging.WARNING, "refused": logging.ERROR, "failed": logging.ERROR}
 
 
 class Wish(NamedTuple):
@@ -91,7 +101,11 @@ class Report(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a report."""
+    """What became of a report.
+
+    `before` is how its failure, or what it was gathered under, stood in the journal. `caught_up` is what had waited,
+    and was answered together with it.
+    """
 
     kind: Kind
     report: Report
@@ -100,6 +114,8 @@ class Outcome(NamedTuple):
     storm: str | None = None
     trouble: str | None = None
     creation: Creation | None = None
+    before: Before | None = None
+    caught_up: Sequence[Record] = ()
 
     @classmethod
     def of(
@@ -128,23 +144,55 @@ class Outcome(NamedTuple):
         return cls(kind="closed" if closed else "open", report=report, incident=answer, trouble=trouble)
 
     @property
-    def level(self) -> int:
-        """How loudly a log should say it."""
-        loud = {"closed": logging.WARNING, "kept": logging.WARNING, "refused": logging.ERROR, "failed": logging.ERROR}
-        return loud.get(self.kind, logging.INFO)
+    def outcome(self) -> str:
+        """Which of `metrics.OUTCOMES` it is: an incident is opened or replayed once, whoever reports it again."""
+        if self.kind == "gathered" and not self.before:
+            return "opened" if self.incident else "journalled"
+        return "dropped" if self.kind == "failed" else _OUTCOMES.get((self.kind, self.before), "deduplicated")
 
-    def line(self, redact: Redact) -> str:
-        """Say it in one line, without secrets; a failure's line holds all that is needed to send it by hand."""
-        words = log_line(redact(self._words()))
-        if self.kind != "failed":
-            return words
+    def told(self, redact: Redact, seconds: float) -> Sequence[Told]:
+        """Say it in one line, and what else there is to say in others, without secrets.
+
+        :param seconds: How long it took.
+        """
+        lines = [trouble(self.trouble, redact)] if self.trouble else []
+        lines.append(self._told(redact, seconds))
+        if self.caught_up:
+            from airflow_incident.delivery.words import record_told  # noqa: PLC0415 -- only after an outage
+
+            lines += map(record_told, self.caught_up)
+        return lines
+
+    def _told(self, redact: Redact, seconds: float) -> Told:
+        failure, incident = self.report.failure, self.incident
+        return told(
+            self.outcome,
+            _LEVELS.get(self.kind, logging.INFO),
+            self._words(),
+            redact,
+            rest=self._by_hand(redact) if self.kind == "failed" else "",
+            dag_id=failure.dag_id,
+            run_id=failure.run_id,
+            task=failure.task_label,
+            door=failure.level,
+            key=self.report.key,
+            incident=incident and (incident.reference or incident.id),
+            link=incident and incident.permalink,
+            storm=self.storm,
+            error=self.error and type(self.error).__name__,
+            request_id=getattr(self.error, "request_id", None),
+            seconds=seconds,
+        )
+
+    def _by_hand(self, redact: Redact) -> str:
+        """Say all that is needed to send it."""
         # Redacted value by value: in the encoded text a pattern may swallow quotes, and nobody could send it.
         unsettled = isinstance(self.error, UnsettledError)
         creation = self.creation or by_hand(self.report._replace(choice="v2") if unsettled else self.report)
         path = addressed(open_incident(creation).path, self.report.alert_source_id)
         keys = {name: text for name, text in creation.body.items() if name.endswith("_key")}
         body = {name: value for name, value in creation.body.items() if name not in keys}
-        return f"{words} To send it by hand: POST {path} " + json.dumps(keys | _each_text(body, redact))
+        return f"To send it by hand: POST {path} " + json.dumps(keys | _each_text(body, redact))
 
     def _words(self) -> str:
         subject, incident = self.report.subject, self.incident
@@ -164,7 +212,7 @@ class Outcome(NamedTuple):
             "refused": f"{lost} Then: airflow-incident journal retry",
             "failed": lost,
         }
-        return f"incident.io: {words[self.kind]}"
+        return words[self.kind]
 
 
 def prepare(failure: Failure, settings: Settings, wish: Wish, *, deployment: str, redact: Redact) -> Report:

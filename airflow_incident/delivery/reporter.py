@@ -24,10 +24,10 @@ from airflow_incident.delivery.steps import Attach, Get, Set, Show, StoreFailed
 from airflow_incident.errors import IncidentIoError, NotFoundError, UnsettledError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
 
     from airflow_incident.api.endpoints import Creation
-    from airflow_incident.delivery.report import Report
+    from airflow_incident.delivery.report import Before, Report
     from airflow_incident.delivery.steps import Step
 
 STORM_WINDOW = timedelta(minutes=10)
@@ -93,7 +93,7 @@ def _write_and_send(report: Report, before: Record | None, rules: Rules) -> Gene
     written = yield Set(record.name, stored.text())
     if not may_send and not isinstance(written, StoreFailed):
         yield from _note_waiting(record, rules)
-        return Outcome(kind="kept", report=report)
+        return Outcome(kind="kept", report=report, before=_stood(before))
     # What is written down keeps the version it was to be sent through.
     choice = record.api_version if record.body is not None else report.choice
     sent = yield from send(record, report.terms._replace(choice=choice), rules.now, stored=stored)
@@ -104,8 +104,16 @@ def _write_and_send(report: Report, before: Record | None, rules: Rules) -> Gene
     rewritten = yield Set(record.name, sent.record.text())
     failures = [failed.why for failed in (written, rewritten) if isinstance(failed, StoreFailed)]
     trouble, kept = next(iter(failures), None), len(failures) < 2  # noqa: PLR2004 -- neither was written
-    yield from _afterwards(report, sent, ledger, rules)
-    return Outcome.of(report, sent.answer, kept=kept, trouble=trouble, creation=sent.creation)
+    caught_up = yield from _afterwards(report, sent, ledger, rules)
+    outcome = Outcome.of(report, sent.answer, kept=kept, trouble=trouble, creation=sent.creation)
+    return outcome._replace(before=_stood(before), caught_up=caught_up)
+
+
+def _stood(before: Record | None) -> Before | None:
+    """Say how a failure stood that is reported again; one that was gathered has no incident of its own."""
+    if before is None or before.state == "gathered":
+        return None
+    return "opened" if before.opened_at else "refused" if before.state == "dead" else "waited"
 
 
 def _for_this_api(report: Report, ledger: Ledger, rules: Rules) -> Report:
@@ -137,7 +145,8 @@ def _answered(report: Report, record: Record, rules: Rules) -> Generator[Step, A
     """Answer a report from its record, where that is fresh: it is open, or it was refused a moment ago."""
     if record.was_refused_for(report.key, rules.now()):
         yield Set(record.name, record.changed(suppressed=record.suppressed + 1).text())
-        return Outcome(kind="refused", report=report, error=IncidentIoError(record.error or "it was refused"))
+        error = IncidentIoError(record.error or "it was refused")
+        return Outcome(kind="refused", report=report, error=error, before="refused")
     if not record.answers_for(report.key, rules.now()):
         return None
     told_late = record.told_late or (rules.send and (yield from _tell_late(report, record)))
@@ -145,15 +154,16 @@ def _answered(report: Report, record: Record, rules: Rules) -> Generator[Step, A
     return Outcome(kind="suppressed", report=report, incident=record.incident, storm=record.storm)
 
 
-def _afterwards(report: Report, sent: Sent, ledger: Ledger, rules: Rules) -> Generator[Step, Any, None]:
-    """Note what others should know of a report that was just answered."""
+def _afterwards(report: Report, sent: Sent, ledger: Ledger, rules: Rules) -> Generator[Step, Any, Sequence[Record]]:
+    """Note what others should know of a report that was just answered; tell what was delivered with it."""
     record = sent.record
     if record.state == "pending":
         yield from _note_waiting(record, rules)
     elif record.incident:
         if report.scope == "dag":
             yield Set(*_of_dag(record, rules))
-        yield from _catch_up(report, ledger, rules)
+        return (yield from _catch_up(report, ledger, rules))
+    return ()
 
 
 def _note_v1_gone(rules: Rules) -> Generator[Step, Any, None]:
@@ -193,7 +203,7 @@ def _take_up(report: Report, record: Record, rules: Rules) -> Generator[Step, An
     if isinstance((yield Set(record.name, joined.text())), StoreFailed):
         return None
     yield Set(name, found.joined(joined).text())
-    return Outcome(kind="gathered", report=report, incident=found.incident, storm=found.key)
+    return Outcome(kind="gathered", report=report, incident=found.incident, storm=found.key, before="opened")
 
 
 def _of_dag(record: Record, rules: Rules) -> tuple[str, str]:
@@ -259,10 +269,11 @@ def _note_waiting(record: Record, rules: Rules) -> Generator[Step, Any, None]:
     yield Set(Ledger.name(rules.deployment), ledger.with_waiting(record.dag_id, record.key).model_dump_json())
 
 
-def _catch_up(report: Report, ledger: Ledger, rules: Rules) -> Generator[Step, Any, None]:
+def _catch_up(report: Report, ledger: Ledger, rules: Rules) -> Generator[Step, Any, Sequence[Record]]:
     """Deliver what waits of this DAG, now that incident.io answers, as long as there is time to spare."""
     dag_id = whole(report.failure.dag_id)
     settled: list[str] = []
+    answered: list[Record] = []
     for key in [key for dag, key in ledger.waiting if dag == dag_id and key != report.key]:
         if not rules.has_time():
             break
@@ -274,11 +285,14 @@ def _catch_up(report: Report, ledger: Ledger, rules: Rules) -> Generator[Step, A
             yield Set(name, record.text())
             if record.state == "pending" and not isinstance(sent.answer, UnsettledError):
                 break
+            if record.state != "pending" and not sent.superseded:
+                answered.append(record)
         if not record or record.state != "pending":
             settled.append(key)
     if settled:
         newest = yield from _read_ledger(rules)
         yield Set(Ledger.name(rules.deployment), newest.without_waiting(settled).model_dump_json())
+    return answered
 
 
 def _gather(report: Report, record: Record, storm: str, rules: Rules) -> Generator[Step, Any, Outcome]:
@@ -304,7 +318,8 @@ def _gather(report: Report, record: Record, storm: str, rules: Rules) -> Generat
         yield Set(name, record_of_storm.text())
         if record_of_storm.state != "open":
             return Outcome.of(report, sent.answer, kept=True)
-    return Outcome(kind="gathered", report=report, incident=record_of_storm.incident, storm=storm)
+    incident, before = record_of_storm.incident, _stood(found)
+    return Outcome(kind="gathered", report=report, incident=incident, storm=storm, before=before)
 
 
 def _storm_record(report: Report, record: Record, storm: str, rules: Rules) -> Record:

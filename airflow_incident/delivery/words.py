@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from airflow_incident.core.text import log_line, moment, redact_secrets
+from airflow_incident.metrics import Told, told
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -29,6 +31,24 @@ def record_line(record: Record) -> str:
     }
     why = f": {record.error}" if record.error and record.state in {"pending", "dead"} else ""
     return clean(words[record.state] + why)
+
+
+def record_told(record: Record) -> Told:
+    """Say what became of a failure that had waited, now that incident.io has answered."""
+    incident = record.incident
+    return told(
+        "replayed" if record.state == "open" else "dead",
+        logging.INFO if record.state == "open" else logging.ERROR,
+        record_line(record),
+        redact_secrets,
+        dag_id=record.dag_id,
+        run_id=record.run_id,
+        task=record.task,
+        door=record.level,
+        key=record.key,
+        incident=incident and (incident.reference or incident.id),
+        link=incident and incident.permalink,
+    )
 
 
 def closing(flushed: Flushed) -> str:

@@ -1,6 +1,5 @@
 """What is written, sent and kept, step by step; store, API and clock are the test's."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -59,7 +58,7 @@ class World:
     def close(self, incident_id):
         for key, incident in self.incidents.items():
             if incident.id == incident_id:
-                self.incidents[key] = replace(incident, status="closed")
+                self.incidents[key] = incident._replace(status="closed")
 
     def flush(self, **options):
         return self.run(flush(lambda: self.now, **options))
@@ -341,7 +340,7 @@ def test_what_only_the_dag_knows_is_attached_once(world):
     """All failed tasks and the reason, as a link to the run; the incident's own text stays."""
     world.deliver_report(world.report("r1", level="task"))
     late = world.report("r1", level="dag")
-    failure = replace(late.failure, run_url="https://airflow/run", failed_tasks=("a", "b"), reason="timed_out")
+    failure = late.failure._replace(run_url="https://airflow/run", failed_tasks=("a", "b"), reason="timed_out")
     for _ in range(3):
         assert world.deliver_report(late._replace(failure=failure)).kind == "suppressed"
     assert world.attached == [
@@ -361,7 +360,7 @@ def test_a_dag_that_knows_no_more_attaches_nothing(world):
     world.deliver_report(world.report("r2", level="dag"))
     world.deliver_report(world.report("r2", level="dag"))
     same = world.report("r1", level="dag")
-    same = same._replace(failure=replace(same.failure, run_url="https://airflow/run", failed_tasks=("load",)))
+    same = same._replace(failure=same.failure._replace(run_url="https://airflow/run", failed_tasks=("load",)))
     world.deliver_report(same)
     assert world.attached == []
 

@@ -1,0 +1,91 @@
+"""A connection's client: built once per account and process, on a thread, while a failure is read."""
+
+import json
+import os
+import threading
+from pathlib import Path
+
+import certifi
+import pytest
+
+from airflow_incident.errors import ConfigurationError
+from airflow_incident.profile import read_profile
+from tests.doors import report
+
+
+def _ask(profile, found):
+    found.append(profile.client)
+
+
+def test_threads_that_ask_together_share_one_client(connected):
+    """Whoever comes first builds it; the others wait for it."""
+    profile = read_profile("incident_io_default")
+    found = []
+    threads = [threading.Thread(target=_ask, args=(profile, found)) for _ in range(30)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(found) == 30
+    assert len({id(client) for client in found}) == 1
+
+
+def test_preparing_does_not_wait_for_the_trust_store(connect, monkeypatch):
+    """Whoever prepares goes on at once; whoever asks for the client gets it when it is there."""
+    from airflow_incident.api import client as driver
+
+    connect("https://api.incident.io")
+    go_on = threading.Event()
+    real = driver._trust
+
+    def slow(ca_bundle):
+        assert go_on.wait(10)
+        return real(ca_bundle)
+
+    monkeypatch.setattr(driver, "_trust", slow)
+    profile = read_profile("incident_io_default")
+    profile.prepare_client()
+    go_on.set()  # reached only because the line before did not wait for this
+    assert profile.client.connector.base_url == "https://api.incident.io"
+
+
+def test_what_could_not_be_built_is_tried_anew(connect, tmp_path):
+    """A CA bundle that is mended counts at the next failure, in the same process."""
+    bundle = tmp_path / "ca.pem"
+    connect("https://api.incident.io", extra=json.dumps({"ca_bundle": str(bundle)}))
+    profile = read_profile("incident_io_default")
+    profile.prepare_client()
+    with pytest.raises(ConfigurationError, match="CA bundle"):
+        _ = profile.client
+    bundle.write_bytes(Path(certifi.where()).read_bytes())
+    assert profile.client.connector.base_url == "https://api.incident.io"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_fork_builds_its_own_client(connected):
+    """Two processes never share a socket, also when the first was forked in the middle of building."""
+    profile = read_profile("incident_io_default")
+    mine = profile.client
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writer, b"same" if profile.client is mine else b"own")
+        os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    assert os.read(reader, 10) == b"own"
+    os.close(reader)
+
+
+def test_without_a_thread_to_be_had_the_incident_opens(connected, monkeypatch):
+    """Late is better than never."""
+    real = threading.Thread.start
+
+    def none_of_ours(thread):
+        if thread.name.startswith("incident.io"):
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", none_of_ours)
+    report()
+    assert len(connected.incidents) == 1
