@@ -1,4 +1,4 @@
-"""What the code says of itself, as Markdown: options, the connection, airflow.cfg, commands, errors."""
+"""What the code says of itself, as Markdown: options, the connection, airflow.cfg, commands, errors, outcomes."""
 
 import argparse
 import textwrap
@@ -10,6 +10,7 @@ from airflow_incident.core import settings
 from airflow_incident.core.account import DEFAULT_BASE_URL
 from airflow_incident.core.settings import CONFIG_SECTION, DEFAULT_CONN_ID, OPTIONS, Option, options_in
 from airflow_incident.errors import APIError, ConfigurationError, IncidentIoError, UnexpectedResponseError
+from airflow_incident.metrics import OUTCOMES, PREFIX
 from airflow_incident.provider import get_provider_info
 
 _STATUSES = (401, 403, 404, 409, 422, 429, 500)
@@ -72,6 +73,11 @@ def errors() -> str:
     return _table(["error", "when", "tried again", "what to do"], rows)
 
 
+def outcomes() -> str:
+    """List what is counted."""
+    return _table(["metric", "counts"], ([f"`{PREFIX}{name}`", told] for name, told in OUTCOMES.items()))
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "options": options,
     "options one by one": options_one_by_one,
@@ -79,6 +85,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "airflow.cfg": configuration,
     "commands": commands,
     "errors": errors,
+    "outcomes": outcomes,
 }
 """What a page may ask for, by the words between `<!--` and `-->`."""
 
