@@ -21,7 +21,8 @@ from airflow_incident.finding import Finding
 from airflow_incident.hooks import HELPFUL_ROLES, NEEDED_ROLE, TEST_BUDGET
 from airflow_incident.installation import UNNAMED, Installation, read_installation
 from airflow_incident.journal_check import examine_journal
-from airflow_incident.profile import read_profile
+from airflow_incident.policy_check import examine_policy
+from airflow_incident.profile import read_any_profile
 from airflow_incident.version import VERSION
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def examine(conn_id: str) -> Iterator[Finding]:
     if profile is not None:
         yield from _account(profile)
         yield _alert_source(profile)
+    yield from examine_policy(installation)
     yield from examine_journal(installation)
 
 
@@ -70,7 +72,7 @@ def _versions() -> Finding:
 def _connection(conn_id: str, installation: Installation) -> Generator[Finding, None, Profile | None]:
     """Read the connection; each wrong field is a finding."""
     try:
-        profile = read_profile(conn_id, installation)
+        profile = read_any_profile(conn_id, installation)
         _ = profile.client
     except ConfigurationError as error:
         for problem in error.problems:
@@ -115,6 +117,11 @@ def _deployment_name(profile: Profile | None, installation: Installation) -> tup
 
 def _account(profile: Profile) -> Iterator[Finding]:
     """Ask incident.io who the key is, and, where it answers, all that depends on it."""
+    if profile.for_alerts_alone:
+        told = 'there is none: only channel="alert" can be used; key, names and network are not looked at'
+        advice = "Put one into the connection's password, if failures are to open incidents themselves."
+        yield Finding("warning", "API key", told, advice)
+        return
     try:
         identity = profile.client.call(show_identity(), budget=TEST_BUDGET)
     except IncidentIoError as error:

@@ -41,6 +41,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="how often the run had been cleared; default: as Airflow's database says",
     )
     add_common(parser)
+    parser.set_defaults(conn_id=None)  # a tag of the DAG may name another than the default
     start(parser, "explain", _explain)
 
 

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.key import ALERT_MARK, dag_key, earlier_keys, idempotency_key, scope_of
-from airflow_incident.core.settings import CONFIG_SECTION, OPTIONS
+from airflow_incident.core.rules import TAG
+from airflow_incident.core.settings import CONFIG_SECTION, DEFAULT_CONN_ID, OPTIONS
 from airflow_incident.delivery.journal import Record, dag_prefix, record_name
-from airflow_incident.errors import JournalError
+from airflow_incident.errors import JournalError, MissingConnectionError, Problem
+from airflow_incident.installation import read_installation
 from airflow_incident.journalled import list_journal
-from airflow_incident.profile import read_profile
+from airflow_incident.policy_check import explain_policy
+from airflow_incident.profile import read_any_profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -40,15 +43,27 @@ class Explanation(NamedTuple):
     notes: Sequence[str]
 
 
-def explain(dag_id: str, run_id: str, *, conn_id: str, task_id: str | None, clear_count: int | None) -> Explanation:
+def explain(
+    dag_id: str, run_id: str, *, conn_id: str | None, task_id: str | None, clear_count: int | None
+) -> Explanation:
     """Explain a failure as far as it can be known without its DAG file.
 
+    :param conn_id: The connection; None takes what zero touch takes, or the default.
     :param clear_count: How often the run had been cleared; None asks Airflow's database.
     :raises ConfigurationError: if the connection cannot be used.
     :raises ContextError: if the DAG id or the run id is empty.
     """
-    profile = read_profile(conn_id)
-    notes: list[str] = []
+    installation = read_installation()
+    wishes, touched = explain_policy(dag_id, installation)
+    try:
+        named = conn_id or wishes.conn_id or DEFAULT_CONN_ID
+        profile = read_any_profile(named, installation, severity=wishes.severity)
+    except MissingConnectionError as error:
+        if conn_id or not wishes.conn_id:
+            raise
+        what = f"is not defined; the DAG's tag {TAG}conn={wishes.conn_id} names it"
+        raise MissingConnectionError([Problem("Connection", what)], conn_id=error.conn_id) from None
+    notes: list[str] = [*touched]
     failure = _failure(dag_id, run_id, task_id, clear_count, notes)
     scope = scope_of(failure, profile.settings.scope)
     key = idempotency_key(failure, deployment=profile.deployment, scope=scope)
@@ -113,16 +128,22 @@ def _records(failure: Failure, keys: set[str], notes: list[str]) -> list[Record]
 
 def _settings(profile: Profile) -> Iterator[Setting]:
     """Tell each option's value, and which place has set it."""
+    arguments = {"severity": f"tag {TAG}severity of the DAG", "channel": f"no API key in connection {profile.conn_id}"}
     where = {"connection": f"connection {profile.conn_id}", "config": f"[{CONFIG_SECTION}] in airflow.cfg"}
     for name, option in OPTIONS.items():
         value = getattr(profile.settings, name)
         # Airflow answers with the declared default where airflow.cfg has none; the two cannot be told apart.
-        origin = where.get(profile.origins.get(name, ""), "default") if value != option.default else "default"
+        place = profile.origins.get(name, "")
+        origin = arguments[name] if place == "argument" else where.get(place, "default")
+        if value == option.default:
+            origin = "default"
         if name == "deployment" and value is None:
             pages = "api" if profile.installation.major >= 3 else "webserver"  # noqa: PLR2004 -- where Airflow has it
             value, origin = profile.deployment, f"[{pages}] base_url" if profile.installation.name else "default"
         if option.secret:
             value = value and "***"
+        if isinstance(value, tuple):
+            value = ", ".join(value)
         text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | bool) else str(value or "")
         yield Setting(name, profile.redact(text), origin)
 
@@ -138,6 +159,8 @@ def _remarks(profile: Profile, failure: Failure, scope: Scope) -> Iterator[str]:
         yield "A mapped task's key also ends in /map/ and its index."
     if not profile.settings.journal:
         yield "The journal is turned off: [incident_io] journal is false."
+    if profile.for_alerts_alone:
+        yield "The connection has no API key: only channel alert can use it."
     if not profile.installation.enabled:
         yield "Incidents are turned off: [incident_io] enabled is false."
     yield from profile.notes

@@ -11,7 +11,7 @@ from airflow_incident.api.exchange import BUDGET
 from airflow_incident.api.verbs import Asked, Verbs
 from airflow_incident.core.settings import CONN_TYPE, DEFAULT_CONN_ID, OPTIONS
 from airflow_incident.errors import ConfigurationError, IncidentIoError
-from airflow_incident.profile import aread_profile, read_profile
+from airflow_incident.profile import aread_profile, read_any_profile, read_profile
 from airflow_incident.provider import form_fields, form_layout
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ HELPFUL_ROLES = {
     "incident_editor": "closing incidents of runs that recovered, or attaching links",
 }
 """What a key without a role cannot do. https://docs.incident.io/api-reference/introduction"""
+_KEYLESS = 'There is no API key, so nothing was asked of incident.io and only channel="alert" can be used.'
 
 
 class IncidentHook(Verbs, BaseHook):
@@ -138,7 +139,10 @@ class IncidentHook(Verbs, BaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Ask incident.io who the key is; nothing is opened. Only what keeps incidents from opening fails it."""
         try:
-            profile = self.profile()
+            profile = read_any_profile(self.conn_id)
+            if profile.for_alerts_alone:
+                _ = profile.client
+                return True, " ".join([_KEYLESS, *_alert_source_words(profile.account), *profile.notes])
             identity = profile.client.call(endpoints.show_identity(), budget=TEST_BUDGET)
         except IncidentIoError as error:
             return False, f"{error} {error.advice}"

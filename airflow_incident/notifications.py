@@ -6,6 +6,7 @@ import logging
 import time
 from contextlib import contextmanager
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.notifier import BaseNotifier
@@ -39,8 +40,8 @@ class QuietNotifier(BaseNotifier):
 
     off = ""
     """What does not happen where incidents are turned off."""
-    undone = ""
-    """What did not happen when something goes wrong."""
+    undone: Mapping[str, str] = MappingProxyType({})
+    """What did not happen when something goes wrong, by channel."""
     lost = ""
     """What it counts as, when something goes wrong before incident.io or the journal is asked."""
 
@@ -69,7 +70,7 @@ class QuietNotifier(BaseNotifier):
             if (job := self._job(context, profile)) is not None:
                 self._do(job, profile, began)
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: a callback never harms Airflow
-            _tell_trouble(error, context, self.undone, self.lost)
+            _tell_trouble(error, context, self._undone, self.lost)
 
     async def async_notify(self, context: Any) -> None:
         """Do as `notify` does, in the triggerer's event loop."""
@@ -84,7 +85,12 @@ class QuietNotifier(BaseNotifier):
             if (job := self._job(context, profile)) is not None:
                 await self._ado(job, profile, began)
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: a callback never harms Airflow
-            _tell_trouble(error, context, self.undone, self.lost)
+            _tell_trouble(error, context, self._undone, self.lost)
+
+    @property
+    def _undone(self) -> str:
+        channel = self.options.get("channel")
+        return self.undone["alert" if channel == "alert" else "incident"]
 
     def _installation(self, context: Any) -> Installation | None:
         """Read airflow.cfg; None if it turns incidents off, or there is nothing to do."""
@@ -142,7 +148,7 @@ class IncidentNotifier(QuietNotifier):
     """
 
     off = "nothing is opened"
-    undone = "NO incident was opened"
+    undone = MappingProxyType({"incident": "NO incident was opened", "alert": "NO alert was sent"})
     lost = "dropped"
 
     def __init__(
@@ -249,7 +255,7 @@ class RecoveryNotifier(QuietNotifier):
     """
 
     off = "nothing is closed"
-    undone = "NO incident was closed"
+    undone = MappingProxyType({"incident": "NO incident was closed", "alert": "NO alert was resolved"})
     lost = "left_open"
 
     def __init__(
@@ -372,6 +378,14 @@ def _tell_all(lines: Iterable[Told]) -> None:
 
 def _tell_trouble(error: BaseException, context: Any, undone: str, lost: str) -> None:
     """Say in one line what kept incident.io from being asked at all."""
+    try:
+        _tell_why(error, context, undone, lost)
+    except (Exception, SystemExit) as broken:  # noqa: BLE001 -- law 3: what says so may be what is broken
+        # Nothing can be redacted now, so no error's text is shown.
+        log.error("incident.io: %s: %s, then %s", undone, type(error).__name__, type(broken).__name__)  # noqa: TRY400
+
+
+def _tell_why(error: BaseException, context: Any, undone: str, lost: str) -> None:
     from airflow_incident.context import ids, readable  # noqa: PLC0415 -- law 5
 
     dag_id, run_id = ids(context)

@@ -66,4 +66,4 @@ def _is_asked_for() -> bool:
 
 def _tell(error: BaseException) -> None:
     """Say in one line what kept our callbacks out."""
-    log.warning("incident.io: zero touch leaves DAGs as they are: %.300r", error)
+    log.error("incident.io: zero touch leaves DAGs as they are: %.300r", error)

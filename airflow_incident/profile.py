@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from concurrent.futures import Future
+from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,7 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 
 from airflow_incident.core.account import Account, read_account
 from airflow_incident.core.pages import with_pages
-from airflow_incident.core.settings import CONN_TYPE, OPTIONS, Place, Settings, merge, origins
+from airflow_incident.core.settings import CONN_TYPE, OPTIONS, SWITCHES, Place, Settings, merge, origins
 from airflow_incident.core.text import redact_secrets
 from airflow_incident.errors import ConfigurationError, MissingConnectionError, Problem
 from airflow_incident.installation import UNNAMED, UNNAMED_NOTE, Installation, read_installation
@@ -38,6 +39,11 @@ class Profile(NamedTuple):
     warnings: tuple[str, ...] = ()
     conn_type: str = CONN_TYPE
     origins: Mapping[str, Place] = MappingProxyType({})
+
+    @property
+    def for_alerts_alone(self) -> bool:
+        """Whether it can only send alerts, for it has no API key."""
+        return not self.account.api_key
 
     @property
     def deployment(self) -> str:
@@ -100,6 +106,21 @@ def read_profile(conn_id: str, installation: Installation | None = None, **argum
     return _merged(conn_id, connection, installation or read_installation(), arguments)
 
 
+def read_any_profile(conn_id: str, installation: Installation | None = None, **arguments: Any) -> Profile:
+    """Do as `read_profile` does, for whoever looks at a connection: one without an API key may be for alerts alone.
+
+    :raises ConfigurationError: naming every setting that cannot be used for incidents.
+    """
+    try:
+        return read_profile(conn_id, installation, **arguments)
+    except MissingConnectionError:
+        raise
+    except ConfigurationError as error:
+        with suppress(ConfigurationError):
+            return read_profile(conn_id, installation, **arguments | {"channel": "alert"})
+        raise error from None
+
+
 async def aread_profile(conn_id: str, installation: Installation | None = None, **arguments: Any) -> Profile:
     """Do as `read_profile` does, from a coroutine."""
     from airflow.providers.common.compat.connection import get_async_connection  # noqa: PLC0415 -- tasks need none
@@ -123,7 +144,9 @@ def _merged(conn_id: str, connection: Any, installation: Installation, arguments
     settings, wrong = merge(arguments=arguments, connection=extra, config=installation.config)
     # Not worth losing a failure for: what cannot be read does not turn incidents off.
     odd = [problem for problem in wrong if problem.where.startswith(OPTIONS["enabled"].label)]
-    wrong = [problem for problem in wrong if problem not in odd]
+    # Zero touch says who calls, not what becomes of it; the policy and the doctor tell what is wrong with it.
+    aside = tuple(OPTIONS[name].label for name in SWITCHES)
+    wrong = [problem for problem in wrong if problem not in odd and not problem.where.startswith(aside)]
     account, bad = read_account(
         password=connection.password,
         host=connection.host,

@@ -9,7 +9,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from airflow_incident.terminal import CommandError, add_common, asks, quiet, say, start
+from airflow_incident.terminal import CommandError, add_common, asks, quiet, remark, say, start
 
 if TYPE_CHECKING:
     import argparse
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from airflow_incident.hooks import IncidentHook
 
 _SUMMARY = "A test from Airflow, deployment {}: nothing has failed. It was sent by `airflow-incident send-test`."
+_OFF = "[incident_io] enabled is false: no failure opens an incident here, only this test does"
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -37,7 +38,10 @@ def _send_test(args: argparse.Namespace) -> int:
         from airflow_incident.hooks import IncidentHook  # noqa: PLC0415 -- imports Airflow
 
         hook = IncidentHook(args.conn_id)
-        incident = _opened(hook)
+        profile = hook.profile()
+        if not profile.installation.enabled:
+            remark("send-test", _OFF)
+        incident = _opened(hook, profile.deployment)
     told = _told(incident)
     if not args.json:
         say(f"{told['reference']} is open, a test: {told['permalink']}")
@@ -50,12 +54,11 @@ def _send_test(args: argparse.Namespace) -> int:
     return 0
 
 
-def _opened(hook: IncidentHook) -> Incident:
+def _opened(hook: IncidentHook, deployment: str) -> Incident:
     """Open an incident under a key of its own, that no failure can have."""
     from urllib.parse import quote  # noqa: PLC0415 -- only here
     from uuid import uuid4  # noqa: PLC0415 -- only here
 
-    deployment = hook.profile().deployment
     return hook.create_incident(
         idempotency_key=f"airflow/{quote(deployment, safe='')[:100]}/test/{uuid4().hex}",
         name="Test from Airflow",

@@ -127,5 +127,10 @@ def say(text: str) -> None:
 
 def fail(command: str, text: str) -> int:
     """Say on standard error why a command cannot do what was asked."""
-    print(f"airflow-incident {command}: {text}", file=sys.stderr)  # noqa: T201 -- a command talks
+    remark(command, text)
     return 1
+
+
+def remark(command: str, text: str) -> None:
+    """Say on standard error what is no part of the answer."""
+    print(f"airflow-incident {command}: {text}", file=sys.stderr)  # noqa: T201 -- a command talks

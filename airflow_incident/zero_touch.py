@@ -51,7 +51,7 @@ class ZeroTouch:
                 _prepend(task, kind, callback)
 
     def _callbacks_for(self, dag: Any) -> dict[str, QuietNotifier]:
-        if not self.rules.cover(dag.dag_id) or _is_of_its_author(dag):
+        if self.rules.why_not(dag.dag_id) or _is_of_its_author(dag):
             return {}
         wishes = read_tags(dag.tags or ())
         if wishes.wrong:
@@ -83,7 +83,7 @@ def read_zero_touch() -> ZeroTouch | None:
     for problem in problems:
         log.warning("%s", log_line(f"incident.io: {problem}"))
     rules = Rules(settings)
-    return ZeroTouch(rules) if rules.opens or rules.resolves else None
+    return ZeroTouch(rules) if rules.on else None
 
 
 def _is_of_its_author(dag: Any) -> bool:

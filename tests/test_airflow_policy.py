@@ -159,6 +159,6 @@ def test_the_dag_file_s_loading_log_says_which_tag_is_ignored(world):
     """A DAG that fails to load would have no run; the one with odd tags says so where its file is loaded."""
     logs = (world.home / "logs" / "dag_processor").rglob("tagged_wrong.py.log")
     text = "".join(log.read_text() for log in logs)
-    assert "DAG tagged_wrong: tags ignored: incident:on, incident:severity." in text
+    assert "DAG tagged_wrong: tags ignored: incident:on, incident:severity, incident:severity=Minor." in text
     errors = world.airflow.call("GET", "importErrors")
     assert errors["total_entries"] == 0

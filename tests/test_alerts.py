@@ -292,6 +292,8 @@ def test_what_is_missing_is_one_line_with_the_form_s_labels(box, source, journal
     for label in labels:
         assert label in line
         assert label in recover(run_context(clear=1), call).error
+    assert line.startswith("incident.io: NO alert was sent for DAG orders, run run-1: ")
+    assert "NO alert was resolved for DAG orders" in recover(run_context(clear=1), call).error
     assert box.requests == []
     assert journal.records() == []
 

@@ -103,7 +103,7 @@ def test_a_healthy_installation_is_all_ok(doctor, served, connect):
     checks = [line[9:26].strip() for line in lines if line.startswith("ok")]
     assert checks == [
         "versions", "connection", "deployment", "base_url", "API key", "key roles", "clock", "severity", "incident_type",
-        "custom_fields", "roles", "resolved_status", "api_version", "alert source", "journal", "journal",
+        "custom_fields", "roles", "resolved_status", "api_version", "alert source", "zero touch", "journal", "journal",
     ]  # fmt: skip
     assert WHOLE["alert_source_token"] not in out
     assert served.incidents == []

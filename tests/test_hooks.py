@@ -135,6 +135,25 @@ def test_an_alert_source_is_told_but_not_tried(sandbox, connect, extra, told):
     assert [r.path for r in sandbox.requests] == ["/v1/identity"]
 
 
+def test_a_connection_for_alerts_alone_passes_and_says_what_was_not_tried(sandbox, connect):
+    """Who has no API key wants no incident; with half an alert source the key is what is missing."""
+    extra = {"alert_source_id": "01SOURCE", "alert_source_token": "t0ken"}
+    connect(sandbox.url, password="", extra=extra)
+    passed, message = IncidentHook().test_connection()
+    assert passed
+    assert message.startswith("There is no API key, so nothing was asked of incident.io")
+    assert "Alerts go to source '01SOURCE', which is not tried" in message
+    connect(sandbox.url, password="", extra={"alert_source_id": "01SOURCE"})
+    passed, message = IncidentHook().test_connection()
+    assert not passed
+    assert "API key: missing" in message
+    connect("https://127.0.0.1:9", password="", extra=extra | {"ca_bundle": "/nowhere.pem"})
+    passed, message = IncidentHook().test_connection()
+    assert not passed
+    assert "CA bundle" in message
+    assert sandbox.requests == []
+
+
 def test_a_failing_test_says_what_to_do(sandbox, connect):
     connect(sandbox.url, password="wrong")
     passed, message = IncidentHook().test_connection()

@@ -161,7 +161,10 @@ def test_a_wrong_tag_is_one_line(world):
     """It names the DAG, the tags and what would be right; the other tags hold."""
     lines = {line.partition("incident.io: DAG")[2] for line in world["said"].splitlines() if "tags ignored" in line}
     assert len(lines) == 1
-    assert "tagged_wrong: tags ignored: incident:on, incident:severity. Known, each once:" in lines.pop()
+    assert (
+        "tagged_wrong: tags ignored: incident:on, incident:severity, incident:severity=Minor. Known, each once:"
+        in lines.pop()
+    )
 
 
 @pytest.mark.parametrize(
@@ -171,7 +174,8 @@ def test_a_wrong_tag_is_one_line(world):
         (["incident.io", "incident", "off"], Wishes()),
         (["incident:off"], Wishes(off=True)),
         (["incident: severity = Sev 1 = bad"], Wishes(severity="Sev 1 = bad")),
-        (["incident:conn=a", "incident:conn=b"], Wishes(conn_id="a", wrong=("incident:conn=b",))),
+        (["incident:conn=b", "incident:conn=a"], Wishes(conn_id="a", wrong=("incident:conn=b",))),
+        (["incident:severity=Major", "incident:off"], Wishes(off=True, severity="Major")),
         (
             ["incident:off=no", "incident:", "incident:=x"],
             Wishes(wrong=("incident:", "incident:=x", "incident:off=no")),
@@ -324,6 +328,44 @@ def test_any_broken_module_costs_our_callbacks_only(python, untouched, tmp_path)
     assert done.stdout.splitlines()[-1] == "harmed:", said
     assert "zero touch leaves DAGs as they are: ImportError('broken for this test')" in said
     assert "no link from a task instance to its incident: ImportError('broken for this test')" in said
+
+
+def test_every_module_is_among_them():
+    """Also those in folders: what a walk does not find would never be broken."""
+    files = (path.relative_to(ROOT).with_suffix("") for path in (ROOT / "airflow_incident").rglob("*.py"))
+    names = {".".join(path.parts).removesuffix(".__init__") for path in files}
+    assert names - {"airflow_incident"} - FOUND_BY_AIRFLOW == set(MODULES)
+
+
+FAILS = """
+import sys
+from airflow.dag_processing.dagbag import DagBag
+bag = DagBag(sys.argv[1])
+assert not bag.import_errors, bag.import_errors
+print(bag.dags["both_levels"].test().state)
+"""
+
+
+@pytest.mark.parametrize(
+    ("broken", "lines"),
+    [
+        ("zero_touch", ["zero touch leaves DAGs as they are: ImportError('broken for this test')"]),
+        ("core.rules", ["zero touch leaves DAGs as they are: ImportError('broken for this test')"]),
+        ("context", ["NO incident was opened: MissingConnectionError, then ImportError"] * 2),
+    ],
+)
+def test_a_dag_runs_as_ever_whatever_is_broken(python, home, tmp_path, broken, lines):
+    """One line for the process, or for each callback; the DAG loads, and fails, and its own callbacks tell."""
+    (tmp_path / "airflow.db").write_bytes((home / "airflow.db").read_bytes())
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "dags" / "one.py").write_text(source("both_levels"))
+    code = f"broken = ['airflow_incident.{broken}']\n" + BREAK.format(error=ERRORS[0]) + FAILS
+    own = {"AIRFLOW_HOME": str(tmp_path), "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path / "dags")}
+    done = python("-c", code, str(tmp_path / "dags"), auto_open="true", **own)
+    assert done.stdout.splitlines()[-1] == "failed"
+    assert sorted((tmp_path / "heard").read_text().split()) == ["both_levels", "both_levels", "run", "task"]
+    told = [line for line in (done.stdout + done.stderr).splitlines() if "incident.io: " in line]
+    assert [line.partition("incident.io: ")[2].partition(" [")[0].strip() for line in told] == lines
 
 
 def test_a_configuration_that_cannot_be_read_is_one_line(python, untouched, tmp_path):

@@ -78,6 +78,16 @@ def test_a_test_incident_opens_with_the_connection_s_settings(run, box):
     check_all(box)
 
 
+@pytest.mark.parametrize("arguments", [[], ["--json"]])
+def test_where_incidents_are_turned_off_a_test_is_sent_and_says_so(run, box, monkeypatch, arguments):
+    """Who asks for a test wants to see it arrive, and must not think that failures do."""
+    monkeypatch.setenv("AIRFLOW__INCIDENT_IO__ENABLED", "false")
+    code, out, err = run("send-test", *arguments)
+    assert (code, len(box.incidents)) == (0, 1)
+    assert "[incident_io] enabled is false: no failure opens an incident here" in complaint(err, "send-test")
+    assert "enabled" not in out
+
+
 def test_each_test_is_an_incident_of_its_own(run, box):
     """Its key is none that a failure can have, and nothing is written down."""
     run("send-test")

@@ -68,7 +68,7 @@ DAGS: dict[str, tuple[str, str, str | None, list[str]]] = {
     "tagged_severity": ("tags=['night', 'incident:severity=Major']", "boom()", MAJOR, []),
     "tagged_callback": (f"tags=['incident:severity=Major'], {TOLD}", "boom()", MAJOR, ["run", "task"]),
     "tagged_mapped": ("tags=['incident:severity=Critical']", MANY, CRITICAL, []),
-    "tagged_wrong": ("tags=['incident:severity', 'incident:on', 'incident:severity=Major']", "boom()", MAJOR, []),
+    "tagged_wrong": ("tags=['incident:severity', 'incident:on', 'incident:severity=Minor', 'incident:severity=Major']", "boom()", MAJOR, []),
     "has_ours": ("on_failure_callback=open_incident(severity='Critical')", "boom()", CRITICAL, []),
     "has_ours_in_task": ("", "boom() >> boom.override(on_failure_callback=open_incident())()", None, []),
     "tagged_conn": ("tags=['incident:conn=elsewhere']", "boom()", None, []),

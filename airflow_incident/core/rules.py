@@ -23,6 +23,11 @@ class Rules:
     settings: Settings
 
     @property
+    def on(self) -> bool:
+        """Whether anything is asked for."""
+        return self.opens or self.resolves
+
+    @property
     def opens(self) -> bool:
         """Whether their failures open incidents."""
         return self.settings.auto_open
@@ -37,10 +42,11 @@ class Rules:
         """Whether also a task's recovery closes something: only where an incident stands for a task."""
         return self.resolves and self.settings.scope in TASK_SCOPES
 
-    def cover(self, dag_id: str) -> bool:
-        """Tell whether a DAG is included and not excluded."""
-        included = _matches(dag_id, self.settings.auto_include or ("*",))
-        return included and not _matches(dag_id, self.settings.auto_exclude or ())
+    def why_not(self, dag_id: str) -> str:
+        """Say which option leaves a DAG out; empty if it is included and not excluded."""
+        if not matches(dag_id, self.settings.auto_include or ("*",)):
+            return "auto_include does not name it"
+        return "auto_exclude names it" if matches(dag_id, self.settings.auto_exclude or ()) else ""
 
 
 class Wishes(NamedTuple):
@@ -67,5 +73,6 @@ def read_tags(tags: Iterable[str]) -> Wishes:
     return Wishes("off" in values, values.get("severity"), values.get("conn"), tuple(wrong))
 
 
-def _matches(dag_id: str, globs: Iterable[str]) -> bool:
+def matches(dag_id: str, globs: Iterable[str]) -> bool:
+    """Tell whether one of the globs names a DAG; case counts."""
     return any(fnmatchcase(dag_id, glob) for glob in globs)

@@ -20,6 +20,9 @@ CONN_TYPE = "incident_io"
 CONFIG_SECTION = "incident_io"
 DEFAULT_CONN_ID = "incident_io_default"
 
+SWITCHES = ("auto_open", "auto_resolve")
+"""The options that turn zero touch on."""
+
 Place = Literal["argument", "connection", "config"]
 EVERYWHERE: tuple[Place, ...] = ("argument", "connection", "config")
 
