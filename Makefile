@@ -2,12 +2,15 @@
 PYTHON := $(shell for p in python3.13 python3.12 python3.11 python3; do \
   $$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
   && { command -v $$p; break; }; done)
+# Airflow 2.11 has no Python 3.13.
+OLDER_PYTHON := $(shell for p in python3.12 python3.11; do $$p -c 'import venv, ensurepip' 2>/dev/null \
+  && { command -v $$p; break; }; done)
 NEWEST := .venv
 OLDEST := .venv-2.11
 CELERY := .venv-celery
 RUN := $(NEWEST)/bin/python
 
-.PHONY: help demo up test lint oldest e2e-celery benchmark simulation constraints pages docs docs-links clean
+.PHONY: help demo up test lint oldest test-matrix e2e-celery benchmark simulation constraints pages docs docs-links clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -29,6 +32,9 @@ lint: $(NEWEST)/ready  ## Check style, types and the direction of imports
 
 oldest: $(OLDEST)/ready  ## Fail one DAG on the oldest supported Airflow
 	$(OLDEST)/bin/python -m pytest tests/test_oldest.py -m ""
+
+test-matrix: $(NEWEST)/ready  ## Run every test on every supported Airflow (ONLY=3.1: on this one)
+	@$(RUN) -m tools.matrix $(if $(ONLY),--only $(ONLY)) $(if $(TESTS),-- $(TESTS))
 
 e2e-celery: $(CELERY)/ready  ## Fail 200 tasks on two Celery workers, kill one, and count the incidents
 	@$(CELERY)/bin/python -m tools.distributed
@@ -54,16 +60,18 @@ docs-links: $(NEWEST)/ready  ## Ask the internet for every page that the documen
 	$(RUN) -m sphinx --builder linkcheck --quiet docs build/links
 
 clean:  ## Remove what these commands made
-	rm -rf build .venv .venv-2.11 .venv-celery .venv-peers .demo .distributed .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
+	rm -rf build .venv .venv-[0-9]* .venv-celery .venv-peers .demo .distributed .matrix .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
 
 $(NEWEST)/ready: pyproject.toml constraints/airflow-3.3.txt tools/install.py
 	@$(if $(PYTHON),,$(error no Python from 3.11 to 3.13 with venv was found; install one and run make again))
 	@$(PYTHON) tools/install.py $(NEWEST) constraints/airflow-3.3.txt dev
 
-$(OLDEST)/ready: pyproject.toml constraints/airflow-2.11.txt tools/install.py
-	@$(if $(PYTHON),,$(error no Python from 3.11 to 3.13 with venv was found; install one and run make again))
-	@$(PYTHON) tools/install.py $(OLDEST) constraints/airflow-2.11.txt oldest
-
 $(CELERY)/ready: pyproject.toml constraints/celery.txt tools/install.py
 	@$(if $(PYTHON),,$(error no Python from 3.11 to 3.13 with venv was found; install one and run make again))
 	@$(PYTHON) tools/install.py $(CELERY) constraints/celery.txt celery
+
+.venv-%/ready: pyproject.toml constraints/airflow-%.txt tools/install.py
+	@$(if $(PYTHON),,$(error no suitable Python was found; install one and run make again))
+	@$(PYTHON) tools/install.py .venv-$* constraints/airflow-$*.txt test
+
+$(OLDEST)/ready: PYTHON := $(OLDER_PYTHON)

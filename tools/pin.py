@@ -4,18 +4,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-TARGETS = {
-    "airflow-3.3": ("3.3.2", "dev"),
-    "airflow-2.11": ("2.11.2", "oldest"),
-    "celery": ("3.3.2", "celery"),
-    "peers": ("3.3.2", "peers"),
-}
-"""Constraints file to the Airflow version and the dependency group that it is for."""
+from tools.versions import NEWEST, VERSIONS, Version
+
+# Only the newest has the tools for lint and docs.
+TARGETS = {f"airflow-{name}": (version, "dev" if name == NEWEST else "test") for name, version in VERSIONS.items()}
+TARGETS |= {name: (VERSIONS[NEWEST], name) for name in ("celery", "peers")}
+"""Constraints file to the Airflow and the dependency group that it is for."""
 
 
-def resolve(name: str, airflow: str, group: str) -> None:
+
+
+def resolve(name: str, version: Version, group: str) -> None:
     """Write one constraints file, without addresses: where packages come from is the reader's business."""
-    wanted = f"apache-airflow=={airflow}\npip>=25.1\n"
+    wanted = "\n".join([f"apache-airflow=={version.airflow}", "pip>=25.1", *version.bounds, ""])
     command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal", "--upgrade"]
     command += ["--python-version", "3.11", "--no-header", "--no-annotate", "--no-emit-index-url"]
     command += ["--extra", "sandbox", "--group", f"pyproject.toml:{group}", "pyproject.toml", "-"]
@@ -25,6 +26,7 @@ def resolve(name: str, airflow: str, group: str) -> None:
 
 
 if __name__ == "__main__":
+    chosen = sys.argv[1:] or list(TARGETS)
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "uv"], check=True)
-    for name, (airflow, group) in TARGETS.items():
-        resolve(name, airflow, group)
+    for name in chosen:
+        resolve(name, *TARGETS[name])
