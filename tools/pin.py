@@ -12,8 +12,6 @@ TARGETS |= {name: (VERSIONS[NEWEST], name) for name in ("celery", "peers")}
 """Constraints file to the Airflow and the dependency group that it is for."""
 
 
-
-
 def resolve(name: str, version: Version, group: str) -> None:
     """Write one constraints file, without addresses: where packages come from is the reader's business."""
     wanted = "\n".join([f"apache-airflow=={version.airflow}", "pip>=25.1", *version.bounds, ""])
