@@ -170,9 +170,9 @@ def test_a_record_under_another_s_name_is_not_believed(warnings):
 
 ASK = """
 from airflow.models.taskinstancekey import TaskInstanceKey
-from airflow.plugins_manager import get_global_operator_extra_links
+from tests.found_link import found_link
 
-(link,) = get_global_operator_extra_links()
+link = found_link()
 for run in ("r1", "none"):
     print(run, link.name, repr(link.get_link(None, ti_key=TaskInstanceKey("orders", "load", run, 1))))
 """

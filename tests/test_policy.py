@@ -292,10 +292,10 @@ import os, sys
 from airflow.__main__ import main
 from airflow.dag_processing.dagbag import DagBag
 from airflow.models.taskinstancekey import TaskInstanceKey
-from airflow.plugins_manager import get_global_operator_extra_links
+from tests.found_link import found_link
 from tests.journal_records import INCIDENT, keep
 keep("r1", "dag_0", "open")
-(link,) = get_global_operator_extra_links()
+link = found_link()
 key = TaskInstanceKey("dag_0", "work", "r1", 1)
 assert link.get_link(None, ti_key=key) == INCIDENT.permalink
 for name in [name for name in sys.modules if name.startswith("airflow_incident.") and name not in {found!r}]:
