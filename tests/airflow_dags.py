@@ -4,6 +4,8 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+from tests.airflow_versions import AIRFLOW, DAGBAG
+
 
 def load_dag(home: Path, source: str, name: str = "dag") -> Any:
     """Write a DAG file into the tests' DAGs folder and import it as Airflow would; return its `dag`."""
@@ -14,3 +16,18 @@ def load_dag(home: Path, source: str, name: str = "dag") -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.dag
+
+
+def read_dags(file: Path) -> dict[str, Any]:
+    """Read a DAG file as Airflow does, which asks the cluster policies too."""
+    bag = importlib.import_module(DAGBAG).DagBag(file)
+    assert bag.import_errors == {}
+    return bag.dags
+
+
+def as_stored(dag: Any) -> Any:
+    """Serialize a DAG as it goes into Airflow's database."""
+    from airflow.serialization import serialized_objects
+
+    serializer = getattr(serialized_objects, "DagSerialization" if AIRFLOW >= (3, 2) else "SerializedDAG")
+    return serializer.to_dict(dag)

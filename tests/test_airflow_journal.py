@@ -20,7 +20,7 @@ FLUSH = Path(__file__).parents[1] / "dags" / "incident_io_flush.py"
 ORDERS = """
 import time
 from pathlib import Path
-from airflow.sdk import DAG, task
+from airflow.providers.common.compat.sdk import DAG, task
 from airflow_incident import open_incident
 
 with DAG("orders", default_args={"on_failure_callback": open_incident()}, on_failure_callback=open_incident()):

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.airflow
 
 HEAD = """
 from pathlib import Path
-from airflow.sdk import DAG, task
+from airflow.providers.common.compat.sdk import DAG, task
 from airflow_incident import CreateIncidentOperator, open_incident, resolve_incident
 
 @task

@@ -25,7 +25,7 @@ DAGS = {
     "early": """
 import time
 from pathlib import Path
-from airflow.sdk import DAG, task
+from airflow.providers.common.compat.sdk import DAG, task
 from airflow_incident import open_incident
 
 with DAG("early", default_args={"on_failure_callback": open_incident()}, on_failure_callback=open_incident()):
@@ -41,7 +41,7 @@ with DAG("early", default_args={"on_failure_callback": open_incident()}, on_fail
     boom(), long()
 """,
     "cleared": """
-from airflow.sdk import DAG, task
+from airflow.providers.common.compat.sdk import DAG, task
 from airflow_incident import open_incident
 
 with DAG("cleared", default_args={"on_failure_callback": open_incident()}, on_failure_callback=open_incident()):
@@ -54,7 +54,7 @@ with DAG("cleared", default_args={"on_failure_callback": open_incident()}, on_fa
     "paired": """
 import os
 from pathlib import Path
-from airflow.sdk import DAG, task
+from airflow.providers.common.compat.sdk import DAG, task
 from airflow_incident import open_incident
 
 def note(context):
@@ -78,7 +78,7 @@ with DAG("paired", on_failure_callback=[note, open_incident(name="Run {{ run_id 
     fine(), boom(), shake_2.expand(number=[1, 2])
 """,
     "guarded": """
-from airflow.sdk import DAG, task
+from airflow.providers.common.compat.sdk import DAG, task
 from airflow_incident import CreateIncidentOperator
 
 with DAG("guarded"):
@@ -92,7 +92,7 @@ with DAG("guarded"):
 import json, os, signal
 from datetime import timedelta
 from pathlib import Path
-from airflow.sdk import DAG, task
+from airflow.providers.common.compat.sdk import DAG, task
 from airflow_incident import open_incident
 
 def note(context):
@@ -112,7 +112,7 @@ for dag_id, retries in {"lost": 0, "lost_with_retries": 1}.items():
 """,
     "killed": """
 import os, signal
-from airflow.sdk import DAG, task
+from airflow.providers.common.compat.sdk import DAG, task
 from airflow_incident import open_incident
 
 with DAG("killed", default_args={"on_failure_callback": open_incident()}, on_failure_callback=open_incident()):
@@ -125,7 +125,7 @@ with DAG("killed", default_args={"on_failure_callback": open_incident()}, on_fai
     "overtime": """
 import time
 from datetime import timedelta
-from airflow.sdk import DAG, task
+from airflow.providers.common.compat.sdk import DAG, task
 from airflow_incident import open_incident
 
 with DAG("overtime", on_failure_callback=open_incident(), dagrun_timeout=timedelta(seconds=2)):
@@ -137,7 +137,7 @@ with DAG("overtime", on_failure_callback=open_incident(), dagrun_timeout=timedel
 """,
     "marked": """
 import time
-from airflow.sdk import DAG, task
+from airflow.providers.common.compat.sdk import DAG, task
 from airflow_incident import open_incident
 
 with DAG("marked", default_args={"on_failure_callback": open_incident()}, on_failure_callback=open_incident()):
@@ -150,7 +150,7 @@ with DAG("marked", default_args={"on_failure_callback": open_incident()}, on_fai
     "outage": """
 import time
 from pathlib import Path
-from airflow.sdk import DAG, task
+from airflow.providers.common.compat.sdk import DAG, task
 from airflow_incident import open_incident
 
 def note(context):

@@ -11,7 +11,7 @@ from tests.running_airflow import RunningAirflow
 pytestmark = pytest.mark.airflow
 
 HELD = """
-from airflow.sdk import DAG
+from airflow.providers.common.compat.sdk import DAG
 from airflow_incident import IncidentClosedSensor
 
 with DAG("held"):

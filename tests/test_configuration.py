@@ -257,7 +257,7 @@ def test_a_fixed_mapping_is_a_mapping(box, link):
 @pytest.mark.usefixtures("no_network")
 def test_an_operator_with_a_wrong_setting_fails_for_good(connect):
     """A wrong setting is no reason to try again; the message names all of it."""
-    from airflow.sdk.exceptions import AirflowFailException
+    from airflow.providers.common.compat.sdk import AirflowFailException
 
     connect("http://api.incident.io", password=API_KEY, extra=json.dumps({"mode": "tset"}))
     with pytest.raises(AirflowFailException, match=r"Base URL: .*Mode: .*Mend connection"):

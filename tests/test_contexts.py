@@ -543,7 +543,7 @@ def test_a_template_of_another_type_is_read_as_text(box):
 def test_real_dags_render_with_their_own_macros_and_filters(box):
     """A real DAG's macros and filters work, strict undefined variables do not lose the incident."""
     import jinja2
-    from airflow.sdk import DAG
+    from airflow.providers.common.compat.sdk import DAG
 
     dag = DAG(
         "orders",
@@ -641,7 +641,7 @@ def test_an_operator_takes_any_id(box, name):
 
 def test_an_operator_without_a_run_fails_for_good(box):
     """No retry finds a run id."""
-    from airflow.sdk.exceptions import AirflowFailException
+    from airflow.providers.common.compat.sdk import AirflowFailException
 
     with pytest.raises(AirflowFailException, match="Airflow's context names no"):
         CreateIncidentOperator(task_id="tell").execute({})
@@ -660,4 +660,13 @@ def test_a_retry_that_is_coming_is_told_and_opens_nothing(box):
 def test_a_failure_for_good_with_attempts_left_is_reported(box):
     """In the task's own process the attempts say nothing: AirflowFailException has some left."""
     report(task_context(try_number=1, max_tries=2))
+    assert len(box.incidents) == 1
+
+
+def test_without_an_exception_the_start_tells_the_task_s_own_process(box):
+    """Before Airflow 3.2 `dag.test()` leaves the exception out; a lost worker's task has no start."""
+    context = task_context(try_number=1, max_tries=2)
+    del context["exception"]
+    context["ti"].start_date = dt.datetime(2026, 3, 4, tzinfo=dt.UTC)
+    report(context)
     assert len(box.incidents) == 1

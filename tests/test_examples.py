@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests.airflow_dags import read_dags
 from tests.journal_records import forget_all
 
 DAGS = Path(__file__).parent.parent / "dags"
@@ -26,17 +27,13 @@ class Ran(NamedTuple):
 @pytest.fixture
 def run(airflow_db, connected, tmp_path, monkeypatch):
     """Run an example to its end, as `airflow dags test` would."""
-    from airflow.dag_processing.dagbag import DagBag
-
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     # Airflow runs only what lies in its DAGs folder.
     examples = airflow_db / "dags" / "examples"
     shutil.copytree(DAGS, examples)
 
     def run(name):
-        bag = DagBag(examples / f"{name}.py")
-        assert bag.import_errors == {}
-        dag = bag.dags[name]
+        dag = read_dags(examples / f"{name}.py")[name]
         ran = dag.test()
         failed = sorted(task.task_id for task in ran.get_task_instances() if task.state == "failed")
         return Ran(ran.state, failed, dag, ran.run_id)

@@ -804,7 +804,7 @@ def _operate(**options):
 @pytest.mark.parametrize("status", [401, 403, 404, 422])
 def test_an_operator_fails_for_good_where_a_retry_cannot_help(box, link, status):
     """A refusal fails the task without retries and says what to do."""
-    from airflow.sdk.exceptions import AirflowFailException
+    from airflow.providers.common.compat.sdk import AirflowFailException
 
     with FaultProxy(box.direct_port, f"error-{status}") as proxy:
         link(proxy.url)

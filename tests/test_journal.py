@@ -15,7 +15,7 @@ from tests.contract import check_all
 pytestmark = pytest.mark.airflow
 AWAY = "http://127.0.0.1:9"
 SOURCE = """
-from airflow.sdk import DAG, task
+from airflow.providers.common.compat.sdk import DAG, task
 from airflow_incident import CreateIncidentOperator, open_incident
 
 with DAG("{name}", schedule=None, on_failure_callback=open_incident(),

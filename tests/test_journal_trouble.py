@@ -288,7 +288,7 @@ def test_twenty_failures_of_one_batch_in_an_outage_are_all_written_down(airflow_
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__STORM_LIMIT", "0")
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__STORM_LIMIT_PER_DAG", "0")
     source = """
-from airflow.sdk import DAG
+from airflow.providers.common.compat.sdk import DAG
 from airflow_incident import open_incident
 
 with DAG("batch", schedule=None, on_failure_callback=open_incident()) as dag:

@@ -153,6 +153,9 @@ def test_the_connection_form_is_drawn():
     assert "incident_io" in manager.hooks
     widgets = {name for name in manager.connection_form_widgets if name.startswith("extra__incident_io__")}
     assert widgets == {f"extra__incident_io__{option.name}" for option in options_in("connection")}
+    mode = manager.connection_form_widgets["extra__incident_io__mode"].field.kwargs
+    assert mode["description"].endswith("One of: real, test.")
+    assert manager.field_behaviours["incident_io"]["hidden_fields"] == ["login", "port", "schema", "extra"]
     assert manager.field_behaviours["incident_io"]["relabeling"] == {"host": "Base URL", "password": "API key"}
     assert "airflow_incident.links.IncidentLink" in manager.extra_links_class_names
     assert "airflow_incident.notifications.IncidentNotifier" in manager.notification

@@ -13,6 +13,7 @@ import pytest
 import airflow_incident
 from airflow_incident.core.rules import Wishes, read_tags
 from airflow_incident.sandbox.server import Sandbox
+from tests.airflow_versions import DAGBAG
 
 pytestmark = pytest.mark.airflow
 
@@ -25,8 +26,8 @@ MODULES = sorted(
 
 HEAD = """
 from pathlib import Path
-from airflow.providers.standard.operators.python import PythonOperator
-from airflow.sdk import DAG, task
+from airflow.providers.common.compat.standard.operators import PythonOperator
+from airflow.providers.common.compat.sdk import DAG, task
 from airflow_incident import journal_flush_dag, open_incident, resolve_incident
 
 heard = Path(__file__).parent.parent / "heard"
@@ -97,7 +98,7 @@ FLUSH = "journal_flush_dag('renewed_name', tags=['night'])\n"
 
 SCRIPT = """
 import json, sys
-from airflow.dag_processing.dagbag import DagBag
+from DAGBAG import DagBag
 
 def names(owner, kind):
     given = getattr(owner, kind) or []
@@ -158,7 +159,7 @@ def python(installed, home):
         }
         given = {name: value for name, value in variables.items() if not name.islower()}
         done = subprocess.run(
-            [sys.executable, *arguments],
+            [sys.executable, *(part.replace("DAGBAG", DAGBAG) for part in arguments)],
             env=os.environ
             | {
                 "AIRFLOW_HOME": str(home),
@@ -304,7 +305,7 @@ def task_policy(task):
 """
 DECIDED = """
 import json, sys
-from airflow.dag_processing.dagbag import DagBag
+from DAGBAG import DagBag
 (dag,) = DagBag(sys.argv[1]).dags.values()
 print(json.dumps({
     task.task_id: [getattr(c, "__name__", getattr(c, "options", {}).get("severity")) for c in task.on_failure_callback]
@@ -319,7 +320,7 @@ def test_the_installation_s_own_policy_is_asked_first(python, tmp_path):
     (tmp_path / "config" / "airflow_local_settings.py").write_text(LOCAL_SETTINGS)
     (tmp_path / "dags").mkdir()
     (tmp_path / "dags" / "two.py").write_text(
-        "from airflow.sdk import DAG, BaseOperator\nwith DAG('two', tags=['incident:severity=Minor']):\n"
+        "from airflow.providers.common.compat.sdk import DAG, BaseOperator\nwith DAG('two', tags=['incident:severity=Minor']):\n"
         "    BaseOperator(task_id='work') >> BaseOperator(task_id='rest')\n"
     )
     done = python("-c", DECIDED, str(tmp_path / "dags"), auto_open="true", AIRFLOW_HOME=str(tmp_path))
@@ -327,13 +328,13 @@ def test_the_installation_s_own_policy_is_asked_first(python, tmp_path):
 
 
 LOADED = "; import sys; print(*sorted(m for m in sys.modules if m.partition('.')[0] == 'airflow_incident'))"
-EMPTY = "from airflow.dag_processing.dagbag import DagBag; bag = DagBag({folder!r}); assert len(bag.dags) == {count}"
+EMPTY = "from DAGBAG import DagBag; bag = DagBag({folder!r}); assert len(bag.dags) == {count}"
 
 
 @pytest.fixture
 def untouched(tmp_path):
     """Write DAGs that do not know us."""
-    source = "from airflow.sdk import DAG\nfor number in range(5):\n    with DAG(f'dag_{number}'):\n        pass\n"
+    source = "from airflow.providers.common.compat.sdk import DAG\nfor number in range(5):\n    with DAG(f'dag_{number}'):\n        pass\n"
     (tmp_path / "dags.py").write_text(source)
     return EMPTY.format(folder=str(tmp_path), count=5)
 
@@ -376,7 +377,7 @@ def test_an_airflow_command_needs_no_module_of_ours(python, error):
 IN_TURN = """
 import os, sys
 from airflow.__main__ import main
-from airflow.dag_processing.dagbag import DagBag
+from DAGBAG import DagBag
 for name in [name for name in sys.modules if name.startswith("airflow_incident.") and name != "airflow_incident.policy"]:
     del sys.modules[name]
 harmed = []

@@ -414,7 +414,7 @@ def test_an_answer_without_a_category_is_no_proof(connect, monkeypatch, content)
 
 
 SOURCE = """
-from airflow.sdk import DAG
+from airflow.providers.common.compat.sdk import DAG
 from airflow_incident import IncidentClosedSensor
 
 with DAG({name!r}) as dag:
