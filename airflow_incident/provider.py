@@ -8,7 +8,7 @@ from airflow_incident.core.account import DEFAULT_BASE_URL
 from airflow_incident.core.settings import CONFIG_SECTION, CONN_TYPE, Option, options_in
 from airflow_incident.version import VERSION
 
-_HIDDEN = ["login", "port", "schema"]
+_HIDDEN = ["login", "port", "schema", "extra"]
 _RELABELED = {"host": "Base URL", "password": "API key"}
 _PLACEHOLDERS = {"host": DEFAULT_BASE_URL, "password": "incident.io > Settings > API keys"}
 
@@ -67,7 +67,12 @@ def _declared(option: Option) -> dict[str, Any]:
         schema["enum"] = list(option.choices)
     if option.secret:
         schema["format"] = "password"
-    return {"label": option.label, "description": option.help, "schema": schema}
+    return {"label": option.label, "description": _explained(option), "schema": schema}
+
+
+def _explained(option: Option) -> str:
+    """Say what an option does, in a form that knows no markdown."""
+    return option.help.replace("`", "")
 
 
 def _configured(option: Option) -> dict[str, Any]:
@@ -90,7 +95,7 @@ def form_fields() -> dict[str, Any]:
     return {
         option.name: (PasswordField if option.secret else StringField)(
             option.label,
-            description=option.help,
+            description=_explained(option) + (f" One of: {', '.join(option.choices)}." if option.choices else ""),
             widget=BS3PasswordFieldWidget() if option.secret else BS3TextFieldWidget(),
         )
         for option in options_in("connection")
