@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from tools import loopback
 from tools.failure import Failure, mismatches, told_moment
-from tools.stage import Stage
+from tools.stage import IS_AIRFLOW_2, PROCESSOR, WEB, Stage
 from tools.watch import Trouble, Watch, perform
 from tools.wire import Wire
 
@@ -32,7 +32,7 @@ SETTLE = 3
 def start(stage: Stage, watch: Watch, *extra: str) -> loopback.Airflow:
     """Bring up the sandbox and Airflow; return when the DAGs can be triggered."""
     began = time.monotonic()
-    airflow = loopback.Airflow(stage.airflow)
+    airflow = (loopback.Airflow2 if IS_AIRFLOW_2 else loopback.Airflow)(stage.airflow)
     stage.start_sandbox()
     stage.start("migrate", "-m", "airflow", "db", "migrate")
     watch.until(lambda: ("Airflow's database is being made", stage.ended("migrate")), seconds=START_LIMIT)
@@ -49,7 +49,7 @@ def start(stage: Stage, watch: Watch, *extra: str) -> loopback.Airflow:
             raise Trouble(f"Airflow cannot import a DAG file:\n{trace}")
         return "Airflow reads the DAGs", True if {*RUNS, FLUSH[0]} <= airflow.dags() else None
 
-    watch.until(look, seconds=START_LIMIT, log=stage.log("api-server"))
+    watch.until(look, seconds=START_LIMIT, log=stage.log(WEB))
     watch.say(f"Airflow is up after {time.monotonic() - began:.0f} s")
     return airflow
 
@@ -131,7 +131,7 @@ def _callback_log(stage: Stage, failure: Failure) -> Path:
     """Find the log of the first failed task: its callback writes there."""
     folder = stage.home / "logs" / f"dag_id={failure.dag_id}" / f"run_id={failure.run_id}"
     logs = sorted(folder.glob(f"task_id={failure.tasks[0]}/**/*.log")) if failure.tasks else []
-    return logs[0] if logs else stage.log("dag-processor")
+    return logs[0] if logs else stage.log(PROCESSOR)
 
 
 def settle(stage: Stage, watch: Watch) -> None:

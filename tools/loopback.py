@@ -35,23 +35,36 @@ class Airflow:
     https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html
     """
 
+    root = "api/v2"
+    needed = ("scheduler", "dag_processor")
+
     def __init__(self, url: str) -> None:
         self.url = url
         self._token = ""
 
     def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        """Call a path below /api/v2. SQLite is soon overtaxed: an Airflow that refuses now may not in a moment."""
+        """Call a path of the API. SQLite is soon overtaxed: an Airflow that refuses now may not in a moment."""
         with contextlib.suppress(OSError):
-            # Simple auth manager, all are admins: whoever asks gets a token.
-            self._token = self._token or call(f"{self.url}/auth/token")["access_token"]
-            return call(f"{self.url}/api/v2/{path}", token=self._token, body=body)
+            return call(f"{self.url}/{self.root}/{path}", token=self.token(), body=body)
         return None
+
+    def token(self) -> str:
+        """Get a token; simple auth manager, all are admins: whoever asks gets one."""
+        self._token = self._token or call(f"{self.url}/auth/token")["access_token"]
+        return self._token
+
+    def new_run(self, run_id: str) -> dict[str, Any]:
+        """Say which run is to be triggered."""
+        return {"dag_run_id": run_id, "logical_date": None}
+
+    def health(self) -> Any:
+        """Ask how the components are."""
+        return self.ask("monitor/health")
 
     def unready(self, *more: str) -> list[str] | None:
         """Name the components that are not healthy yet, of those that always run and these."""
-        health = self.ask("monitor/health")
-        needed = ("scheduler", "dag_processor", *more)
-        return health and [name for name in needed if health[name]["status"] != "healthy"]
+        health = self.health()
+        return health and [name for name in (*self.needed, *more) if health[name]["status"] != "healthy"]
 
     def dags(self) -> set[str]:
         """Name the DAGs that Airflow knows."""
@@ -68,7 +81,7 @@ class Airflow:
 
     def trigger(self, dag_id: str, run_id: str) -> dict[str, Any] | None:
         """Trigger a run; again with the same ID, after an answer that got lost, is refused and so harmless."""
-        return self.ask(f"dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": None})
+        return self.ask(f"dags/{dag_id}/dagRuns", self.new_run(run_id))
 
     def runs(self) -> dict[str, dict[str, Any]] | None:
         """Return the latest hundred runs by their IDs."""
@@ -90,3 +103,29 @@ class Airflow:
         path = "dags/{dag_id}/dagRuns/{dag_run_id}/taskInstances/{task_id}/logs/{try_number}?map_index={map_index}"
         lines = (self.ask(path.format_map(task)) or {"content": []})["content"]
         return next((line["timestamp"] for line in lines if "error_detail" in line), task["end_date"])
+
+
+class Airflow2(Airflow):
+    """The same of Airflow 2, which lets in whoever asks, as its webserver_config.py says.
+
+    https://airflow.apache.org/docs/apache-airflow/2.11.2/stable-rest-api-ref.html
+    """
+
+    root = "api/v1"
+    needed = ("scheduler",)
+
+    def token(self) -> str:
+        """Need no token."""
+        return ""
+
+    def new_run(self, run_id: str) -> dict[str, Any]:
+        """Say which run is to be triggered; it has a logical date, always."""
+        return {"dag_run_id": run_id}
+
+    def health(self) -> Any:
+        """Ask how the components are."""
+        return self.ask("health")
+
+    def raised_at(self, task: dict[str, Any]) -> str:
+        """Tell when the task failed; Airflow 2 records that before its callbacks."""
+        return str(task["end_date"])

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 # All that the processes see of the caller's environment: its Airflow settings, proxies and paths are not ours.
 INHERITED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
+
+IS_AIRFLOW_2 = version("apache-airflow").startswith("2.")
+WEB = "webserver" if IS_AIRFLOW_2 else "api-server"
+# With SQLite, Airflow 2's scheduler reads the DAGs itself.
+PROCESSOR = "scheduler" if IS_AIRFLOW_2 else "dag-processor"
+COMPONENTS = dict.fromkeys((WEB, "scheduler", PROCESSOR))
 
 # What has done its work when it ends; everything else should run.
 ERRANDS = {"migrate", "journal", "initdb", "connections"}
@@ -51,6 +58,7 @@ class Stage:
         for path in self.home.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         (self.home / "tmp").mkdir()
+        self.dags = self._dags()
         self.reserve()
         # It inherits the locks: they are free again when the last process is gone, not before.
         self._keeper = subprocess.Popen(
@@ -106,7 +114,7 @@ class Stage:
         host = self.wire.url if self.wire else self.sandbox
         connection = {"conn_type": "incident_io", "password": API_KEY, "host": host}
         settings = {
-            "CORE__DAGS_FOLDER": str(ROOT / "dags"),
+            "CORE__DAGS_FOLDER": str(self.dags),
             "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "CORE__EXECUTION_API_SERVER_URL": f"{self.airflow}/execution/",
             "CORE__LOAD_EXAMPLES": "False",
@@ -116,6 +124,13 @@ class Stage:
             "API__PORT": self.airflow.rpartition(":")[2],
             "API__BASE_URL": self.airflow,
             "INCIDENT_IO__DEPLOYMENT": "demo",
+            # Airflow 2: the same, in its words. Its SequentialExecutor would take seconds for each task.
+            "CORE__EXECUTOR": "LocalExecutor",
+            "WEBSERVER__BASE_URL": self.airflow,
+            "WEBSERVER__CONFIG_FILE": str(self.home / "webserver_config.py"),
+            "WEBSERVER__WEB_SERVER_HOST": "127.0.0.1",
+            "WEBSERVER__WEB_SERVER_PORT": self.airflow.rpartition(":")[2],
+            "WEBSERVER__WORKERS": "1",
             # Airflow notices some tasks' end only when it wakes for the next heartbeat; the default is 5 s.
             "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         }
@@ -134,8 +149,20 @@ class Stage:
                 "NO_PROXY": "*",
                 # Airflow forks; macOS otherwise ends a fork that touches what its parent has loaded.
                 "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES",
+                "_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK": "1",
             }
         )
+
+    def _dags(self) -> Path:
+        """Tell where the DAGs are; Airflow 2 reads a copy that does not import airflow.sdk, which it lacks."""
+        if not IS_AIRFLOW_2:
+            return ROOT / "dags"
+        (self.home / "webserver_config.py").write_text('AUTH_ROLE_PUBLIC = "Admin"\n')
+        copy = self.home / "dags"
+        shutil.copytree(ROOT / "dags", copy, ignore=shutil.ignore_patterns("__pycache__"))
+        for file in copy.glob("*.py"):
+            file.write_text(file.read_text().replace("airflow.sdk", "airflow.providers.common.compat.sdk"))
+        return copy
 
     def log(self, name: str) -> Path:
         """Tell where a process writes."""
@@ -186,7 +213,7 @@ class Stage:
 
     def start_airflow(self, *extra: str) -> None:
         """Start Airflow's components: `airflow standalone`, when ended by a signal, leaves them all behind."""
-        for name in ("api-server", "scheduler", "dag-processor", *extra):
+        for name in (*COMPONENTS, *extra):
             # The log servers would listen on every interface; here the logs are files that all can read.
             quiet = ["--skip-serve-logs"] if name in {"scheduler", "triggerer"} else []
             self.start(name, "-m", "airflow", name, *quiet)
