@@ -1,6 +1,7 @@
 """A clean, throw-away Airflow and a fresh sandbox for every test that asks for them."""
 
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -27,6 +28,8 @@ os.environ |= {
     "AIRFLOW__INCIDENT_IO__JOURNAL": "False",
     "NO_PROXY": "127.0.0.1,localhost",
 }
+# Before 3.1 Airflow prints every logger's lines on standard output, where tests look for a command's JSON.
+logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
 
 @pytest.fixture(scope="session")

@@ -191,6 +191,7 @@ with TaskGroup("loads", default_args={"on_failure_callback": open_incident()}):
     assert "`loads.boom`" in connected.incidents[0]["summary"]
 
 
+@since("3.0", "run without a logical date")
 def test_a_run_without_a_logical_date_opens_an_incident(run, connected):
     """`ds` and its kin are missing from the context then; even a template that asks for them does no harm."""
     arguments = (

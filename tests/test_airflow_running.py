@@ -13,9 +13,10 @@ import pytest
 
 from airflow_incident.core.settings import options_in
 from airflow_incident.sandbox.server import Sandbox
+from tests.airflow_versions import since
 from tests.running_airflow import RunningAirflow
 
-pytestmark = pytest.mark.airflow
+pytestmark = [pytest.mark.airflow, since("3.0", "DAG processor of its own beside SQLite; make demo is its run")]
 
 KEY = "inc-key-0f9a8b7c6d5e4f"
 STORM = 12
@@ -417,6 +418,7 @@ def test_a_task_marked_failed_by_hand_is_told(up):
     assert "- **Failed tasks:** `long`" in row.incident["summary"].splitlines()
 
 
+@since("3.1", "deadline alerts")
 def test_a_missed_deadline_opens_an_incident_from_the_triggerer(up):
     """A deadline alert opens an incident while the run goes on, with its own words."""
     (row,) = opened(up, "late")

@@ -15,6 +15,7 @@ from airflow_incident import CreateIncidentOperator, IncidentHook, open_incident
 from airflow_incident.core.settings import OPTIONS, options_in, read_value
 from airflow_incident.errors import ConfigurationError, MissingConnectionError
 from airflow_incident.sandbox.server import Sandbox
+from tests.airflow_versions import BASE_URL
 from tests.doors import API_KEY, Scripted, call_async, call_sync, dag_context, listen, report, task_context
 
 EVERY_DOOR = pytest.mark.parametrize("call", [call_sync, call_async], ids=["sync", "async"])
@@ -328,8 +329,8 @@ def test_turned_off_is_one_info_line_and_no_request(monkeypatch, box, link, valu
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("AIRFLOW__API__BASE_URL", "http://["),
-        ("AIRFLOW__API__BASE_URL", "https://airflow.test:port/x"),
+        (BASE_URL, "http://["),
+        (BASE_URL, "https://airflow.test:port/x"),
         ("AIRFLOW__CORE__TASK_SUCCESS_OVERTIME", "soon"),
         ("AIRFLOW__CORE__TASK_SUCCESS_OVERTIME", "-5"),
         ("AIRFLOW__CORE__TASK_SUCCESS_OVERTIME", "nan"),

@@ -15,6 +15,7 @@ from airflow_incident import cli
 from airflow_incident.sandbox.options import ALERT_SOURCE_ID, DEFAULT_ROLES
 from airflow_incident.sandbox.server import Sandbox
 from airflow_incident.variables import Variables
+from tests.airflow_versions import BASE_URL, PAGES
 from tests.doors import API_KEY
 from tests.journal_records import forget_all, keep
 
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.airflow
 def _installed(airflow_db, monkeypatch, capsys):
     """Make a whole installation: named, with an address, an empty journal, and short pauses between attempts."""
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
-    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com")
+    monkeypatch.setenv(BASE_URL, "https://airflow.example.com")
     monkeypatch.setattr("airflow_incident.api.exchange.BACKOFF_SECONDS", 0.02)
     with capsys.disabled():  # the handlers that Airflow makes keep the stream that they find
         forget_all()
@@ -182,13 +183,13 @@ def test_whatever_is_named_in_airflow_cfg_is_looked_up(sole, served, connect, mo
 def test_5_no_base_url(troubles, served, connect, monkeypatch, address, why):
     """Without a name two installations may share an incident; without an address there are no links."""
     connect(served.url, password=API_KEY)
-    monkeypatch.setenv("AIRFLOW__API__BASE_URL", address)
+    monkeypatch.setenv(BASE_URL, address)
     monkeypatch.delenv("AIRFLOW__INCIDENT_IO__DEPLOYMENT")
     code, bad = troubles()
     assert (code, list(bad)) == (0, [("warning", "deployment"), ("warning", "base_url")])
     for told in bad.values():
         assert why in told
-        assert "| Set [api] base_url" in told
+        assert f"| Set [{PAGES}] base_url" in told
 
 
 def test_6_an_api_that_cannot_be_reached(sole, connect):

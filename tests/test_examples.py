@@ -10,6 +10,7 @@ import pytest
 
 from tests.airflow_dags import read_dags
 from tests.journal_records import forget_all
+from tools.stage import copy_dags
 
 DAGS = Path(__file__).parent.parent / "dags"
 NAMES = ["bad_csv", "both_levels", "deliberate_step", "hold_while_open", "incident_io_flush", "mapped_tasks"]
@@ -30,7 +31,7 @@ def run(airflow_db, connected, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     # Airflow runs only what lies in its DAGs folder.
     examples = airflow_db / "dags" / "examples"
-    shutil.copytree(DAGS, examples)
+    copy_dags(examples)
 
     def run(name):
         dag = read_dags(examples / f"{name}.py")[name]

@@ -3,6 +3,7 @@
 import pytest
 
 from airflow_incident.installation import Installation, read_installation
+from tests.airflow_versions import AIRFLOW, BASE_URL, PROCESSOR
 
 
 @pytest.mark.parametrize(
@@ -31,13 +32,13 @@ def test_a_report_leaves_time_to_airflow(overtime, seconds):
 
 def test_airflow_cfg_is_read_from_where_it_is_set(monkeypatch):
     """Address, limits and our own section; what is not set is not there."""
-    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com")
+    monkeypatch.setenv(BASE_URL, "https://airflow.example.com")
     monkeypatch.setenv("AIRFLOW__CORE__TASK_SUCCESS_OVERTIME", "10")
-    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT", "30")
+    monkeypatch.setenv(f"AIRFLOW__{PROCESSOR.upper()}__DAG_FILE_PROCESSOR_TIMEOUT", "30")
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__SEVERITY", "01MAJOR")
     installation = read_installation()
     assert installation.base_url == "https://airflow.example.com"
-    assert installation.major == 3
+    assert installation.major == AIRFLOW[0]
     assert installation.report_seconds == 4.0
     assert installation.batch_seconds == 15.0
     assert installation.config.items() >= {"deployment": "tests", "severity": "01MAJOR"}.items()

@@ -23,6 +23,7 @@ from airflow_incident import (
 from airflow_incident.sandbox import catalogue
 from airflow_incident.sandbox.fault import FaultProxy
 from airflow_incident.sandbox.server import Sandbox
+from tests.airflow_versions import BASE_URL
 from tests.contract import check_all
 from tests.doors import API_KEY, call_async, call_sync, dag_context, listen, task_context
 from tests.test_journal_trouble import Texts
@@ -39,7 +40,7 @@ def _process(monkeypatch):
     from airflow_incident import notifications
 
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
-    monkeypatch.setenv("AIRFLOW__API__BASE_URL", UI)
+    monkeypatch.setenv(BASE_URL, UI)
     notifications._meter.cache_clear()
     journalled._breaker.cache_clear()
     yield

@@ -38,6 +38,14 @@ COMPONENTS = dict.fromkeys((WEB, "scheduler", PROCESSOR))
 ERRANDS = {"migrate", "journal", "initdb", "connections"}
 
 
+def copy_dags(folder: Path) -> Path:
+    """Copy the example DAGs; Airflow 2 has no airflow.sdk, so there they import the same names from elsewhere."""
+    shutil.copytree(ROOT / "dags", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in folder.glob("*.py") if IS_AIRFLOW_2 else ():
+        file.write_text(file.read_text().replace("airflow.sdk", "airflow.providers.common.compat.sdk"))
+    return folder
+
+
 class Stage:
     """Holds the folder, reserves ports and starts processes; when the block ends, all of them are gone.
 
@@ -154,15 +162,11 @@ class Stage:
         )
 
     def _dags(self) -> Path:
-        """Tell where the DAGs are; Airflow 2 reads a copy that does not import airflow.sdk, which it lacks."""
+        """Tell where the DAGs are; Airflow 2 reads a copy, and lets everybody in."""
         if not IS_AIRFLOW_2:
             return ROOT / "dags"
         (self.home / "webserver_config.py").write_text('AUTH_ROLE_PUBLIC = "Admin"\n')
-        copy = self.home / "dags"
-        shutil.copytree(ROOT / "dags", copy, ignore=shutil.ignore_patterns("__pycache__"))
-        for file in copy.glob("*.py"):
-            file.write_text(file.read_text().replace("airflow.sdk", "airflow.providers.common.compat.sdk"))
-        return copy
+        return copy_dags(self.home / "dags")
 
     def log(self, name: str) -> Path:
         """Tell where a process writes."""
