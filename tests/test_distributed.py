@@ -62,7 +62,6 @@ def test_a_run_in_which_all_holds_is_told_in_figures():
         ({"tasks": {"worker-1": 5, "worker-2": 0}}, "worker-2 has begun no task"),
         ({"lost": {}}, "no task was killed"),
         ({"lost": {"orders/orders-2/raises": "not failed"}}, "killed with its worker, is not failed"),
-        ({"flushed": 0}, "the flush DAG had nothing to deliver"),
     ],
 )
 def test_whatever_should_not_be_is_told(change, told):
