@@ -1,6 +1,7 @@
 """The journal through the doors, in Airflow's own Variables."""
 
 import asyncio
+import importlib
 
 import pytest
 
@@ -10,6 +11,7 @@ from airflow_incident.errors import TransportError
 from airflow_incident.journalled import _breaker, flush_journal
 from airflow_incident.variables import Variables
 from tests.airflow_dags import load_dag
+from tests.airflow_versions import AIRFLOW
 from tests.contract import check_all
 
 pytestmark = pytest.mark.airflow
@@ -140,8 +142,8 @@ def test_a_journal_that_is_turned_off_is_no_trouble(connected, store, monkeypatc
 
 def test_a_cache_of_airflow_s_is_read_past(store, monkeypatch):
     """`[secrets] use_cache` keeps what the DAG processor has read, while tasks write something newer."""
-    from airflow.sdk.execution_time.cache import SecretCache
-
+    home = "airflow.sdk.execution_time.cache" if AIRFLOW >= (3, 0) else "airflow.secrets.cache"
+    SecretCache = importlib.import_module(home).SecretCache  # noqa: N806 -- a class
     name = f"{PREFIX}orders.cached"
     store.set(name, "new")
     monkeypatch.setenv("AIRFLOW__SECRETS__USE_CACHE", "True")

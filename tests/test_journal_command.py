@@ -13,6 +13,7 @@ import pytest
 from airflow_incident import cli
 from airflow_incident.delivery.journal import PREFIX
 from airflow_incident.variables import Variables
+from tests.airflow_versions import AIRFLOW
 from tests.journal_records import forget_all, keep, kept
 
 FOREIGN = PREFIX + "orders.from_somebody_else"
@@ -242,7 +243,8 @@ def test_without_a_database_it_is_one_clear_line(arguments, tmp_path):
     command = [sys.executable, "-m", "airflow_incident.cli", "journal", *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (1, "")
-    (line,) = done.stderr.splitlines()
+    *others, line = done.stderr.splitlines()
+    assert others == [] or AIRFLOW < (3, 1), "only those Airflows have something to say themselves"
     assert line.startswith("airflow-incident journal: the journal cannot be listed: ")
     assert "airflow db check" in line
 

@@ -14,6 +14,7 @@ from airflow_incident.delivery.journal import PREFIX, Record, read_record, recor
 from airflow_incident.sandbox.fault import FaultProxy
 from airflow_incident.sandbox.fault_answers import answer
 from airflow_incident.variables import Variables
+from tests.airflow_versions import since
 from tests.doors import API_KEY, Scripted, by_hand, call_async, call_sync, dag_context, listen, report, task_context
 
 EVERY_DOOR = pytest.mark.parametrize("call", [call_sync, call_async], ids=["sync", "async"])
@@ -277,6 +278,7 @@ def test_a_waiting_record_is_sent_by_a_report_with_the_reports_connection(connec
 # Airflow's own batch, and its own Variables
 
 
+@since("3.0", "batch of callbacks that one function runs")
 @pytest.mark.airflow
 def test_twenty_failures_of_one_batch_in_an_outage_are_all_written_down(airflow_db, connect, sandbox, monkeypatch):
     """The batch ends far inside the time that Airflow gives it, and a flush delivers every one."""

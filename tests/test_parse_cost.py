@@ -6,9 +6,12 @@ import sys
 
 import pytest
 
+from tests.airflow_versions import AIRFLOW
+
+DAG_HOME = "airflow.sdk" if AIRFLOW >= (3, 0) else "airflow"
 SCRIPT = """
 import copy, json, pickle, sys
-from airflow.sdk import DAG
+from {home} import DAG
 DAG("x", schedule=None)
 for name in [name for name in sys.modules if name.split(".")[0] == "airflow_incident"]:
     del sys.modules[name]  # where it is installed, Airflow has asked it for its provider's declaration
@@ -20,7 +23,7 @@ print(json.dumps(sorted(set(sys.modules) - before)))
 
 def _added(dag_file: str) -> list[str]:
     """Run lines of a DAG file after Airflow in a fresh process; return the modules that they load."""
-    run = [sys.executable, "-c", SCRIPT.format(dag_file=dag_file)]
+    run = [sys.executable, "-c", SCRIPT.format(home=DAG_HOME, dag_file=dag_file)]
     done = subprocess.run(run, capture_output=True, text=True, check=True, timeout=120)
     return json.loads(done.stdout.splitlines()[-1])
 

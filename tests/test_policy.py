@@ -372,8 +372,10 @@ def test_a_configuration_that_cannot_be_read_is_one_line(python, untouched, tmp_
     """A value that Airflow cannot read, or we cannot: DAGs load, one warning for all of them."""
     done = python("-c", untouched, auto_open="ja")
     assert (done.stdout + done.stderr).count("must be true or false") == 1, done.stdout + done.stderr
-    (tmp_path / "airflow.cfg").write_text("[incident_io]\nauto_open = %(nothing)s\n")
-    done = python("-c", untouched, AIRFLOW_HOME=str(tmp_path))
+    home = tmp_path.parent / f"{tmp_path.name}-home"
+    home.mkdir()
+    (home / "airflow.cfg").write_text("[incident_io]\nauto_open = %(nothing)s\n")
+    done = python("-c", untouched, AIRFLOW_HOME=str(home))
     assert (done.stdout + done.stderr).count("zero touch leaves DAGs as they are") == 1, done.stdout + done.stderr
 
 

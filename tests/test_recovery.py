@@ -23,7 +23,7 @@ from airflow_incident import (
 from airflow_incident.sandbox import catalogue
 from airflow_incident.sandbox.fault import FaultProxy
 from airflow_incident.sandbox.server import Sandbox
-from tests.airflow_versions import BASE_URL
+from tests.airflow_versions import AIRFLOW, BASE_URL
 from tests.contract import check_all
 from tests.doors import API_KEY, call_async, call_sync, dag_context, listen, task_context
 from tests.test_journal_trouble import Texts
@@ -106,7 +106,7 @@ def test_a_cleared_run_that_succeeds_closes_its_incident(connected, store, count
     assert statuses(connected) == ["Closed", "Triage"]
     (link,) = links(connected)
     assert link["title"] == "DAG orders recovered in Airflow, run run-1"
-    assert link["permalink"] == f"{UI}/dags/orders/runs/run-1"
+    assert link["permalink"] == f"{UI}/dags/orders/{'runs/' if AIRFLOW >= (3, 0) else 'grid?dag_run_id='}run-1"
     (text,) = heard.texts(logging.INFO)
     assert "INC-1" in text
     assert "is closed, for DAG orders, run run-1 recovered; it has a link to the run" in text

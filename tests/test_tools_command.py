@@ -13,6 +13,7 @@ from airflow_incident import cli, open_incident
 from airflow_incident.delivery.journal import record_name
 from airflow_incident.sandbox.server import Sandbox
 from airflow_incident.variables import Variables
+from tests.airflow_versions import AIRFLOW
 from tests.contract import check_all
 from tests.doors import API_KEY, dag_context, task_context
 from tests.journal_records import forget_all, keep
@@ -68,7 +69,8 @@ def test_a_test_incident_opens_with_the_connection_s_settings(run, box):
     """It is a test, public names are resolved, its link is printed, and nobody is asked without a terminal."""
     code, out, err = run("send-test")
     (incident,) = box.incidents
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert err == "" or AIRFLOW < (3, 1), "only those Airflows have something to say themselves"
     assert out.splitlines() == [
         f"INC-1 is open, a test: {incident['permalink']}",
         "It stays open until somebody closes it.",
@@ -239,7 +241,8 @@ def test_how_often_a_run_was_cleared_is_asked_of_airflow(run, box):
 
     with create_session() as session:
         now = datetime(2026, 3, 4, tzinfo=UTC)
-        row = DagRun(dag_id="orders", run_id="b1", run_type=DagRunType.BACKFILL_JOB, logical_date=now, run_after=now)
+        dates = {"logical_date": now, "run_after": now} if AIRFLOW >= (3, 0) else {"execution_date": now}
+        row = DagRun(dag_id="orders", run_id="b1", run_type=DagRunType.BACKFILL_JOB, **dates)
         row.clear_number = 3
         session.add(row)
     try:
