@@ -93,7 +93,8 @@ def test_a_reader_that_goes_away_ends_it_quietly():
         connection = json.loads(read_until(process, r"DEFAULT='(.*)'")[1])
         process.stdout.close()
         headers = {"Authorization": f"Bearer {connection['password']}"}
-        httpx.post(f"{connection['host']}/v1/incidents", json=BODY, headers=headers, trust_env=False)
+        with contextlib.suppress(httpx.ConnectError):  # on a slow machine it ends with its greeting's last line
+            httpx.post(f"{connection['host']}/v1/incidents", json=BODY, headers=headers, trust_env=False)
         assert process.wait(10) == 0
         assert process.stderr.read() == ""
 
