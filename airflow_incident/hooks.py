@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-HOOK_BUDGET = BUDGET
-"""Seconds that one verb may take with all its retries, unless the caller says otherwise."""
 TEST_BUDGET = 10.0
 """Seconds that "Test connection" may take."""
 
@@ -78,7 +76,7 @@ class IncidentHook(Verbs, BaseHook):
         """
         return self.profile().client
 
-    def create_incident(self, *, idempotency_key: str, budget: float = HOOK_BUDGET, **fields: Any) -> Incident:
+    def create_incident(self, *, idempotency_key: str, budget: float = BUDGET, **fields: Any) -> Incident:
         """Open an incident, or get the one that the key opened before.
 
         :param idempotency_key: Unique per incident; the same key never opens two.
@@ -91,7 +89,7 @@ class IncidentHook(Verbs, BaseHook):
         profile = self.profile(**_options(fields))
         return profile.client.call(_submission(profile, idempotency_key, fields), budget=budget)
 
-    async def acreate_incident(self, *, idempotency_key: str, budget: float = HOOK_BUDGET, **fields: Any) -> Incident:
+    async def acreate_incident(self, *, idempotency_key: str, budget: float = BUDGET, **fields: Any) -> Incident:
         """Do as `create_incident` does, from a coroutine."""
         profile = await self.aprofile(**_options(fields))
         return await profile.async_client.call(_submission(profile, idempotency_key, fields), budget=budget)
@@ -104,7 +102,7 @@ class IncidentHook(Verbs, BaseHook):
         note: str | None = None,
         url: str | None = None,
         always: bool = False,
-        budget: float = HOOK_BUDGET,
+        budget: float = BUDGET,
     ) -> Resolution:
         """Close an incident; one that a person has taken only gets the link, unless `always` is set.
 
@@ -129,7 +127,7 @@ class IncidentHook(Verbs, BaseHook):
         note: str | None = None,
         url: str | None = None,
         always: bool = False,
-        budget: float = HOOK_BUDGET,
+        budget: float = BUDGET,
     ) -> Resolution:
         """Do as `resolve_incident` does, from a coroutine."""
         profile = await self.aprofile(resolved_status=status)

@@ -136,10 +136,10 @@ class CreateIncidentOperator(BaseOperator):
         return opened
 
     def _open(self, context: Context) -> dict[str, str | None] | None:
+        from airflow_incident.api.exchange import BUDGET  # noqa: PLC0415 -- law 5
         from airflow_incident.context import read_failure  # noqa: PLC0415 -- law 5
         from airflow_incident.delivery.report import Wish, prepare  # noqa: PLC0415 -- law 5
         from airflow_incident.dispatch import dispatch  # noqa: PLC0415 -- law 5
-        from airflow_incident.hooks import HOOK_BUDGET  # noqa: PLC0415 -- law 5
         from airflow_incident.installation import read_installation  # noqa: PLC0415 -- law 5
         from airflow_incident.metrics import tell  # noqa: PLC0415 -- law 5
         from airflow_incident.profile import read_profile  # noqa: PLC0415 -- law 5
@@ -163,7 +163,7 @@ class CreateIncidentOperator(BaseOperator):
         )
         failure = profile.with_pages(read_failure(context, level="operator"))
         report = prepare(failure, profile.settings, wish, deployment=profile.deployment, redact=profile.redact)
-        outcome = dispatch(report, profile, seconds=HOOK_BUDGET, may_wait=True)
+        outcome = dispatch(report, profile, seconds=BUDGET, may_wait=True)
         tell(self.log, outcome.told(profile.redact, time.monotonic() - began))
         if outcome.error and outcome.kind != "already_open":
             raise outcome.error
@@ -283,10 +283,10 @@ class ResolveIncidentOperator(BaseOperator):
 
     def _close_one(self, recovery: Recovery, profile: Profile) -> list[dict[str, str | None]]:
         from airflow_incident.api.closing import resolution  # noqa: PLC0415 -- law 5
-        from airflow_incident.hooks import HOOK_BUDGET  # noqa: PLC0415 -- law 5
+        from airflow_incident.api.exchange import BUDGET  # noqa: PLC0415 -- law 5
         from airflow_incident.metrics import tell, told  # noqa: PLC0415 -- law 5
 
-        became = profile.client.call(resolution(str(self.incident_id), recovery.wish), budget=HOOK_BUDGET)
+        became = profile.client.call(resolution(str(self.incident_id), recovery.wish), budget=BUDGET)
         if became.error:
             raise became.error
         outcome = {"closed": "recovered", "over": "over"}.get(became.kind, "left_open")
@@ -297,14 +297,14 @@ class ResolveIncidentOperator(BaseOperator):
         return [_named(became.standing)] if became.kind in {"closed", "over"} else []
 
     def _close_earlier(self, recovery: Recovery, profile: Profile) -> list[dict[str, str | None]]:
-        from airflow_incident.hooks import HOOK_BUDGET  # noqa: PLC0415 -- law 5
+        from airflow_incident.api.exchange import BUDGET  # noqa: PLC0415 -- law 5
         from airflow_incident.metrics import tell  # noqa: PLC0415 -- law 5
         from airflow_incident.resolving import recover_run  # noqa: PLC0415 -- law 5
 
         if not profile.settings.journal:
             what = "is off, so nobody knows what was opened; give incident_id"
             raise ConfigurationError([Problem("Journal", what)], conn_id=self.conn_id)
-        recovered = recover_run(recovery, profile, seconds=HOOK_BUDGET, may_wait=True)
+        recovered = recover_run(recovery, profile, seconds=BUDGET, may_wait=True)
         tell(self.log, recovered.told(profile.redact, recovery.success))
         if recovered.error:
             raise recovered.error

@@ -193,6 +193,9 @@ def _begin(account: Account) -> Future[Client]:
     mine: Future[Client] = Future()
     first = _clients.setdefault(known, mine)
     if first is mine:
+        # Imported here: two threads that import at once wait for one another, and the trust store would come last.
+        from airflow_incident.api import client  # noqa: F401, PLC0415 -- law 5
+
         _apart(lambda: _build(known, mine))
     return first
 
