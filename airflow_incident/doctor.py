@@ -91,7 +91,7 @@ def _connection(conn_id: str, installation: Installation) -> Generator[Finding, 
 def _deployment(profile: Profile | None, installation: Installation) -> Iterator[Finding]:
     """Tell how the installation is called, and whether its pages can be linked."""
     name, origin = _deployment_name(profile, installation)
-    option = f"[{'api' if installation.major >= 3 else 'webserver'}] base_url"  # noqa: PLR2004 -- where Airflow has it
+    option = installation.base_url_option
     address = installation.base_url
     trouble = f"{option} is {'not set' if not address else 'an address that only this machine knows'}"
     if name is None:

@@ -103,7 +103,7 @@ class ConfigurationError(IncidentIoError):
 
 
 class MissingConnectionError(ConfigurationError):
-    """The connection is not defined at all."""
+    """There is no such connection, or Airflow cannot read it: it tells callers no more than that."""
 
     @property
     def advice(self) -> str:

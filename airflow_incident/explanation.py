@@ -138,8 +138,8 @@ def _settings(profile: Profile) -> Iterator[Setting]:
         if value == option.default:
             origin = "default"
         if name == "deployment" and value is None:
-            pages = "api" if profile.installation.major >= 3 else "webserver"  # noqa: PLR2004 -- where Airflow has it
-            value, origin = profile.deployment, f"[{pages}] base_url" if profile.installation.name else "default"
+            origin = profile.installation.base_url_option if profile.installation.name else "default"
+            value = profile.deployment
         if option.secret:
             value = value and "***"
         if isinstance(value, tuple):

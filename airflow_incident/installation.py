@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 UNNAMED = "unnamed"
-UNNAMED_NOTE = (
+_UNNAMED_NOTE = (
     "This Airflow installation has no name: set deployment (in the connection or under [incident_io] in "
-    "airflow.cfg) or a public [api] base_url, or two installations may share one incident."
+    "airflow.cfg) or a public {option}, or two installations may share one incident."
 )
 
 LONGEST_REPORT = 12.0
@@ -52,6 +52,16 @@ class Installation(NamedTuple):
         if is_loopback(parts.hostname) or not parts.hostname:
             return None
         return f"{parts.netloc.rpartition('@')[2].lower()}{parts.path.rstrip('/')}"
+
+    @property
+    def base_url_option(self) -> str:
+        """Where airflow.cfg has the address of Airflow's pages: the web server became an API server in 3.0."""
+        return f"[{'api' if self.major >= 3 else 'webserver'}] base_url"  # noqa: PLR2004 -- the version is a name
+
+    @property
+    def unnamed_note(self) -> str:
+        """What to tell whoever reads an incident of an installation that has no name."""
+        return _UNNAMED_NOTE.format(option=self.base_url_option)
 
     @property
     def report_seconds(self) -> float:

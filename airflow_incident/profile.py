@@ -17,7 +17,7 @@ from airflow_incident.core.pages import with_pages
 from airflow_incident.core.settings import CONN_TYPE, OPTIONS, SWITCHES, Place, Settings, merge, origins
 from airflow_incident.core.text import redact_secrets
 from airflow_incident.errors import ConfigurationError, MissingConnectionError, Problem
-from airflow_incident.installation import UNNAMED, UNNAMED_NOTE, Installation, read_installation
+from airflow_incident.installation import UNNAMED, Installation, read_installation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -53,7 +53,7 @@ class Profile(NamedTuple):
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader must know about this set-up."""
-        return (*self.warnings, UNNAMED_NOTE) if self.deployment == UNNAMED else self.warnings
+        return (*self.warnings, self.installation.unnamed_note) if self.deployment == UNNAMED else self.warnings
 
     def prepare_client(self) -> None:
         """Begin to build the client on a thread, so that its trust store is loaded while a failure is read."""
@@ -133,7 +133,7 @@ async def aread_profile(conn_id: str, installation: Installation | None = None, 
 
 
 def _missing(conn_id: str) -> MissingConnectionError:
-    return MissingConnectionError([Problem("Connection", "is not defined")], conn_id=conn_id)
+    return MissingConnectionError([Problem("Connection", "is not defined, or not readable")], conn_id=conn_id)
 
 
 def _merged(conn_id: str, connection: Any, installation: Installation, arguments: Mapping[str, Any]) -> Profile:

@@ -4,7 +4,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from tests.airflow_versions import AIRFLOW, DAGBAG
+from tests.airflow_versions import AIRFLOW, dag_bag
 
 
 def load_dag(home: Path, source: str, name: str = "dag") -> Any:
@@ -20,7 +20,7 @@ def load_dag(home: Path, source: str, name: str = "dag") -> Any:
 
 def read_dags(file: Path) -> dict[str, Any]:
     """Read a DAG file as Airflow does, which asks the cluster policies too."""
-    bag = importlib.import_module(DAGBAG).DagBag(file)
+    bag = dag_bag(file)
     assert bag.import_errors == {}
     return bag.dags
 

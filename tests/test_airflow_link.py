@@ -10,10 +10,11 @@ import pytest
 
 from airflow_incident.plugin import RunLink
 from airflow_incident.sandbox.server import Sandbox
+from tests.airflow_versions import RUNS_WHOLE
 from tests.conftest import ROOT
 from tests.running_airflow import RunningAirflow
 
-pytestmark = pytest.mark.airflow
+pytestmark = [pytest.mark.airflow, RUNS_WHOLE]
 
 DAGS = """
 from airflow.sdk import DAG, task

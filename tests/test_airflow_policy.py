@@ -9,10 +9,11 @@ from types import SimpleNamespace
 import pytest
 
 from airflow_incident.sandbox.server import Sandbox
+from tests.airflow_versions import RUNS_WHOLE
 from tests.running_airflow import RunningAirflow
 from tests.zero_touch_dags import DAGS, HEAD, MAJOR, MINOR, source
 
-pytestmark = pytest.mark.airflow
+pytestmark = [pytest.mark.airflow, RUNS_WHOLE]
 
 OPTIONS = {
     "AUTO_OPEN": "true",

@@ -6,11 +6,11 @@ import pytest
 
 from airflow_incident.sandbox import catalogue
 from airflow_incident.sandbox.server import Sandbox
-from tests.airflow_versions import since
+from tests.airflow_versions import RUNS_WHOLE
 from tests.contract import check_all
 from tests.running_airflow import RunningAirflow
 
-pytestmark = [pytest.mark.airflow, since("3.0", "DAG processor of its own beside SQLite; make demo is its run")]
+pytestmark = [pytest.mark.airflow, RUNS_WHOLE]
 
 HEAD = """
 from pathlib import Path

@@ -13,10 +13,10 @@ import pytest
 
 from airflow_incident.core.settings import options_in
 from airflow_incident.sandbox.server import Sandbox
-from tests.airflow_versions import since
+from tests.airflow_versions import RUNS_WHOLE, since
 from tests.running_airflow import RunningAirflow
 
-pytestmark = [pytest.mark.airflow, since("3.0", "DAG processor of its own beside SQLite; make demo is its run")]
+pytestmark = [pytest.mark.airflow, RUNS_WHOLE]
 
 KEY = "inc-key-0f9a8b7c6d5e4f"
 STORM = 12
@@ -170,7 +170,8 @@ with DAG("outage", default_args={"on_failure_callback": callbacks}, on_failure_c
     "late": """
 import time
 from datetime import timedelta
-from airflow.sdk import DAG, AsyncCallback, DeadlineAlert, DeadlineReference, task
+from airflow.sdk import DAG, task
+from airflow.sdk.definitions.deadline import AsyncCallback, DeadlineAlert, DeadlineReference
 from airflow_incident import IncidentNotifier
 
 alert = DeadlineAlert(

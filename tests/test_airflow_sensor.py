@@ -6,10 +6,10 @@ import pytest
 
 from airflow_incident.sandbox.fault import FaultProxy
 from tests import contract
-from tests.airflow_versions import since
+from tests.airflow_versions import RUNS_WHOLE
 from tests.running_airflow import RunningAirflow
 
-pytestmark = [pytest.mark.airflow, since("3.0", "DAG processor of its own beside SQLite; make demo is its run")]
+pytestmark = [pytest.mark.airflow, RUNS_WHOLE]
 
 HELD = """
 from airflow.providers.common.compat.sdk import DAG

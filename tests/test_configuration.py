@@ -15,7 +15,7 @@ from airflow_incident import CreateIncidentOperator, IncidentHook, open_incident
 from airflow_incident.core.settings import OPTIONS, options_in, read_value
 from airflow_incident.errors import ConfigurationError, MissingConnectionError
 from airflow_incident.sandbox.server import Sandbox
-from tests.airflow_versions import BASE_URL
+from tests.airflow_versions import BASE_URL, BATCH_TIMEOUT
 from tests.doors import API_KEY, Scripted, call_async, call_sync, dag_context, listen, report, task_context
 
 EVERY_DOOR = pytest.mark.parametrize("call", [call_sync, call_async], ids=["sync", "async"])
@@ -335,10 +335,10 @@ def test_turned_off_is_one_info_line_and_no_request(monkeypatch, box, link, valu
         ("AIRFLOW__CORE__TASK_SUCCESS_OVERTIME", "-5"),
         ("AIRFLOW__CORE__TASK_SUCCESS_OVERTIME", "nan"),
         ("AIRFLOW__CORE__TASK_SUCCESS_OVERTIME", "inf"),
-        ("AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT", "soon"),
-        ("AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT", "0"),
-        ("AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT", "-1"),
-        ("AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT", "nan"),
+        (BATCH_TIMEOUT, "soon"),
+        (BATCH_TIMEOUT, "0"),
+        (BATCH_TIMEOUT, "-1"),
+        (BATCH_TIMEOUT, "nan"),
         ("AIRFLOW__INCIDENT_IO__ENABLED", "perhaps"),
     ],
 )

@@ -115,7 +115,10 @@ def test_a_healthy_installation_is_all_ok(doctor, served, connect):
 def test_no_connection(troubles):
     code, bad = troubles()
     assert (code, list(bad)) == (1, [("error", "connection")])
-    assert "is not defined | Add it: airflow connections add incident_io_default" in bad["error", "connection"]
+    assert (
+        "is not defined, or not readable | Add it: airflow connections add incident_io_default"
+        in bad["error", "connection"]
+    )
 
 
 def test_1_no_key(sole, served, connect):

@@ -24,6 +24,7 @@ from airflow_incident.sandbox.fault import FaultProxy
 from airflow_incident.sandbox.fault_answers import answer
 from airflow_incident.sandbox.options import REPEATS
 from airflow_incident.sandbox.server import Sandbox
+from tests.airflow_versions import BATCH_TIMEOUT
 from tests.doors import (
     API_KEY,
     CREATED,
@@ -749,7 +750,7 @@ def test_plain_http_behind_https_is_told(box, link, budget):
 
 def test_a_batch_in_an_outage_stays_below_its_time(box, link, monkeypatch):
     """However many failures one DAG-processor batch has to report, together they stay clear of its time limit."""
-    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT", "8")
+    monkeypatch.setenv(BATCH_TIMEOUT, "8")
     monkeypatch.setenv("AIRFLOW__CORE__TASK_SUCCESS_OVERTIME", "10")
     with FaultProxy(box.direct_port, "hang") as proxy:
         link(proxy.url)

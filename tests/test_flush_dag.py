@@ -8,8 +8,10 @@ import pytest
 from airflow_incident import IncidentNotifier, journal_flush_dag, open_incident
 from airflow_incident.variables import Variables
 from tests.airflow_dags import load_dag
+from tests.airflow_versions import CAN_LIST
 from tests.journal_records import FAILED, forget_all, keep, kept
 
+TASKS_CAN_LIST = pytest.mark.skipif(not CAN_LIST, reason="Airflow 3.0 to 3.2 lets no task list Variables")
 SOURCE = """
 from airflow_incident import journal_flush_dag
 
@@ -32,6 +34,7 @@ def flush(airflow_db, connected, caplog, capsys):
 
 
 @pytest.mark.airflow
+@TASKS_CAN_LIST
 def test_what_waits_is_delivered_with_the_time_of_its_failure(flush, connected):
     record = keep()
     state, said = flush()
@@ -44,12 +47,14 @@ def test_what_waits_is_delivered_with_the_time_of_its_failure(flush, connected):
 
 
 @pytest.mark.airflow
+@TASKS_CAN_LIST
 def test_an_empty_journal_is_well(flush):
     state, said = flush()
     assert (state, "nothing waits" in said) == ("success", True)
 
 
 @pytest.mark.airflow
+@TASKS_CAN_LIST
 def test_what_was_refused_fails_the_run(flush, connected):
     keep("r1", state="dead", error="422 severity is unknown")
     keep("r2")
@@ -61,6 +66,7 @@ def test_what_was_refused_fails_the_run(flush, connected):
 
 
 @pytest.mark.airflow
+@TASKS_CAN_LIST
 @pytest.mark.parametrize(("minutes", "state"), [(59, "success"), (61, "failed")])
 def test_what_has_waited_for_an_hour_fails_the_run(flush, minutes, state):
     now = datetime.now(UTC)

@@ -3,7 +3,7 @@
 import pytest
 
 from airflow_incident.installation import Installation, read_installation
-from tests.airflow_versions import AIRFLOW, BASE_URL, PROCESSOR
+from tests.airflow_versions import AIRFLOW, BASE_URL, BATCH_TIMEOUT, PAGES
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,12 @@ def test_an_installation_is_named_by_its_public_address(base_url, name):
     assert Installation(base_url=base_url).name == name
 
 
+def test_one_without_a_name_says_where_its_address_is_set():
+    """The section was renamed with Airflow 3."""
+    assert "a public [webserver] base_url, or" in Installation(major=2).unnamed_note
+    assert "a public [api] base_url, or" in Installation(major=3).unnamed_note
+
+
 @pytest.mark.parametrize(("overtime", "seconds"), [(20, 12.0), (60, 12.0), (10, 4.0), (3, 1.0)])
 def test_a_report_leaves_time_to_airflow(overtime, seconds):
     """Never more than twelve seconds, six less than the overtime, and always a try."""
@@ -34,11 +40,12 @@ def test_airflow_cfg_is_read_from_where_it_is_set(monkeypatch):
     """Address, limits and our own section; what is not set is not there."""
     monkeypatch.setenv(BASE_URL, "https://airflow.example.com")
     monkeypatch.setenv("AIRFLOW__CORE__TASK_SUCCESS_OVERTIME", "10")
-    monkeypatch.setenv(f"AIRFLOW__{PROCESSOR.upper()}__DAG_FILE_PROCESSOR_TIMEOUT", "30")
+    monkeypatch.setenv(BATCH_TIMEOUT, "30")
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__SEVERITY", "01MAJOR")
     installation = read_installation()
     assert installation.base_url == "https://airflow.example.com"
     assert installation.major == AIRFLOW[0]
+    assert installation.base_url_option == f"[{PAGES}] base_url"
     assert installation.report_seconds == 4.0
     assert installation.batch_seconds == 15.0
     assert installation.config.items() >= {"deployment": "tests", "severity": "01MAJOR"}.items()

@@ -158,6 +158,8 @@ def test_the_connection_form_is_drawn():
     assert "incident_io" in manager.hooks
     widgets = {name for name in manager.connection_form_widgets if name.startswith("extra__incident_io__")}
     assert widgets == {f"extra__incident_io__{option.name}" for option in options_in("connection")}
+    hidden = {n for n in widgets if manager.connection_form_widgets[n].field.field_class.__name__ == "PasswordField"}
+    assert hidden == {f"extra__incident_io__{option.name}" for option in options_in("connection") if option.secret}
     mode = manager.connection_form_widgets["extra__incident_io__mode"].field.kwargs
     assert mode["description"].endswith("One of: real, test.")
     assert manager.field_behaviours["incident_io"]["hidden_fields"] == ["login", "port", "schema", "extra"]

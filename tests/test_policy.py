@@ -28,13 +28,13 @@ FLUSH = "journal_flush_dag('renewed_name', tags=['night'])\n"
 
 SCRIPT = """
 import json, sys
-from airflow.dag_processing.dagbag import DagBag
+from tests.airflow_versions import dag_bag
 
 def names(owner, kind):
     given = getattr(owner, kind) or []
     return [type(c).__name__ for c in (given if isinstance(given, (list, tuple)) else [given])]
 
-bag = DagBag(sys.argv[1])
+bag = dag_bag(sys.argv[1])
 kinds = ("on_failure_callback", "on_success_callback")
 levels = {
     dag_id: {
@@ -218,8 +218,8 @@ def task_policy(task):
 """
 DECIDED = """
 import json, sys
-from airflow.dag_processing.dagbag import DagBag
-(dag,) = DagBag(sys.argv[1]).dags.values()
+from tests.airflow_versions import dag_bag
+(dag,) = dag_bag(sys.argv[1]).dags.values()
 print(json.dumps({
     task.task_id: [getattr(c, "__name__", getattr(c, "options", {}).get("severity")) for c in task.on_failure_callback]
     for task in dag.tasks
@@ -233,7 +233,7 @@ def test_the_installation_s_own_policy_is_asked_first(python, tmp_path):
     (tmp_path / "config" / "airflow_local_settings.py").write_text(LOCAL_SETTINGS)
     (tmp_path / "dags").mkdir()
     (tmp_path / "dags" / "two.py").write_text(
-        "from airflow.sdk import DAG, BaseOperator\nwith DAG('two', tags=['incident:severity=Minor']):\n"
+        "from airflow.providers.common.compat.sdk import DAG, BaseOperator\nwith DAG('two', tags=['incident:severity=Minor']):\n"
         "    BaseOperator(task_id='work') >> BaseOperator(task_id='rest')\n"
     )
     done = python("-c", DECIDED, str(tmp_path / "dags"), auto_open="true", AIRFLOW_HOME=str(tmp_path))
@@ -241,13 +241,13 @@ def test_the_installation_s_own_policy_is_asked_first(python, tmp_path):
 
 
 LOADED = "; import sys; print(*sorted(m for m in sys.modules if m.partition('.')[0] == 'airflow_incident'))"
-EMPTY = "from airflow.dag_processing.dagbag import DagBag; bag = DagBag({folder!r}); assert len(bag.dags) == {count}"
+EMPTY = "from tests.airflow_versions import dag_bag; bag = dag_bag({folder!r}); assert len(bag.dags) == {count}"
 
 
 @pytest.fixture
 def untouched(tmp_path):
     """Write DAGs that do not know us."""
-    source = "from airflow.sdk import DAG\nfor number in range(5):\n    with DAG(f'dag_{number}'):\n        pass\n"
+    source = "from airflow.providers.common.compat.sdk import DAG\nfor number in range(5):\n    with DAG(f'dag_{number}'):\n        pass\n"
     (tmp_path / "dags.py").write_text(source)
     return EMPTY.format(folder=str(tmp_path), count=5)
 
@@ -290,7 +290,7 @@ def test_an_airflow_command_needs_no_module_of_ours(python, error):
 IN_TURN = """
 import os, sys
 from airflow.__main__ import main
-from airflow.dag_processing.dagbag import DagBag
+from tests.airflow_versions import dag_bag
 from airflow.models.taskinstancekey import TaskInstanceKey
 from tests.found_link import found_link
 from tests.journal_records import INCIDENT, keep
@@ -308,7 +308,7 @@ for name in {modules!r}:
             broken.append(name)
             sys.argv = ["airflow", "version"]
             main()
-            bag = DagBag({folder!r})
+            bag = dag_bag({folder!r})
             ended = 0 if len(bag.dags) == 5 and not bag.import_errors else 2
             ended = ended or 3 * (link.get_link(None, ti_key=key) not in (INCIDENT.permalink, ""))
         finally:
@@ -339,8 +339,8 @@ def test_every_module_is_among_them():
 
 FAILS = """
 import sys
-from airflow.dag_processing.dagbag import DagBag
-bag = DagBag(sys.argv[1])
+from tests.airflow_versions import dag_bag
+bag = dag_bag(sys.argv[1])
 assert not bag.import_errors, bag.import_errors
 print(bag.dags["both_levels"].test().state)
 """

@@ -37,6 +37,7 @@ def run(capsys):
     """Run a command; return its exit code, what it printed and what it complained, free of the key."""
 
     def run(*arguments):
+        capsys.readouterr()  # before 3.1 Airflow logs to standard output
         code = cli.main([*arguments])
         out, err = capsys.readouterr()
         assert API_KEY not in out + err
@@ -70,7 +71,7 @@ def test_a_test_incident_opens_with_the_connection_s_settings(run, box):
     code, out, err = run("send-test")
     (incident,) = box.incidents
     assert code == 0
-    assert err == "" or AIRFLOW < (3, 1), "only those Airflows have something to say themselves"
+    assert err == "" or AIRFLOW < (3, 2), "only those Airflows have something to say themselves"
     assert out.splitlines() == [
         f"INC-1 is open, a test: {incident['permalink']}",
         "It stays open until somebody closes it.",
@@ -238,6 +239,7 @@ def test_how_often_a_run_was_cleared_is_asked_of_airflow(run, box):
     from airflow.models import DagRun
     from airflow.utils.session import create_session
     from airflow.utils.types import DagRunType
+    from sqlalchemy import delete
 
     with create_session() as session:
         now = datetime(2026, 3, 4, tzinfo=UTC)
@@ -255,7 +257,7 @@ def test_how_often_a_run_was_cleared_is_asked_of_airflow(run, box):
         assert "Airflow's database says that the run was cleared 3 times." in told["notes"]
     finally:
         with create_session() as session:
-            session.delete(session.merge(row))
+            session.execute(delete(DagRun).where(DagRun.run_id == "b1"))
 
 
 @pytest.mark.parametrize(
@@ -301,7 +303,7 @@ def test_a_run_needs_its_names(run, box, arguments, said):
 def test_without_a_connection_an_explanation_is_one_clear_line(run):
     code, out, err = run("explain", "orders", "r1")
     assert (code, out) == (1, "")
-    assert "is not defined. Add it: airflow connections add" in complaint(err, "explain")
+    assert "is not defined, or not readable. Add it: airflow connections add" in complaint(err, "explain")
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,10 @@ ROOT = Path(__file__).resolve().parent.parent
 # All that the processes see of the caller's environment: its Airflow settings, proxies and paths are not ours.
 INHERITED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
 
-IS_AIRFLOW_2 = version("apache-airflow").startswith("2.")
+AIRFLOW = tuple(int(part) for part in version("apache-airflow").split(".")[:2])
+IS_AIRFLOW_2 = AIRFLOW < (3, 0)
+TASKS_CAN_LIST = IS_AIRFLOW_2 or AIRFLOW >= (3, 3)
+"""Whether a task can list Variables, as the flush DAG must."""
 WEB = "webserver" if IS_AIRFLOW_2 else "api-server"
 # With SQLite, Airflow 2's scheduler reads the DAGs itself.
 PROCESSOR = "scheduler" if IS_AIRFLOW_2 else "dag-processor"

@@ -10,7 +10,7 @@ from airflow_incident.errors import APIError, ConfigurationError, FieldError, Pr
 
 SAMPLES = [
     ConfigurationError([Problem("API key", "missing"), Problem("Base URL", "odd")], conn_id="c"),
-    errors.MissingConnectionError([Problem("Connection", "is not defined")], conn_id="c"),
+    errors.MissingConnectionError([Problem("Connection", "is not defined, or not readable")], conn_id="c"),
     errors.UnknownNameError(
         [errors.UnknownName.among("Severity", "severity", "Majr", ("Minor", "Major"))], conn_id="c"
     ),
