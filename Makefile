@@ -10,7 +10,7 @@ OLDEST := .venv-2.11
 CELERY := .venv-celery
 RUN := $(NEWEST)/bin/python
 
-.PHONY: help demo up test lint oldest test-matrix e2e-celery benchmark simulation constraints pages docs docs-links clean
+.PHONY: help demo up test lint oldest test-matrix test-broken e2e-celery benchmark simulation constraints pages docs docs-links clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,9 @@ oldest: $(OLDEST)/ready  ## Fail one DAG on the oldest supported Airflow
 
 test-matrix: $(NEWEST)/ready  ## Run every test on every supported Airflow (ONLY=3.1: on this one)
 	@$(RUN) -m tools.matrix $(if $(ONLY),--only $(ONLY)) $(if $(TESTS),-- $(TESTS))
+
+test-broken: $(NEWEST)/ready  ## Break one compatibility line at a time; the tests must notice (ONLY=3.1: on this one)
+	@$(RUN) -m tools.broken $(if $(ONLY),--only $(ONLY))
 
 e2e-celery: $(CELERY)/ready  ## Fail 200 tasks on two Celery workers, kill one, and count the incidents
 	@$(CELERY)/bin/python -m tools.distributed

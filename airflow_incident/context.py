@@ -27,6 +27,7 @@ D = TypeVar("D")
 BITES = (Exception, SystemExit)
 """What an object of a context may raise when it is touched; `sys.exit()` in one would end Airflow's process."""
 _TASK_RUNNER = "airflow.sdk.execution_time.task_runner"
+_PROCESSOR = "airflow.dag_processing.processor"
 
 
 def read_failure(context: Any, *, exception_detail: str = "message", level: Level | None = None) -> Failure:
@@ -179,13 +180,19 @@ def _failed_tasks(dag: Any, run: Any, dag_id: str, run_id: str) -> tuple[str, ..
     """List the run's failed task instances, where this Airflow and this process can tell them."""
     try:
         if getattr(sys.modules.get(_TASK_RUNNER), "SUPERVISOR_COMMS", None) is not None:
-            return _failed_by_supervisor(dag, dag_id, run_id)
+            return _failed_by_supervisor(dag, dag_id, run_id) if _has_answers() else ()
         if hasattr(run, "get_task_instances"):
             found = run.get_task_instances(state=["failed"])
             return tuple(sorted(_label(t.task_id, t.map_index) for t in found))
     except BITES:  # law 3: an unlisted task is better than an unreported failure
         return ()
     return ()
+
+
+def _has_answers() -> bool:
+    """Tell whether states of tasks can be asked for: Airflow 3.0's DAG processor would never answer."""
+    processor = sys.modules.get(_PROCESSOR)
+    return processor is None or hasattr(processor, "GetTaskStates")
 
 
 def _failed_by_supervisor(dag: Any, dag_id: str, run_id: str) -> tuple[str, ...]:

@@ -29,5 +29,6 @@ def since(first: str, feature: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(not has_it, reason=f"Airflow before {first} has no {feature}")
 
 
+TASKS_CAN_LIST = pytest.mark.skipif(not CAN_LIST, reason="Airflow 3.0 to 3.2 lets no task list Variables")
 RUNS_WHOLE = since("3.0", "DAG processor of its own beside SQLite; make demo and tests/test_oldest*.py are its runs")
 """Skip a module that needs scheduler, DAG processor, triggerer and API server at once."""

@@ -27,6 +27,8 @@ os.environ |= {
     # Tests of the journal turn it on; the others need no database.
     "AIRFLOW__INCIDENT_IO__JOURNAL": "False",
     "NO_PROXY": "127.0.0.1,localhost",
+    # On 3.2 `dag.test()` does not run without one.
+    "AIRFLOW__API_AUTH__JWT_SECRET": "only-for-tests-and-long-enough-for-hs512-which-asks-for-64-bytes!!",
 }
 # Before 3.1 Airflow prints every logger's lines on standard output, where tests look for a command's JSON.
 logging.getLogger("uvicorn").setLevel(logging.WARNING)

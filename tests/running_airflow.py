@@ -161,6 +161,8 @@ class RunningAirflow:
             "AIRFLOW__CORE__PARALLELISM": "10",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+            # 3.0 takes DAGs whose file ran a callback, instead of being parsed, for deleted.
+            "AIRFLOW__DAG_PROCESSOR__STALE_DAG_THRESHOLD": "100000",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "12",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",

@@ -15,7 +15,7 @@ from airflow_incident import CreateIncidentOperator, IncidentHook, open_incident
 from airflow_incident.core.settings import OPTIONS, options_in, read_value
 from airflow_incident.errors import ConfigurationError, MissingConnectionError
 from airflow_incident.sandbox.server import Sandbox
-from tests.airflow_versions import BASE_URL, BATCH_TIMEOUT
+from tests.airflow_versions import AIRFLOW, BASE_URL, BATCH_TIMEOUT
 from tests.doors import API_KEY, Scripted, call_async, call_sync, dag_context, listen, report, task_context
 
 EVERY_DOOR = pytest.mark.parametrize("call", [call_sync, call_async], ids=["sync", "async"])
@@ -139,8 +139,6 @@ WRONG = {
     "a line break in the host": ({"host": "https://api.incident.io/\r\nX-Key: 1"}, "Base URL"),
     "no host": ({"host": "https:///v1"}, "Base URL"),
     "another type": ({"conn_type": "http"}, "Connection type"),
-    "malformed extra": ({"extra": f'{{"severity": "{SECRET}"'}, "Extra"),
-    "extra that is a list": ({"extra": '["severity"]'}, "Extra"),
     "an unknown api_version": ({"extra": {"api_version": "v9"}}, "API version"),
     "an unknown mode": ({"extra": {"mode": "tset"}}, "Mode"),
     "an unknown visibility": ({"extra": {"visibility": "secret"}}, "Visibility"),
@@ -160,6 +158,12 @@ WRONG = {
     "a CA bundle that is none": ({"host": "https://api.incident.io", "extra": {"ca_bundle": __file__}}, "CA bundle"),
     "a null in the CA bundle": ({"host": "https://api.incident.io", "extra": {"ca_bundle": "a\x00b"}}, "CA bundle"),
 }
+UNREADABLE = {
+    "malformed extra": ({"extra": f'{{"severity": "{SECRET}"'}, "Extra"),
+    "extra that is a list": ({"extra": '["severity"]'}, "Extra"),
+}
+if not (3, 0) <= AIRFLOW < (3, 2):  # which drop such a connection as if it were not there
+    WRONG |= UNREADABLE
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import copy
 import datetime as dt
 import json
 import logging
+import sys
 import threading
 import time
 from types import MappingProxyType, SimpleNamespace
@@ -11,6 +12,7 @@ from types import MappingProxyType, SimpleNamespace
 import pytest
 
 from airflow_incident import CreateIncidentOperator, open_incident
+from airflow_incident.context import read_failure
 from airflow_incident.sandbox.server import Sandbox
 from tests.airflow_versions import BASE_URL
 from tests.doors import API_KEY, call_async, call_sync, dag_context, listen, report, task_context
@@ -423,6 +425,24 @@ def test_a_lost_incident_of_any_id_is_one_line(connect, name, place):
         patch.setattr("airflow_incident.api.exchange.ATTEMPTS", 1)
         heard, _ = report(task_context(**{place: HOSTILE_IDS[name]}), scope="task_instance")
     assert by_hand(heard.error)["idempotency_key"].isascii()
+
+
+def test_a_dag_processor_that_would_never_answer_is_not_asked(box, monkeypatch):
+    """That of Airflow 3.0 knows no states of tasks, and leaves who asks for them waiting until it is killed."""
+
+    def get_task_states(**_):
+        raise AssertionError("asked")
+
+    runner = SimpleNamespace(
+        SUPERVISOR_COMMS=object(), RuntimeTaskInstance=SimpleNamespace(get_task_states=get_task_states)
+    )
+    monkeypatch.setitem(sys.modules, "airflow.sdk.execution_time.task_runner", runner)
+    monkeypatch.setitem(sys.modules, "airflow.dag_processing.processor", SimpleNamespace())
+    assert read_failure(dag_context("r1")).failed_tasks == ()
+    runner.RuntimeTaskInstance.get_task_states = lambda **_: {"r1": {"load": "failed", "rest": "success"}}
+    assert read_failure(dag_context("r1")).failed_tasks == ()
+    monkeypatch.setitem(sys.modules, "airflow.dag_processing.processor", SimpleNamespace(GetTaskStates=object()))
+    assert read_failure(dag_context("r1")).failed_tasks == ("load",)
 
 
 def test_ids_of_the_markdown_kind_stay_text(box, monkeypatch):

@@ -244,7 +244,7 @@ def test_without_a_database_it_is_one_clear_line(arguments, tmp_path):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     *others, line = done.stderr.splitlines()
-    assert others == [] or AIRFLOW < (3, 2), "only those Airflows have something to say themselves"
+    assert others == [] or AIRFLOW < (3, 3), "only those Airflows have something to say themselves"
     assert line.startswith("airflow-incident journal: the journal cannot be listed: ")
     assert "airflow db check" in line
 

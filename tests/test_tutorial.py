@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.airflow_versions import TELLS_EXCEPTION
 from tools.pages import ROOT
 
 pytestmark = pytest.mark.airflow
@@ -61,7 +62,7 @@ def test_each_step_does_what_it_says(shell, sandbox, tmp_path):
     save(4, tmp_path)
     _, output = shell(4)
     assert len(sandbox.incidents) == 2, output
-    assert "three bad rows" in sandbox.incidents[1]["summary"]
+    assert ("three bad rows" in sandbox.incidents[1]["summary"]) is TELLS_EXCEPTION
 
     save(5, tmp_path)
     _, output = shell(4)

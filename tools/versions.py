@@ -13,9 +13,9 @@ class Version(NamedTuple):
 
 VERSIONS = {
     "2.11": Version("2.11.2", "3.12"),  # has no Python 3.13
-    "3.0": Version("3.0.6", "3.11", ("cadwyn<6", "fastapi<0.118", "pyjwt<2.11")),  # its API server needs all three
+    "3.0": Version("3.0.6", "3.11", ("cadwyn<6", "fastapi<0.118", "pyjwt<2.11")),  # its API fails with newer ones
     "3.1": Version("3.1.8", "3.12"),
-    "3.2": Version("3.2.2", "3.13", ("fastapi<0.137",)),  # as 3.3 declares
+    "3.2": Version("3.2.2", "3.13", ("fastapi<0.137", "svcs<26")),  # the same
     "3.3": Version("3.3.2", "3.13"),
 }
 OLDEST, *_, NEWEST = VERSIONS
