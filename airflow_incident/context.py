@@ -171,7 +171,7 @@ def _level(context: Any, ti: Any) -> Level:
 def _is_of_the_task(context: Any, ti: Any) -> bool:
     """Tell a task's own process from the DAG processor, which knows of a lost task neither exception nor start.
 
-    The exception alone would not do: `dag.test()` leaves it out before Airflow 3.2.
+    The exception alone would not do: `dag.test()` leaves it out from Airflow 3.0 to 3.2.
     """
     return _has(context, "exception") or peek(ti, "start_date") is not None
 

@@ -13,7 +13,7 @@ BASE_URL = f"AIRFLOW__{PAGES.upper()}__BASE_URL"
 BATCH_TIMEOUT = f"AIRFLOW__{'DAG_PROCESSOR' if AIRFLOW >= (3, 0) else 'CORE'}__DAG_FILE_PROCESSOR_TIMEOUT"
 CAN_LIST = not (3, 0) <= AIRFLOW < (3, 3)
 """Whether a task can list Variables."""
-TELLS_EXCEPTION = not (3, 0) <= AIRFLOW < (3, 2)
+TELLS_EXCEPTION = not (3, 0) <= AIRFLOW < (3, 3)
 """Whether `dag.test()` tells a task's callback the exception; a scheduler's run always does."""
 
 

@@ -11,7 +11,7 @@ from tests.airflow_dags import as_stored, load_dag
 from tests.airflow_versions import AIRFLOW, TELLS_EXCEPTION, since
 
 pytestmark = pytest.mark.airflow
-TOLD_THE_EXCEPTION = pytest.mark.skipif(not TELLS_EXCEPTION, reason="dag.test() tells no exception on 3.0 and 3.1")
+TOLD_THE_EXCEPTION = pytest.mark.skipif(not TELLS_EXCEPTION, reason="dag.test() tells no exception on 3.0 to 3.2")
 
 HEAD = """
 from datetime import timedelta

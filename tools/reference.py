@@ -1,4 +1,4 @@
-"""What the code says of itself, as Markdown: options, the connection, airflow.cfg, commands, errors, outcomes."""
+"""What the code says of itself, as Markdown: options, connection, airflow.cfg, commands, errors, outcomes, versions."""
 
 import argparse
 import textwrap
@@ -12,6 +12,7 @@ from airflow_incident.core.settings import CONFIG_SECTION, DEFAULT_CONN_ID, OPTI
 from airflow_incident.errors import APIError, ConfigurationError, IncidentIoError, UnexpectedResponseError
 from airflow_incident.metrics import OUTCOMES, PREFIX
 from airflow_incident.provider import get_provider_info
+from tools.versions import FEATURES, VERSIONS
 
 _STATUSES = (401, 403, 404, 409, 422, 429, 500)
 _KINDS = {bool: "true or false", int: "a whole number", dict: "a JSON object", tuple: "globs, with commas between"}
@@ -78,6 +79,15 @@ def outcomes() -> str:
     return _table(["metric", "counts"], ([f"`{PREFIX}{name}`", told] for name, told in OUTCOMES.items()))
 
 
+def versions() -> str:
+    """Show what works on which Airflow, and where that was tested."""
+    rows = [
+        ["tested with", *(f"{v.airflow}, Python {v.python}" for v in VERSIONS.values())],
+        *([feature, *(lacks.get(name, "✓") for name in VERSIONS)] for feature, lacks in FEATURES.items()),
+    ]
+    return _table(["Airflow", *VERSIONS], rows)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "options": options,
     "options one by one": options_one_by_one,
@@ -86,6 +96,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "commands": commands,
     "errors": errors,
     "outcomes": outcomes,
+    "versions": versions,
 }
 """What a page may ask for, by the words between `<!--` and `-->`."""
 

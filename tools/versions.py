@@ -1,4 +1,4 @@
-"""The one table of Airflow versions: the newest patch of each, and the Python that `make test-matrix` takes for it."""
+"""The one table of Airflow versions: each with its newest patch, the Python of the matrix, and what works there."""
 
 from typing import NamedTuple
 
@@ -19,3 +19,18 @@ VERSIONS = {
     "3.3": Version("3.3.2", "3.13"),
 }
 OLDEST, *_, NEWEST = VERSIONS
+
+NO = "no"
+_UNTIL_3_3 = dict.fromkeys(("3.0", "3.1", "3.2"), NO)
+FEATURES: dict[str, dict[str, str]] = {
+    "callbacks, operators, sensor, recovery, names, alerts": {},
+    "journal, commands, metrics, zero touch, button": {},
+    "the flush DAG; elsewhere `airflow-incident journal flush`": _UNTIL_3_3,
+    "the sensor knows what earlier runs of its DAG have opened": _UNTIL_3_3,
+    "a DAG's callback lists the tasks that failed": {"3.0": NO},
+    "a DAG's callback knows that a run was cleared (a task's always does)": {"3.0": NO},
+    "deadline alerts": {"2.11": NO, "3.0": NO},
+    "the connection's form offers the choices": dict.fromkeys(("2.11", "3.0", "3.1"), "told"),
+    "`airflow dags test` tells the exception": _UNTIL_3_3,
+}
+"""What works where: a feature, and the Airflows that have it not, or not wholly."""
