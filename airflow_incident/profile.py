@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
-from concurrent.futures import Future
 from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,7 +18,7 @@ from airflow_incident.errors import ConfigurationError, MissingConnectionError, 
 from airflow_incident.installation import UNNAMED, Installation, read_installation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from airflow_incident.api.client import AsyncClient, Client
     from airflow_incident.core.failure import Failure
@@ -56,8 +54,11 @@ class Profile(NamedTuple):
         return (*self.warnings, self.installation.unnamed_note) if self.deployment == UNNAMED else self.warnings
 
     def prepare_client(self) -> None:
-        """Begin to build the client on a thread, so that its trust store is loaded while a failure is read."""
-        _begin(self.account)
+        """Begin to load the client's trust store on a thread, while a failure is read."""
+        if self.account.is_encrypted:
+            from airflow_incident.api.trust import begin  # noqa: PLC0415 -- law 5
+
+            begin(self.account.ca_bundle)
 
     @property
     def client(self) -> Client:
@@ -66,7 +67,7 @@ class Profile(NamedTuple):
         :raises ConfigurationError: if the CA bundle or the proxy cannot be used.
         """
         try:
-            return _begin(self.account).result()
+            return _client(self.account)
         except ConfigurationError as error:
             raise ConfigurationError(error.problems, conn_id=self.conn_id) from None
 
@@ -178,50 +179,23 @@ def _read_extra(text: str | None) -> tuple[dict[str, Any], list[Problem]]:
     return extra, []
 
 
-_clients: dict[tuple[int, Account], Future[Client]] = {}
-"""One client per account and process: a trust store takes long to load, and a fork must not share sockets."""
+_clients: dict[tuple[int, Account], Client] = {}
+"""One client per account and process: it keeps connections open, and a fork must not share sockets."""
 
 
-def _begin(account: Account) -> Future[Client]:
-    """Get the account's client, or begin to build it.
+def _client(account: Account) -> Client:
+    """Get the account's client, or build it. The first of several threads wins, without a lock: see api/trust.py."""
+    from airflow_incident.api.client import Client, Connector  # noqa: PLC0415 -- law 5
 
-    The first of several threads wins. No lock: one held while Airflow forks would never be released.
-    """
     known = (os.getpid(), account)
     if known in _clients:
         return _clients[known]
-    mine: Future[Client] = Future()
-    first = _clients.setdefault(known, mine)
-    if first is mine:
-        # Imported here: two threads that import at once wait for one another, and the trust store would come last.
-        from airflow_incident.api import client  # noqa: F401, PLC0415 -- law 5
-
-        _apart(lambda: _build(known, mine))
-    return first
-
-
-def _apart(work: Callable[[], None]) -> None:
-    try:
-        threading.Thread(target=work, daemon=True, name="incident.io client").start()
-    except RuntimeError:  # no thread to be had
-        work()
-
-
-def _build(known: tuple[int, Account], future: Future[Client]) -> None:
-    """Build a client; one that cannot be built is tried anew the next time."""
-    from airflow_incident.api.client import Client, Connector  # noqa: PLC0415 -- law 5
-
-    _, account = known
-    try:
-        connector = Connector(
-            base_url=account.base_url,
-            api_key=account.api_key,
-            alert_source_id=account.alert_source_id,
-            alert_source_token=account.alert_source_token,
-            proxy=account.proxy,
-            ca_bundle=account.ca_bundle,
-        )
-        future.set_result(Client(connector))
-    except BaseException as error:  # noqa: BLE001 -- carried to the caller, who raises it
-        _clients.pop(known, None)
-        future.set_exception(error)
+    connector = Connector(
+        base_url=account.base_url,
+        api_key=account.api_key,
+        alert_source_id=account.alert_source_id,
+        alert_source_token=account.alert_source_token,
+        proxy=account.proxy,
+        ca_bundle=account.ca_bundle,
+    )
+    return _clients.setdefault(known, Client(connector))

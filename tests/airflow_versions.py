@@ -16,6 +16,10 @@ CAN_LIST = not (3, 0) <= AIRFLOW < (3, 3)
 TELLS_EXCEPTION = not (3, 0) <= AIRFLOW < (3, 3)
 """Whether `dag.test()` tells a task's callback the exception; a scheduler's run always does."""
 
+HAS_DEADLINES = AIRFLOW >= (3, 1)
+LISTS_FAILED = AIRFLOW != (3, 0)
+"""Whether the DAG processor tells which tasks of a run have failed."""
+
 
 def dag_bag(path: str) -> Any:
     """Load a file or a folder of DAGs as Airflow does."""

@@ -102,4 +102,4 @@ def _nothing_left_over():
             find().patterns, find().replacer = set(), None
     profile = sys.modules.get("airflow_incident.profile")
     while profile and profile._clients:
-        profile._clients.popitem()[1].result().close()
+        profile._clients.popitem()[1].close()

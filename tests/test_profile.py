@@ -1,13 +1,15 @@
-"""A connection's client: built once per account and process, on a thread, while a failure is read."""
+"""A connection's client: built once per account and process; its trust store is loaded while a failure is read."""
 
 import json
 import os
+import ssl
 import threading
 from pathlib import Path
 
 import certifi
 import pytest
 
+from airflow_incident.api import trust
 from airflow_incident.errors import ConfigurationError
 from airflow_incident.profile import read_profile
 from tests.doors import report
@@ -18,7 +20,7 @@ def _ask(profile, found):
 
 
 def test_threads_that_ask_together_share_one_client(connected):
-    """Whoever comes first builds it; the others wait for it."""
+    """Whoever comes first builds it."""
     profile = read_profile("incident_io_default")
     found = []
     threads = [threading.Thread(target=_ask, args=(profile, found)) for _ in range(30)]
@@ -32,21 +34,45 @@ def test_threads_that_ask_together_share_one_client(connected):
 
 def test_preparing_does_not_wait_for_the_trust_store(connect, monkeypatch):
     """Whoever prepares goes on at once; whoever asks for the client gets it when it is there."""
-    from airflow_incident.api import client as driver
-
     connect("https://api.incident.io")
     go_on = threading.Event()
-    real = driver._trust
+    real = trust._load
 
-    def slow(ca_bundle):
+    def slow(*arguments):
         assert go_on.wait(10)
-        return real(ca_bundle)
+        real(*arguments)
 
-    monkeypatch.setattr(driver, "_trust", slow)
+    monkeypatch.setattr(trust, "_load", slow)
+    trust._stores.clear()
     profile = read_profile("incident_io_default")
     profile.prepare_client()
     go_on.set()  # reached only because the line before did not wait for this
     assert profile.client.connector.base_url == "https://api.incident.io"
+
+
+def test_plain_http_loads_no_trust_store(connected):
+    trust._stores.clear()
+    profile = read_profile("incident_io_default")
+    profile.prepare_client()
+    assert profile.client.connector.base_url == connected.url
+    assert trust._stores == {}
+
+
+def test_a_store_is_what_python_makes_of_it(monkeypatch):
+    """It verifies as strictly, host name included, and holds the same authorities; the environment may name others."""
+
+    def seen(context):
+        names = ("check_hostname", "verify_mode", "verify_flags", "options", "minimum_version", "maximum_version")
+        return [getattr(context, name) for name in names], context.cert_store_stats()
+
+    for name in ("SSL_CERT_DIR", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    usual = ssl.create_default_context(cafile=certifi.where())
+    assert seen(trust.trust(None)) == seen(trust.trust(certifi.where())) == seen(usual)
+    for name in ("SSL_CERT_DIR", "SSL_CERT_FILE"):
+        monkeypatch.setenv(name, "/no/such")
+    with pytest.raises(ConfigurationError, match="CA bundle"):
+        trust.trust(None)
 
 
 def test_what_could_not_be_built_is_tried_anew(connect, tmp_path):

@@ -17,6 +17,7 @@ import httpx
 from airflow_incident.api.directory import Directory
 from airflow_incident.api.endpoints import ALERT_SOURCE, addressed
 from airflow_incident.api.exchange import Pause, Request, Response, Returned, Terms, converse
+from airflow_incident.api.trust import trust
 from airflow_incident.errors import (
     ConfigurationError,
     IncidentIoError,
@@ -48,7 +49,7 @@ _WIRE = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueErr
 
 
 class Connector:
-    """How to reach one API with one key: built once per process, for a TLS trust store takes 20 ms to load.
+    """How to reach one API with one key: built once per process, as is its TLS trust store.
 
     :raises ConfigurationError: if the CA bundle or the proxy cannot be used.
     """
@@ -77,7 +78,7 @@ class Connector:
         self._alert_headers = {"Authorization": f"Bearer {alert_source_token}"} if alert_source_token else {}
         # Plain http only ever leads to this machine: no proxy of the environment may see the key on the way.
         self.options: dict[str, Any] = {
-            "verify": _trust(ca_bundle) if encrypted else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            "verify": trust(ca_bundle) if encrypted else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
             "trust_env": encrypted,
             "proxy": proxy if encrypted else None,
             "follow_redirects": False,
@@ -331,10 +332,3 @@ def too_late(seconds: float, met: Sequence[IncidentIoError]) -> TransportError:
 def _transport_error(error: Exception) -> TransportError:
     said = str(error) or "no details"
     return TransportError(f"{type(error).__name__}: {said}", maybe_delivered=not isinstance(error, _NOT_SENT))
-
-
-def _trust(ca_bundle: str | None) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=ca_bundle) if ca_bundle else httpx.create_ssl_context()
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise ConfigurationError([Problem("CA bundle", f"cannot be read ({error})")]) from None

@@ -27,6 +27,11 @@ class Account:
     ca_bundle: str | None = None
 
     @property
+    def is_encrypted(self) -> bool:
+        """Whether the way there is TLS; without, it leads to this machine only."""
+        return self.base_url.startswith("https:")
+
+    @property
     def is_local(self) -> bool:
         """Whether the API is a sandbox on this machine."""
         return is_loopback(urlsplit(self.base_url).hostname)
