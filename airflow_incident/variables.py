@@ -10,7 +10,7 @@ from typing import Any
 
 _TASK_RUNNER = "airflow.sdk.execution_time.task_runner"
 _CACHES = ("airflow.sdk.execution_time.cache", "airflow.secrets.cache")
-"""Where Airflow 3 keeps its cache, and where Airflow 2 does."""
+"""Where Airflow keeps its cache from 3.1 on, and where it did before."""
 DESCRIPTION = "Written by airflow-incident; see 'airflow-incident journal'."
 
 

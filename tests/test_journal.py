@@ -142,7 +142,7 @@ def test_a_journal_that_is_turned_off_is_no_trouble(connected, store, monkeypatc
 
 def test_a_cache_of_airflow_s_is_read_past(store, monkeypatch):
     """`[secrets] use_cache` keeps what the DAG processor has read, while tasks write something newer."""
-    home = "airflow.sdk.execution_time.cache" if AIRFLOW >= (3, 0) else "airflow.secrets.cache"
+    home = "airflow.sdk.execution_time.cache" if AIRFLOW >= (3, 1) else "airflow.secrets.cache"
     SecretCache = importlib.import_module(home).SecretCache  # noqa: N806 -- a class
     name = f"{PREFIX}orders.cached"
     store.set(name, "new")

@@ -24,6 +24,7 @@ from airflow_incident.core.text import log_line
 from airflow_incident.errors import IncidentIoError, TransportError
 from airflow_incident.metrics import OUTCOMES, PREFIX, SECONDS, told
 from airflow_incident.sandbox.fault_answers import answer
+from tests.airflow_versions import AIRFLOW
 from tests.doors import API_KEY, CREATED, Scripted, call_async, call_sync, dag_context, listen, task_context
 from tests.journal_records import forget_all
 
@@ -488,7 +489,8 @@ def test_a_statsd_hears_what_a_real_airflow_counts(airflow_db, connected, connec
     finally:
         statsd.stop()
     ours = {name.removeprefix("here.incident_io."): n for name, n in statsd.counters.items() if "incident_io" in name}
-    assert ours == {"opened": 1, "deduplicated": 6, "journalled": 1, "replayed": 1}
+    replayed = {"replayed": 1} if AIRFLOW != (3, 2) else {}  # whose commands begin no metrics
+    assert ours == {"opened": 1, "deduplicated": 6, "journalled": 1} | replayed
     (milliseconds,) = statsd.timings["here.incident_io.seconds"]
     assert 1 < milliseconds < 12_000
     assert len(connected.incidents) == 2

@@ -35,9 +35,12 @@ def callback_modules(request):
 
 
 def test_a_callback_adds_few_modules(callback_modules):
-    """Calling open_incident() or resolve_incident() in a DAG file loads at most 15 modules that Airflow has not."""
+    """Calling open_incident() or resolve_incident() in a DAG file loads at most 15 modules that Airflow has not.
+
+    On 3.0 Airflow itself loads one more for its notifiers, airflow.models.asset.
+    """
     assert "airflow_incident.notifications" in callback_modules
-    assert len(callback_modules) <= 15, callback_modules
+    assert len(callback_modules) <= 15 + (AIRFLOW == (3, 0)), callback_modules
 
 
 @pytest.mark.parametrize("kept_out", ["api", "hooks", "delivery", "context", "installation", "resolving", "sandbox"])

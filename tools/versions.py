@@ -30,6 +30,7 @@ FEATURES: dict[str, dict[str, str]] = {
     "a DAG's callback lists the tasks that failed": {"3.0": NO},
     "a DAG's callback knows that a run was cleared (a task's always does)": {"3.0": NO},
     "deadline alerts": {"2.11": NO, "3.0": NO},
+    "a command's deliveries are counted in Airflow's metrics": {"3.2": NO},
     "the connection's form offers the choices": dict.fromkeys(("2.11", "3.0", "3.1"), "told"),
     "`airflow dags test` tells the exception": _UNTIL_3_3,
 }
