@@ -96,7 +96,12 @@ def connected(sandbox, connect):
 def _nothing_left_over():
     """Close what the hook keeps open for its process, and forget what Airflow's masker has learned."""
     yield
-    for name in ("airflow.sdk._shared.secrets_masker", "airflow.utils.log.secrets_masker"):
+    homes = (
+        "airflow.sdk._shared.secrets_masker",
+        "airflow.sdk.execution_time.secrets_masker",
+        "airflow.utils.log.secrets_masker",
+    )
+    for name in homes:
         find = getattr(sys.modules.get(name), "_secrets_masker", None)
         if find:
             find().patterns, find().replacer = set(), None
