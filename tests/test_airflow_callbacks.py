@@ -153,6 +153,7 @@ def test_a_task_that_gives_up_with_retries_left_opens_an_incident(run, connected
 
 
 @TOLD_THE_EXCEPTION
+@since("3.0", "word of what a task left by")
 def test_sys_exit_in_a_task_opens_an_incident(run, connected):
     """A task that leaves by `sys.exit` has failed as any other."""
     body = "@task\ndef leave():\n    raise SystemExit(3)\nleave()"
@@ -161,6 +162,7 @@ def test_sys_exit_in_a_task_opens_an_incident(run, connected):
 
 
 @TOLD_THE_EXCEPTION
+@since("3.0", "dag.test() that outlives a task's timeout")
 def test_a_task_that_runs_out_of_time_opens_an_incident(run, connected):
     """The alarm that ended the task does not end its callback."""
     body = """
