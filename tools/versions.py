@@ -28,7 +28,6 @@ FEATURES: dict[str, dict[str, str]] = {
     "the flush DAG; elsewhere `airflow-incident journal flush`": _UNTIL_3_3,
     "the sensor knows what earlier runs of its DAG have opened": _UNTIL_3_3,
     "a DAG's callback lists the tasks that failed": {"3.0": NO},
-    "a DAG's callback knows that a run was cleared (a task's always does)": {"3.0": NO},
     "deadline alerts": {"2.11": NO, "3.0": NO},
     "a command's deliveries are counted in Airflow's metrics": {"3.2": NO},
     "the connection's form offers the choices": {"2.11": "told", "3.0": "told, with FAB", "3.1": "told"},
