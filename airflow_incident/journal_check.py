@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from airflow_incident.core.settings import merge
-from airflow_incident.delivery.flusher import Flushed
+from airflow_incident.delivery.flushed import Flushed, worry
 from airflow_incident.delivery.journal import utc_now
-from airflow_incident.delivery.words import worry
 from airflow_incident.errors import JournalError
 from airflow_incident.finding import Finding
 from airflow_incident.journalled import list_journal

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from airflow_incident.delivery.flusher import Flushed
+    from airflow_incident.delivery.flushed import Flushed
     from airflow_incident.delivery.journal import Record
 
 STATES = ("pending", "open", "gathered", "dead", "foreign")
@@ -106,7 +106,7 @@ def _sendable(record: Record | str, foreign: Mapping[str, str]) -> Record:
 
 def _send_again(records: Iterable[Record]) -> Flushed:
     """Flush each of these records, refused or not; what a connection's outage would meet stays as it is."""
-    from airflow_incident.delivery.flusher import Flushed  # noqa: PLC0415 -- builds models
+    from airflow_incident.delivery.flushed import Flushed  # noqa: PLC0415 -- builds models
 
     parts: list[Flushed] = []
     stopped: dict[str, str] = {}
@@ -177,7 +177,8 @@ def _read() -> tuple[list[Record], dict[str, str]]:
 
 def _tell(flushed: Flushed, *, as_json: bool) -> int:
     """Say what became of each record."""
-    from airflow_incident.delivery.words import closing, record_line  # noqa: PLC0415 -- builds models
+    from airflow_incident.delivery.flushed import closing  # noqa: PLC0415 -- builds models
+    from airflow_incident.delivery.words import record_line  # noqa: PLC0415 -- builds models
 
     if as_json:
         parts = {"delivered": flushed.opened, "waiting": flushed.pending, "refused": flushed.dead}

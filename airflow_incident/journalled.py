@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_incident.delivery.courier import Anything
-    from airflow_incident.delivery.flusher import Flushed
+    from airflow_incident.delivery.flushed import Flushed
     from airflow_incident.delivery.journal import Record
     from airflow_incident.delivery.report import Outcome, Report
     from airflow_incident.profile import Profile

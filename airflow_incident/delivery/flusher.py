@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from airflow_incident.api.closing import Wish
+from airflow_incident.delivery.flushed import Flushed
 from airflow_incident.delivery.journal import KEEP_FOR, KEEP_RECORDS, PREFIX, ForeignRecordError, Record, read_record
 from airflow_incident.delivery.recovery import Settled, settle
 from airflow_incident.delivery.sending import SETTLE_SECONDS, own_record, send, terms_of
@@ -22,32 +23,6 @@ YOUNG = timedelta(minutes=1)
 """How long others may be about to open a record through v1; a longer wait for each of many would last for hours."""
 PATIENT_ATTEMPTS = 3
 """After so many failed attempts a record waits behind those with fewer."""
-
-
-class Flushed(NamedTuple):
-    """What a flush found and did: records by what became of them, and names of records that it left alone.
-
-    `dead` is all that was ever refused, `refused` what this flush sent of it. `settled` are runs that have recovered.
-    """
-
-    opened: Sequence[Record] = ()
-    pending: Sequence[Record] = ()
-    dead: Sequence[Record] = ()
-    foreign: Mapping[str, str] = {}
-    pruned: int = 0
-    stopped: str | None = None
-    refused: Sequence[Record] = ()
-    settled: Sequence[Settled] = ()
-
-    @property
-    def recovered(self) -> Sequence[Record]:
-        """What was closed, for its run recovered."""
-        return [settled.record for settled in self.settled if settled.outcome == "recovered"]
-
-    @property
-    def oldest_pending(self) -> datetime | None:
-        """When the oldest failure that still waits was written down."""
-        return min((record.written_at for record in self.pending), default=None)
 
 
 def flush(

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from airflow_incident.core.text import log_line, moment, redact_secrets
 from airflow_incident.metrics import Told, told
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    from airflow_incident.delivery.flusher import Flushed
     from airflow_incident.delivery.journal import Record
-
-OVERDUE = timedelta(hours=1)
-"""How long a failure may wait before somebody should look."""
 
 
 def record_line(record: Record) -> str:
@@ -49,32 +42,6 @@ def record_told(record: Record) -> Told:
         incident=incident and (incident.reference or incident.id),
         link=incident and incident.permalink,
     )
-
-
-def closing(flushed: Flushed) -> str:
-    """Count what a flush did and left."""
-    waiting, refused, foreign = len(flushed.pending), len(flushed.dead), len(flushed.foreign)
-    why = f" ({clean(flushed.stopped)})" if flushed.stopped else ""
-    counts = {
-        f"{len(flushed.opened)} delivered": len(flushed.opened),
-        f"{waiting} waiting{why}": waiting,
-        f"{refused} refused": refused,
-        f"{len(flushed.recovered)} closed, for the run recovered": len(flushed.recovered),
-    }
-    told = [text for text, count in counts.items() if count] or ["nothing waits"]
-    return ", ".join([*told, *([f"{foreign} left alone (not readable as ours)"] if foreign else [])])
-
-
-def worry(flushed: Flushed, now: datetime) -> str | None:
-    """Say what somebody should look at: what was refused, and what has waited too long."""
-    told = []
-    if flushed.dead:
-        told.append(f"{len(flushed.dead)} refused; mend the cause, then run: airflow-incident journal retry")
-    oldest = flushed.oldest_pending
-    if oldest is not None and now - oldest > OVERDUE:
-        why = f": {clean(flushed.stopped)}" if flushed.stopped else ""
-        told.append(f"{len(flushed.pending)} waiting, the oldest since {moment(oldest)}{why}")
-    return "; ".join(told) or None
 
 
 def named(record: Record) -> str:
