@@ -18,70 +18,136 @@ NOTICED = {1, 2}
 
 
 class Broken(NamedTuple):
-    """A line that one Airflow needs, how it reads without that Airflow in mind, and the tests that must notice."""
+    """A line that one Airflow needs, how it reads without that Airflow in mind, and the test that must notice."""
 
     airflow: str
     file: str
     line: str
     instead: str
-    tests: str
+    test: str
 
 
 LINES = (
-    Broken("2.11", "installation.py", 'if major >= 3 else ("webserver", "core")', "", "tests/test_installation.py"),
-    Broken("2.11", "installation.py", "if self.major >= 3 else", "if True else", "tests/test_installation.py"),
-    Broken("2.11", "core/pages.py", "if airflow < 3:", "if airflow < 2:", "tests/test_recovery.py"),
-    Broken("2.11", "variables.py", ', "airflow.secrets.cache")', ",)", "tests/test_journal.py"),
-    Broken("2.11", "variables.py", "if not _has_supervisor():", "if False:", "tests/test_journal.py"),
-    Broken("2.11", "context.py", "ChainMap({}, known,", "ChainMap({}, dict(known),", "tests/test_oldest.py"),
+    Broken(
+        "2.11",
+        "installation.py",
+        'if major >= 3 else ("webserver", "core")',
+        "",
+        "test_installation.py::test_airflow_cfg_is_read_from_where_it_is_set",
+    ),
+    Broken(
+        "2.11",
+        "installation.py",
+        "if self.major >= 3 else",
+        "if True else",
+        "test_installation.py::test_one_without_a_name_says_where_its_address_is_set",
+    ),
+    Broken(
+        "2.11",
+        "core/pages.py",
+        "if airflow < 3:",
+        "if airflow < 2:",
+        "test_recovery.py::test_a_cleared_run_that_succeeds_closes_its_incident",
+    ),
+    Broken(
+        "2.11",
+        "variables.py",
+        ', "airflow.secrets.cache")',
+        ",)",
+        "test_journal.py::test_a_cache_of_airflow_s_is_read_past",
+    ),
+    Broken(
+        "2.11",
+        "variables.py",
+        "if not _has_supervisor():",
+        "if False:",
+        "test_journal.py::test_one_run_is_one_request_whatever_calls",
+    ),
+    Broken(
+        "2.11",
+        "context.py",
+        "ChainMap({}, known,",
+        "ChainMap({}, dict(known),",
+        "test_oldest.py::test_two_runs_have_their_own_texts",
+    ),
     Broken(
         "2.11",
         "links.py",
         "airflow.providers.common.compat.sdk import Base",
         "airflow.sdk import Base",
-        "tests/test_oldest.py",
+        "test_oldest.py::test_one_failed_run_is_one_incident",
     ),
     Broken(
         "2.11",
         "provider.py",
         "(PasswordField if option.secret else StringField)(",
         "StringField(",
-        "tests/test_oldest.py",
+        "test_oldest.py::test_the_connection_form_is_drawn",
     ),
-    Broken("3.0", "terminal.py", 'os.environ[_CONTEXT] = "server"', "pass", "tests/test_tools_command.py"),
-    Broken("3.0", "context.py", 'or peek(ti, "start_date") is not None', "", "tests/test_airflow_callbacks.py"),
-    Broken("3.0", "context.py", "if _has_answers() else ()", "", "tests/test_contexts.py"),
-    Broken("3.1", "variables.py", 'if not hasattr(_sdk(), "keys"):', "if False:", "tests/test_airflow_journal.py"),
-    Broken("3.3", "provider.py", 'schema["format"] = "password"', "pass", "tests/test_provider.py"),
+    Broken(
+        "3.0",
+        "terminal.py",
+        'os.environ[_CONTEXT] = "server"',
+        "pass",
+        "test_tools_command.py::test_a_connection_in_airflow_s_database_is_found",
+    ),
+    Broken(
+        "3.0",
+        "context.py",
+        'or peek(ti, "start_date") is not None',
+        "",
+        "test_airflow_callbacks.py::test_a_task_that_gives_up_with_retries_left_opens_an_incident",
+    ),
+    Broken(
+        "3.0",
+        "context.py",
+        "if _has_answers() else ()",
+        "",
+        "test_contexts.py::test_a_dag_processor_that_would_never_answer_is_not_asked",
+    ),
+    Broken(
+        "3.1",
+        "variables.py",
+        'if not hasattr(_sdk(), "keys"):',
+        "if False:",
+        "test_airflow_journal.py",
+    ),
+    Broken(
+        "3.3",
+        "provider.py",
+        'schema["format"] = "password"',
+        "pass",
+        "test_provider.py::test_the_form_has_the_options_of_a_connection",
+    ),
 )
 
 
 def notice(broken: Broken, python: Path) -> str | None:
-    """Break the line in a copy, and run the tests there; return what is wrong if they do not notice."""
+    """Run the test in a copy as it is, and again with the line broken; return what is wrong if it does not notice."""
     with tempfile.TemporaryDirectory(prefix="airflow-incident-broken-") as folder:
         copy = Path(folder)
         for name in ("airflow_incident", "dags", "docs", "tests", "tools"):
             shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("pyproject.toml", "README.md", "CHANGELOG.md"):
             shutil.copy(ROOT / name, copy / name)
+        whole = _test(broken.test, copy, python)
+        if whole.returncode:
+            return f"it fails with the line as it is\n{whole.stdout[-2000:]}{whole.stderr[-2000:]}"
         file = copy / "airflow_incident" / broken.file
         text = file.read_text()
-        if text.count(broken.line) < 1:
-            return f"{broken.file} has no such line any more: {broken.line}"
+        if broken.line not in text:
+            return f"{broken.file} has no such line any more"
         file.write_text(text.replace(broken.line, broken.instead))
-        ended = subprocess.run(
-            [python, "-m", "pytest", "-qx", "--no-header", "-p", "no:cacheprovider", *broken.tests.split()],
-            cwd=copy,
-            env=os.environ | {"PYTHONPATH": folder},
-            check=False,
-            capture_output=True,
-            text=True,
-        )
+        ended = _test(broken.test, copy, python)
         if ended.returncode not in NOTICED:
-            return f"the tests ended with exit {ended.returncode}\n{ended.stdout[-2000:]}{ended.stderr[-2000:]}"
-        found = [line for line in ended.stdout.splitlines() if line.startswith(("FAILED tests/", "ERROR tests/"))]
-        print(f"      {found[0]}", flush=True)
+            return f"the test ended with exit {ended.returncode}\n{ended.stdout[-2000:]}{ended.stderr[-2000:]}"
         return None
+
+
+def _test(test: str, folder: Path, python: Path) -> subprocess.CompletedProcess[str]:
+    command = [python, "-m", "pytest", "-qx", "--no-header", "-p", "no:cacheprovider", f"tests/{test}"]
+    environment = os.environ | {"PYTHONPATH": str(folder)}
+    return subprocess.run(command, cwd=folder, env=environment, check=False, capture_output=True, text=True)
 
 
 def run(versions: list[str]) -> Iterator[bool]:
@@ -89,11 +155,11 @@ def run(versions: list[str]) -> Iterator[bool]:
     for broken in LINES:
         if broken.airflow not in versions:
             continue
-        print(f"{broken.airflow:5} {broken.file}: {broken.line.splitlines()[0]}", flush=True)
+        print(f"{broken.airflow:5} {broken.file}: {broken.line}", flush=True)
         python = environment(broken.airflow)
         trouble = python if isinstance(python, str) else notice(broken, python)
-        if trouble:
-            print(f"      NOT NOTICED: {trouble}", flush=True)
+        verdict = f"NOT NOTICED: {trouble}" if trouble else f"noticed by {broken.test}"
+        print(f"      {verdict}", flush=True)
         yield trouble is None
 
 
