@@ -85,7 +85,8 @@ def versions() -> str:
         ["tested with", *(f"{v.airflow}, Python {v.python}" for v in VERSIONS.values())],
         *([feature, *(lacks.get(name, "✓") for name in VERSIONS)] for feature, lacks in FEATURES.items()),
     ]
-    return _table(["Airflow", *VERSIONS], rows)
+    table = _table(["Airflow", *VERSIONS], rows)
+    return f"{table}\n*told*: in the help of the field. *FAB*: beside `apache-airflow-providers-fab`.\n"
 
 
 PARTS: dict[str, Callable[[], str]] = {

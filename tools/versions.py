@@ -33,4 +33,4 @@ FEATURES: dict[str, dict[str, str]] = {
     "the connection's form offers the choices": {"2.11": "told", "3.0": "told, with FAB", "3.1": "told"},
     "`airflow dags test` tells the exception": _UNTIL_3_3,
 }
-"""What works where: a feature, and the Airflows that have it not, or not wholly (FAB: its own provider)."""
+"""What works where: a feature, and the Airflows that have it not, or not wholly."""
