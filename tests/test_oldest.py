@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from importlib.metadata import version
 from urllib.parse import quote
 
@@ -146,6 +147,18 @@ def test_airflow_finds_the_provider(airflow_db):
     assert '"airflow-incident"' in ask("providers", "list", "-o", "json")
     assert '"airflow_incident.hooks.IncidentHook"' in ask("providers", "hooks", "-o", "json")
     assert "# enabled = " in ask("config", "list", "--section", "incident_io", "--defaults")
+
+
+def test_a_template_touches_no_variable_that_it_does_not_name():
+    """Airflow 2 warns whoever reads one of those that it is to lose."""
+    from airflow.utils.context import Context
+
+    from airflow_incident.context import render
+
+    context = Context({"run_id": "r1", "execution_date": "2026-03-04"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert render("Run {{ run_id }}", context) == "Run r1"
 
 
 def test_the_connection_form_is_drawn():
