@@ -75,6 +75,21 @@ def test_a_store_is_what_python_makes_of_it(monkeypatch):
         trust.trust(None)
 
 
+def test_what_raises_before_the_thread_leaves_nobody_waiting(monkeypatch):
+    """A TLS that cannot even begin is an error each time, and is tried anew."""
+
+    def broken():
+        raise OSError("no TLS here")
+
+    trust._stores.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(trust, "_context", broken)
+        for _ in range(2):
+            with pytest.raises(ConfigurationError, match="no TLS here"):
+                trust.trust(None)
+    assert trust.trust(None).check_hostname
+
+
 def test_what_could_not_be_built_is_tried_anew(connect, tmp_path):
     """A CA bundle that is mended counts at the next failure, in the same process."""
     bundle = tmp_path / "ca.pem"

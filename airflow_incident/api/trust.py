@@ -35,11 +35,12 @@ def begin(ca_bundle: str | None) -> Future[ssl.SSLContext]:
     known = (os.getpid(), _place(ca_bundle))
     if known in _stores:
         return _stores[known]
+    # Made here: the thread then only loads. Whatever Python it runs has to wait for the caller's, 5 ms each time.
+    # And made before others may wait for it: what raises here must leave no promise behind.
+    context = _context()
     mine: Future[ssl.SSLContext] = Future()
     first = _stores.setdefault(known, mine)
     if first is mine:
-        # Made here: the thread then only loads. Whatever Python it runs has to wait for the caller's, 5 ms each time.
-        context = _context()
         _apart(lambda: _load(context, known, mine))
     return first
 
