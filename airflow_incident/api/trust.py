@@ -74,8 +74,9 @@ def _context() -> ssl.SSLContext:
 
 
 def _apart(work: Callable[[], None]) -> None:
+    """Do work on a thread that Python waits for: OpenSSL cleans up at exit, and whoever still loads would crash."""
     try:
-        threading.Thread(target=work, daemon=True, name="incident.io trust store").start()
+        threading.Thread(target=work, name="incident.io trust store").start()
     except RuntimeError:  # no thread to be had
         work()
 
