@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from airflow_incident.api.closing import Status
     from airflow_incident.api.models import Identity
-    from airflow_incident.api.names import Resolved
+    from airflow_incident.api.payload import Resolved
     from airflow_incident.core.settings import Place
     from airflow_incident.profile import Profile
 

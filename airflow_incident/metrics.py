@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +16,9 @@ if TYPE_CHECKING:
     from airflow_incident.core.text import Redact
 
 log = logging.getLogger(__name__)
+
+_MARKS = frozenset(' "=()\\')
+"""What a word must not have that stands in a line of pairs without quotes."""
 
 PREFIX = "incident_io."
 OUTCOMES: Mapping[str, str] = MappingProxyType(
@@ -93,8 +95,8 @@ def _time(lasted: timedelta) -> None:
 
 
 def _quoted(text: str) -> str:
-    """Quote a value as JSON does, unless it is one plain word."""
-    return text if re.fullmatch(r'[^\s"=()\\]+', text) else json.dumps(text, ensure_ascii=False)
+    """Quote a line as JSON does, unless it is one plain word."""
+    return text if text and _MARKS.isdisjoint(text) else json.dumps(text, ensure_ascii=False)
 
 
 def _emit(send: Callable[[Any], None]) -> None:

@@ -1,6 +1,7 @@
 """What Airflow's configuration says."""
 
 import pytest
+from airflow.providers.common.compat.sdk import conf
 
 from airflow_incident.installation import Installation, read_installation
 from tests.airflow_versions import AIRFLOW, BASE_URL, BATCH_TIMEOUT, PAGES
@@ -50,6 +51,26 @@ def test_airflow_cfg_is_read_from_where_it_is_set(monkeypatch):
     assert installation.batch_seconds == 15.0
     assert installation.config.items() >= {"deployment": "tests", "severity": "01MAJOR"}.items()
     assert installation.enabled
+
+
+def test_what_nobody_sets_is_not_asked_for(monkeypatch):
+    """Airflow knows defaults of ours by its own list of providers; they are not set by anybody."""
+    monkeypatch.delenv("AIRFLOW__INCIDENT_IO__JOURNAL", raising=False)
+    assert "journal" not in read_installation().config
+
+
+def test_an_option_may_stand_in_the_file_or_come_from_a_command(monkeypatch):
+    """As any option of Airflow's may that is a secret: `proxy_cmd` says where to get `proxy`."""
+    file = {"severity": "01FILE", "proxy_cmd": "echo http://proxy.example.com:3128", "scope": "task"}
+    monkeypatch.setenv("AIRFLOW__INCIDENT_IO__SCOPE", "dag")
+    conf.read_dict({"incident_io": file})
+    try:
+        found = read_installation().config
+    finally:
+        conf.remove_section("incident_io")
+    assert (found["severity"], found["scope"]) == ("01FILE", "dag")
+    assert found["proxy"].strip() == "http://proxy.example.com:3128"
+    assert read_installation().config.get("severity") is None
 
 
 @pytest.mark.parametrize(("value", "enabled"), [("false", False), ("True", True), ("0", False), ("perhaps", True)])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from airflow_incident.api.endpoints import PAGE_LIMIT, PAGE_SIZE, Call, Listing
+from airflow_incident.api.payload import Resolved, refusal
 from airflow_incident.api.values import assignee, is_id, listed, plain_value, ready_value, text
-from airflow_incident.errors import ConfigurationError, IncidentIoError, Problem, UnknownName, UnknownNameError
+from airflow_incident.errors import IncidentIoError, Problem, UnknownName
 
 if TYPE_CHECKING:
     from airflow_incident.api.directory import Directory, Row, Rows
@@ -116,24 +116,6 @@ def _options(row: Row) -> _Kind:
     )
 
 
-@dataclass(slots=True)
-class Resolved:
-    """What was found: `fields` belong into a body.
-
-    `problems` tells what is unknown or cannot be said; `missing` holds, by label, the look-ups that failed. What
-    either is about is not in `fields`. `private_only` says that the chosen type allows private incidents only.
-    """
-
-    fields: dict[str, Any] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
-    missing: dict[str, IncidentIoError] = field(default_factory=dict)
-    private_only: bool = False
-
-    def error(self, conn_id: str = "") -> ConfigurationError | None:
-        """Return the problems as what an operator raises, if there are any."""
-        return _refusal(self.problems, conn_id) if self.problems else None
-
-
 def resolve(
     wanted: Mapping[str, Any],
     directory: Directory,
@@ -182,7 +164,7 @@ def find_severity(wanted: str, directory: Directory) -> Steps[tuple[Row, Rows]]:
     search = _Search(directory)
     row = yield from search.row(_SEVERITIES, wanted)
     if row is None:
-        raise next(iter(search.resolved.missing.values()), None) or _refusal(search.resolved.problems)
+        raise next(iter(search.resolved.missing.values()), None) or refusal(search.resolved.problems)
     return row, directory.rows(_SEVERITIES.key) or ()
 
 
@@ -350,11 +332,6 @@ class _Search:
 
     def _problem(self, kind: _Kind, what: str) -> None:
         self.resolved.problems.append(Problem(kind.label, what))
-
-
-def _refusal(problems: Sequence[Problem], conn_id: str = "") -> ConfigurationError:
-    unknown = any(isinstance(problem, UnknownName) for problem in problems)
-    return (UnknownNameError if unknown else ConfigurationError)(problems, conn_id=conn_id)
 
 
 def _match(kind: _Kind, rows: Rows, wanted: str) -> list[Row]:

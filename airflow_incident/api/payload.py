@@ -10,7 +10,7 @@ from numbers import Number
 from typing import Any
 
 from airflow_incident.api.values import assignee, listed, ready_value, text
-from airflow_incident.errors import ConfigurationError, Problem
+from airflow_incident.errors import ConfigurationError, IncidentIoError, Problem, UnknownName, UnknownNameError
 
 Draft = Mapping[str, Any]
 
@@ -119,6 +119,30 @@ def _role_problems(roles: Any) -> Iterator[Problem]:
             assignee(person)
         except ValueError as error:
             yield Problem("Roles", f"{role!r} {error}")
+
+
+class Resolved:
+    """What was found for a draft's names: `fields` belong into a body.
+
+    `problems` tells what is unknown or cannot be said; `missing` holds, by label, the look-ups that failed. What
+    either is about is not in `fields`. `private_only` says that the chosen type allows private incidents only.
+    """
+
+    def __init__(self) -> None:
+        self.fields: dict[str, Any] = {}
+        self.problems: list[Problem] = []
+        self.missing: dict[str, IncidentIoError] = {}
+        self.private_only = False
+
+    def error(self, conn_id: str = "") -> ConfigurationError | None:
+        """Return the problems as what an operator raises, if there are any."""
+        return refusal(self.problems, conn_id) if self.problems else None
+
+
+def refusal(problems: Sequence[Problem], conn_id: str = "") -> ConfigurationError:
+    """Make an error of problems, of which some may be names that incident.io does not know."""
+    unknown = any(isinstance(problem, UnknownName) for problem in problems)
+    return (UnknownNameError if unknown else ConfigurationError)(problems, conn_id=conn_id)
 
 
 def compose(draft: Draft, found: Mapping[str, Any], *, api_version: str) -> dict[str, Any]:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from airflow_incident.api.directory import Directory
 from airflow_incident.api.endpoints import Creation, Plan, any_incident, find_incident
 from airflow_incident.api.head import read_head
-from airflow_incident.api.names import Resolved, lowest_severity, resolve
-from airflow_incident.api.payload import NAMED, compose, is_alert, label, to_v2, unsayable
+from airflow_incident.api.payload import NAMED, Resolved, compose, is_alert, label, to_v2, unsayable
 from airflow_incident.errors import (
     APIError,
     IncidentIoError,
@@ -78,6 +77,10 @@ def prepared(draft: Draft, terms: Terms, api_version: Version) -> Generator[Any,
 
 def _resolved(wanted: Mapping[str, Any], api_version: Version) -> Generator[Any, Any, Resolved]:
     """Resolve names; IDs need no look-up, and no step."""
+    if not wanted:
+        return Resolved()
+    from airflow_incident.api.names import resolve  # noqa: PLC0415 -- law 5: most failures name nothing
+
     try:
         next(resolve(wanted, Directory(), api_version=api_version))
     except StopIteration as end:
@@ -236,6 +239,8 @@ def _mended(creation: Creation, error: ValidationError, terms: Terms) -> Generat
 
 
 def _lowest() -> Generator[Any, Any, str | None]:
+    from airflow_incident.api.names import lowest_severity  # noqa: PLC0415 -- as above
+
     try:
         lowest: str | None = yield Plan(lowest_severity, LOOK_UP_SHARE)
     except IncidentIoError:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from airflow_incident.errors import Problem
@@ -15,16 +14,18 @@ if TYPE_CHECKING:
 DEFAULT_BASE_URL = "https://api.incident.io"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
+class Account(NamedTuple):
     """One API key at one address, and the alert source beside it. No key, token or proxy's password is ever shown."""
 
     base_url: str = DEFAULT_BASE_URL
-    api_key: str = field(default="", repr=False)
+    api_key: str = ""
     alert_source_id: str | None = None
-    alert_source_token: str = field(default="", repr=False)
-    proxy: str | None = field(default=None, repr=False)
+    alert_source_token: str = ""
+    proxy: str | None = None
     ca_bundle: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Account({self.base_url!r})"
 
     @property
     def is_encrypted(self) -> bool:

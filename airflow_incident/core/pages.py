@@ -11,7 +11,7 @@ from airflow_incident.core.account import is_loopback
 if TYPE_CHECKING:
     from airflow_incident.core.failure import Failure
 
-_INCIDENT_PAGE = re.compile(
+_INCIDENT_PAGE = (
     # Strict, for browsers and Python split odd addresses differently: no user, no backslash, nothing but ASCII.
     r"(?:https://(?:[a-z0-9-]+\.)*incident\.io|https?://(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?)"
     r"(?:/[A-Za-z0-9._~%!$&'()*+,;=:@/?#-]*)?"
@@ -20,7 +20,7 @@ _INCIDENT_PAGE = re.compile(
 
 def is_incident_page(url: str) -> bool:
     """Tell whether an address that somebody else wrote is one of incident.io, or of a sandbox on this machine."""
-    return _INCIDENT_PAGE.fullmatch(url) is not None
+    return re.fullmatch(_INCIDENT_PAGE, url) is not None
 
 
 def with_pages(failure: Failure, *, base_url: str | None, airflow: int, local: bool) -> Failure:

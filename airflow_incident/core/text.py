@@ -28,27 +28,29 @@ _REASONS = {
     "all_tasks_deadlocked": "the tasks wait for one another (deadlock)",
 }
 
-_SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
+_SECRETS: tuple[tuple[tuple[str, ...], str, str], ...] = (
+    # Without an end the rest goes, for it was cut; this also keeps the search from starting over at each beginning.
+    (("[parameters: ",), r"(?s)\[parameters: .*?(?:\](?=\n|\Z|\s{0,4}\(Background)|\Z)", "[parameters: cut]"),
     # postgres://user:password@host
-    (re.compile(r"(?<=://)([^\s/@:]{0,256}):[^\s@]{1,512}@"), r"\1:***@"),
-    (re.compile(r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{8,}"), r"\1 ***"),
+    (("://",), r"(?<=://)([^\s/@:]{0,256}):[^\s@]{1,512}@", r"\1:***@"),
+    (("bearer", "basic"), r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{8,}", r"\1 ***"),
     # password=…, "api_key": "…", --token …; but not our own "Alert source token: missing; …"
     (
-        re.compile(
-            r"""(?ix) ((?:passw(?:or)?d|pwd|passphrase|secret|token|api[_-]?key
-            |access[_-]?key|private[_-]?key|credential)[\w.-]{0,40} ["']? \s{0,4} (?:=>|[=:]) \s{0,4})
-            (?! missing; | has\ spaces\ )
-            (?: "[^"\n]*" | '[^'\n]*' | [^\s,;&)}\]]+ )"""
-        ),
+        ("passw", "pwd", "passphrase", "secret", "token", "key", "credential"),
+        r"""(?ix) ((?:passw(?:or)?d|pwd|passphrase|secret|token|api[_-]?key
+        |access[_-]?key|private[_-]?key|credential)[\w.-]{0,40} ["']? \s{0,4} (?:=>|[=:]) \s{0,4})
+        (?! missing; | has\ spaces\ )
+        (?: "[^"\n]*" | '[^'\n]*' | [^\s,;&)}\]]+ )""",
         r"\1***",
     ),
     (
-        re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL),
+        ("private key",),
+        r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
         "***",
     ),
 )
-# Without an end the rest goes, for it was cut; this also keeps the search from starting over at each beginning.
-_SQL_PARAMETERS = re.compile(r"\[parameters: .*?(?:\](?=\n|\Z|\s{0,4}\(Background)|\Z)", re.DOTALL)
+"""What a secret looks like, and what to write instead. A pattern is compiled for texts with one of its words only."""
+_MARKDOWN = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]<>#|~!"})
 
 
 def redact_secrets(text: str, *, known: Sequence[str] = ()) -> str:
@@ -56,9 +58,10 @@ def redact_secrets(text: str, *, known: Sequence[str] = ()) -> str:
     for secret in known:
         if secret:
             text = text.replace(secret, "***")
-    text = _SQL_PARAMETERS.sub("[parameters: cut]", text)
-    for pattern, replacement in _SECRETS:
-        text = pattern.sub(replacement, text)
+    folded = text.casefold()
+    for words, pattern, replacement in _SECRETS:
+        if any(word in folded for word in words):
+            text = re.sub(pattern, replacement, text)
     return text
 
 
@@ -197,7 +200,7 @@ def link(text: str, url: str | None) -> str:
 
 def escape(text: str) -> str:
     """Keep ids and messages from being read as markdown, mentions or several lines."""
-    return re.sub(r"([\\`*_\[\]<>#|~!])", r"\\\1", " ".join(text.split()))
+    return " ".join(text.split()).translate(_MARKDOWN)
 
 
 def code(text: str) -> str:
