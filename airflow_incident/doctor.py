@@ -6,8 +6,9 @@ import platform
 from typing import TYPE_CHECKING, Any
 
 from airflow_incident.api import lookups
+from airflow_incident.api.calls import Plan
 from airflow_incident.api.closing import closing_status, list_statuses
-from airflow_incident.api.endpoints import Plan, show_identity
+from airflow_incident.api.endpoints import show_identity
 from airflow_incident.api.names import resolve
 from airflow_incident.api.submit import is_v1_gone
 from airflow_incident.core.settings import CONFIG_SECTION, OPTIONS, merge

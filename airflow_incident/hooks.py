@@ -17,9 +17,9 @@ from airflow_incident.provider import form_fields, form_layout
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from airflow_incident.api.calls import Plan
     from airflow_incident.api.client import Client
     from airflow_incident.api.closing import Resolution
-    from airflow_incident.api.endpoints import Plan
     from airflow_incident.api.models import Incident
     from airflow_incident.core.account import Account
     from airflow_incident.installation import Installation

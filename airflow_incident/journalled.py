@@ -6,7 +6,7 @@ import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from airflow_incident.api.endpoints import is_for_alert_source
+from airflow_incident.api.calls import is_for_alert_source
 from airflow_incident.api.exchange import BUDGET
 from airflow_incident.api.submit import submission
 from airflow_incident.core.key import ALERT_MARK

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from airflow_incident.api.endpoints import Creation
+from airflow_incident.api.calls import Creation
 from airflow_incident.api.exchange import Request, Response, Terms, converse
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import httpx
 
+from airflow_incident.api.calls import ALERT_SOURCE, addressed
 from airflow_incident.api.directory import Directory
-from airflow_incident.api.endpoints import ALERT_SOURCE, addressed
 from airflow_incident.api.exchange import Pause, Request, Response, Returned, Terms, converse
-from airflow_incident.api.trust import trust
 from airflow_incident.errors import (
     ConfigurationError,
     IncidentIoError,
@@ -29,7 +28,7 @@ from airflow_incident.version import VERSION
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from airflow_incident.api.endpoints import Call, Listing, Plan
+    from airflow_incident.api.calls import Call, Listing, Plan
     from airflow_incident.api.exchange import Answer, Step
 
 T = TypeVar("T")
@@ -64,7 +63,6 @@ class Connector:
         ca_bundle: str | None = None,
     ) -> None:
         self.base_url = base_url
-        encrypted = base_url.startswith("https:")
         self.secrets = [secret.encode() for secret in (api_key, alert_source_token) if secret]
         self.directory = Directory(time.monotonic)
         self._headers = {
@@ -76,12 +74,12 @@ class Connector:
         self._alert_source = alert_source_id
         self._alert_headers = {"Authorization": f"Bearer {alert_source_token}"} if alert_source_token else {}
         # Plain http only ever leads to this machine: no proxy of the environment may see the key on the way.
-        self.options: dict[str, Any] = {
-            "verify": trust(ca_bundle) if encrypted else None,  # OpenSSL takes a millisecond to begin
-            "trust_env": encrypted,
-            "proxy": proxy if encrypted else None,
-            "follow_redirects": False,
-        }
+        # None instead of an SSL context, for OpenSSL takes a millisecond to begin.
+        self.options: dict[str, Any] = {"verify": None, "trust_env": False, "follow_redirects": False}
+        if base_url.startswith("https:"):
+            from airflow_incident.api.trust import trust  # noqa: PLC0415 -- law 5
+
+            self.options |= {"verify": trust(ca_bundle), "trust_env": True, "proxy": proxy}
 
     def arguments(self, request: Request) -> dict[str, Any]:
         """Put a request into httpx's words.

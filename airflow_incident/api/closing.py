@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import quote
 
-from airflow_incident.api.endpoints import PAGE_LIMIT, Call, Plan, attach_link
+from airflow_incident.api.calls import PAGE_LIMIT, Call, Plan
+from airflow_incident.api.endpoints import attach_link
 from airflow_incident.api.standing import Standing, read_standing, show_standing
 from airflow_incident.errors import ConfigurationError, IncidentIoError, PermissionDeniedError, Problem
 

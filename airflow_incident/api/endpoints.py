@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, Literal
 
+from airflow_incident.api.calls import PAGE_LIMIT, Call, Listing, pages, part, send_alert
 from airflow_incident.api.filters import filter_query
-from airflow_incident.api.head import read_alert, read_head, read_heads
+from airflow_incident.api.head import read_head, read_heads
 
 
 class Late:
@@ -22,100 +21,18 @@ class Late:
 
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from airflow_incident.api import body as bodies
     from airflow_incident.api import envelopes
-    from airflow_incident.api.directory import Directory
     from airflow_incident.api.head import IncidentHead
     from airflow_incident.api.models import Attachment, Identity, Incident, IncidentUpdate
 else:
     bodies, envelopes = Late("airflow_incident.api.body"), Late("airflow_incident.api.envelopes")
 
-T = TypeVar("T")
-
-ONE_LIMIT = 1024 * 1024
-"""Largest answer that is read for one object, in bytes."""
-PAGE_LIMIT = 16 * 1024 * 1024
-"""Largest answer that is read for one page of a list, in bytes."""
-PAGE_SIZE = 250
-"""Items asked for at once; the largest that every version of the document allows."""
-
 ApiVersion = Literal["v1", "v2"]
 SortBy = Literal["created_at_newest_first", "created_at_oldest_first"]
 FilterMode = Literal["all", "any"]
-ALERT_SOURCE = "{alert_source}"
-"""Stands for the connection's alert source in a path: its ID and its token are the driver's to add."""
-
-Via = Literal["v1", "v2", "alert"]
-"""How a failure is told: a version of the incidents API, or an alert source."""
-
-Query = Mapping[str, str | int | Sequence[str]]
-
-
-class Call(NamedTuple, Generic[T]):
-    """One request that has not been made; `parse` reads its answer and raises ValueError if it cannot."""
-
-    method: str
-    path: str
-    parse: Callable[[bytes], T]
-    query: Query | None = None
-    body: Mapping[str, Any] | None = None
-    limit: int = ONE_LIMIT
-
-
-class Listing(NamedTuple, Generic[T]):
-    """A call that is answered in pages: `page` builds the one that begins after an item."""
-
-    page: Callable[[str | None], Call[tuple[Sequence[T], str | None]]]
-
-
-class Plan(NamedTuple, Generic[T]):
-    """Several calls that depend on one another, made within one budget.
-
-    `steps` begins a generator that yields calls and is sent what each was answered; the error of one that failed is
-    raised where it was yielded. What the generator returns is the plan's answer. It is given what this process has
-    looked up before. `share` is how much of the time that is left it may take, so that enough is left for what matters.
-    """
-
-    steps: Callable[[Directory], Generator[Any, Any, T]]
-    share: float = 1.0
-
-
-def pages(
-    path: str, parse: Callable[[bytes], tuple[Sequence[T], str | None]], query: Query | None = None
-) -> Listing[T]:
-    """Build a listing: each page begins after the last item of the one before."""
-
-    def page(after: str | None) -> Call[tuple[Sequence[T], str | None]]:
-        asked: dict[str, str | int | Sequence[str]] = {"page_size": PAGE_SIZE, **(query or {})}
-        if after:
-            asked["after"] = after
-        return Call("GET", path, parse, asked, limit=PAGE_LIMIT)
-
-    return Listing(page)
-
-
-class Creation(NamedTuple):
-    """A create that is ready to be sent; nothing of it changes once its first byte may have left.
-
-    `partial` says that a look-up failed: what has surely not arrived may be made anew, with all its names. `read` reads
-    the answer; by default only which incident it is and how it stands.
-    """
-
-    body: Mapping[str, Any]
-    via: Via = "v1"
-    partial: bool = False
-    read: Callable[[bytes], Any] = read_head
-
-
-def open_incident(creation: Creation) -> Call[Any]:
-    """Open an incident with a body that is ready, or get the one that its key has opened before; or send an alert.
-
-    https://docs.incident.io/api-reference/incidents-v1/create
-    https://docs.incident.io/api-reference/incidents-v2/create
-    """
-    if creation.via == "alert":
-        return send_alert(creation.body)
-    return Call(method="POST", path=f"/{creation.via}/incidents", body=creation.body, parse=creation.read)
 
 
 def create_incident_v2(payload: bodies.CreateIncidentV2 | Mapping[str, Any]) -> Call[Incident]:
@@ -140,7 +57,7 @@ def edit_incident(
     :raises ConfigurationError: naming every field that cannot be used.
     """
     body = {"incident": bodies.checked(bodies.EditIncident, changes), "notify_incident_channel": notify_channel}
-    return Call(method="POST", path=f"/v2/incidents/{_part(incident_id)}/actions/edit", body=body, parse=read_incident)
+    return Call(method="POST", path=f"/v2/incidents/{part(incident_id)}/actions/edit", body=body, parse=read_incident)
 
 
 def show_incident(incident_id: str, *, api_version: ApiVersion = "v1") -> Call[Incident]:
@@ -149,7 +66,7 @@ def show_incident(incident_id: str, *, api_version: ApiVersion = "v1") -> Call[I
     https://docs.incident.io/api-reference/incidents-v1/show
     https://docs.incident.io/api-reference/incidents-v2/show
     """
-    return Call(method="GET", path=f"/{api_version}/incidents/{_part(incident_id)}", parse=read_incident)
+    return Call(method="GET", path=f"/{api_version}/incidents/{part(incident_id)}", parse=read_incident)
 
 
 def show_head(incident_id: str) -> Call[IncidentHead]:
@@ -157,7 +74,7 @@ def show_head(incident_id: str) -> Call[IncidentHead]:
 
     https://docs.incident.io/api-reference/incidents-v2/show
     """
-    return Call(method="GET", path=f"/v2/incidents/{_part(incident_id)}", parse=read_head)
+    return Call(method="GET", path=f"/v2/incidents/{part(incident_id)}", parse=read_head)
 
 
 def list_incidents(*, status: Sequence[str] = ()) -> Listing[Incident]:
@@ -250,7 +167,7 @@ def delete_attachment(attachment_id: str) -> Call[None]:
 
     https://docs.incident.io/api-reference/incident-attachments-v1/delete
     """
-    return Call(method="DELETE", path=f"/v1/incident_attachments/{_part(attachment_id)}", parse=_nothing)
+    return Call(method="DELETE", path=f"/v1/incident_attachments/{part(attachment_id)}", parse=_nothing)
 
 
 def create_alert_event(event: bodies.AlertEvent | Mapping[str, Any]) -> Call[envelopes.AlertEventReceipt]:
@@ -265,21 +182,6 @@ def create_alert_event(event: bodies.AlertEvent | Mapping[str, Any]) -> Call[env
         return envelopes.AlertEventReceipt.model_validate_json(said)
 
     return send_alert(bodies.checked(bodies.AlertEvent, event))._replace(parse=parse)
-
-
-def send_alert(event: Mapping[str, Any]) -> Call[Any]:
-    """Do as `create_alert_event` does with an event that is ready, and read only how the alert stands."""
-    return Call(method="POST", path=f"/v2/alert_events/http/{ALERT_SOURCE}", body=event, parse=read_alert)
-
-
-def addressed(path: str, alert_source_id: str | None) -> str:
-    """Write the connection's alert source into a path that needs it."""
-    return path.replace(ALERT_SOURCE, _part(alert_source_id)) if alert_source_id else path
-
-
-def is_for_alert_source(call: Any) -> bool:
-    """Tell whether a call goes to the connection's alert source, which takes its token instead of the API key."""
-    return isinstance(call, Call) and ALERT_SOURCE in call.path
 
 
 def any_incident() -> Call[None]:
@@ -304,11 +206,6 @@ def show_identity() -> Call[Identity]:
     https://docs.incident.io/api-reference/utilities-v1/identity
     """
     return Call(method="GET", path="/v1/identity", parse=_identity)
-
-
-def _part(text: str) -> str:
-    """Quote an ID, so that it stays one part of a path."""
-    return quote(text, safe="")
 
 
 def _nothing(_: bytes) -> None:

@@ -11,8 +11,8 @@ from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from airflow_incident.api.calls import Call, Creation, Listing, Plan, is_for_alert_source, open_incident
 from airflow_incident.api.directory import Directory
-from airflow_incident.api.endpoints import Call, Creation, Listing, Plan, is_for_alert_source, open_incident
 from airflow_incident.errors import (
     APIError,
     FieldError,

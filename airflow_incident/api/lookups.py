@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from airflow_incident.api.endpoints import PAGE_LIMIT, Call, Late, Listing, pages
+from airflow_incident.api.calls import PAGE_LIMIT, Call, Listing, pages
+from airflow_incident.api.endpoints import Late
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

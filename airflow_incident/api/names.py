@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
-from airflow_incident.api.endpoints import PAGE_LIMIT, PAGE_SIZE, Call, Listing
+from airflow_incident.api.calls import PAGE_LIMIT, PAGE_SIZE, Call, Listing
 from airflow_incident.api.payload import Resolved, refusal
 from airflow_incident.api.values import assignee, is_id, listed, plain_value, ready_value, text
 from airflow_incident.errors import IncidentIoError, Problem, UnknownName

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from airflow_incident.api.endpoints import Call, Listing, Plan, pages
+from airflow_incident.api.calls import Call, Listing, Plan, pages
 from airflow_incident.api.filters import filter_query
 from airflow_incident.api.head import OVER
 from airflow_incident.api.names import find_severity

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from airflow_incident.api.calls import Creation, Plan
 from airflow_incident.api.directory import Directory
-from airflow_incident.api.endpoints import Creation, Plan, any_incident, find_incident
 from airflow_incident.api.head import read_head
 from airflow_incident.api.payload import NAMED, Resolved, compose, is_alert, label, to_v2, unsayable
 from airflow_incident.errors import (
@@ -174,6 +174,8 @@ def _says_gone(error: IncidentIoError) -> bool:
 
 def is_v1_gone(directory: Directory) -> Generator[Any, Any, bool]:
     """Ask once more, in a way that no field can be to blame; what is gone stays gone for this process."""
+    from airflow_incident.api.endpoints import any_incident  # noqa: PLC0415 -- law 5
+
     if not directory.v1_gone:
         try:
             yield any_incident()
@@ -184,6 +186,8 @@ def is_v1_gone(directory: Directory) -> Generator[Any, Any, bool]:
 
 def _find(creation: Creation, terms: Terms, error: IncidentIoError) -> Generator[Any, Any, Any]:
     """Look for what an attempt through v1 may have opened; through v2 it might be opened twice."""
+    from airflow_incident.api.endpoints import find_incident  # noqa: PLC0415 -- law 5
+
     name, summary = creation.body.get("name"), creation.body.get("summary")
     if terms.since and name and summary:
         try:

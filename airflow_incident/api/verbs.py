@@ -6,7 +6,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, overload
 
 from airflow_incident.api import endpoints, lookups
-from airflow_incident.api.endpoints import Call, Listing, Plan
+from airflow_incident.api.calls import Call, Listing, Plan
 from airflow_incident.api.exchange import BUDGET
 from airflow_incident.errors import APIError, ConfigurationError, Problem
 

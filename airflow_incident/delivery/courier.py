@@ -8,15 +8,15 @@ import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_incident.api.endpoints import Creation, Plan, attach_link, open_incident, show_head
+from airflow_incident.api.calls import Creation, Plan, open_incident
 from airflow_incident.delivery.steps import Ask, Attach, Delete, Get, Names, Send, Set, Show, StoreFailed, Wait
 from airflow_incident.errors import IncidentIoError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from airflow_incident.api.calls import Call, Listing
     from airflow_incident.api.client import AsyncClient, Client
-    from airflow_incident.api.endpoints import Call, Listing
     from airflow_incident.api.head import AlertHead, IncidentHead
     from airflow_incident.delivery.journal import Store
     from airflow_incident.delivery.steps import Step
@@ -219,8 +219,12 @@ def _call(step: Send | Show | Attach | Ask) -> Anything:
         case Send():
             return _opening(step)
         case Show(incident_id):
+            from airflow_incident.api.endpoints import show_head  # noqa: PLC0415 -- few failures ask
+
             return show_head(incident_id)
         case Attach(incident_id, url, title):
+            from airflow_incident.api.endpoints import attach_link  # noqa: PLC0415 -- as above
+
             return attach_link(incident_id, url=url, title=title)
         case Ask(call):
             return call

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from airflow_incident.api.endpoints import Creation, Via
+from airflow_incident.api.calls import Creation, Via
 from airflow_incident.api.exchange import RETRY_AFTER_LIMIT
 from airflow_incident.api.payload import create_draft
 from airflow_incident.api.submit import Choice  # noqa: TC001 -- pydantic resolves it when a model is built

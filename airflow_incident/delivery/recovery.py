@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from airflow_incident.api.calls import send_alert
 from airflow_incident.api.closing import Resolution, Wish, resolution
-from airflow_incident.api.endpoints import send_alert
 from airflow_incident.core.key import ALERT_MARK, dag_key, earlier_keys
 from airflow_incident.delivery.journal import Closing, record_name, whole
 from airflow_incident.delivery.sending import own_record, send, terms_of

@@ -8,7 +8,7 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from airflow_incident.api.endpoints import Creation, addressed, open_incident
+from airflow_incident.api.calls import Creation, addressed, open_incident
 from airflow_incident.api.head import AlertHead
 from airflow_incident.api.payload import NAMED, create_alert, create_draft, is_alert
 from airflow_incident.api.submit import Terms, at_once

@@ -26,7 +26,7 @@ from airflow_incident.errors import IncidentIoError, NotFoundError, UnsettledErr
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from airflow_incident.api.endpoints import Creation
+    from airflow_incident.api.calls import Creation
     from airflow_incident.delivery.report import Before, Report
     from airflow_incident.delivery.steps import Step
 

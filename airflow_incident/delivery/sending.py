@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_incident.api.endpoints import Creation
+from airflow_incident.api.calls import Creation
 from airflow_incident.api.head import AlertHead, IncidentHead
 from airflow_incident.api.submit import Terms, at_once, first_version, prepared, submit
 from airflow_incident.core.text import with_notes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airflow_incident.api.endpoints import Call, Listing, Plan, Via
+    from airflow_incident.api.calls import Call, Listing, Plan, Via
 
 
 class Get(NamedTuple):

@@ -8,8 +8,9 @@ import time
 import httpx
 import pytest
 
+from airflow_incident.api.calls import Call
 from airflow_incident.api.client import AsyncClient, Client, Connector
-from airflow_incident.api.endpoints import Call, list_incidents, show_identity
+from airflow_incident.api.endpoints import list_incidents, show_identity
 from airflow_incident.errors import ConfigurationError, TransportError
 
 CALL = Call(method="GET", path="/v1/identity", parse=bytes)
@@ -69,7 +70,7 @@ def test_both_drivers_say_the_same_to_the_same(sandbox):
 
 def test_a_listing_reads_every_page(sandbox, monkeypatch):
     """Three incidents on pages of two."""
-    monkeypatch.setattr("airflow_incident.api.endpoints.PAGE_SIZE", 2)
+    monkeypatch.setattr("airflow_incident.api.calls.PAGE_SIZE", 2)
     for number in range(3):
         _post(sandbox, str(number))
     client = Client(Connector(base_url=sandbox.url, api_key=sandbox.api_key))

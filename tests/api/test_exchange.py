@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from airflow_incident.api.calls import Call, Listing
 from airflow_incident.api.directory import Directory
-from airflow_incident.api.endpoints import Call, Listing
 from airflow_incident.api.exchange import ATTEMPTS, Pause, Request, Response, Terms, converse
 from airflow_incident.errors import (
     AuthenticationError,

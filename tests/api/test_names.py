@@ -8,8 +8,8 @@ from decimal import Decimal
 import pytest
 
 from airflow_incident.api.body import CreateIncident
+from airflow_incident.api.calls import Plan
 from airflow_incident.api.directory import Directory
-from airflow_incident.api.endpoints import Plan
 from airflow_incident.api.exchange import Pause, Response, Terms, converse
 from airflow_incident.api.names import find_severity, lowest_severity, resolve
 from airflow_incident.errors import (

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from airflow_incident.api.endpoints import Listing, Plan
+from airflow_incident.api.calls import Listing, Plan
 from airflow_incident.api.head import IncidentHead
 from airflow_incident.api.submit import is_v1_gone
 from airflow_incident.core.failure import Failure

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from airflow_incident.api.calls import Plan
 from airflow_incident.api.closing import Status, Wish
-from airflow_incident.api.endpoints import Plan
 from airflow_incident.api.standing import Standing
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from airflow_incident.api.calls import Listing, Plan
 from airflow_incident.api.directory import Directory
-from airflow_incident.api.endpoints import Listing, Plan
 from airflow_incident.api.head import IncidentHead
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
