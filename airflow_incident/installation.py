@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_incident.core.account import is_loopback
 from airflow_incident.core.settings import CONFIG_SECTION, merge, options_in
+from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,11 +22,13 @@ _UNNAMED_NOTE = (
 
 LONGEST_REPORT = 12.0
 """Seconds that one report may take at most."""
+SHORTEST_REPORT = 1.0
+"""Seconds that its requests get at the least, however long Airflow took to say where to send them."""
 RESERVE = 6.0
 """Seconds of a task's overtime that are left to Airflow and to other callbacks."""
 
 
-class Installation(NamedTuple):
+class Installation(Frozen):
     """Where Airflow's pages are and how long its processes let a callback run, in seconds.
 
     `config` is the section [incident_io] of airflow.cfg, with the options that are set there.
@@ -67,7 +70,7 @@ class Installation(NamedTuple):
     @property
     def report_seconds(self) -> float:
         """Time budget of one report: what a task's callback has, less a reserve."""
-        return max(1.0, min(LONGEST_REPORT, self.overtime - RESERVE))
+        return max(SHORTEST_REPORT, min(LONGEST_REPORT, self.overtime - RESERVE))
 
     @property
     def batch_seconds(self) -> float:

@@ -353,9 +353,9 @@ def _turn(profile: Profile, began: float, *, in_processor: bool) -> Iterator[flo
 
 def _seconds_left(seconds: float, began: float) -> float:
     """Take off what reading the connection took; a request always gets its try."""
-    from airflow_incident.delivery.budget import SHORTEST  # noqa: PLC0415 -- law 5
+    from airflow_incident.installation import SHORTEST_REPORT  # noqa: PLC0415 -- law 5
 
-    return max(min(seconds, SHORTEST), seconds - (time.monotonic() - began))
+    return max(min(seconds, SHORTEST_REPORT), seconds - (time.monotonic() - began))
 
 
 def _dispatch() -> ModuleType:

@@ -6,7 +6,7 @@ import json
 import os
 from contextlib import suppress
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, redact
 
@@ -15,6 +15,7 @@ from airflow_incident.core.pages import with_pages
 from airflow_incident.core.settings import CONN_TYPE, OPTIONS, SWITCHES, Place, Settings, merge, origins
 from airflow_incident.core.text import redact_secrets
 from airflow_incident.errors import ConfigurationError, MissingConnectionError, Problem
+from airflow_incident.frozen import Frozen
 from airflow_incident.installation import UNNAMED, Installation, read_installation
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from airflow_incident.core.failure import Failure
 
 
-class Profile(NamedTuple):
+class Profile(Frozen):
     """A connection, merged with arguments and airflow.cfg: everything that a door needs to know.
 
     `origins` says where each option is set that is set at all.

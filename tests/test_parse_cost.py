@@ -1,12 +1,16 @@
 """A DAG file pays next to nothing for this package: modules are counted, for milliseconds depend on the machine."""
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import pytest
 
 from tests.airflow_versions import AIRFLOW
+from tests.doors import API_KEY, Scripted
 
 DAG_HOME = "airflow.sdk" if AIRFLOW >= (3, 0) else "airflow"
 SCRIPT = """
@@ -21,10 +25,11 @@ print(json.dumps(sorted(set(sys.modules) - before)))
 """
 
 
-def _added(dag_file: str) -> list[str]:
+def _added(dag_file: str, settings: Mapping[str, str] = MappingProxyType({})) -> list[str]:
     """Run lines of a DAG file after Airflow in a fresh process; return the modules that they load."""
     run = [sys.executable, "-c", SCRIPT.format(home=DAG_HOME, dag_file=dag_file)]
-    done = subprocess.run(run, capture_output=True, text=True, check=True, timeout=120)
+    environment = os.environ | settings
+    done = subprocess.run(run, capture_output=True, text=True, check=True, timeout=120, env=environment)
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -64,6 +69,29 @@ def test_other_doors_build_no_model(door):
     assert not {"airflow_incident.api.client", "airflow_incident.api.models", "airflow_incident.api.closing"} & set(
         added
     )
+
+
+def test_a_failure_loads_only_what_it_needs(tmp_path):
+    """Nothing to look names up, to ask for anything else, or to build models; over plain HTTP no trust store."""
+    report = """
+from airflow_incident import open_incident
+from tests.doors import task_context
+open_incident()(task_context())
+"""
+    with Scripted() as incident_io:
+        settings = {
+            "AIRFLOW_HOME": str(tmp_path),
+            "AIRFLOW_CONN_INCIDENT_IO_DEFAULT": json.dumps(
+                {"conn_type": "incident_io", "host": incident_io.url, "password": API_KEY}
+            ),
+            "AIRFLOW__INCIDENT_IO__JOURNAL": "False",
+        }
+        added = set(_added(report, settings))
+    assert len(incident_io.arrivals) == 1
+    assert "airflow_incident.api.calls" in added
+    needless = ("endpoints", "lookups", "names", "values", "filters", "models", "body", "envelopes", "trust")
+    assert not {f"airflow_incident.api.{name}" for name in needless} & added
+    assert "airflow_incident.delivery.journal" not in added
 
 
 def test_the_callback_can_be_copied_and_pickled():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from urllib.parse import quote
 
 from airflow_incident.api.head import read_alert, read_head
+from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from airflow_incident.api.directory import Directory
@@ -29,7 +30,7 @@ Via = Literal["v1", "v2", "alert"]
 Query = Mapping[str, str | int | Sequence[str]]
 
 
-class Call(NamedTuple, Generic[T]):
+class Call(Frozen, Generic[T]):
     """One request that has not been made; `parse` reads its answer and raises ValueError if it cannot."""
 
     method: str
@@ -40,13 +41,13 @@ class Call(NamedTuple, Generic[T]):
     limit: int = ONE_LIMIT
 
 
-class Listing(NamedTuple, Generic[T]):
+class Listing(Frozen, Generic[T]):
     """A call that is answered in pages: `page` builds the one that begins after an item."""
 
     page: Callable[[str | None], Call[tuple[Sequence[T], str | None]]]
 
 
-class Plan(NamedTuple, Generic[T]):
+class Plan(Frozen, Generic[T]):
     """Several calls that depend on one another, made within one budget.
 
     `steps` begins a generator that yields calls and is sent what each was answered; the error of one that failed is
@@ -72,7 +73,7 @@ def pages(
     return Listing(page)
 
 
-class Creation(NamedTuple):
+class Creation(Frozen):
     """A create that is ready to be sent; nothing of it changes once its first byte may have left.
 
     `partial` says that a look-up failed: what has surely not arrived may be made anew, with all its names. `read` reads

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import re
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from airflow_incident.api.calls import PAGE_LIMIT, Call, Plan
 from airflow_incident.api.endpoints import attach_link
 from airflow_incident.api.standing import Standing, read_standing, show_standing
 from airflow_incident.errors import ConfigurationError, IncidentIoError, PermissionDeniedError, Problem
+from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -23,7 +24,7 @@ _VIEWER, _EDITOR, _OPT_OUT = "viewer", "incident editor", "post-incident flow op
 _POST_INCIDENT = re.compile(r"post.?incident", re.IGNORECASE)
 
 
-class Status(NamedTuple):
+class Status(Frozen):
     """A status that incidents of the account may be in."""
 
     id: str
@@ -32,7 +33,7 @@ class Status(NamedTuple):
     rank: float
 
 
-class Wish(NamedTuple):
+class Wish(Frozen):
     """How an incident is to be closed.
 
     `title` and `url` are the link to attach, if there is an address. `always` closes also what a person has taken.
@@ -53,7 +54,7 @@ class Wish(NamedTuple):
         return not self.always and ((standing.is_led and not self.was_assigned) or standing.category != self.began)
 
 
-class Resolution(NamedTuple):
+class Resolution(Frozen):
     """What became of an incident that was to be closed.
 
     `closed` now, `over` before, `taken` by a person and so left open, or `failed`, which `error` explains. `noted` says

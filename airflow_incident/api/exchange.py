@@ -9,7 +9,7 @@ import json
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_incident.api.calls import Call, Creation, Listing, Plan, is_for_alert_source, open_incident
 from airflow_incident.api.directory import Directory
@@ -19,6 +19,7 @@ from airflow_incident.errors import (
     IncidentIoError,
     UnexpectedResponseError,
 )
+from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -38,7 +39,7 @@ RETRY_AFTER_LIMIT = 3600.0
 """A server's wish to wait is believed up to this, in seconds."""
 
 
-class Request(NamedTuple):
+class Request(Frozen):
     """What the driver shall send. The API key is the driver's to add."""
 
     method: str
@@ -49,13 +50,13 @@ class Request(NamedTuple):
     limit: int
 
 
-class Pause(NamedTuple):
+class Pause(Frozen):
     """How long the driver shall wait, in seconds."""
 
     seconds: float
 
 
-class Part(NamedTuple):
+class Part(Frozen):
     """A part of a conversation with a time of its own, in seconds; `met` collects the errors on its way.
 
     The driver ends it then, also where the wire drips or hangs, and answers with what it has returned or raised.
@@ -66,13 +67,13 @@ class Part(NamedTuple):
     met: list[IncidentIoError]
 
 
-class Returned(NamedTuple):
+class Returned(Frozen):
     """What a part of a conversation has returned."""
 
     value: Any
 
 
-class Response(NamedTuple):
+class Response(Frozen):
     """What the driver received; header names in lower case."""
 
     status: int
@@ -84,7 +85,7 @@ Step = Request | Pause | Part
 Answer = Response | Returned | IncidentIoError | None
 
 
-class Terms(NamedTuple):
+class Terms(Frozen):
     """What an exchange may take: when it must end, the clock that tells, the dice for its pauses.
 
     `clock` counts seconds and never goes back; `now` is the time of day, in UTC; `dice` is in [0, 1).

@@ -6,7 +6,9 @@ What else an answer holds is not looked at: an open incident counts as open, wha
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,7 +17,7 @@ OVER = frozenset({"closed", "declined", "canceled", "merged"})
 """Categories of a status, and v1's words for it, in which nobody works on an incident any more."""
 
 
-class IncidentHead(NamedTuple):
+class IncidentHead(Frozen):
     """Which incident it is and how it stands.
 
     `status` is v1's word or the name of the account's status in v2, which tells its `category` too.
@@ -40,7 +42,7 @@ class IncidentHead(NamedTuple):
         return self.category or (self.status if self.status in {"triage", *OVER} else None) or "live"
 
 
-class AlertHead(NamedTuple):
+class AlertHead(Frozen):
     """What an alert source says of an event that it has taken."""
 
     deduplication_key: str | None = None

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from airflow_incident.api.calls import PAGE_LIMIT, PAGE_SIZE, Call, Listing
 from airflow_incident.api.payload import Resolved, refusal
 from airflow_incident.api.values import assignee, is_id, listed, plain_value, ready_value, text
 from airflow_incident.errors import IncidentIoError, Problem, UnknownName
+from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from airflow_incident.api.directory import Directory, Row, Rows
@@ -27,7 +28,7 @@ _LONGEST_NAME = 100
 _MOST_LISTED = 20
 
 
-class _Kind(NamedTuple):
+class _Kind(Frozen):
     """A list in which names are looked up.
 
     `label` is the form's word for the option, `what` the word for one of the list, `named` the property that holds its

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from numbers import Number
 from typing import Any
 
-from airflow_incident.api.values import assignee, listed, ready_value, text
 from airflow_incident.errors import ConfigurationError, IncidentIoError, Problem, UnknownName, UnknownNameError
 
 Draft = Mapping[str, Any]
@@ -99,6 +98,8 @@ def _problems(draft: Draft) -> Iterator[Problem]:
 
 
 def _custom_field_problems(fields: Any) -> Iterator[Problem]:
+    from airflow_incident.api.values import listed, ready_value, text  # noqa: PLC0415 -- law 5
+
     if not isinstance(fields, Mapping):
         yield Problem("Custom fields", "must be a mapping of fields to values")
         return
@@ -111,6 +112,8 @@ def _custom_field_problems(fields: Any) -> Iterator[Problem]:
 
 
 def _role_problems(roles: Any) -> Iterator[Problem]:
+    from airflow_incident.api.values import assignee  # noqa: PLC0415 -- law 5
+
     if not isinstance(roles, Mapping):
         yield Problem("Roles", "must be a mapping of roles to people")
         return

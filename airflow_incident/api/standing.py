@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from airflow_incident.api.calls import Call, Listing, Plan, pages
@@ -12,6 +12,7 @@ from airflow_incident.api.filters import filter_query
 from airflow_incident.api.head import OVER
 from airflow_incident.api.names import find_severity
 from airflow_incident.errors import ConfigurationError, IncidentIoError, NotFoundError, Problem
+from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +30,7 @@ _MOST_SHOWN = 10
 _MOST_TOLD = 10
 
 
-class Standing(NamedTuple):
+class Standing(Frozen):
     """One incident, how it stands, and whether somebody leads it."""
 
     id: str
@@ -56,7 +57,7 @@ class Standing(NamedTuple):
         return f"{self.reference} is {self.status} ({self.category}){since}"
 
 
-class Wait(NamedTuple):
+class Wait(Frozen):
     """What is waited for: that some incidents are over, or all of a severity or above.
 
     :param may_be_gone: Whether an incident that is not there counts as over.

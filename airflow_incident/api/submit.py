@@ -5,7 +5,7 @@ A generator of calls, for a plan or for whoever writes down what it is about to 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_incident.api.calls import Creation, Plan
 from airflow_incident.api.directory import Directory
@@ -18,6 +18,7 @@ from airflow_incident.errors import (
     UnsettledError,
     ValidationError,
 )
+from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -37,7 +38,7 @@ LOOK_UP_SHARE = 1 / 3
 """How much of the time that is left a look-up may take: the incident matters more than its details."""
 
 
-class Terms(NamedTuple):
+class Terms(Frozen):
     """How a draft is to be sent.
 
     `strict` fails on what cannot be used instead of leaving it out. `annotate` adds notes to a summary. `unsettled`

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from airflow_incident.api import endpoints, lookups
 from airflow_incident.api.calls import Call, Listing, Plan
 from airflow_incident.api.exchange import BUDGET
 from airflow_incident.errors import APIError, ConfigurationError, Problem
+from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
@@ -35,7 +36,7 @@ P = ParamSpec("P")
 V = TypeVar("V", bound="Verbs")
 
 
-class Asked(NamedTuple, Generic[T]):
+class Asked(Frozen, Generic[T]):
     """What a verb asks for, to be answered with a T: a call, or one for each version of the API, and the seconds."""
 
     call: Any

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from airflow_incident.errors import Problem
+from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from airflow_incident.core.settings import Settings
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 DEFAULT_BASE_URL = "https://api.incident.io"
 
 
-class Account(NamedTuple):
+class Account(Frozen):
     """One API key at one address, and the alert source beside it. No key, token or proxy's password is ever shown."""
 
     base_url: str = DEFAULT_BASE_URL

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
+
+from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -10,7 +12,7 @@ if TYPE_CHECKING:
 Level = Literal["task", "dag", "deadline", "operator"]
 
 
-class Failure(NamedTuple):
+class Failure(Frozen):
     """What failed. Everything but `dag_id` and `run_id` may be unknown.
 
     `level` is where Airflow told it: a task's callback, the DAG's, a deadline alert, or an operator.

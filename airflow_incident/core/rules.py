@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,7 +51,7 @@ class Rules:
         return "auto_exclude names it" if matches(dag_id, self.settings.auto_exclude or ()) else ""
 
 
-class Wishes(NamedTuple):
+class Wishes(Frozen):
     """What the tags of one DAG ask for; `wrong` are those that ask for nothing known."""
 
     off: bool = False

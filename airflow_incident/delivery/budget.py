@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SHORTEST = 1.0
-"""Seconds that a request gets at the least, however long Airflow took to say where to send it."""
 LEAST_SHARE = 0.5
 """Seconds that a report late in a batch gets: less is no try, for incident.io is not next door."""
 

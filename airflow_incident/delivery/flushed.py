@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from airflow_incident.core.text import moment
 from airflow_incident.delivery.words import clean
+from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ OVERDUE = timedelta(hours=1)
 """How long a failure may wait before somebody should look."""
 
 
-class Flushed(NamedTuple):
+class Flushed(Frozen):
     """What a flush found and did: records by what became of them, and names of records that it left alone.
 
     `dead` is all that was ever refused, `refused` what this flush sent of it. `settled` are runs that have recovered.

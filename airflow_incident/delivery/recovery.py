@@ -6,7 +6,7 @@ Nothing of the attempt that succeeded is touched, nor what another connection ha
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_incident.api.calls import send_alert
 from airflow_incident.api.closing import Resolution, Wish, resolution
@@ -15,6 +15,7 @@ from airflow_incident.delivery.journal import Closing, record_name, whole
 from airflow_incident.delivery.sending import own_record, send, terms_of
 from airflow_incident.delivery.steps import Ask, Delete, Get, Set, StoreFailed
 from airflow_incident.errors import IncidentIoError, NotFoundError
+from airflow_incident.frozen import Frozen
 from airflow_incident.metrics import Told, told, trouble
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ _OUTCOMES: dict[Kind, str] = {
 }
 
 
-class Recovery(NamedTuple):
+class Recovery(Frozen):
     """A run or a task that succeeded, and how to close what its earlier attempts have opened.
 
     `key_name` is the name of a deliberate incident, as in `report.Wish`. `alerts` says that what was opened are alerts.
@@ -67,7 +68,7 @@ class Recovery(NamedTuple):
     alerts: bool = False
 
 
-class Settled(NamedTuple):
+class Settled(Frozen):
     """What became of one record; `unnoted` is why the incident has no link to the run."""
 
     kind: Kind
@@ -123,7 +124,7 @@ class Settled(NamedTuple):
         return words[self.kind]
 
 
-class Recovered(NamedTuple):
+class Recovered(Frozen):
     """What a recovery did; `trouble` is what kept the journal from being read or written."""
 
     settled: tuple[Settled, ...] = ()

@@ -6,7 +6,7 @@ import json
 import logging
 from datetime import timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_incident.api.calls import Creation, addressed, open_incident
 from airflow_incident.api.head import AlertHead
@@ -26,6 +26,7 @@ from airflow_incident.core.text import (
     with_origin,
 )
 from airflow_incident.errors import APIError, IncidentIoError, UnsettledError
+from airflow_incident.frozen import Frozen
 from airflow_incident.metrics import Told, told, trouble
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ _OUTCOMES: dict[tuple[Kind, Before | None], str] = {
 _LEVELS = {"closed": logging.WARNING, "kept": logging.WARNING, "refused": logging.ERROR, "failed": logging.ERROR}
 
 
-class Wish(NamedTuple):
+class Wish(Frozen):
     """What a door wants an incident to say; None asks for the default text.
 
     `key_name` separates deliberate incidents of one run. `fields` are further fields of the body.
@@ -69,7 +70,7 @@ class Wish(NamedTuple):
     strict: bool = False
 
 
-class Report(NamedTuple):
+class Report(Frozen):
     """A failure, ready to be sent, in the words of whoever set it up; an alert to a source of this ID."""
 
     failure: Failure
@@ -100,7 +101,7 @@ class Report(NamedTuple):
         return f"DAG {self.failure.dag_id}, run {self.failure.run_id}"
 
 
-class Outcome(NamedTuple):
+class Outcome(Frozen):
     """What became of a report.
 
     `before` is how its failure, or what it was gathered under, stood in the journal. `caught_up` is what had waited,

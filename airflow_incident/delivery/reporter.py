@@ -6,7 +6,7 @@ Whatever comes twice, breaks off or races with another process is the same reque
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from airflow_incident.api.payload import is_alert
 from airflow_incident.api.submit import at_once
@@ -22,6 +22,7 @@ from airflow_incident.delivery.report import Outcome, late_note, storm_draft
 from airflow_incident.delivery.sending import Sent, leaving, own_record, send, settle, terms_of
 from airflow_incident.delivery.steps import Attach, Get, Set, Show, StoreFailed
 from airflow_incident.errors import IncidentIoError, NotFoundError, UnsettledError
+from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -35,7 +36,7 @@ STORM = "storm"
 """What stands for a DAG id in the record of a storm."""
 
 
-class Rules(NamedTuple):
+class Rules(Frozen):
     """How a report is to be handled.
 
     `send` false writes it down only. `storm_dag` and `storm_deployment` are how many incidents one DAG and the whole

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from airflow_incident.api.calls import Creation
 from airflow_incident.api.head import AlertHead, IncidentHead
@@ -12,6 +12,7 @@ from airflow_incident.core.text import with_notes
 from airflow_incident.delivery.journal import ForeignRecordError, OpenIncident, Record, read_record, whole
 from airflow_incident.delivery.steps import Ask, Get, Send, Set, Show, Wait
 from airflow_incident.errors import APIError, ConflictError, IncidentIoError, MissingConnectionError, UnsettledError
+from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -24,7 +25,7 @@ SETTLE_SECONDS = 1.5
 """How long a record is left alone before it changes to v2: another process may be about to open it through v1."""
 
 
-class Sent(NamedTuple):
+class Sent(Frozen):
     """What became of a record that was sent.
 
     `superseded` says that the record is now another process's, which has delivered it or is about to; `v1_gone` that

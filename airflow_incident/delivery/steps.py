@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -10,32 +12,32 @@ if TYPE_CHECKING:
     from airflow_incident.api.calls import Call, Listing, Plan, Via
 
 
-class Get(NamedTuple):
+class Get(Frozen):
     """Read what is under a name."""
 
     name: str
 
 
-class Set(NamedTuple):
+class Set(Frozen):
     """Write a text under a name."""
 
     name: str
     text: str
 
 
-class Delete(NamedTuple):
+class Delete(Frozen):
     """Delete what is under a name."""
 
     name: str
 
 
-class Names(NamedTuple):
+class Names(Frozen):
     """List the names that begin with a prefix."""
 
     prefix: str
 
 
-class Send(NamedTuple):
+class Send(Frozen):
     """Ask incident.io for an incident, with a connection's key, through a version of its API."""
 
     body: Mapping[str, Any]
@@ -43,14 +45,14 @@ class Send(NamedTuple):
     via: Via = "v1"
 
 
-class Show(NamedTuple):
+class Show(Frozen):
     """Ask incident.io how an incident stands."""
 
     incident_id: str
     conn_id: str
 
 
-class Attach(NamedTuple):
+class Attach(Frozen):
     """Attach a link to an incident."""
 
     incident_id: str
@@ -59,20 +61,20 @@ class Attach(NamedTuple):
     conn_id: str
 
 
-class Ask(NamedTuple):
+class Ask(Frozen):
     """Ask incident.io anything else, with a connection's key; an error is its answer, too."""
 
     call: Call[Any] | Plan[Any] | Listing[Any]
     conn_id: str
 
 
-class Wait(NamedTuple):
+class Wait(Frozen):
     """Let some seconds pass."""
 
     seconds: float
 
 
-class StoreFailed(NamedTuple):
+class StoreFailed(Frozen):
     """What a step of the store answers when it could not be done."""
 
     why: str
