@@ -59,12 +59,13 @@ class QuietNotifier(BaseNotifier):
 
     def notify(self, context: Any) -> None:
         """Do what this callback is for, or say in one line why not. Never raises."""
-        from airflow_incident.profile import read_profile  # noqa: PLC0415 -- law 5
+        from airflow_incident.profile import prepare_any_client, read_profile  # noqa: PLC0415 -- law 5
 
         began = time.monotonic()
         try:
             if (installation := self._installation(context)) is None:
                 return
+            prepare_any_client(installation)
             profile = read_profile(self.conn_id, installation, **self.options)
             profile.prepare_client()
             if (job := self._job(context, profile)) is not None:
@@ -74,12 +75,13 @@ class QuietNotifier(BaseNotifier):
 
     async def async_notify(self, context: Any) -> None:
         """Do as `notify` does, in the triggerer's event loop."""
-        from airflow_incident.profile import aread_profile  # noqa: PLC0415 -- law 5
+        from airflow_incident.profile import aread_profile, prepare_any_client  # noqa: PLC0415 -- law 5
 
         began = time.monotonic()
         try:
             if (installation := self._installation(context)) is None:
                 return
+            prepare_any_client(installation)
             profile = await aread_profile(self.conn_id, installation, **self.options)
             profile.prepare_client()
             if (job := self._job(context, profile)) is not None:

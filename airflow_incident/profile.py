@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -93,6 +94,18 @@ class Profile(Frozen):
         known = redact(text)
         secrets = (self.account.api_key, self.account.alert_source_token, self.account.proxy or "")
         return redact_secrets(known if isinstance(known, str) else text, known=secrets)
+
+
+_SUPERVISOR = "airflow.sdk.execution_time.supervisor"
+"""What a process has loaded that Airflow 3 has begun for a task or for callbacks: it is a fork of its supervisor."""
+
+
+def prepare_any_client(installation: Installation) -> None:
+    """Begin to load the store that most connections need, where to read one is to wait for the supervisor's answer."""
+    if _SUPERVISOR in sys.modules and not _clients:
+        from airflow_incident.api.trust import begin  # noqa: PLC0415 -- law 5
+
+        begin(installation.config.get("ca_bundle"))
 
 
 def read_profile(conn_id: str, installation: Installation | None = None, **arguments: Any) -> Profile:

@@ -49,8 +49,9 @@ def main() -> int:
         home = Path(folder)
         tls, ca_bundle = _tls(home)
         with Server(tls) as server:
-            heats = _heats(server, ca_bundle, with_peers=python is not None)
-            results = Track(python or Path(sys.executable), home, server).run(heats, options.rounds)
+            heats = _heats(server, with_peers=python is not None)
+            track = Track(python or Path(sys.executable), home, server, ca_bundle)
+            results = track.run(heats, options.rounds)
     print(_report(heats, results))
     if python is None:
         results.troubles["peers"] = "missing: their environment could not be set up, see above"
@@ -79,10 +80,10 @@ def _tls(folder: Path) -> tuple[ssl.SSLContext, str]:
     return context, str(bundle)
 
 
-def _heats(server: Server, ca_bundle: str, *, with_peers: bool) -> list[Heat]:
+def _heats(server: Server, *, with_peers: bool) -> list[Heat]:
     doors = (raw, floor, ours, ours_named)
     plain = [door(server.http) for door in doors]
-    secure = [door(server.https, ca_bundle) for door in doors]
+    secure = [door(server.https) for door in doors]
     others = peers(server.http, server.smtp_port) if with_peers else []
     return [
         Heat(BARE, [*plain, *others]),

@@ -50,11 +50,12 @@ class Results:
 
 @dataclass(frozen=True)
 class Track:
-    """Where contestants run: a Python with Airflow, a home for it, and the server that is notified."""
+    """Where contestants run: a Python with Airflow, a home for it, the server that is notified and who is trusted."""
 
     python: Path
     home: Path
     server: Server
+    ca_bundle: str
 
     def run(self, heats: list[Heat], rounds: int) -> Results:
         """Run every heat once to warm the disk, then `rounds` times, forwards and backwards in turn."""
@@ -119,5 +120,6 @@ class Track:
                 # It needs a database; what it costs is measured in an Airflow, by benchmarks/journal.py.
                 "AIRFLOW__INCIDENT_IO__JOURNAL": "False",
                 "PYTHONPATH": str(ROOT),
+                "SSL_CERT_FILE": self.ca_bundle,
             }
         )

@@ -1,24 +1,33 @@
 """A connection's client: built once per account and process; its trust store is loaded while a failure is read."""
 
+import importlib
 import json
 import os
 import ssl
 import subprocess
 import sys
 import threading
+import types
 from pathlib import Path
 
 import certifi
 import pytest
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_incident.api import trust
 from airflow_incident.errors import ConfigurationError
 from airflow_incident.profile import read_profile
+from tests.airflow_versions import AIRFLOW
 from tests.doors import report
 
 
 def _ask(profile, found):
     found.append(profile.client)
+
+
+def _supervisor():
+    name = "airflow.sdk.execution_time.supervisor"
+    return importlib.import_module(name) if AIRFLOW >= (3, 0) else types.ModuleType(name)
 
 
 def test_threads_that_ask_together_share_one_client(connected):
@@ -97,6 +106,38 @@ def test_what_raises_before_the_thread_leaves_nobody_waiting(monkeypatch):
             with pytest.raises(ConfigurationError, match="no TLS here"):
                 trust.trust(None)
     assert trust.trust(None).check_hostname
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+def test_a_fork_of_the_supervisor_loads_while_it_asks_for_the_connection(connected, monkeypatch, loaded):
+    """There Airflow answers from another process, and most connections need the store; elsewhere it would be in the way."""
+    supervisor = _supervisor()
+    monkeypatch.delitem(sys.modules, supervisor.__name__, raising=False)
+    if loaded:
+        monkeypatch.setitem(sys.modules, supervisor.__name__, supervisor)
+    trust._stores.clear()
+    begun = []
+
+    def asked(conn_id):
+        begun.append(len(trust._stores))
+        raise AirflowNotFoundException(conn_id)
+
+    monkeypatch.setattr("airflow_incident.profile.BaseHook.get_connection", asked)
+    report()
+    assert begun == [int(loaded)]
+
+
+def test_nothing_is_lost_where_no_store_can_be_begun(connected, monkeypatch):
+    """Plain HTTP needs none, so that a TLS that is broken must not cost its incident."""
+    monkeypatch.setitem(sys.modules, _supervisor().__name__, _supervisor())
+    trust._stores.clear()
+
+    def broken():
+        raise OSError("no TLS here")
+
+    monkeypatch.setattr(trust, "_context", broken)
+    report()
+    assert len(connected.incidents) == 1
 
 
 def test_what_could_not_be_built_is_tried_anew(connect, tmp_path):

@@ -26,7 +26,7 @@ _stores: dict[tuple[int, _Place], Future[ssl.SSLContext]] = {}
 
 
 def begin(ca_bundle: str | None) -> Future[ssl.SSLContext]:
-    """Get the store, or begin to load it.
+    """Get the store, or begin to load it. What cannot be loaded is told by whoever needs it, not here.
 
     The first of several threads wins. No lock: one held while Airflow forks would never be released.
 
@@ -35,10 +35,14 @@ def begin(ca_bundle: str | None) -> Future[ssl.SSLContext]:
     known = (os.getpid(), _place(ca_bundle))
     if known in _stores:
         return _stores[known]
+    mine: Future[ssl.SSLContext] = Future()
     # Made here: the thread then only loads. Whatever Python it runs has to wait for the caller's, 5 ms each time.
     # And made before others may wait for it: what raises here must leave no promise behind.
-    context = _context()
-    mine: Future[ssl.SSLContext] = Future()
+    try:
+        context = _context()
+    except (OSError, ValueError) as error:
+        mine.set_exception(error)
+        return mine
     first = _stores.setdefault(known, mine)
     if first is mine:
         _apart(lambda: _load(context, known, mine))
