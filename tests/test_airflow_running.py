@@ -397,7 +397,9 @@ def test_a_batch_of_failures_ends_in_time_though_incident_io_hangs(up):
     print(f"\nlast callback of the batch after the first: {max(moments) - min(moments):.1f} s")  # noqa: T201
     log = processor_log(up, "outage")
     assert all(f"NO incident was opened for DAG outage, run {run}:" in log for run in runs)
-    tries = [float(seconds) for seconds in re.findall(r"run storm-\d+: TransportError: .* seconds=([\d.]+)\)", log)]
+    # Two clocks end within a millisecond of each other, the budget's and the request's own: either may tell.
+    waited = r"run storm-\d+: TransportError: (?:no answer within|ReadTimeout).* seconds=([\d.]+)\)"
+    tries = [float(seconds) for seconds in re.findall(waited, log)]
     assert sum(seconds >= 0.5 for seconds in tries) >= STORM / 2  # a busy machine may leave the last ones less
     assert max(moments) - min(moments) < 50
 

@@ -33,10 +33,10 @@ _SECRETS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("[parameters: ",), r"(?s)\[parameters: .*?(?:\](?=\n|\Z|\s{0,4}\(Background)|\Z)", "[parameters: cut]"),
     # postgres://user:password@host
     (("://",), r"(?<=://)([^\s/@:]{0,256}):[^\s@]{1,512}@", r"\1:***@"),
-    (("bearer", "basic"), r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{8,}", r"\1 ***"),
+    (("bearer", "bas"), r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{8,}", r"\1 ***"),
     # password=…, "api_key": "…", --token …; but not our own "Alert source token: missing; …"
     (
-        ("passw", "pwd", "passphrase", "secret", "token", "key", "credential"),
+        ("pass", "pwd", "secret", "token", "key", "cred"),
         r"""(?ix) ((?:passw(?:or)?d|pwd|passphrase|secret|token|api[_-]?key
         |access[_-]?key|private[_-]?key|credential)[\w.-]{0,40} ["']? \s{0,4} (?:=>|[=:]) \s{0,4})
         (?! missing; | has\ spaces\ )
@@ -44,12 +44,15 @@ _SECRETS: tuple[tuple[tuple[str, ...], str, str], ...] = (
         r"\1***",
     ),
     (
-        ("private key",),
+        ("-----",),
         r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
         "***",
     ),
 )
-"""What a secret looks like, and what to write instead. A pattern is compiled for texts with one of its words only."""
+"""What a secret looks like, and what to write instead. A pattern is compiled for texts with one of its words only.
+
+The words are looked for in folded text and have no i: `re` knows two that folding does not make one.
+"""
 _MARKDOWN = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]<>#|~!"})
 
 

@@ -192,3 +192,18 @@ def test_an_operator_does_not_claim_to_have_failed():
     written = write(level="operator", task_id="page_us", failed_at=WHEN)
     assert "- **Opened by task:** `page_us`" in written
     assert "- **Opened at:**" in written
+
+
+@given(st.data())
+def test_a_secret_has_a_word_by_which_its_pattern_is_tried(data):
+    """Patterns are tried for texts with one of their words only, so no match may be without."""
+    words, pattern, _ = data.draw(st.sampled_from(text._SECRETS))
+    secret = data.draw(st.from_regex(pattern))
+    assert any(word in secret.casefold() for word in words)
+
+
+@pytest.mark.parametrize(("letter", "odd"), ["i\u0131", "i\u0130", "s\u017f", "k\u212a"])
+@pytest.mark.parametrize("word", ["basic ", "bearer ", "credential=", "secret=", "api_key: ", "passwd="])
+def test_a_letter_that_a_pattern_takes_for_another_hides_no_secret(word, letter, odd):
+    """To Python's `re` there are four letters i, and more than one s and k."""
+    assert text.redact_secrets(f"{word.replace(letter, odd)}hunter2hunter2") == f"{word.replace(letter, odd)}***"
