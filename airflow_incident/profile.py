@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, redact
 
-from airflow_incident.core.account import Account, read_account
+from airflow_incident.core.account import Account, fault_of_id, read_account
 from airflow_incident.core.pages import with_pages
 from airflow_incident.core.settings import CONN_TYPE, OPTIONS, SWITCHES, Place, Settings, merge, origins
 from airflow_incident.core.text import redact_secrets
@@ -98,6 +98,8 @@ class Profile(Frozen):
 
 _SUPERVISOR = "airflow.sdk.execution_time.supervisor"
 """What a process has loaded that Airflow 3 has begun for a task or for callbacks: it is a fork of its supervisor."""
+_ANSWERS_ITSELF = ("airflow.dag_processing.processor", "airflow.jobs.triggerer_job_runner")
+"""What such a process has loaded if it is the DAG processor or the triggerer that answers its questions."""
 
 
 def prepare_any_client(installation: Installation) -> None:
@@ -114,6 +116,7 @@ def read_profile(conn_id: str, installation: Installation | None = None, **argum
     :raises MissingConnectionError: if there is no such connection.
     :raises ConfigurationError: naming every setting that cannot be used.
     """
+    _check_id(conn_id)
     try:
         connection = BaseHook.get_connection(conn_id)
     except AirflowNotFoundException:
@@ -140,6 +143,7 @@ async def aread_profile(conn_id: str, installation: Installation | None = None, 
     """Do as `read_profile` does, from a coroutine."""
     from airflow.providers.common.compat.connection import get_async_connection  # noqa: PLC0415 -- tasks need none
 
+    _check_id(conn_id)
     try:
         connection = await get_async_connection(conn_id)
     except AirflowNotFoundException:
@@ -147,8 +151,19 @@ async def aread_profile(conn_id: str, installation: Installation | None = None, 
     return _merged(conn_id, connection, installation or read_installation(), arguments)
 
 
-def _missing(conn_id: str) -> MissingConnectionError:
-    return MissingConnectionError([Problem("Connection", "is not defined, or not readable")], conn_id=conn_id)
+def _missing(conn_id: str, why: str = "is not defined, or not readable") -> MissingConnectionError:
+    return MissingConnectionError([Problem("Connection", why)], conn_id=conn_id)
+
+
+def _check_id(conn_id: str) -> None:
+    """Count as missing what would end a process of Airflow's.
+
+    :raises MissingConnectionError: if Airflow must not be asked for it.
+    """
+    in_process = _SUPERVISOR in sys.modules and any(name in sys.modules for name in _ANSWERS_ITSELF)
+    why = fault_of_id(conn_id, in_process=in_process)
+    if why and not (conn_id.isprintable() and f"AIRFLOW_CONN_{conn_id.upper()}" in os.environ):
+        raise _missing(conn_id, why)
 
 
 def _merged(conn_id: str, connection: Any, installation: Installation, arguments: Mapping[str, Any]) -> Profile:
