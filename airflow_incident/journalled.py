@@ -136,7 +136,7 @@ def _send_as(call: Anything, conn_id: str) -> Any:
         profile = read_profile(conn_id, channel=channel)
     except IncidentIoError:
         raise
-    except Exception as error:  # a secrets backend may raise anything, and other records name other connections
+    except (Exception, SystemExit) as error:  # a secrets backend raises anything; others have other connections
         raise JournalError(f"connection {conn_id!r} cannot be read now ({type(error).__name__})") from error
     if profile.conn_type != CONN_TYPE:
         raise ConfigurationError([Problem("Connection type", f"must be {CONN_TYPE!r} for a flush")], conn_id=conn_id)

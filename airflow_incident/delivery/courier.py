@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_incident.api.calls import Creation, Plan, open_incident
 from airflow_incident.delivery.steps import Ask, Attach, Delete, Get, Names, Send, Set, Show, StoreFailed, Wait
-from airflow_incident.errors import IncidentIoError
+from airflow_incident.errors import IncidentIoError, UnexpectedResponseError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -200,6 +200,8 @@ def carry_all(
                     answer = call(_call(step), step.conn_id)
                 except IncidentIoError as error:
                     answer = error
+                except (Exception, SystemExit) as error:  # noqa: BLE001 -- it costs this record, and no other
+                    answer = UnexpectedResponseError(200, f"the answer cannot be used ({type(error).__name__})")
             elif isinstance(step, Wait):
                 time.sleep(step.seconds)
                 answer = None
