@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from airflow_incident.errors import TransportError as TransportError
     from airflow_incident.errors import UnexpectedResponseError as UnexpectedResponseError
     from airflow_incident.errors import UnknownNameError as UnknownNameError
+    from airflow_incident.errors import UnreadableConnectionError as UnreadableConnectionError
     from airflow_incident.errors import UnsettledError as UnsettledError
+    from airflow_incident.errors import UnusableConnectionError as UnusableConnectionError
     from airflow_incident.errors import ValidationError as ValidationError
     from airflow_incident.flush_dag import journal_flush_dag as journal_flush_dag
     from airflow_incident.hooks import IncidentHook as IncidentHook
@@ -66,7 +68,9 @@ _HOMES = {
         "TransportError",
         "UnexpectedResponseError",
         "UnknownNameError",
+        "UnreadableConnectionError",
         "UnsettledError",
+        "UnusableConnectionError",
         "ValidationError",
     ),
     "errors",

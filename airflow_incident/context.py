@@ -131,14 +131,6 @@ def peek(thing: Any, name: str) -> Any:
         return None
 
 
-def readable(error: BaseException) -> str:
-    """Read an error's text; some have a `__str__` that raises."""
-    try:
-        return beginning(str(error))
-    except BITES:
-        return "(no readable text)"
-
-
 def _calmly(default: D) -> Callable[[Callable[P, T]], Callable[P, T | D]]:
     """Make a reader answer `default` where the value raises at its touch."""
 

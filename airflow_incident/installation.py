@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_incident.core.account import is_loopback
-from airflow_incident.core.settings import CONFIG_SECTION, merge, options_in
+from airflow_incident.core.settings import CONFIG_SECTION, merge, options_in, unknown_settings
 from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from airflow_incident.errors import Problem
 
 UNNAMED = "unnamed"
 _UNNAMED_NOTE = (
@@ -43,7 +45,7 @@ class Installation(Frozen):
     @property
     def enabled(self) -> bool:
         """Whether incidents are opened at all; a value that cannot be read does not silence failures."""
-        settings, _ = merge(arguments={}, connection={}, config=self.config)
+        settings, *_ = merge(arguments={}, connection={}, config=self.config)
         return settings.enabled
 
     @property
@@ -99,6 +101,15 @@ def read_installation() -> Installation:
         batch_timeout=_seconds(conf.get(processor, "dag_file_processor_timeout", fallback=""), default=50.0),
         config={name: value for name, value in options.items() if value},
     )
+
+
+def unknown_options() -> list[Problem]:
+    """Tell what our section of airflow.cfg has, or its environment variables name, and no option is called."""
+    from airflow.providers.common.compat.sdk import conf
+
+    options = {option.name for option in options_in("config")}
+    by_command = {f"{name}{ending}" for name in options for ending in ("_cmd", "_secret")}
+    return unknown_settings(sorted(_named(conf) - by_command), "config")
 
 
 def _named(conf: Any) -> set[str]:

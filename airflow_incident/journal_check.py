@@ -30,7 +30,7 @@ _LOOK_ADVICE = "See: airflow-incident journal list"
 
 def examine_journal(installation: Installation) -> Iterator[Finding]:
     """Write a Variable, read it back, delete it, and count what waits."""
-    settings, _ = merge(arguments={}, connection={}, config=installation.config)
+    settings, *_ = merge(arguments={}, connection={}, config=installation.config)
     if not settings.journal:
         told = "[incident_io] journal is false: a failure that cannot be sent at once is lost"
         yield Finding("warning", "journal", told, "Set it to true, or remove it.")

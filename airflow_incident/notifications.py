@@ -59,14 +59,15 @@ class QuietNotifier(BaseNotifier):
 
     def notify(self, context: Any) -> None:
         """Do what this callback is for, or say in one line why not. Never raises."""
-        from airflow_incident.profile import prepare_any_client, read_profile  # noqa: PLC0415 -- law 5
+        from airflow_incident.profile import prepare_any_client, read_lenient_profile  # noqa: PLC0415 -- law 5
 
         began = time.monotonic()
         try:
             if (installation := self._installation(context)) is None:
                 return
             prepare_any_client(installation)
-            profile = read_profile(self.conn_id, installation, **self.options)
+            profile = read_lenient_profile(self.conn_id, installation, **self.options)
+            _pass_if_set_up(profile)
             profile.prepare_client()
             if (job := self._job(context, profile)) is not None:
                 self._do(job, profile, began)
@@ -75,14 +76,15 @@ class QuietNotifier(BaseNotifier):
 
     async def async_notify(self, context: Any) -> None:
         """Do as `notify` does, in the triggerer's event loop."""
-        from airflow_incident.profile import aread_profile, prepare_any_client  # noqa: PLC0415 -- law 5
+        from airflow_incident.profile import aread_lenient_profile, prepare_any_client  # noqa: PLC0415 -- law 5
 
         began = time.monotonic()
         try:
             if (installation := self._installation(context)) is None:
                 return
             prepare_any_client(installation)
-            profile = await aread_profile(self.conn_id, installation, **self.options)
+            profile = await aread_lenient_profile(self.conn_id, installation, **self.options)
+            _pass_if_set_up(profile)
             profile.prepare_client()
             if (job := self._job(context, profile)) is not None:
                 await self._ado(job, profile, began)
@@ -224,8 +226,8 @@ class IncidentNotifier(QuietNotifier):
 
     def _rendered(self, context: Any, redact: Redact) -> tuple[dict[str, str | None], list[str]]:
         """Render the templates; one that is broken gives way to the default text, which says so."""
-        from airflow_incident.context import readable, render  # noqa: PLC0415 -- law 5
-        from airflow_incident.core.text import MESSAGE_LENGTH, log_line, shorten  # noqa: PLC0415 -- law 5
+        from airflow_incident.context import render  # noqa: PLC0415 -- law 5
+        from airflow_incident.core.text import MESSAGE_LENGTH, log_line, safe_str, shorten  # noqa: PLC0415 -- law 5
 
         texts: dict[str, str | None] = {}
         notes: list[str] = []
@@ -234,7 +236,7 @@ class IncidentNotifier(QuietNotifier):
                 texts[field] = None if template is None else render(str(template), context)
             except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 2: a broken template still opens an incident
                 texts[field] = None
-                why = shorten(log_line(redact(f"{type(error).__name__}: {readable(error)}")), MESSAGE_LENGTH)
+                why = shorten(log_line(redact(f"{type(error).__name__}: {safe_str(error)}")), MESSAGE_LENGTH)
                 notes.append(f"The template of {field} could not be rendered ({why}).")
                 log.warning("incident.io: %s The default text stands in.", notes[-1])
         return texts, notes
@@ -287,7 +289,7 @@ class RecoveryNotifier(QuietNotifier):
         from airflow_incident.core.settings import merge  # noqa: PLC0415 -- law 5
 
         success = read_success(context)
-        settings, _ = merge(arguments=self.options, connection={}, config=installation.config)
+        settings, *_ = merge(arguments=self.options, connection={}, config=installation.config)
         scope = scope_of(success, settings.scope)
         if success.level == "task" and scope not in {"task", "task_instance"}:
             return False
@@ -295,13 +297,15 @@ class RecoveryNotifier(QuietNotifier):
 
     def _job(self, context: Any, profile: Profile) -> Recovery | None:
         from airflow_incident.context import read_success  # noqa: PLC0415 -- law 5
+        from airflow_incident.core.text import log_line  # noqa: PLC0415 -- law 5
 
         if not profile.settings.journal:
             words = "nothing is closed, [incident_io] journal is false, which says what was opened"
             _tell_short("suppressed", logging.INFO, words, context)
             return None
-        for warning in profile.warnings:
-            log.warning("incident.io: %s", warning)
+        why = (f"{profile.unusable}. {profile.unusable.advice}",) if profile.unusable else ()
+        for warning in (*profile.warnings, *why):
+            log.warning("incident.io: %s", log_line(profile.redact(warning)))
         recovery: Recovery = _resolving().recovery_of(read_success(context), profile)
         return recovery
 
@@ -372,6 +376,12 @@ def _resolving() -> ModuleType:
     return resolving
 
 
+def _pass_if_set_up(profile: Profile) -> None:
+    """Raise where there is no connection at all, as on a laptop, and nobody has named one."""
+    if profile.is_absent and profile.unusable:
+        raise profile.unusable
+
+
 def _tell_all(lines: Iterable[Told]) -> None:
     from airflow_incident.metrics import tell  # noqa: PLC0415 -- law 5
 
@@ -388,11 +398,12 @@ def _tell_trouble(error: BaseException, context: Any, undone: str, lost: str) ->
 
 
 def _tell_why(error: BaseException, context: Any, undone: str, lost: str) -> None:
-    from airflow_incident.context import ids, readable  # noqa: PLC0415 -- law 5
+    from airflow_incident.context import ids  # noqa: PLC0415 -- law 5
+    from airflow_incident.core.text import safe_str  # noqa: PLC0415 -- law 5
 
     dag_id, run_id = ids(context)
     subject = f"DAG {dag_id or '(unknown)'}, run {run_id or '(unknown)'}"
-    why = f"{type(error).__name__}: {readable(error)}"
+    why = f"{type(error).__name__}: {safe_str(error)}"
     if isinstance(error, IncidentIoError):
         why = f"{error}. {error.advice}"
     missing = isinstance(error, MissingConnectionError)

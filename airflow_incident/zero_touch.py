@@ -79,7 +79,7 @@ def read_zero_touch() -> ZeroTouch | None:
     from airflow.providers.common.compat.sdk import conf
 
     config = {name: conf.get(CONFIG_SECTION, name, fallback="") for name in OPTIONS}
-    settings, problems = merge(arguments={}, connection={}, config=config)
+    settings, problems, _ = merge(arguments={}, connection={}, config=config)
     for problem in problems:
         log.warning("%s", log_line(f"incident.io: {problem}"))
     rules = Rules(settings)

@@ -12,7 +12,8 @@ NAMES = {
     "RecoveryNotifier", "journal_flush_dag", "open_incident", "resolve_incident", "__version__",
     "APIError", "AuthenticationError", "ConfigurationError", "ConflictError", "ContextError", "IncidentIoError",
     "JournalError", "MissingConnectionError", "NotFoundError", "PermissionDeniedError", "RateLimitError", "ServerError",
-    "TransportError", "UnexpectedResponseError", "UnknownNameError", "UnsettledError", "ValidationError",
+    "TransportError", "UnexpectedResponseError", "UnknownNameError", "UnreadableConnectionError", "UnsettledError",
+    "UnusableConnectionError", "ValidationError",
 }  # fmt: skip
 
 

@@ -369,9 +369,9 @@ def test_a_store_that_fails_is_at_most_one_warning(connected, store, call, what,
 
 @EVERY_DOOR
 def test_a_missing_connection_is_one_warning(store, call):
-    """As for opening."""
+    """It is named, and what to do."""
     heard = succeeded(call=call, conn_id="nowhere")
-    assert "NO incident was closed for DAG orders, run run-1" in heard.sole(logging.WARNING)
+    assert "airflow connections add nowhere" in heard.sole(logging.WARNING)
 
 
 @EVERY_DOOR

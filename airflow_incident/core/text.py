@@ -84,6 +84,14 @@ def ending(text: str, length: int = WINDOW) -> str:
     return text[-length:][words.end() :] if words else text[_LONGEST_SECRET - length :]
 
 
+def safe_str(error: BaseException) -> str:
+    """Read an error's text; some have a `__str__` that raises, even SystemExit."""
+    try:
+        return beginning(str(error))
+    except (Exception, SystemExit):  # noqa: BLE001 -- whatever it raises, it has no text
+        return "(no readable text)"
+
+
 def shorten(text: str, length: int) -> str:
     """Cut a text that is too long, and say so with an ellipsis."""
     text = text.encode("utf-8", "replace").decode()  # a lone surrogate cannot travel as JSON

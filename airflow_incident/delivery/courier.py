@@ -9,11 +9,23 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_incident.api.calls import Creation, Plan, open_incident
-from airflow_incident.delivery.steps import Ask, Attach, Delete, Get, Names, Send, Set, Show, StoreFailed, Wait
+from airflow_incident.delivery.steps import (
+    Ask,
+    Attach,
+    Complete,
+    Delete,
+    Get,
+    Names,
+    Send,
+    Set,
+    Show,
+    StoreFailed,
+    Wait,
+)
 from airflow_incident.errors import IncidentIoError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
     from airflow_incident.api.calls import Call, Listing
     from airflow_incident.api.client import AsyncClient, Client
@@ -183,11 +195,13 @@ def carry_all(
     store: Store,
     call: Callable[[Anything, str], Any],
     *,
+    complete: Callable[[Mapping[str, Any], Sequence[str], str], Any] | None = None,
     patience: float = float("inf"),
 ) -> T:
     """Carry a flush: nobody waits for it, and each record names its own connection.
 
     :param call: Makes a call with the key of a connection.
+    :param complete: Adds to a draft what a connection says.
     :param patience: Seconds that the store may take, where somebody waits after all.
     """
     shelf = _Shelf(store, patience=patience)
@@ -198,6 +212,11 @@ def carry_all(
             if isinstance(step, Send | Show | Attach | Ask):
                 try:
                     answer = call(_call(step), step.conn_id)
+                except IncidentIoError as error:
+                    answer = error
+            elif isinstance(step, Complete) and complete:
+                try:
+                    answer = complete(step.draft, step.own_fields, step.conn_id)
                 except IncidentIoError as error:
                     answer = error
             elif isinstance(step, Wait):

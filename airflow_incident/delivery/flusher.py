@@ -9,8 +9,8 @@ from airflow_incident.api.closing import Wish
 from airflow_incident.delivery.flushed import Flushed
 from airflow_incident.delivery.journal import KEEP_FOR, KEEP_RECORDS, PREFIX, ForeignRecordError, Record, read_record
 from airflow_incident.delivery.recovery import Settled, settle
-from airflow_incident.delivery.sending import SETTLE_SECONDS, own_record, send, terms_of
-from airflow_incident.delivery.steps import Delete, Get, Names, Set, StoreFailed
+from airflow_incident.delivery.sending import SETTLE_SECONDS, after, own_record, send, terms_of
+from airflow_incident.delivery.steps import Complete, Delete, Get, Names, Set, StoreFailed
 from airflow_incident.errors import IncidentIoError, JournalError, UnsettledError
 
 if TYPE_CHECKING:
@@ -53,6 +53,15 @@ def flush(
         current[listed.name] = record or listed
         if record is None or record.state not in states or not record.is_due(now()):
             continue
+        if record.own_fields is not None and record.draft is not None:
+            completed = yield Complete(record.draft, record.own_fields, record.conn_id)
+            if isinstance(completed, IncidentIoError):
+                record = after(record, completed, now())
+                yield Set(record.name, record.text())
+                current[listed.name] = record
+                stopped[record.lane] = str(completed)
+                continue
+            record = record.changed(draft=completed, own_fields=None)
         # What was refused may have been opened by an attempt before that one; nobody has looked.
         decided = also_dead and record.state == "pending"
         patience = SETTLE_SECONDS if abs(now() - record.written_at) < YOUNG else 0.0

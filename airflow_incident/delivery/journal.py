@@ -91,7 +91,8 @@ class Record(BaseModel):
     """One failure: `pending` until it is delivered, then `open`; `gathered` under a storm; `dead` after a refusal.
 
     `draft` is what is wanted, in the words of whoever set it up, until its names have become IDs; `body` is what is
-    sent, the same each time, `via` one version of the API; `api_version` is the one that was asked for. `due_at` is
+    sent, the same each time, `via` one version of the API; `own_fields` are the fields that its caller set, as long as
+    the connection's options are not known; `api_version` is the one that was asked for. `due_at` is
     when the API asked to come back. `maybe_delivered` says that an attempt may have taken effect. `storm` is the key
     of the incident that it is gathered under.
     `run_at` is the moment that the run stands for, `clear_count` how often it had been cleared. `recovered` says that
@@ -118,6 +119,7 @@ class Record(BaseModel):
     maybe_delivered: bool = False
     error: str | None = None
     draft: dict[str, Any] | None = None
+    own_fields: tuple[str, ...] | None = None
     body: dict[str, Any] | None = None
     incident: OpenIncident | None = None
     suppressed: int = 0

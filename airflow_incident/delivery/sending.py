@@ -11,7 +11,7 @@ from airflow_incident.api.submit import Terms, at_once, first_version, prepared,
 from airflow_incident.core.text import with_notes
 from airflow_incident.delivery.journal import ForeignRecordError, OpenIncident, Record, read_record, whole
 from airflow_incident.delivery.steps import Ask, Get, Send, Set, Show, Wait
-from airflow_incident.errors import APIError, ConflictError, IncidentIoError, MissingConnectionError, UnsettledError
+from airflow_incident.errors import APIError, ConflictError, IncidentIoError, UnsettledError
 from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
@@ -188,8 +188,8 @@ def after(record: Record, answer: IncidentHead | AlertHead | IncidentIoError, no
     anew = record.draft is not None and answer.retryable and not maybe_delivered
     return record.changed(
         body=None if anew else record.body,
-        # A connection that is missing refuses nothing: somebody will add it.
-        state="pending" if answer.retryable or isinstance(answer, MissingConnectionError) else "dead",
+        # A connection that cannot be used refuses nothing: somebody will fix it.
+        state="pending" if answer.retryable or answer.blames_connection else "dead",
         attempts=record.attempts + 1,
         error=whole(f"{answer}. {answer.advice}" if isinstance(answer, UnsettledError) else str(answer)),
         due_at=now + timedelta(seconds=wait) if wait else None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from airflow_incident.api.calls import Call, Listing, Plan, Via
 
@@ -68,6 +68,14 @@ class Ask(Frozen):
     conn_id: str
 
 
+class Complete(Frozen):
+    """Add to a draft what its connection says, but for the fields that its author set."""
+
+    draft: Mapping[str, Any]
+    own_fields: Sequence[str]
+    conn_id: str
+
+
 class Wait(Frozen):
     """Let some seconds pass."""
 
@@ -80,4 +88,4 @@ class StoreFailed(Frozen):
     why: str
 
 
-Step = Get | Set | Delete | Names | Send | Show | Attach | Ask | Wait
+Step = Get | Set | Delete | Names | Send | Show | Attach | Ask | Complete | Wait
