@@ -106,7 +106,7 @@ def read_installation() -> Installation:
 
 def unknown_options() -> list[Problem]:
     """Tell what our section of airflow.cfg has, or its environment variables name, and no option is called."""
-    from airflow.providers.common.compat.sdk import conf
+    from airflow_incident.compat import conf
 
     options = {option.name for option in options_in("config")}
     by_command = {f"{name}{ending}" for name in options for ending in ("_cmd", "_secret")}

@@ -59,13 +59,12 @@ def _action(
 
 
 def _list(args: argparse.Namespace) -> int:
-    from airflow_incident.delivery.journal import record_name  # noqa: PLC0415 -- only here
+    from airflow_incident.delivery.journal import is_of_dag, whole  # noqa: PLC0415 -- only here
 
     records, foreign = _read()
     if args.dag is not None:
-        beginning = record_name(args.dag, "").rpartition(".")[0] + "."
-        records = [record for record in records if record.dag_id == args.dag]
-        foreign = {name: why for name, why in foreign.items() if name.startswith(beginning)}
+        records = [record for record in records if record.dag_id == whole(args.dag)]
+        foreign = {name: why for name, why in foreign.items() if is_of_dag(name, args.dag)}
     if args.state is not None:
         records = [record for record in records if record.state == args.state]
         foreign = foreign if args.state == "foreign" else {}

@@ -31,7 +31,7 @@ Query = Mapping[str, str | int | Sequence[str]]
 
 
 class Call(Frozen, Generic[T]):
-    """One request that has not been made; `parse` reads its answer and raises ValueError if it cannot."""
+    """One request that has not been made; `parse` reads its answer, and raises if it cannot."""
 
     method: str
     path: str

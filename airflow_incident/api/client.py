@@ -42,8 +42,6 @@ _NOT_SENT = (
     httpx.InvalidURL,
 )
 """Errors that come before the first byte of a request leaves."""
-_WIRE = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError)
-"""All that a broken wire raises; UnicodeError, a ValueError, comes from odd host names and cookies."""
 _UNREADABLE_PROXY = (ValueError, ImportError, httpx.InvalidURL)
 """What httpx raises for a proxy that it cannot use; ImportError where one speaks SOCKS."""
 
@@ -200,7 +198,7 @@ class Client:
                 return body.response()
         except IncidentIoError as error:
             return error
-        except _WIRE as error:
+        except Exception as error:  # noqa: BLE001 -- whatever breaks under a request, it is the request that failed
             return _transport_error(error)
 
 
@@ -259,7 +257,7 @@ class AsyncClient:
                 return body.response()
         except IncidentIoError as error:
             return error
-        except _WIRE as error:
+        except Exception as error:  # noqa: BLE001 -- whatever breaks under a request, it is the request that failed
             return _transport_error(error)
 
 

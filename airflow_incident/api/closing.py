@@ -174,7 +174,7 @@ def closing_status(statuses: Sequence[Status], wanted: str | None) -> Status:
 
 
 def _statuses(content: bytes) -> list[Status]:
-    entries = _mapping(_decoded(content)).get("incident_statuses")
+    entries = _mapping(json.loads(content)).get("incident_statuses")
     if not isinstance(entries, list):
         raise ValueError("no statuses")  # noqa: TRY004 -- what a parser of an answer raises
     return [
@@ -182,13 +182,6 @@ def _statuses(content: bytes) -> list[Status]:
         for entry in map(_mapping, entries)
         if isinstance(entry.get("id"), str)
     ]
-
-
-def _decoded(content: bytes) -> Any:
-    try:
-        return json.loads(content)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
 
 
 def _mapping(value: Any) -> dict[str, Any]:

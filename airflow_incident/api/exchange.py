@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,8 +16,10 @@ from airflow_incident.api.calls import Call, Creation, Listing, Plan, is_for_ale
 from airflow_incident.api.directory import Directory
 from airflow_incident.errors import (
     APIError,
+    ConfigurationError,
     FieldError,
     IncidentIoError,
+    Problem,
     UnexpectedResponseError,
 )
 from airflow_incident.frozen import Frozen
@@ -135,18 +138,30 @@ def _apart(plan: Plan[T], terms: Terms) -> Generator[Step, Answer, T]:
 
 def _follow(plan: Plan[T], terms: Terms) -> Generator[Step, Answer, T]:
     steps = plan.steps(terms.directory)
+    resume = partial(next, steps)
     try:
-        call = next(steps)
         while True:
+            call = _next_call(resume)
             try:
-                answer = yield from converse(call, terms)
+                resume = partial(steps.send, (yield from converse(call, terms)))
             except IncidentIoError as error:
-                call = steps.throw(error)
-            else:
-                call = steps.send(answer)
+                resume = partial(steps.throw, error)
     except StopIteration as end:
         result: T = end.value
         return result
+
+
+def _next_call(resume: Callable[[], Any]) -> Any:
+    """Let a plan go on; whatever it trips over is in what it was answered.
+
+    :raises StopIteration: when it has ended.
+    """
+    try:
+        return resume()
+    except (StopIteration, IncidentIoError):
+        raise
+    except Exception as error:  # noqa: BLE001 -- and no cause is shown: its text may hold a part of the answer
+        raise UnexpectedResponseError(200, f"the answer cannot be used ({type(error).__name__})") from None
 
 
 def _all_pages(listing: Listing[T], terms: Terms) -> Generator[Step, Answer, list[T]]:
@@ -165,7 +180,7 @@ def _all_pages(listing: Listing[T], terms: Terms) -> Generator[Step, Answer, lis
 
 def _exchange(call: Call[T], terms: Terms) -> Generator[Step, Answer, T]:
     """Send one request until it is answered for good; the same bytes each time."""
-    content = None if call.body is None else json.dumps(call.body).encode()
+    content = None if call.body is None else _encoded(call.body)
     maybe_delivered = False
     for attempt in range(ATTEMPTS):
         answer = yield Request(
@@ -188,6 +203,13 @@ def _exchange(call: Call[T], terms: Terms) -> Generator[Step, Answer, T]:
                 raise
         yield Pause(wait)
     raise AssertionError  # pragma: no cover -- the last attempt returns or raises
+
+
+def _encoded(body: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(body, allow_nan=False).encode()
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ConfigurationError([Problem("Request", f"cannot be written as JSON ({error})")]) from None
 
 
 def _compare_clocks(answer: Answer, terms: Terms) -> None:
@@ -219,7 +241,7 @@ def _read(call: Call[T], answer: Answer, now: Callable[[], datetime]) -> T:
     if 200 <= answer.status < 300:  # noqa: PLR2004
         try:
             return call.parse(answer.content)
-        except ValueError:
+        except Exception:  # noqa: BLE001 -- a parser may raise anything: 100,000 brackets are a RecursionError
             what = "the answer is not what incident.io documents"
             raise UnexpectedResponseError(answer.status, what, request_id=_request_id(answer)) from None
     if answer.status < 400:  # noqa: PLR2004
@@ -236,9 +258,17 @@ def read_error(response: Response, now: Callable[[], datetime]) -> APIError:
 
     https://docs.incident.io/api-reference/introduction
     """
+    kind = APIError.for_status(response.status)
+    try:
+        return _described(kind, response, now)
+    except Exception:  # noqa: BLE001 -- as for a parser; that it was refused is what matters
+        return kind(response.status)
+
+
+def _described(kind: type[APIError], response: Response, now: Callable[[], datetime]) -> APIError:
     body = _json_object(response.content)
     details = body.get("errors")
-    return APIError.for_status(response.status)(
+    return kind(
         response.status,
         type=str(body.get("type") or ""),
         request_id=_request_id(response, body),
@@ -250,7 +280,7 @@ def read_error(response: Response, now: Callable[[], datetime]) -> APIError:
 def _json_object(content: bytes) -> dict[str, Any]:
     try:
         body = json.loads(content)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError):  # a page, or too deep; its headers still count
         return {}
     return body if isinstance(body, dict) else {}
 
@@ -301,7 +331,7 @@ def _moment(text: str) -> datetime | None:
     for read in (datetime.fromisoformat, parsedate_to_datetime):
         try:
             moment = read(text)
-        except (ValueError, TypeError, IndexError, OverflowError):
+        except Exception:  # noqa: BLE001, S112 -- Python's reader of dates raises what it meets
             continue
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return None

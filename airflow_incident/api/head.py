@@ -81,10 +81,7 @@ def read_heads(content: bytes) -> tuple[Sequence[tuple[IncidentHead, str | None]
 
 
 def _object(content: bytes) -> Mapping[str, Any]:
-    try:
-        body = json.loads(content)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+    body = json.loads(content)
     if not isinstance(body, dict):
         raise ValueError("it is no JSON object")  # noqa: TRY004 -- as above
     return body

@@ -34,6 +34,8 @@ NEVER_LEFT_OUT = frozenset({"idempotency_key", "deduplication_key", "visibility"
 """Fields without which an incident or an alert would be another one, or be seen by others."""
 MOST_ANSWERS = 4
 """Creates that are answered by another one: an account may tell what it refuses one by one, or be without v1."""
+_MOST_DIGITS = 9
+"""Digits of a place in a list that can be meant."""
 LOOK_UP_SHARE = 1 / 3
 """How much of the time that is left a look-up may take: the incident matters more than its details."""
 
@@ -259,7 +261,7 @@ def _refused(error: ValidationError) -> dict[str, tuple[set[int], str]]:
     for entry in error.errors:
         place, *rest = entry.pointer.strip("/").split("/")
         where, _ = named.setdefault(place or entry.field.partition(".")[0], (set(), entry.message or entry.code))
-        where.add(int(rest[0]) if rest and rest[0].isdecimal() else -1)
+        where.add(int(rest[0]) if rest and rest[0].isdecimal() and len(rest[0]) <= _MOST_DIGITS else -1)
     return named
 
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from airflow_incident.core.settings import Settings
 
 DEFAULT_BASE_URL = "https://api.incident.io"
+_ID_LENGTH = 250
+"""Characters of the longest connection id that Airflow takes."""
 
 
 class Account(Frozen):
@@ -37,6 +39,21 @@ class Account(Frozen):
     def is_local(self) -> bool:
         """Whether the API is a sandbox on this machine."""
         return is_loopback(urlsplit(self.base_url).hostname)
+
+
+def fault_of_id(conn_id: str, *, in_process: bool) -> str | None:
+    """Say why Airflow must not be asked for a connection of this id; None if it may.
+
+    Airflow writes the id into a URL as it is, and before 3.2 whoever answers the callback's process ends of one that
+    its URL cannot hold.
+
+    :param in_process: Whether the DAG processor or the triggerer itself answers, whose URLs take plain ASCII only.
+    """
+    if not conn_id.isprintable() or not 0 < len(conn_id) <= _ID_LENGTH:
+        return f"is not defined: an id has 1 to {_ID_LENGTH} characters, and no line breaks"
+    if in_process and (not conn_id.isascii() or "%" in conn_id):
+        return "cannot be asked for here: its id must be of ASCII letters, digits, '_', '-' and '.'"
+    return None
 
 
 def is_loopback(host: str | None) -> bool:

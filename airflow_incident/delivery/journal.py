@@ -35,6 +35,7 @@ KEEP_FOR = timedelta(days=30)
 KEEP_RECORDS = 2_000
 """Delivered records are deleted when they are older or more than this."""
 _DAG_ID_LENGTH = 100
+_UNSAFE = re.compile(r"[^\w.-]", re.ASCII)
 MOST_WAITING = 50
 """Failures that a ledger remembers as waiting; a flush finds the others."""
 
@@ -236,9 +237,18 @@ def record_name(dag_id: str, key: str) -> str:
 
 
 def dag_prefix(dag_id: str) -> str:
-    """Return what the names of a DAG's records begin with; so do those of a DAG `a.b` with what is `a`'s."""
-    shown = re.sub(r"[^\w.-]", "_", whole(dag_id))[:_DAG_ID_LENGTH]
-    return f"{PREFIX}{shown}."
+    """Return what the names of a DAG's records begin with; other DAGs' may begin so, too.
+
+    In ASCII without `%`, for the DAG processor and the triggerer end of any other name on some versions of Airflow. No
+    transliteration: tables of Unicode differ between versions of Python, and two names for one key are two incidents.
+    """
+    return f"{PREFIX}{_UNSAFE.sub('_', dag_id)[:_DAG_ID_LENGTH]}."
+
+
+def is_of_dag(name: str, dag_id: str) -> bool:
+    """Tell whether a name may be a record's of this DAG: with a DAG `a`, names of `a.b` begin alike, but go on."""
+    prefix = dag_prefix(dag_id)
+    return name.startswith(prefix) and "." not in name.removeprefix(prefix)
 
 
 def read_record(name: str, text: str) -> Record:

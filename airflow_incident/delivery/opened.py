@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_incident.core.key import dag_key, idempotency_key
 from airflow_incident.core.pages import is_incident_page
-from airflow_incident.delivery.journal import ForeignRecordError, dag_prefix, read_record, record_name, whole
+from airflow_incident.delivery.journal import (
+    ForeignRecordError,
+    dag_prefix,
+    is_of_dag,
+    read_record,
+    record_name,
+    whole,
+)
 from airflow_incident.delivery.reporter import STORM
 from airflow_incident.errors import JournalError
 
@@ -73,8 +80,7 @@ def page_of(failure: Failure, texts: Mapping[str, str], get: Callable[[str], str
 def _records(failure: Failure, deployment: str, store: Store) -> Iterator[Record]:
     prefix = dag_prefix(failure.dag_id)
     try:
-        # A DAG called `a` also begins the names of one called `a.b`.
-        names, listed = [name for name in store.names(prefix) if "." not in name.removeprefix(prefix)], True
+        names, listed = [name for name in store.names(prefix) if is_of_dag(name, failure.dag_id)], True
     except NotImplementedError:
         names, listed = [record_name(failure.dag_id, key) for key in _own_keys(failure, deployment)], False
     for name in names:
