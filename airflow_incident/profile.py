@@ -13,8 +13,8 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 
 from airflow_incident.core.account import Account, read_account
 from airflow_incident.core.pages import with_pages
+from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.core.settings import CONN_TYPE, OPTIONS, SWITCHES, Place, Settings, merge, origins
-from airflow_incident.core.text import redact_secrets
 from airflow_incident.errors import ConfigurationError, MissingConnectionError, Problem
 from airflow_incident.frozen import Frozen
 from airflow_incident.installation import UNNAMED, Installation, read_installation
