@@ -51,7 +51,7 @@ def _without_incidents(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flush() -> None:
-    from airflow_incident.core.text import redact_secrets  # noqa: PLC0415 -- law 5
+    from airflow_incident.core.redaction import redact_secrets  # noqa: PLC0415 -- law 5
     from airflow_incident.delivery.flushed import closing, worry  # noqa: PLC0415 -- law 5
     from airflow_incident.delivery.journal import utc_now  # noqa: PLC0415 -- law 5
     from airflow_incident.delivery.words import clean, record_line, record_told  # noqa: PLC0415 -- law 5

@@ -414,7 +414,7 @@ def _tell_short(outcome: str, level: int, words: str, context: Any, **facts: Any
     """Tell an outcome that incident.io had no part in."""
     from airflow_incident.compat import redact  # noqa: PLC0415 -- law 5
     from airflow_incident.context import ids  # noqa: PLC0415 -- law 5
-    from airflow_incident.core.text import redact_secrets  # noqa: PLC0415 -- law 5
+    from airflow_incident.core.redaction import redact_secrets  # noqa: PLC0415 -- law 5
     from airflow_incident.metrics import told  # noqa: PLC0415 -- law 5
 
     dag_id, run_id = ids(context)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_incident.compat import AirflowNotFoundException, BaseHook, redact
 from airflow_incident.core.account import Account, fault_of_id, read_account
 from airflow_incident.core.pages import with_pages
+from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.core.settings import (
     CONN_TYPE,
     DEFAULT_CONN_ID,
@@ -21,7 +22,7 @@ from airflow_incident.core.settings import (
     merge,
     options_in,
 )
-from airflow_incident.core.text import redact_secrets, safe_str
+from airflow_incident.core.text import safe_str
 from airflow_incident.errors import (
     ConfigurationError,
     IncidentIoError,
