@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from airflow_incident.errors import AirflowTimeoutError as AirflowTimeoutError
     from airflow_incident.errors import APIError as APIError
     from airflow_incident.errors import AuthenticationError as AuthenticationError
     from airflow_incident.errors import ConfigurationError as ConfigurationError
@@ -53,6 +54,7 @@ _HOMES = {
     "ResolveIncidentOperator": "operators",
 } | dict.fromkeys(
     (
+        "AirflowTimeoutError",
         "APIError",
         "AuthenticationError",
         "ConfigurationError",

@@ -10,6 +10,7 @@ IncidentIoError
 ├── TransportError           no usable answer came: the network, TLS, a time-out
 ├── UnsettledError           v1 is gone, and an earlier attempt through it may have opened an incident
 ├── JournalError             the journal cannot be read or written
+├── AirflowTimeoutError      Airflow did not answer in time: its API server or database
 └── APIError                 incident.io answered, and refused
     ├── AuthenticationError      401
     ├── PermissionDeniedError    403
@@ -251,6 +252,20 @@ class JournalError(IncidentIoError):
     def advice(self) -> str:
         """Name where it lives."""
         return "The journal lives in Airflow's Variables; see whether Airflow's database or API server answers."
+
+
+class AirflowTimeoutError(IncidentIoError):
+    """Airflow did not say in time what it was asked for: a connection, a Variable, the state of a task."""
+
+    @property
+    def retryable(self) -> bool:
+        """API servers and databases come back."""
+        return True
+
+    @property
+    def advice(self) -> str:
+        """Name what a process of Airflow waits for."""
+        return "Check that Airflow's API server and database are up and answer quickly."
 
 
 @dataclass(frozen=True, slots=True)
