@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_incident.compat import DAG, AirflowFailException, task
-from airflow_incident.notifications import IncidentNotifier
+from airflow_incident.notifications import IncidentNotifier, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,8 +46,12 @@ def _without_incidents(arguments: Mapping[str, Any]) -> dict[str, Any]:
     kept = dict(arguments)
     for name in [name for name in kept if name.endswith("_callback")]:
         given = kept[name] if isinstance(kept[name], list | tuple) else [kept[name]]
-        kept[name] = [callback for callback in given if not isinstance(callback, IncidentNotifier)] or None
+        kept[name] = [callback for callback in given if not _opens(callback)] or None
     return kept
+
+
+def _opens(callback: Any) -> bool:
+    return issubclass(kind_of(callback) or object, IncidentNotifier)
 
 
 def _flush() -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from contextlib import contextmanager
-from functools import lru_cache
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache, partial
+from types import MappingProxyType, MethodType
+from typing import TYPE_CHECKING, Any, Never, TypeVar
 
 from airflow_incident.compat import BaseNotifier
 from airflow_incident.core.settings import DEFAULT_CONN_ID
 from airflow_incident.errors import IncidentIoError, MissingConnectionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
     from types import ModuleType
 
     from airflow_incident.core.text import Redact
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from airflow_incident.profile import Profile
 
 log = logging.getLogger(__name__)
+
+N = TypeVar("N", bound="QuietNotifier")
 
 
 class QuietNotifier(BaseNotifier):
@@ -48,6 +51,16 @@ class QuietNotifier(BaseNotifier):
         super().__init__(**kwargs)
         self.conn_id = conn_id
         self.options = options
+
+    def _be_called(self, contexts: tuple[Any, ...]) -> None:
+        """Be the callback at once, where Airflow was given a name without parentheses. Never raises."""
+        if not contexts:
+            return
+        context = next((each for each in contexts if isinstance(each, Mapping)), None)
+        try:
+            self(*contexts) if context is None else self(context)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: Airflow hands over what it likes
+            _tell_trouble(error, context, self._undone, self.lost)
 
     def render_template_fields(self, *_: Any, **__: Any) -> None:
         """Do nothing: there are no template fields, and Airflow's way asks the DAG for an environment first."""
@@ -130,6 +143,8 @@ class IncidentNotifier(QuietNotifier):
     Use it as `on_failure_callback` of a DAG, of a task or in `default_args`, alone or in a list, and in deadline
     alerts. One run has one incident, however often and from wherever this is called.
 
+    Called with a context it opens the incident at once: `on_failure_callback=IncidentNotifier`, without parentheses.
+
     What is not given here is taken from the connection, then from `[incident_io]` in airflow.cfg.
 
     :param name: Title of the incident, a Jinja template. Default: which DAG failed.
@@ -156,7 +171,7 @@ class IncidentNotifier(QuietNotifier):
 
     def __init__(
         self,
-        *,
+        *contexts: Mapping[str, Any],
         name: str | None = None,
         summary: str | None = None,
         channel: str | None = None,
@@ -190,6 +205,7 @@ class IncidentNotifier(QuietNotifier):
         }
         super().__init__(conn_id=conn_id, options=options, **kwargs)
         self.templates = {"name": name, "summary": summary}
+        self._be_called(contexts)
 
     def _do(self, job: Report, profile: Profile, began: float) -> None:
         with _turn(profile, began, in_processor=job.failure.in_processor) as seconds:
@@ -263,7 +279,7 @@ class RecoveryNotifier(QuietNotifier):
 
     def __init__(
         self,
-        *,
+        *contexts: Mapping[str, Any],
         channel: str | None = None,
         scope: str | None = None,
         deployment: str | None = None,
@@ -280,6 +296,7 @@ class RecoveryNotifier(QuietNotifier):
             "resolved_status": resolved_status,
         }
         super().__init__(conn_id=conn_id, options=options, **kwargs)
+        self._be_called(contexts)
 
     def _is_needed(self, context: Any, installation: Installation) -> bool:
         """Tell whether an earlier attempt may have opened something that this level closes."""
@@ -319,20 +336,77 @@ class RecoveryNotifier(QuietNotifier):
         _tell_all(recovered.told(profile.redact, job.success))
 
 
-def open_incident(**options: Any) -> IncidentNotifier:
+def open_incident(
+    *contexts: Mapping[str, Any],
+    name: str | None = None,
+    summary: str | None = None,
+    channel: str | None = None,
+    severity: str | None = None,
+    incident_type: str | None = None,
+    mode: str | None = None,
+    visibility: str | None = None,
+    status: str | None = None,
+    custom_fields: Mapping[str, Any] | None = None,
+    roles: Mapping[str, Any] | None = None,
+    slack_team_id: str | None = None,
+    scope: str | None = None,
+    deployment: str | None = None,
+    exception_detail: str | None = None,
+    conn_id: str = DEFAULT_CONN_ID,
+    **unknown: Never,
+) -> IncidentNotifier:
     """Return the callback that opens an incident; takes what `IncidentNotifier` takes.
 
-    Parsing a DAG file with it costs next to nothing, and nothing is checked before the first failure.
+    Without parentheses it is that callback itself: called with a context, it opens the incident at once. It can be
+    bound with `functools.partial`, and named in a YAML file: `airflow_incident.open_incident`.
     """
-    return IncidentNotifier(**options)
+    return _made(IncidentNotifier, locals())
 
 
-def resolve_incident(**options: Any) -> RecoveryNotifier:
+def resolve_incident(
+    *contexts: Mapping[str, Any],
+    channel: str | None = None,
+    scope: str | None = None,
+    deployment: str | None = None,
+    resolve: str | None = None,
+    resolved_status: str | None = None,
+    conn_id: str = DEFAULT_CONN_ID,
+    **unknown: Never,
+) -> RecoveryNotifier:
     """Return the callback that closes what a run's earlier attempts have opened; takes what `RecoveryNotifier` takes.
 
-    It costs as little as `open_incident` in a DAG file, and nothing when a run succeeds at once.
+    It costs as little as `open_incident` in a DAG file, and nothing when a run succeeds at once. It can be written in
+    the same forms.
     """
-    return RecoveryNotifier(**options)
+    return _made(RecoveryNotifier, locals())
+
+
+def _made(notifier: type[N], given: dict[str, Any]) -> N:
+    """Make a notifier of what a function was called with, all of it."""
+    contexts, unknown = given.pop("contexts"), given.pop("unknown")
+    if "context" in unknown:
+        contexts = (*contexts, unknown.pop("context"))
+    return notifier(*contexts, **given, **unknown)
+
+
+_DOORS: tuple[tuple[Any, type[QuietNotifier]], ...] = (
+    (open_incident, IncidentNotifier),
+    (resolve_incident, RecoveryNotifier),
+)
+for _door, _ in _DOORS:
+    # dag-factory calls what has this when it builds a DAG; what has not, it binds to its arguments until the failure.
+    setattr(_door, "notify", _door)  # noqa: B010 -- mypy knows no attributes of functions
+
+
+def kind_of(callback: Any) -> type[QuietNotifier] | None:
+    """Return which of our callbacks this is, in whatever form Airflow was given it; None if it is somebody else's."""
+    while isinstance(callback, partial):
+        callback = callback.func
+    if isinstance(callback, MethodType):
+        callback = callback.__self__
+    notifier = next((notifier for door, notifier in _DOORS if callback is door), callback)
+    kind = notifier if isinstance(notifier, type) else type(notifier)
+    return kind if issubclass(kind, QuietNotifier) else None
 
 
 @lru_cache(maxsize=1)
