@@ -57,4 +57,6 @@ def __getattr__(name: str) -> Any:
             continue
         globals()[name] = found  # what an Airflow has not is dear to look for
         return found
+    if name in _HOMES:
+        import_module("airflow")  # where there is no Airflow at all, that is what to say
     raise AttributeError(f"{__name__} has no {name}")

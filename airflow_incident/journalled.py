@@ -10,7 +10,7 @@ from airflow_incident.api.calls import is_for_alert_source
 from airflow_incident.api.exchange import BUDGET
 from airflow_incident.api.payload import create_usable_draft
 from airflow_incident.api.submit import submission
-from airflow_incident.core.key import ALERT_MARK
+from airflow_incident.core.key import ALERT_MARK, with_deployment
 from airflow_incident.core.settings import CONN_TYPE
 from airflow_incident.delivery.budget import LEAST_SHARE, Breaker
 from airflow_incident.delivery.courier import PATIENCE, AsyncCourier, Courier, carry_all
@@ -29,7 +29,7 @@ from airflow_incident.profile import read_profile
 from airflow_incident.variables import Variables
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from airflow_incident.delivery.courier import Anything
     from airflow_incident.delivery.flushed import Flushed
@@ -163,15 +163,18 @@ def _send_as(call: Anything, conn_id: str) -> Any:
     return _profile_of(conn_id, channel=channel).client.call(call, budget=BUDGET)
 
 
-def _completed(draft: Mapping[str, Any], own_fields: Sequence[str], conn_id: str) -> dict[str, Any]:
-    """Add to a draft what its connection says, which could not be read when it was written.
+def _completed(record: Record) -> Record:
+    """Add to a record's draft what its connection says; where that names the deployment, it has another key, too.
 
-    :raises UnusableConnectionError: if it still cannot.
+    :raises UnusableConnectionError: if the connection still cannot be read.
     """
-    settings = _profile_of(conn_id).settings
-    kept = {name: draft[name] for name in ("name", "summary", *own_fields) if name in draft}
-    completed, _ = create_usable_draft(idempotency_key=draft["idempotency_key"], **settings.incident_fields() | kept)
-    return completed
+    profile = _profile_of(record.conn_id)
+    draft = record.draft or {}
+    kept = {name: draft[name] for name in ("name", "summary", *(record.own_fields or ())) if name in draft}
+    is_named = "deployment" in profile.origins and "deployment" not in (record.own_fields or ())
+    key = with_deployment(record.key, profile.deployment) if is_named and record.level != "storm" else record.key
+    completed, _ = create_usable_draft(idempotency_key=key, **profile.settings.incident_fields() | kept)
+    return record.changed(key=key, draft=completed, own_fields=None)
 
 
 def _profile_of(conn_id: str, **arguments: Any) -> Profile:

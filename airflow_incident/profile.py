@@ -68,7 +68,8 @@ class Profile(Frozen):
     @property
     def own_fields(self) -> tuple[str, ...]:
         """What an incident looks like by the arguments alone, whatever the connection says."""
-        return tuple(name for name in self.settings.incident_fields() if self.origins.get(name) == "argument")
+        names = ("deployment", *self.settings.incident_fields())
+        return tuple(name for name in names if self.origins.get(name) == "argument")
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -167,6 +167,21 @@ def test_a_failure_that_is_reported_again_says_all_of_it(box, define):
 
 
 @EVERY_DOOR
+@pytest.mark.parametrize("is_reported_again", [True, False])
+def test_a_deployment_that_the_connection_names_makes_no_second_incident(box, define, call, is_reported_again):
+    """The key that was made without it is made anew, and meets what was opened under it meanwhile."""
+    report(task_context(), call=call, conn_id=CONN)
+    define(host=box.url, extra={"deployment": "finance"})
+    if is_reported_again:
+        report(dag_context(), call=call, conn_id=CONN)
+    flush_journal()
+    assert len(box.incidents) == 1
+    assert [(r.state, r.key) for r in records()] == [("open", "airflow/finance/dag/orders/run/run-1")]
+    (body,) = [r.body for r in box.requests if r.method == "POST"]
+    assert body["idempotency_key"] == "airflow/finance/dag/orders/run/run-1"
+
+
+@EVERY_DOOR
 def test_one_connection_that_cannot_be_used_holds_up_no_other(box, connect, call):
     """The failures of the others are delivered."""
     report(dag_context("r1"), call=call, conn_id=CONN)

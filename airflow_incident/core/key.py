@@ -62,6 +62,14 @@ def earlier_keys(failure: Failure, *, deployment: str, scope: Scope, name: str |
     return [idempotency_key(attempt, deployment=deployment, scope=scope, name=name) for attempt in attempts]
 
 
+def with_deployment(key: str, deployment: str) -> str:
+    """Return a failure's key as another name of its deployment makes it; one that was cut stays as it is."""
+    start, _, rest = key.split("/", 2)
+    if "/sha256/" in key:
+        return key
+    return _fit(f"{start}/{quote(deployment, safe='', errors='surrogatepass')}/{rest}")
+
+
 def dag_key(deployment: str, dag_id: str) -> str:
     """Name what a DAG has open, for the journal; no incident is ever asked for with it."""
     return _fit(

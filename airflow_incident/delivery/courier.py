@@ -25,12 +25,12 @@ from airflow_incident.delivery.steps import (
 from airflow_incident.errors import IncidentIoError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator
 
     from airflow_incident.api.calls import Call, Listing
     from airflow_incident.api.client import AsyncClient, Client
     from airflow_incident.api.head import AlertHead, IncidentHead
-    from airflow_incident.delivery.journal import Store
+    from airflow_incident.delivery.journal import Record, Store
     from airflow_incident.delivery.steps import Step
 
     Anything = Call[Any] | Plan[Any] | Listing[Any]
@@ -195,13 +195,13 @@ def carry_all(
     store: Store,
     call: Callable[[Anything, str], Any],
     *,
-    complete: Callable[[Mapping[str, Any], Sequence[str], str], Any] | None = None,
+    complete: Callable[[Record], Any] | None = None,
     patience: float = float("inf"),
 ) -> T:
     """Carry a flush: nobody waits for it, and each record names its own connection.
 
     :param call: Makes a call with the key of a connection.
-    :param complete: Adds to a draft what a connection says.
+    :param complete: Adds to a record's draft what its connection says.
     :param patience: Seconds that the store may take, where somebody waits after all.
     """
     shelf = _Shelf(store, patience=patience)
@@ -216,7 +216,7 @@ def carry_all(
                     answer = error
             elif isinstance(step, Complete) and complete:
                 try:
-                    answer = complete(step.draft, step.own_fields, step.conn_id)
+                    answer = complete(step.record)
                 except IncidentIoError as error:
                     answer = error
             elif isinstance(step, Wait):

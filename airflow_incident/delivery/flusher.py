@@ -54,14 +54,16 @@ def flush(
         if record is None or record.state not in states or not record.is_due(now()):
             continue
         if record.own_fields is not None and record.draft is not None:
-            completed = yield Complete(record.draft, record.own_fields, record.conn_id)
+            completed = yield Complete(record)
             if isinstance(completed, IncidentIoError):
                 record = after(record, completed, now())
                 yield Set(record.name, record.text())
                 current[listed.name] = record
                 stopped[record.lane] = str(completed)
                 continue
-            record = record.changed(draft=completed, own_fields=None)
+            if completed.key != record.key and (yield from _is_moved_onto_another(record, completed, current)):
+                continue
+            record = completed
         # What was refused may have been opened by an attempt before that one; nobody has looked.
         decided = also_dead and record.state == "pending"
         patience = SETTLE_SECONDS if abs(now() - record.written_at) < YOUNG else 0.0
@@ -71,7 +73,7 @@ def flush(
         if isinstance(written, StoreFailed):
             raise JournalError(f"the journal cannot be written: {written.why}")
         done.append(result)
-        current[listed.name] = result
+        current[result.name] = result
         if isinstance(answer, IncidentIoError) and result.state == "pending" and not isinstance(answer, UnsettledError):
             stopped[record.lane] = str(answer)
     settled = yield from _close_recovered(current, stopped, now)
@@ -86,6 +88,16 @@ def flush(
         refused=[r for r in done if r.state == "dead"],
         settled=settled,
     )
+
+
+def _is_moved_onto_another(record: Record, completed: Record, current: dict[str, Record]) -> Generator[Step, Any, bool]:
+    """Give a record the name of its new key; tell whether that failure was reported under it meanwhile."""
+    known = own_record(completed.name, (yield Get(completed.name)), completed.key)
+    if known is None:
+        yield Set(completed.name, completed.text())
+    yield Delete(record.name)
+    del current[record.name]
+    return known is not None
 
 
 def _close_recovered(

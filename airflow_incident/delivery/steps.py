@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from airflow_incident.api.calls import Call, Listing, Plan, Via
+    from airflow_incident.delivery.journal import Record
 
 
 class Get(Frozen):
@@ -69,11 +70,9 @@ class Ask(Frozen):
 
 
 class Complete(Frozen):
-    """Add to a draft what its connection says, but for the fields that its author set."""
+    """Add to a record's draft what its connection says, which could not be read when it was written."""
 
-    draft: Mapping[str, Any]
-    own_fields: Sequence[str]
-    conn_id: str
+    record: Record
 
 
 class Wait(Frozen):
