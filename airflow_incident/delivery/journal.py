@@ -79,7 +79,7 @@ class Closing(BaseModel):
     `error` is why incident.io refused it: a flush does not ask again.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
 
     title: str
     url: str | None = None
@@ -100,7 +100,7 @@ class Record(BaseModel):
     the incident has been told of the run's recovery; `closing` is what is still to be done about that.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
 
     version: Literal[1] = 1
     state: Literal["pending", "open", "gathered", "dead"]
@@ -298,7 +298,7 @@ class Ledger(BaseModel):
     stopped serving v1. Counted without locks: two processes at once may each miss the other's opening.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
 
     openings: tuple[Opening, ...] = ()
     waiting: tuple[tuple[str, str], ...] = ()
