@@ -35,7 +35,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     listing = _action(actions, "list", "show what is written down", _list)
     listing.add_argument("--state", choices=STATES, help="only the records in this state")
     listing.add_argument("--dag", metavar="DAG_ID", help="only the records of this DAG")
-    flushing = _action(actions, "flush", "deliver what waits; exit 1 if anything still waits or was refused", _flush)
+    flushing = _action(
+        actions,
+        "flush",
+        "deliver what waits; exit 1 if anything is left to do",
+        _flush,
+    )
     retrying = _action(actions, "retry", "deliver what was refused, once its cause is mended", _retry)
     retrying.add_argument(
         "records", nargs="*", metavar="RECORD", help="ID, name or key; default: all that were refused"
@@ -176,19 +181,24 @@ def _read() -> tuple[list[Record], dict[str, str]]:
 
 def _tell(flushed: Flushed, *, as_json: bool) -> int:
     """Say what became of each record."""
+    from airflow_incident.core.redaction import redact_secrets  # noqa: PLC0415 -- only here
     from airflow_incident.delivery.flushed import closing  # noqa: PLC0415 -- builds models
     from airflow_incident.delivery.words import record_line  # noqa: PLC0415 -- builds models
 
+    left = [settled for settled in flushed.settled if settled.error]
     if as_json:
         parts = {"delivered": flushed.opened, "waiting": flushed.pending, "refused": flushed.dead}
         told = {part: list(map(record_json, records)) for part, records in parts.items()}
+        told["left_open"] = [record_json(settled.record) for settled in left]
         say(json.dumps(told | {"foreign": dict(flushed.foreign), "stopped": flushed.stopped}, indent=2))
     else:
         for record in (*flushed.opened, *flushed.pending, *flushed.dead):
             say(record_line(record))
+        for settled in left:
+            say(settled.told(redact_secrets).line)
         text = closing(flushed)
         say(f"{text[0].upper()}{text[1:]}.")
-    return 1 if flushed.pending or flushed.dead else 0
+    return 1 if flushed.pending or flushed.dead or left else 0
 
 
 def _show(records: Sequence[Record], foreign: Mapping[str, str]) -> None:

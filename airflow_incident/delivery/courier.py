@@ -22,7 +22,7 @@ from airflow_incident.delivery.steps import (
     StoreFailed,
     Wait,
 )
-from airflow_incident.errors import IncidentIoError
+from airflow_incident.errors import IncidentIoError, UnexpectedResponseError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -195,7 +195,7 @@ def carry_all(
     store: Store,
     call: Callable[[Anything, str], Any],
     *,
-    complete: Callable[[Record], Any] | None = None,
+    complete: Callable[[Record], Any] = lambda record: record,
     patience: float = float("inf"),
 ) -> T:
     """Carry a flush: nobody waits for it, and each record names its own connection.
@@ -209,16 +209,13 @@ def carry_all(
     try:
         while True:
             step = steps.send(answer)
-            if isinstance(step, Send | Show | Attach | Ask):
+            if isinstance(step, Send | Show | Attach | Ask | Complete):
                 try:
-                    answer = call(_call(step), step.conn_id)
+                    answer = complete(step.record) if isinstance(step, Complete) else call(_call(step), step.conn_id)
                 except IncidentIoError as error:
                     answer = error
-            elif isinstance(step, Complete) and complete:
-                try:
-                    answer = complete(step.record)
-                except IncidentIoError as error:
-                    answer = error
+                except (Exception, SystemExit) as error:  # noqa: BLE001 -- it costs this record, and no other
+                    answer = UnexpectedResponseError(200, f"the answer cannot be used ({type(error).__name__})")
             elif isinstance(step, Wait):
                 time.sleep(step.seconds)
                 answer = None

@@ -6,7 +6,7 @@ A record that is read is untrusted input: it names no host, path or header, and 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -17,7 +17,6 @@ from airflow_incident.api.exchange import RETRY_AFTER_LIMIT
 from airflow_incident.api.payload import create_draft
 from airflow_incident.api.submit import Choice  # noqa: TC001 -- pydantic resolves it when a model is built
 from airflow_incident.core.key import ALERT_MARK
-from airflow_incident.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -259,7 +258,7 @@ def read_record(name: str, text: str) -> Record:
     try:
         record = Record.model_validate_json(text)
         keys = set(_keys(record))
-    except (ValueError, ConfigurationError) as error:
+    except Exception as error:  # noqa: BLE001 -- a forged draft raises what it likes
         raise ForeignRecordError(f"it cannot be read ({type(error).__name__})") from None
     if not keys and record.state in {"pending", "dead"}:
         raise ForeignRecordError("it has no body to send")
@@ -267,6 +266,9 @@ def read_record(name: str, text: str) -> Record:
         raise ForeignRecordError("its body has another key")
     if record.name != name:
         raise ForeignRecordError("it belongs under another name")
+    moments = filter(None, (record.written_at, record.failed_at, record.due_at))
+    if any(moment.year in {MINYEAR, MAXYEAR} for moment in moments):  # a day before or after it may be no date
+        raise ForeignRecordError("its time is none that a clock shows")
     return record
 
 

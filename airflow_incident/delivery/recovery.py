@@ -12,9 +12,9 @@ from airflow_incident.api.calls import send_alert
 from airflow_incident.api.closing import Resolution, Wish, resolution
 from airflow_incident.core.key import ALERT_MARK, dag_key, earlier_keys
 from airflow_incident.delivery.journal import Closing, record_name, whole
-from airflow_incident.delivery.sending import own_record, send, terms_of
+from airflow_incident.delivery.sending import broken, own_record, send, terms_of
 from airflow_incident.delivery.steps import Ask, Delete, Get, Set, StoreFailed
-from airflow_incident.errors import IncidentIoError, NotFoundError
+from airflow_incident.errors import IncidentIoError, JournalError, NotFoundError
 from airflow_incident.frozen import Frozen
 from airflow_incident.metrics import Told, told, trouble
 
@@ -204,6 +204,29 @@ def settle(
     :param conn_id: The only connection whose incidents may be touched.
     :param may_send: Whether incident.io may be asked now.
     """
+    try:
+        return (yield from _settle(record, wish, now, conn_id=conn_id, may_send=may_send))
+    except _Unwritten:
+        raise
+    except Exception as error:  # noqa: BLE001 -- whatever a record or its answer breaks is that record's error
+        return (yield from _unsettled(record, wish, broken(error, left=True)))
+
+
+def settle_later(record: Record, left: Closing, now: Callable[[], datetime]) -> Generator[Step, Any, Settled | None]:
+    """Do what a recovery has left to do.
+
+    :raises JournalError: if the journal cannot be written.
+    """
+    wish = Wish(left.title, left.url, always=left.always, status=left.status)
+    try:
+        return (yield from settle(record, wish, now, conn_id=record.conn_id))
+    except _Unwritten as failed:
+        raise JournalError(f"the journal cannot be written: {failed.why}") from None
+
+
+def _settle(
+    record: Record, wish: Wish, now: Callable[[], datetime], *, conn_id: str, may_send: bool
+) -> Generator[Step, Any, Settled | None]:
     if aside := _aside(record, conn_id):
         return Settled(aside, record)
     unsent = record.state == "pending" and not record.maybe_delivered
@@ -219,7 +242,7 @@ def settle(
     yield Set(record.name, sent.record.text())
     if sent.record.state == "pending":
         return (yield from _keep(sent.record, wish, sent.answer if isinstance(sent.answer, IncidentIoError) else None))
-    return (yield from settle(sent.record, wish, now, conn_id=conn_id))
+    return (yield from _settle(sent.record, wish, now, conn_id=conn_id, may_send=may_send))
 
 
 def _aside(record: Record, conn_id: str) -> Kind | None:

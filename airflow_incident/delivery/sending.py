@@ -11,7 +11,13 @@ from airflow_incident.api.submit import Terms, at_once, first_version, prepared,
 from airflow_incident.core.text import with_notes
 from airflow_incident.delivery.journal import ForeignRecordError, OpenIncident, Record, read_record, whole
 from airflow_incident.delivery.steps import Ask, Get, Send, Set, Show, Wait
-from airflow_incident.errors import APIError, ConflictError, IncidentIoError, UnsettledError
+from airflow_incident.errors import (
+    APIError,
+    ConflictError,
+    IncidentIoError,
+    UnexpectedResponseError,
+    UnsettledError,
+)
 from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
@@ -90,6 +96,7 @@ def send(
     unsettled = record.maybe_delivered and not decided
     # A day before, for the two clocks may disagree about which day it was.
     since = f"{record.written_at - timedelta(days=1):%Y-%m-%d}"
+    left = False
     steps = submit(record.draft, terms._replace(unsettled=unsettled, since=since), creation=record.creation)
     creation, gone = record.creation, False
     answer: Any = None
@@ -104,7 +111,7 @@ def send(
                     return Sent(other, _answer_of(other), superseded=True, v1_gone=True)
                 record = yield from _pinned(record, call, stored)
                 stored = stored and leaving(record)
-                creation = call
+                creation, left = call, True
                 answer = yield Send(call.body, record.conn_id, call.via)
             else:
                 answer = yield Ask(call, record.conn_id)
@@ -117,11 +124,23 @@ def send(
             return Sent(other, _answer_of(other), superseded=True, v1_gone=True)
     except IncidentIoError as error:
         answer = error
+    except Exception as error:  # noqa: BLE001 -- whatever a record or its answer breaks is that record's error
+        answer = broken(error, left=left)
     return _sent(record, answer, now(), creation, gone=gone)
 
 
 def _sent(record: Record, answer: Any, now: datetime, creation: Creation | None, *, gone: bool) -> Sent:
     return Sent(after(record, answer, now), answer, creation, v1_gone=gone)
+
+
+def broken(error: Exception, *, left: bool) -> IncidentIoError:
+    """Say that a record, or what it was answered, breaks whoever handles it; not how, for the text may hold a secret.
+
+    :param left: Whether anything may have been answered; else it would break each time.
+    """
+    if left:
+        return UnexpectedResponseError(200, f"the answer cannot be used ({type(error).__name__})")
+    return IncidentIoError(f"the record cannot be sent ({type(error).__name__})")
 
 
 def _pinned(record: Record, creation: Creation, stored: Record | None) -> Generator[Step, Any, Record]:
@@ -201,10 +220,10 @@ def _open_incident(answer: IncidentHead, body: Mapping[str, Any]) -> OpenInciden
     """Keep of an incident what tells it later, and how it was opened: in triage, unless a status was asked for."""
     asked_for_status = "status" in body or "incident_status_id" in body
     return OpenIncident(
-        id=answer.id,
-        reference=answer.reference,
-        name=answer.name,
-        permalink=answer.permalink,
-        began=answer.phase if asked_for_status else "triage",
+        id=whole(answer.id),
+        reference=answer.reference and whole(answer.reference),
+        name=answer.name and whole(answer.name),
+        permalink=answer.permalink and whole(answer.permalink),
+        began=whole(answer.phase) if asked_for_status else "triage",
         was_assigned="incident_role_assignments" in body,
     )

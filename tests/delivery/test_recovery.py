@@ -467,7 +467,7 @@ def test_a_forged_record_is_left_alone(world):
     """What cannot be read as ours closes nothing and is not deleted."""
     world.fail()
     (record,) = world.records()
-    for text in ("{", record.changed(key="airflow/other").text(), record.text()[:-1] + ',"host":"http://evil"}'):
+    for text in ("{", record.changed(key="airflow/other").text()):
         world.texts[record.name] = text
         assert world.succeed().settled == ()
         assert world.texts[record.name] == text
