@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_incident.core.failure import Failure
-from airflow_incident.core.key import ALERT_MARK, dag_key, earlier_keys, idempotency_key, scope_of
+from airflow_incident.core.key import ALERT_MARK, TASK_SCOPES, dag_key, earlier_keys, idempotency_key, scope_of
 from airflow_incident.core.rules import TAG
 from airflow_incident.core.settings import CONFIG_SECTION, DEFAULT_CONN_ID, OPTIONS
 from airflow_incident.delivery.journal import Record, dag_prefix, record_name
@@ -145,7 +145,7 @@ def _remarks(profile: Profile, failure: Failure, scope: Scope) -> Iterator[str]:
         yield "Backfill runs count as scope dag."
     if scope == "dag":
         yield "At scope dag an incident that the DAG has open takes the failure; else the run's key opens one."
-    if scope in {"task", "task_instance"} and failure.task_id is None:
+    if scope in TASK_SCOPES and failure.task_id is None:
         yield f"At scope {scope} each task has a key of its own, with --task; this is the run's."
     if scope == "task_instance" and failure.task_id is not None:
         yield "A mapped task's key also ends in /map/ and its index."

@@ -60,6 +60,11 @@ class Installation(Frozen):
         return f"{parts.netloc.rpartition('@')[2].lower()}{parts.path.rstrip('/')}"
 
     @property
+    def named(self) -> str:
+        """The name in keys of an installation that has set none."""
+        return self.name or UNNAMED
+
+    @property
     def base_url_option(self) -> str:
         """Where airflow.cfg has the address of Airflow's pages: the web server became an API server in 3.0."""
         return f"[{'api' if self.major >= 3 else 'webserver'}] base_url"  # noqa: PLR2004 -- the version is a name

@@ -18,10 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import ModuleType
 
+    from airflow_incident.core.failure import Failure
+    from airflow_incident.core.key import Scope
+    from airflow_incident.core.settings import Settings
     from airflow_incident.core.text import Redact
     from airflow_incident.delivery.budget import Meter
     from airflow_incident.delivery.recovery import Recovery
     from airflow_incident.delivery.report import Report
+    from airflow_incident.delivery.steps import StoreFailed
     from airflow_incident.installation import Installation
     from airflow_incident.metrics import Told
     from airflow_incident.profile import Profile
@@ -75,7 +79,7 @@ class QuietNotifier(BaseNotifier):
 
         began = time.monotonic()
         try:
-            if (installation := self._installation(context)) is None:
+            if (installation := self._installation(context)) is None or not self._has_work(context, installation):
                 return
             prepare_any_client(installation)
             profile = read_lenient_profile(self.conn_id, installation, **self.options)
@@ -92,7 +96,9 @@ class QuietNotifier(BaseNotifier):
 
         began = time.monotonic()
         try:
-            if (installation := self._installation(context)) is None:
+            if (installation := self._installation(context)) is None or not await self._ahas_work(
+                context, installation
+            ):
                 return
             prepare_any_client(installation)
             profile = await aread_lenient_profile(self.conn_id, installation, **self.options)
@@ -124,6 +130,14 @@ class QuietNotifier(BaseNotifier):
         """Tell whether there can be anything to do, before the connection is read."""
         return True
 
+    def _has_work(self, context: Any, installation: Installation) -> bool:  # noqa: ARG002 -- as above
+        """Tell whether there is anything to do, where that is cheaper to find out than to read the connection."""
+        return True
+
+    async def _ahas_work(self, context: Any, installation: Installation) -> bool:  # noqa: ARG002 -- as above
+        """Do as `_has_work` does, from a coroutine."""
+        return True
+
     def _job(self, context: Any, profile: Profile) -> Any:
         """Read what is to be done; None for nothing."""
         raise NotImplementedError
@@ -147,7 +161,7 @@ class IncidentNotifier(QuietNotifier):
 
     What is not given here is taken from the connection, then from `[incident_io]` in airflow.cfg.
 
-    :param name: Title of the incident, a Jinja template. Default: which DAG failed.
+    :param name: Title of the incident, a Jinja template. Default: which DAG or task failed.
     :param summary: Text of the incident, a Jinja template of markdown. Default: all that Airflow tells.
     :param channel: `incident` (default), or `alert`: an event to the connection's alert source, which pages people by
         incident.io's alert routes. An alert has no status, roles or custom fields.
@@ -258,14 +272,16 @@ class IncidentNotifier(QuietNotifier):
 
 
 class RecoveryNotifier(QuietNotifier):
-    """Close at incident.io what earlier attempts of a run have opened, now that the run has succeeded.
+    """Close at incident.io what callbacks of a run have opened, now that the run has succeeded.
 
     Use it as `on_success_callback` of a DAG; of a task only together with `scope` `task` or `task_instance`. A run
-    that succeeds at once costs nothing. An incident that a person has taken stays open and gets a link to the run.
+    that succeeds at once costs one look in the journal. What earlier attempts of the run have opened is closed, and
+    what this one has, if it got over a failure; not what a step of it opened on purpose. An incident that a person has
+    taken stays open and gets a link to the run.
 
     What is not given here is taken from the connection, then from `[incident_io]` in airflow.cfg.
 
-    :param channel: `incident` (default), or `alert`: resolve the alerts that earlier attempts have sent.
+    :param channel: `incident` (default), or `alert`: resolve the alerts that the run has sent.
     :param scope: What one incident stands for, as in `IncidentNotifier`.
     :param deployment: Name of this Airflow installation in the idempotency key.
     :param resolve: `hands_off` (default) or `always`: whether to close also what a person has taken.
@@ -299,17 +315,53 @@ class RecoveryNotifier(QuietNotifier):
         self._be_called(contexts)
 
     def _is_needed(self, context: Any, installation: Installation) -> bool:
-        """Tell whether an earlier attempt may have opened something that this level closes."""
+        """Tell whether this run may have opened something that this level closes."""
+        from airflow_incident.core.key import TASK_SCOPES  # noqa: PLC0415 -- law 5
+
+        success, settings, scope = self._read(context, installation)
+        if success.level == "task" and scope not in TASK_SCOPES:
+            return False
+        return _may_be_earlier(success, scope) or (settings.journal and installation.enabled)
+
+    def _has_work(self, context: Any, installation: Installation) -> bool:
+        success, settings, scope = self._read(context, installation)
+        if _may_be_earlier(success, scope):
+            return True
+        from airflow_incident.looking import look  # noqa: PLC0415 -- law 5
+
+        named = settings.deployment or self._deployment(installation)
+        return _found(context, answer=look(success, settings, named))
+
+    async def _ahas_work(self, context: Any, installation: Installation) -> bool:
+        success, settings, scope = self._read(context, installation)
+        if _may_be_earlier(success, scope):
+            return True
+        from airflow_incident.looking import alook  # noqa: PLC0415 -- law 5
+
+        named = settings.deployment or await self._adeployment(installation)
+        return _found(context, answer=await alook(success, settings, named))
+
+    def _read(self, context: Any, installation: Installation) -> tuple[Failure, Settings, Scope]:
+        """Read what succeeded, and what is known of the settings without the connection."""
         from airflow_incident.context import read_success  # noqa: PLC0415 -- law 5
         from airflow_incident.core.key import scope_of  # noqa: PLC0415 -- law 5
         from airflow_incident.core.settings import merge  # noqa: PLC0415 -- law 5
 
-        success = read_success(context)
         settings, *_ = merge(arguments=self.options, connection={}, config=installation.config)
-        scope = scope_of(success, settings.scope)
-        if success.level == "task" and scope not in {"task", "task_instance"}:
-            return False
-        return scope == "dag" or success.clear_count > 0
+        success = read_success(context, scope=settings.scope)
+        return success, settings, scope_of(success, settings.scope)
+
+    def _deployment(self, installation: Installation) -> str:
+        """Read the name that is part of each key from where only the connection may have it."""
+        from airflow_incident.profile import read_lenient_profile  # noqa: PLC0415 -- law 5
+
+        return read_lenient_profile(self.conn_id, installation, **self.options).deployment
+
+    async def _adeployment(self, installation: Installation) -> str:
+        """Async version of `_deployment`."""
+        from airflow_incident.profile import aread_lenient_profile  # noqa: PLC0415 -- law 5
+
+        return (await aread_lenient_profile(self.conn_id, installation, **self.options)).deployment
 
     def _job(self, context: Any, profile: Profile) -> Recovery | None:
         from airflow_incident.context import read_success  # noqa: PLC0415 -- law 5
@@ -322,7 +374,8 @@ class RecoveryNotifier(QuietNotifier):
         why = (f"{profile.unusable}. {profile.unusable.advice}",) if profile.unusable else ()
         for warning in (*profile.warnings, *why):
             log.warning("incident.io: %s", log_line(profile.redact(warning)))
-        recovery: Recovery = _resolving().recovery_of(read_success(context), profile)
+        success = read_success(context, scope=profile.settings.scope)
+        recovery: Recovery = _resolving().recovery_of(success, profile)
         return recovery
 
     def _do(self, job: Recovery, profile: Profile, began: float) -> None:
@@ -334,6 +387,19 @@ class RecoveryNotifier(QuietNotifier):
         seconds = _seconds_left(profile.installation.report_seconds, began)
         recovered = await _resolving().arecover_run(job, profile, seconds=seconds)
         _tell_all(recovered.told(profile.redact, job.success))
+
+
+def _may_be_earlier(success: Failure, scope: Scope) -> bool:
+    """Tell whether something may be open that this attempt of the run has not opened."""
+    return scope == "dag" or success.clear_count > 0
+
+
+def _found(context: Any, *, answer: bool | StoreFailed) -> bool:
+    """Tell what a look in the journal has found; that nobody can tell is a line."""
+    if isinstance(answer, bool):
+        return answer
+    _tell_short("left_open", logging.WARNING, f"the journal cannot be used: {answer.why}", context)
+    return False
 
 
 def open_incident(
@@ -373,10 +439,10 @@ def resolve_incident(
     conn_id: str = DEFAULT_CONN_ID,
     **unknown: Never,
 ) -> RecoveryNotifier:
-    """Return the callback that closes what a run's earlier attempts have opened; takes what `RecoveryNotifier` takes.
+    """Return the callback that closes what a run's callbacks have opened; takes what `RecoveryNotifier` takes.
 
-    It costs as little as `open_incident` in a DAG file, and nothing when a run succeeds at once. It can be written in
-    the same forms.
+    It costs as little as `open_incident` in a DAG file, and one look in the journal when a run succeeds at once. It
+    can be written in the same forms.
     """
     return _made(RecoveryNotifier, locals())
 

@@ -84,7 +84,7 @@ class Profile(Frozen):
     @property
     def deployment(self) -> str:
         """The installation's name in keys and texts."""
-        return self.settings.deployment or self.installation.name or UNNAMED
+        return self.settings.deployment or self.installation.named
 
     @property
     def notes(self) -> tuple[str, ...]:

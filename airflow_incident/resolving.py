@@ -1,4 +1,4 @@
-"""Joins a connection, the journal and a recovery: how what earlier attempts have opened is closed."""
+"""Joins a connection, the journal and a recovery: how what a run has opened is closed."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def recovery_of(
     scope = scope_of(success, profile.settings.scope)
     what = f"Task {success.dag_id}.{success.task_label}" if success.level == "task" else f"DAG {success.dag_id}"
     text = (note or "").strip() or f"{what} recovered in Airflow, run {success.run_id}"
+    handled = f"{what} succeeded all the same, run {success.run_id}"
     return Recovery(
         success,
         scope,
@@ -45,6 +46,8 @@ def recovery_of(
         ),
         key_name,
         alerts=profile.settings.channel == "alert",
+        # While a step runs nobody knows yet how its run will end.
+        all_the_same=None if success.level == "operator" else one_line(profile.redact(handled)),
     )
 
 

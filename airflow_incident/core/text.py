@@ -62,14 +62,15 @@ def shorten(text: str, length: int) -> str:
 
 
 def title(failure: Failure, *, whole_run: bool) -> str:
-    """Name the incident: the DAG where it stands for the whole run, else the task."""
+    """Name the incident: the task that failed, where nobody knows yet whether its run will; else the DAG."""
     if failure.level == "deadline":
         return one_line(f"DAG {failure.dag_id} missed a deadline")
     if failure.reason == "timed_out":
         return one_line(f"DAG {failure.dag_id} timed out")
-    if whole_run or failure.task_id is None:
+    if failure.task_id is None or (whole_run and failure.level != "task"):
         return one_line(f"DAG {failure.dag_id} failed")
-    return one_line(f"Task {failure.dag_id}.{failure.task_label} failed")
+    # Of a run's incident the first of a mapped task's failures is no better name than the others.
+    return one_line(f"Task {failure.dag_id}.{failure.task_id if whole_run else failure.task_label} failed")
 
 
 def one_line(text: str) -> str:

@@ -16,7 +16,7 @@ from airflow_incident.api.calls import Creation, Via
 from airflow_incident.api.exchange import RETRY_AFTER_LIMIT
 from airflow_incident.api.payload import create_draft
 from airflow_incident.api.submit import Choice  # noqa: TC001 -- pydantic resolves it when a model is built
-from airflow_incident.core.key import ALERT_MARK
+from airflow_incident.core.key import ALERT_MARK, TASK_SCOPES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -173,7 +173,7 @@ class Record(BaseModel):
         """
         if self.run_at is None or (other.run_at is not None and other.run_at < self.run_at):
             return self.changed(suppressed=self.suppressed + 1)
-        later = {name: getattr(other, name) for name in ("run_id", "run_at", "clear_count")}
+        later = {name: getattr(other, name) for name in ("run_id", "run_at", "clear_count", "level")}
         return self.changed(suppressed=self.suppressed + 1, **later)
 
     def answers_for(self, key: str, now: datetime) -> bool:
@@ -196,10 +196,17 @@ class Record(BaseModel):
         """Tell whether it is about this run."""
         return (self.dag_id, self.run_id) == (whole(dag_id), whole(run_id))
 
+    def is_settled(self, *, always: bool) -> bool:
+        """Tell whether its incident was left to the person who has it, and still is to be.
+
+        :param always: Whether what a person has taken is to be closed, too.
+        """
+        return self.recovered and self.closing is None and not always
+
     @property
     def is_of_task(self) -> bool:
         """Whether it stands for one task, or one task instance, and not for its run."""
-        return self.scope in {"task", "task_instance"} and self.task is not None
+        return self.scope in TASK_SCOPES and self.task is not None
 
     def stands_for(self, failure: Failure) -> bool:
         """Tell whether it covers a task instance of its run."""

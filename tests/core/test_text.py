@@ -134,7 +134,8 @@ def test_notes_survive_a_text_that_is_too_long():
     ("facts", "whole_run", "name"),
     [
         ({}, True, "DAG orders failed"),
-        ({"level": "task", "task_id": "load", "map_index": 3}, True, "DAG orders failed"),
+        ({"level": "task", "task_id": "load", "map_index": 3}, True, "Task orders.load failed"),
+        ({"level": "operator", "task_id": "load"}, True, "DAG orders failed"),
         ({"level": "task", "task_id": "load", "map_index": 3}, False, "Task orders.load[3] failed"),
         ({"reason": "timed_out"}, True, "DAG orders timed out"),
         ({"level": "deadline"}, True, "DAG orders missed a deadline"),
@@ -143,7 +144,7 @@ def test_notes_survive_a_text_that_is_too_long():
     ],
 )
 def test_the_title_says_what_failed(facts, whole_run, name):
-    """One line, of the DAG where the incident stands for the run."""
+    """One line, of the task where that is all that is known to have failed."""
     assert text.title(Failure(**{"dag_id": "orders", "run_id": "r"} | facts), whole_run=whole_run) == name
 
 
