@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from airflow_incident.errors import AirflowTimeoutError as AirflowTimeoutError
     from airflow_incident.errors import APIError as APIError
     from airflow_incident.errors import AuthenticationError as AuthenticationError
     from airflow_incident.errors import ConfigurationError as ConfigurationError
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from airflow_incident.errors import TransportError as TransportError
     from airflow_incident.errors import UnexpectedResponseError as UnexpectedResponseError
     from airflow_incident.errors import UnknownNameError as UnknownNameError
+    from airflow_incident.errors import UnreadableConnectionError as UnreadableConnectionError
     from airflow_incident.errors import UnsettledError as UnsettledError
+    from airflow_incident.errors import UnusableConnectionError as UnusableConnectionError
     from airflow_incident.errors import ValidationError as ValidationError
     from airflow_incident.flush_dag import journal_flush_dag as journal_flush_dag
     from airflow_incident.hooks import IncidentHook as IncidentHook
@@ -51,6 +54,7 @@ _HOMES = {
     "ResolveIncidentOperator": "operators",
 } | dict.fromkeys(
     (
+        "AirflowTimeoutError",
         "APIError",
         "AuthenticationError",
         "ConfigurationError",
@@ -66,7 +70,9 @@ _HOMES = {
         "TransportError",
         "UnexpectedResponseError",
         "UnknownNameError",
+        "UnreadableConnectionError",
         "UnsettledError",
+        "UnusableConnectionError",
         "ValidationError",
     ),
     "errors",

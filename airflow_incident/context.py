@@ -15,10 +15,12 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from airflow_incident.core.failure import Failure
+from airflow_incident.core.key import TASK_SCOPES
 from airflow_incident.core.text import beginning, ending
 
 if TYPE_CHECKING:
     from airflow_incident.core.failure import Level
+    from airflow_incident.core.key import Scope
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -68,10 +70,11 @@ def read_failure(context: Any, *, exception_detail: str = "message", level: Leve
     )
 
 
-def read_success(context: Any, *, level: Level | None = None) -> Failure:
-    """Read which run or task succeeded, in the words of the failure that an earlier attempt of it may have been.
+def read_success(context: Any, *, level: Level | None = None, scope: Scope = "run") -> Failure:
+    """Read which run or task succeeded, in the words of the failure that it may have been before.
 
     :param level: As for `read_failure`.
+    :param scope: What an incident stands for; where that is a task, those that a run failed with are read.
     """
     ti = _first(peek(context, "ti"), peek(context, "task_instance"))
     run = peek(context, "dag_run")
@@ -86,6 +89,9 @@ def read_success(context: Any, *, level: Level | None = None) -> Failure:
         map_index=_number(peek(ti, "map_index"), default=-1) if at_task else -1,
         clear_count=_number(peek(run, "clear_number"), default=0),
         in_processor=level == "dag",
+        failed_tasks=_failed_tasks(peek(context, "dag"), run, dag_id, run_id)
+        if level == "dag" and scope in TASK_SCOPES
+        else (),
         run_type=_text(peek(run, "run_type")) or None,
         logical_date=_moment(_first(peek(context, "logical_date"), peek(run, "logical_date"))),
         run_after=_moment(peek(run, "run_after")),
@@ -129,14 +135,6 @@ def peek(thing: Any, name: str) -> Any:
         return thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
     except BITES:  # law 3: a property of Airflow's may raise anything
         return None
-
-
-def readable(error: BaseException) -> str:
-    """Read an error's text; some have a `__str__` that raises."""
-    try:
-        return beginning(str(error))
-    except BITES:
-        return "(no readable text)"
 
 
 def _calmly(default: D) -> Callable[[Callable[P, T]], Callable[P, T | D]]:

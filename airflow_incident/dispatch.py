@@ -19,10 +19,13 @@ def dispatch(report: Report, profile: Profile, *, seconds: float, may_wait: bool
     :param seconds: What it may take in all.
     :param may_wait: Whether it is to be sent even during an outage that this process has met.
     """
+    profile = profile.with_client()
     if profile.settings.journal:
         from airflow_incident.journalled import write_and_send  # noqa: PLC0415 -- what is turned off costs nothing
 
         return write_and_send(report, profile, seconds=seconds, may_wait=may_wait)
+    if profile.unusable:
+        return Outcome.of(report, profile.unusable, kept=False)
     try:
         answer = profile.client.call(submission(report.draft, report.terms), budget=seconds)
     except IncidentIoError as error:
@@ -32,10 +35,13 @@ def dispatch(report: Report, profile: Profile, *, seconds: float, may_wait: bool
 
 async def adispatch(report: Report, profile: Profile, *, seconds: float) -> Outcome:
     """Do as `dispatch` does, from a coroutine."""
+    profile = profile.with_client()
     if profile.settings.journal:
         from airflow_incident.journalled import awrite_and_send  # noqa: PLC0415 -- what is turned off costs nothing
 
         return await awrite_and_send(report, profile, seconds=seconds)
+    if profile.unusable:
+        return Outcome.of(report, profile.unusable, kept=False)
     try:
         answer = await profile.async_client.call(submission(report.draft, report.terms), budget=seconds)
     except IncidentIoError as error:

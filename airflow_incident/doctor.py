@@ -7,27 +7,32 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_incident.api import lookups
 from airflow_incident.api.calls import Plan
+from airflow_incident.api.client import can_read_proxies
 from airflow_incident.api.closing import closing_status, list_statuses
 from airflow_incident.api.endpoints import show_identity
 from airflow_incident.api.names import resolve
+from airflow_incident.api.proxies import blamed_variables
 from airflow_incident.api.submit import is_v1_gone
-from airflow_incident.core.settings import CONFIG_SECTION, OPTIONS, merge
+from airflow_incident.core.settings import CONFIG_SECTION, CONN_TYPE, OPTIONS, merge, unknown_settings
 from airflow_incident.errors import (
     AuthenticationError,
     ConfigurationError,
     IncidentIoError,
+    MissingConnectionError,
+    Problem,
     TransportError,
+    UnreadableConnectionError,
 )
 from airflow_incident.finding import Finding
 from airflow_incident.hooks import HELPFUL_ROLES, NEEDED_ROLE, TEST_BUDGET
-from airflow_incident.installation import UNNAMED, Installation, read_installation
+from airflow_incident.installation import UNNAMED, Installation, read_installation, unknown_options
 from airflow_incident.journal_check import examine_journal
 from airflow_incident.policy_check import examine_policy
-from airflow_incident.profile import read_any_profile
+from airflow_incident.profile import examine_profile
 from airflow_incident.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from airflow_incident.api.closing import Status
     from airflow_incident.api.models import Identity
@@ -54,6 +59,7 @@ def examine(conn_id: str) -> Iterator[Finding]:
             "[incident_io] enabled is false: no failure opens an incident",
             "Set it to true, or remove it, where incidents are wanted.",
         )
+    yield from _settings(unknown_options(), "airflow.cfg")
     profile = yield from _connection(conn_id, installation)
     yield from _deployment(profile, installation)
     if profile is not None:
@@ -71,22 +77,45 @@ def _versions() -> Finding:
 
 
 def _connection(conn_id: str, installation: Installation) -> Generator[Finding, None, Profile | None]:
-    """Read the connection; each wrong field is a finding."""
-    try:
-        profile = read_any_profile(conn_id, installation)
-        _ = profile.client
-    except ConfigurationError as error:
-        for problem in error.problems:
-            yield Finding("error", "connection", f"{conn_id!r}, {problem}", error.advice)
-    except Exception as error:  # noqa: BLE001 -- a secrets backend may raise anything
-        told = f"{conn_id!r} cannot be read ({type(error).__name__}: {error})"
-        yield Finding("error", "connection", told, "Check Airflow's secrets backend and its database.")
-    else:
-        yield Finding("ok", "connection", f"{conn_id!r} leads to {profile.account.base_url}")
-        for note in profile.warnings:
-            yield Finding("warning", "connection", note, "Mend it in airflow.cfg.")
-        return profile
-    return None
+    """Read the connection; each field or setting that cannot be used is a finding."""
+    profile = examine_profile(conn_id, installation)
+    for problem, note in zip(profile.problems, profile.warnings, strict=True):
+        place = "connection" if problem.place == "connection" else "airflow.cfg"
+        yield Finding("error", place, note, "Fix it; incidents open without it meanwhile.")
+    yield from _settings(unknown_settings(profile.unknown, "connection"), "connection")
+    if profile.unusable:
+        problems: Sequence[object] = getattr(profile.unusable, "problems", (profile.unusable,))
+        kept = "" if profile.is_absent else " Failures are kept in the journal meanwhile."
+        for trouble in problems:
+            yield Finding("error", "connection", f"{conn_id!r}, {trouble}", f"{_remedy(profile)}{kept}")
+        return None
+    yield Finding("ok", "connection", f"{conn_id!r} leads to {profile.account.base_url}")
+    if profile.conn_type != CONN_TYPE:
+        told = f"{conn_id!r} is of type {profile.conn_type!r}: what waits in the journal is not sent with it"
+        yield Finding("warning", "connection", told, f"Set its type to {CONN_TYPE}.")
+    yield from _proxies(profile)
+    return profile
+
+
+def _remedy(profile: Profile) -> str:
+    """Say what makes a connection usable; to be sent to this very command would be no help."""
+    if isinstance(profile.unusable, MissingConnectionError | UnreadableConnectionError):
+        return profile.unusable.advice
+    return f"Fix it: airflow connections get {profile.conn_id}, or Admin > Connections in Airflow's UI."
+
+
+def _settings(problems: Sequence[Problem], place: str) -> Iterator[Finding]:
+    """Tell each name that means nothing where it is set."""
+    for problem in problems:
+        yield Finding("warning", place, f"{problem.where} {problem.what}", "Rename it, or remove it.")
+
+
+def _proxies(profile: Profile) -> Iterator[Finding]:
+    """Tell which of the environment's proxies cannot be read, and are left aside."""
+    if why := profile.client.connector.ignored_proxies:
+        names = ", ".join(blamed_variables(can_read_proxies)) or "the proxies of the environment"
+        told = f"{names} cannot be read ({why}), and is left aside"
+        yield Finding("warning", "proxy", told, "Fix it where Airflow runs, or set a proxy in the connection.")
 
 
 def _deployment(profile: Profile | None, installation: Installation) -> Iterator[Finding]:
@@ -112,7 +141,7 @@ def _deployment(profile: Profile | None, installation: Installation) -> Iterator
 def _deployment_name(profile: Profile | None, installation: Installation) -> tuple[str | None, str | None]:
     if profile is not None:
         return (None if profile.deployment == UNNAMED else profile.deployment), profile.origins.get("deployment")
-    settings, _ = merge(arguments={}, connection={}, config=installation.config)
+    settings, *_ = merge(arguments={}, connection={}, config=installation.config)
     return settings.deployment or installation.name, "config" if settings.deployment else None
 
 

@@ -2,12 +2,15 @@
 
 IncidentIoError
 ├── ConfigurationError       mend the connection, the configuration or the arguments
-│   ├── MissingConnectionError   add the connection
+│   ├── UnusableConnectionError  fix the connection; until then a callback's failure is kept in the journal
+│   │   ├── MissingConnectionError   add the connection
+│   │   └── UnreadableConnectionError  Airflow could not tell it: its secrets backend or database failed
 │   └── UnknownNameError         use a name that incident.io knows
 ├── ContextError             Airflow's context names no run
 ├── TransportError           no usable answer came: the network, TLS, a time-out
 ├── UnsettledError           v1 is gone, and an earlier attempt through it may have opened an incident
 ├── JournalError             the journal cannot be read or written
+├── AirflowTimeoutError      Airflow did not answer in time: its API server or database
 └── APIError                 incident.io answered, and refused
     ├── AuthenticationError      401
     ├── PermissionDeniedError    403
@@ -44,6 +47,11 @@ class IncidentIoError(Exception):
         return False
 
     @property
+    def blames_connection(self) -> bool:
+        """Whether the same request may succeed once somebody has fixed the connection or the API key."""
+        return False
+
+    @property
     def advice(self) -> str:
         """What to do about it, in one sentence."""
         return ""
@@ -51,10 +59,15 @@ class IncidentIoError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One wrong setting: where it is set, by its label in the form, and what is wrong with it."""
+    """One wrong setting: where it is set, by its label in the form, and what is wrong with it.
+
+    `option` and `place` are the name of an option and one of the places where it may be set.
+    """
 
     where: str
     what: str
+    option: str = ""
+    place: str = ""
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"
@@ -77,7 +90,7 @@ class UnknownName(Problem):
         more = f" and {len(known) - _MOST_NAMES} more" if len(known) > _MOST_NAMES else ""
         names = ", ".join(known[:_MOST_NAMES]) + more or "none"
         what = f"{of!r} has no {kind} {name!r}" if of else f"there is no {kind} {name!r}"
-        return cls(where, f"{what}; known: {names}", kind, name, known)
+        return cls(where, f"{what}; known: {names}", kind=kind, name=name, known=known)
 
 
 class ConfigurationError(IncidentIoError):
@@ -102,7 +115,24 @@ class ConfigurationError(IncidentIoError):
         return f"Mend {place}, the [incident_io] section of airflow.cfg, or the arguments in the DAG file."
 
 
-class MissingConnectionError(ConfigurationError):
+class UnusableConnectionError(ConfigurationError):
+    """No request can be made with the connection: it cannot be read, or a part of it that every request needs is wrong.
+
+    A callback keeps its failure in the journal until somebody has fixed it.
+    """
+
+    @property
+    def blames_connection(self) -> bool:
+        """It does."""
+        return True
+
+    @property
+    def advice(self) -> str:
+        """Name the place to fix."""
+        return f"Fix connection {self.conn_id!r}: airflow-incident doctor --conn-id {self.conn_id}"
+
+
+class MissingConnectionError(UnusableConnectionError):
     """There is no such connection, or Airflow cannot read it: it tells callers no more than that."""
 
     @property
@@ -111,6 +141,20 @@ class MissingConnectionError(ConfigurationError):
         if not self.conn_id.isascii() or not self.conn_id.isprintable():
             return "Rename the connection, in Airflow and in the DAG file."
         return f"Add it: airflow connections add {self.conn_id} --conn-type incident_io --conn-password <API key>"
+
+
+class UnreadableConnectionError(UnusableConnectionError):
+    """Airflow could not tell the connection: its secrets backend, its database or its API server failed."""
+
+    @property
+    def retryable(self) -> bool:
+        """Backends come back."""
+        return True
+
+    @property
+    def advice(self) -> str:
+        """Name what Airflow asks for connections."""
+        return "Check Airflow's secrets backend, its database and its API server."
 
 
 class UnknownNameError(ConfigurationError):
@@ -210,6 +254,20 @@ class JournalError(IncidentIoError):
         return "The journal lives in Airflow's Variables; see whether Airflow's database or API server answers."
 
 
+class AirflowTimeoutError(IncidentIoError):
+    """Airflow did not say in time what it was asked for: a connection, a Variable, the state of a task."""
+
+    @property
+    def retryable(self) -> bool:
+        """API servers and databases come back."""
+        return True
+
+    @property
+    def advice(self) -> str:
+        """Name what a process of Airflow waits for."""
+        return "Check that Airflow's API server and database are up and answer quickly."
+
+
 @dataclass(frozen=True, slots=True)
 class FieldError:
     """One entry of an error answer's `errors`."""
@@ -295,17 +353,32 @@ class AuthenticationError(APIError):
 
     hint = "Put a valid API key into the connection's password."
 
+    @property
+    def blames_connection(self) -> bool:
+        """The key stands in the connection."""
+        return True
+
 
 class PermissionDeniedError(APIError):
     """403: the API key lacks a role."""
 
     hint = "Give the API key the role that the request needs; creating needs 'incident creator'."
 
+    @property
+    def blames_connection(self) -> bool:
+        """The key's roles can be extended."""
+        return True
+
 
 class NotFoundError(APIError):
     """404: what was asked for, or the address itself, is not there."""
 
     hint = "Check the base URL of the connection and the ID."
+
+    @property
+    def blames_connection(self) -> bool:
+        """Where no field is to blame, the address is."""
+        return not any(e.field or e.pointer for e in self.errors)
 
 
 class ConflictError(APIError):
@@ -376,6 +449,11 @@ class UnexpectedResponseError(APIError):
     def retryable(self) -> bool:
         """A success that could not be read is asked for again, with the same key; a refusal is not."""
         return self.status < 300  # noqa: PLR2004
+
+    @property
+    def blames_connection(self) -> bool:
+        """A redirection leads elsewhere, which the base URL should do itself."""
+        return 300 <= self.status < 400  # noqa: PLR2004
 
 
 def _rebuild_unexpected(

@@ -6,15 +6,15 @@ import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_incident.core.failure import Failure
-from airflow_incident.core.key import ALERT_MARK, dag_key, earlier_keys, idempotency_key, scope_of
+from airflow_incident.core.key import ALERT_MARK, TASK_SCOPES, dag_key, earlier_keys, idempotency_key, scope_of
 from airflow_incident.core.rules import TAG
 from airflow_incident.core.settings import CONFIG_SECTION, DEFAULT_CONN_ID, OPTIONS
 from airflow_incident.delivery.journal import Record, dag_prefix, record_name
-from airflow_incident.errors import JournalError, MissingConnectionError, Problem
+from airflow_incident.errors import JournalError
 from airflow_incident.installation import read_installation
 from airflow_incident.journalled import list_journal
 from airflow_incident.policy_check import explain_policy
-from airflow_incident.profile import read_any_profile
+from airflow_incident.profile import examine_profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,19 +50,11 @@ def explain(
 
     :param conn_id: The connection; None takes what zero touch takes, or the default.
     :param clear_count: How often the run had been cleared; None asks Airflow's database.
-    :raises ConfigurationError: if the connection cannot be used.
     :raises ContextError: if the DAG id or the run id is empty.
     """
     installation = read_installation()
     wishes, touched = explain_policy(dag_id, installation)
-    try:
-        named = conn_id or wishes.conn_id or DEFAULT_CONN_ID
-        profile = read_any_profile(named, installation, severity=wishes.severity)
-    except MissingConnectionError as error:
-        if conn_id or not wishes.conn_id:
-            raise
-        what = f"is not defined; the DAG's tag {TAG}conn={wishes.conn_id} names it"
-        raise MissingConnectionError([Problem("Connection", what)], conn_id=error.conn_id) from None
+    profile = examine_profile(conn_id or wishes.conn_id or DEFAULT_CONN_ID, installation, severity=wishes.severity)
     notes: list[str] = [*touched]
     failure = _failure(dag_id, run_id, task_id, clear_count, notes)
     scope = scope_of(failure, profile.settings.scope)
@@ -153,13 +145,16 @@ def _remarks(profile: Profile, failure: Failure, scope: Scope) -> Iterator[str]:
         yield "Backfill runs count as scope dag."
     if scope == "dag":
         yield "At scope dag an incident that the DAG has open takes the failure; else the run's key opens one."
-    if scope in {"task", "task_instance"} and failure.task_id is None:
+    if scope in TASK_SCOPES and failure.task_id is None:
         yield f"At scope {scope} each task has a key of its own, with --task; this is the run's."
     if scope == "task_instance" and failure.task_id is not None:
         yield "A mapped task's key also ends in /map/ and its index."
     if not profile.settings.journal:
         yield "The journal is turned off: [incident_io] journal is false."
-    if profile.for_alerts_alone:
+    if profile.unusable:
+        then = "each failure is one line in the log" if profile.is_absent else "failures are kept until it is fixed"
+        yield f"No incident can be opened, {then}: {profile.unusable}. {profile.unusable.advice}"
+    elif profile.for_alerts_alone:
         yield "The connection has no API key: only channel alert can use it."
     if not profile.installation.enabled:
         yield "Incidents are turned off: [incident_io] enabled is false."

@@ -6,9 +6,8 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import DAG, AirflowFailException, task
-
-from airflow_incident.notifications import IncidentNotifier
+from airflow_incident.compat import DAG, AirflowFailException, task
+from airflow_incident.notifications import IncidentNotifier, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,12 +46,16 @@ def _without_incidents(arguments: Mapping[str, Any]) -> dict[str, Any]:
     kept = dict(arguments)
     for name in [name for name in kept if name.endswith("_callback")]:
         given = kept[name] if isinstance(kept[name], list | tuple) else [kept[name]]
-        kept[name] = [callback for callback in given if not isinstance(callback, IncidentNotifier)] or None
+        kept[name] = [callback for callback in given if not _opens(callback)] or None
     return kept
 
 
+def _opens(callback: Any) -> bool:
+    return issubclass(kind_of(callback) or object, IncidentNotifier)
+
+
 def _flush() -> None:
-    from airflow_incident.core.text import redact_secrets  # noqa: PLC0415 -- law 5
+    from airflow_incident.core.redaction import redact_secrets  # noqa: PLC0415 -- law 5
     from airflow_incident.delivery.flushed import closing, worry  # noqa: PLC0415 -- law 5
     from airflow_incident.delivery.journal import utc_now  # noqa: PLC0415 -- law 5
     from airflow_incident.delivery.words import clean, record_line, record_told  # noqa: PLC0415 -- law 5

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow.providers.common.compat.sdk import BaseHook
-
 from airflow_incident.api import endpoints
 from airflow_incident.api.exchange import BUDGET
 from airflow_incident.api.verbs import Asked, Verbs
-from airflow_incident.core.settings import CONN_TYPE, DEFAULT_CONN_ID, OPTIONS
+from airflow_incident.compat import BaseHook
+from airflow_incident.core.settings import CONN_TYPE, DEFAULT_CONN_ID, OPTIONS, unknown_settings
 from airflow_incident.errors import ConfigurationError, IncidentIoError
-from airflow_incident.profile import aread_profile, read_any_profile, read_profile
+from airflow_incident.installation import unknown_options
+from airflow_incident.profile import aread_profile, examine_profile, read_profile
 from airflow_incident.provider import form_fields, form_layout
 
 if TYPE_CHECKING:
@@ -135,15 +135,22 @@ class IncidentHook(Verbs, BaseHook):
         return _closed(await profile.async_client.call(plan, budget=budget))
 
     def test_connection(self) -> tuple[bool, str]:
-        """Ask incident.io who the key is; nothing is opened. Only what keeps incidents from opening fails it."""
+        """Ask incident.io who the key is; nothing is opened.
+
+        It fails for what keeps incidents from opening, and for each setting that has no effect: who tests the
+        connection wants to know of a slip.
+        """
+        profile = examine_profile(self.conn_id)
+        wrong = _wrong_settings(profile)
+        if profile.unusable:
+            return False, " ".join([f"{profile.unusable}. {profile.unusable.advice}", *wrong])
+        if profile.for_alerts_alone:
+            told = [*wrong, _KEYLESS, *_alert_source_words(profile.account), *profile.unnamed_notes]
+            return not wrong, " ".join(told)
         try:
-            profile = read_any_profile(self.conn_id)
-            if profile.for_alerts_alone:
-                _ = profile.client
-                return True, " ".join([_KEYLESS, *_alert_source_words(profile.account), *profile.notes])
             identity = profile.client.call(endpoints.show_identity(), budget=TEST_BUDGET)
         except IncidentIoError as error:
-            return False, f"{error} {error.advice}"
+            return False, " ".join([f"{error} {error.advice}", *wrong])
         if NEEDED_ROLE not in identity.roles:
             return (
                 False,
@@ -154,8 +161,8 @@ class IncidentHook(Verbs, BaseHook):
             for role, loss in HELPFUL_ROLES.items()
             if role not in identity.roles
         ]
-        told = [f"Connected to incident.io as {identity.name!r}, deployment {profile.deployment!r}.", *gaps]
-        return True, " ".join([*told, *_alert_source_words(profile.account), *profile.notes])
+        told = [f"Connected to incident.io as {identity.name!r}, deployment {profile.deployment!r}.", *wrong, *gaps]
+        return not wrong, " ".join([*told, *_alert_source_words(profile.account), *profile.unnamed_notes])
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
@@ -176,6 +183,12 @@ class IncidentHook(Verbs, BaseHook):
         profile = await self.aprofile()
         answer: T = await profile.async_client.call(asked.through(profile.settings.api_version), budget=asked.budget)
         return answer
+
+
+def _wrong_settings(profile: Profile) -> list[str]:
+    """Say of each setting of the connection and airflow.cfg that has no effect why that is so."""
+    unknown = [*unknown_settings(profile.unknown, "connection"), *unknown_options()]
+    return [*profile.warnings, *(f"{problem.where} {problem.what}." for problem in unknown)]
 
 
 def _alert_source_words(account: Account) -> list[str]:

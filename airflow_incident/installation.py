@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_incident.core.account import is_loopback
-from airflow_incident.core.settings import CONFIG_SECTION, merge, options_in
+from airflow_incident.core.settings import CONFIG_SECTION, merge, options_in, unknown_settings
 from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from airflow_incident.errors import Problem
 
 UNNAMED = "unnamed"
 _UNNAMED_NOTE = (
@@ -43,7 +45,7 @@ class Installation(Frozen):
     @property
     def enabled(self) -> bool:
         """Whether incidents are opened at all; a value that cannot be read does not silence failures."""
-        settings, _ = merge(arguments={}, connection={}, config=self.config)
+        settings, *_ = merge(arguments={}, connection={}, config=self.config)
         return settings.enabled
 
     @property
@@ -56,6 +58,11 @@ class Installation(Frozen):
         if is_loopback(parts.hostname) or not parts.hostname:
             return None
         return f"{parts.netloc.rpartition('@')[2].lower()}{parts.path.rstrip('/')}"
+
+    @property
+    def named(self) -> str:
+        """The name in keys of an installation that has set none."""
+        return self.name or UNNAMED
 
     @property
     def base_url_option(self) -> str:
@@ -84,7 +91,8 @@ def read_installation() -> Installation:
     https://airflow.apache.org/docs/apache-airflow/stable/configurations-ref.html
     """
     from airflow import __version__
-    from airflow.providers.common.compat.sdk import conf
+
+    from airflow_incident.compat import conf
 
     major = int(__version__.split(".", 1)[0])
     pages, processor = ("api", "dag_processor") if major >= 3 else ("webserver", "core")  # noqa: PLR2004
@@ -99,6 +107,15 @@ def read_installation() -> Installation:
         batch_timeout=_seconds(conf.get(processor, "dag_file_processor_timeout", fallback=""), default=50.0),
         config={name: value for name, value in options.items() if value},
     )
+
+
+def unknown_options() -> list[Problem]:
+    """Tell what our section of airflow.cfg has, or its environment variables name, and no option is called."""
+    from airflow_incident.compat import conf
+
+    options = {option.name for option in options_in("config")}
+    by_command = {f"{name}{ending}" for name in options for ending in ("_cmd", "_secret")}
+    return unknown_settings(sorted(_named(conf) - by_command), "config")
 
 
 def _named(conf: Any) -> set[str]:

@@ -30,7 +30,7 @@ _LOOK_ADVICE = "See: airflow-incident journal list"
 
 def examine_journal(installation: Installation) -> Iterator[Finding]:
     """Write a Variable, read it back, delete it, and count what waits."""
-    settings, _ = merge(arguments={}, connection={}, config=installation.config)
+    settings, *_ = merge(arguments={}, connection={}, config=installation.config)
     if not settings.journal:
         told = "[incident_io] journal is false: a failure that cannot be sent at once is lost"
         yield Finding("warning", "journal", told, "Set it to true, or remove it.")
@@ -49,7 +49,7 @@ def _backends() -> Iterator[Finding]:
 
     https://airflow.apache.org/docs/apache-airflow/stable/security/secrets/secrets-backend/index.html
     """
-    from airflow.providers.common.compat.sdk import conf
+    from airflow_incident.compat import conf
 
     for section, option in (("secrets", "backend"), ("workers", "secrets_backend")):
         if backend := conf.get(section, option, fallback=""):

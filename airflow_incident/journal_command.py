@@ -181,7 +181,7 @@ def _read() -> tuple[list[Record], dict[str, str]]:
 
 def _tell(flushed: Flushed, *, as_json: bool) -> int:
     """Say what became of each record."""
-    from airflow_incident.core.text import redact_secrets  # noqa: PLC0415 -- only here
+    from airflow_incident.core.redaction import redact_secrets  # noqa: PLC0415 -- only here
     from airflow_incident.delivery.flushed import closing  # noqa: PLC0415 -- builds models
     from airflow_incident.delivery.words import record_line  # noqa: PLC0415 -- builds models
 

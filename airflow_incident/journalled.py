@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import time
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_incident.api.calls import is_for_alert_source
 from airflow_incident.api.exchange import BUDGET
+from airflow_incident.api.payload import create_usable_draft
 from airflow_incident.api.submit import submission
-from airflow_incident.core.key import ALERT_MARK
+from airflow_incident.core.key import ALERT_MARK, with_deployment
 from airflow_incident.core.settings import CONN_TYPE
 from airflow_incident.delivery.budget import LEAST_SHARE, Breaker
-from airflow_incident.delivery.courier import AsyncCourier, Courier, carry_all
+from airflow_incident.delivery.courier import PATIENCE, AsyncCourier, Courier, carry_all
 from airflow_incident.delivery.flusher import drop, flush, read_all
 from airflow_incident.delivery.journal import PREFIX, utc_now
 from airflow_incident.delivery.reporter import Rules, deliver
 from airflow_incident.errors import (
-    ConfigurationError,
     IncidentIoError,
-    JournalError,
     Problem,
     RateLimitError,
     UnsettledError,
+    UnusableConnectionError,
 )
 from airflow_incident.metrics import count
 from airflow_incident.profile import read_profile
@@ -53,6 +53,9 @@ def write_and_send(report: Report, profile: Profile, *, seconds: float, may_wait
     :param seconds: What it may take in all; with too little for a try it is only written down.
     :param may_wait: Whether it is to be sent even during an outage that this process has met.
     """
+    if profile.unusable:
+        steps = deliver(report, rules_of(profile, send=False))
+        return carry_all(steps, Variables(), _NoClient(profile.unusable).refuse, patience=PATIENCE)
     send = may_wait or (seconds >= LEAST_SHARE and may_ask(profile))
     first = submission(report.draft, report.terms)
     courier = Courier(
@@ -66,10 +69,30 @@ def write_and_send(report: Report, profile: Profile, *, seconds: float, may_wait
 
 async def awrite_and_send(report: Report, profile: Profile, *, seconds: float) -> Outcome:
     """Do as `write_and_send` does, from a coroutine."""
-    courier = AsyncCourier(Variables(), profile.async_client, seconds=seconds)
+    courier = AsyncCourier(Variables(), client_of(profile), seconds=seconds)
     outcome = await courier.carry(deliver(report, rules_of(profile, send=may_ask(profile))))
     note_outage(outcome.error, profile)
     return outcome
+
+
+class _NoClient:
+    """Stands where no request can be made, and answers each with why."""
+
+    def __init__(self, why: IncidentIoError) -> None:
+        self._why = why
+
+    def refuse(self, _: Anything, __: str) -> NoReturn:
+        """Answer from ordinary code."""
+        raise self._why
+
+    async def call(self, _: Anything, *, budget: float) -> NoReturn:  # noqa: ARG002 -- a client's signature
+        """Answer from a coroutine."""
+        raise self._why
+
+
+def client_of(profile: Profile) -> Any:
+    """Return the client for a coroutine; where no request can be made, one that says so."""
+    return _NoClient(profile.unusable) if profile.unusable else profile.async_client
 
 
 def rules_of(profile: Profile, *, send: bool) -> Rules:
@@ -84,19 +107,23 @@ def rules_of(profile: Profile, *, send: bool) -> Rules:
         send=send,
         storm_dag=profile.settings.storm_limit_per_dag,
         storm_deployment=profile.settings.storm_limit,
-        v1_gone=profile.client.connector.directory.v1_gone,
+        v1_gone=not profile.unusable and profile.client.connector.directory.v1_gone,
+        unusable=profile.unusable,
+        own_fields=None if profile.is_read else profile.own_fields,
     )
 
 
 def note_outage(error: IncidentIoError | None, profile: Profile) -> None:
     """Trip the breaker when incident.io did not answer; a rate limit is an answer, and so is the end of v1."""
-    if error is not None and error.retryable and not isinstance(error, RateLimitError | UnsettledError):
+    if profile.unusable or error is None or isinstance(error, RateLimitError | UnsettledError):
+        return
+    if error.retryable:
         _breaker().trip(profile.account.base_url)
 
 
 def may_ask(profile: Profile) -> bool:
-    """Tell whether incident.io is worth asking: this process has met no outage of it a moment ago."""
-    return not _breaker().is_open(profile.account.base_url)
+    """Tell whether incident.io can be asked and is worth it: this process has met no outage of it a moment ago."""
+    return not profile.unusable and not _breaker().is_open(profile.account.base_url)
 
 
 def flush_journal(*, prefix: str = PREFIX, also_dead: bool = False, most: int | None = None) -> Flushed:
@@ -104,7 +131,8 @@ def flush_journal(*, prefix: str = PREFIX, also_dead: bool = False, most: int | 
 
     :raises JournalError: if the journal cannot be listed.
     """
-    flushed = carry_all(flush(utc_now, prefix=prefix, also_dead=also_dead, most=most), Variables(), _send_as)
+    steps = flush(utc_now, prefix=prefix, also_dead=also_dead, most=most)
+    flushed = carry_all(steps, Variables(), _send_as, complete=_completed)
     count("replayed", len(flushed.opened))
     count("dead", len(flushed.refused))
     for settled in flushed.settled:
@@ -132,12 +160,26 @@ def drop_from_journal(names: Sequence[str]) -> None:
 def _send_as(call: Anything, conn_id: str) -> Any:
     """Make a call with a connection; a record may name only one of our type, never a host or a key."""
     channel = "alert" if is_for_alert_source(call) else "incident"
-    try:
-        profile = read_profile(conn_id, channel=channel)
-    except IncidentIoError:
-        raise
-    except (Exception, SystemExit) as error:  # a secrets backend raises anything; others have other connections
-        raise JournalError(f"connection {conn_id!r} cannot be read now ({type(error).__name__})") from error
+    return _profile_of(conn_id, channel=channel).client.call(call, budget=BUDGET)
+
+
+def _completed(record: Record) -> Record:
+    """Add to a record's draft what its connection says; where that names the deployment, it has another key, too.
+
+    :raises UnusableConnectionError: if the connection still cannot be read.
+    """
+    profile = _profile_of(record.conn_id)
+    draft = record.draft or {}
+    kept = {name: draft[name] for name in ("name", "summary", *(record.own_fields or ())) if name in draft}
+    is_named = "deployment" in profile.origins and "deployment" not in (record.own_fields or ())
+    key = with_deployment(record.key, profile.deployment) if is_named and record.level != "storm" else record.key
+    completed, _ = create_usable_draft(idempotency_key=key, **profile.settings.incident_fields() | kept)
+    return record.changed(key=key, draft=completed, own_fields=None)
+
+
+def _profile_of(conn_id: str, **arguments: Any) -> Profile:
+    profile = read_profile(conn_id, **arguments)
     if profile.conn_type != CONN_TYPE:
-        raise ConfigurationError([Problem("Connection type", f"must be {CONN_TYPE!r} for a flush")], conn_id=conn_id)
-    return profile.client.call(call, budget=BUDGET)
+        problem = Problem("Connection type", f"must be {CONN_TYPE!r} for a flush")
+        raise UnusableConnectionError([problem], conn_id=conn_id)
+    return profile

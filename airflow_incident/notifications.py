@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from contextlib import contextmanager
-from functools import lru_cache
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache, partial
+from types import MappingProxyType, MethodType
+from typing import TYPE_CHECKING, Any, Never, TypeVar
 
-from airflow.providers.common.compat.notifier import BaseNotifier
-
+from airflow_incident.compat import BaseNotifier
 from airflow_incident.core.settings import DEFAULT_CONN_ID
 from airflow_incident.errors import IncidentIoError, MissingConnectionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
     from types import ModuleType
 
+    from airflow_incident.core.failure import Failure
+    from airflow_incident.core.key import Scope
+    from airflow_incident.core.settings import Settings
     from airflow_incident.core.text import Redact
     from airflow_incident.delivery.budget import Meter
     from airflow_incident.delivery.recovery import Recovery
     from airflow_incident.delivery.report import Report
+    from airflow_incident.delivery.steps import StoreFailed
     from airflow_incident.installation import Installation
     from airflow_incident.metrics import Told
     from airflow_incident.profile import Profile
 
 log = logging.getLogger(__name__)
+
+N = TypeVar("N", bound="QuietNotifier")
 
 
 class QuietNotifier(BaseNotifier):
@@ -50,6 +56,16 @@ class QuietNotifier(BaseNotifier):
         self.conn_id = conn_id
         self.options = options
 
+    def _be_called(self, contexts: tuple[Any, ...]) -> None:
+        """Be the callback at once, where Airflow was given a name without parentheses. Never raises."""
+        if not contexts:
+            return
+        context = next((each for each in contexts if isinstance(each, Mapping)), None)
+        try:
+            self(*contexts) if context is None else self(context)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: Airflow hands over what it likes
+            _tell_trouble(error, context, self._undone, self.lost)
+
     def render_template_fields(self, *_: Any, **__: Any) -> None:
         """Do nothing: there are no template fields, and Airflow's way asks the DAG for an environment first."""
 
@@ -59,14 +75,15 @@ class QuietNotifier(BaseNotifier):
 
     def notify(self, context: Any) -> None:
         """Do what this callback is for, or say in one line why not. Never raises."""
-        from airflow_incident.profile import prepare_any_client, read_profile  # noqa: PLC0415 -- law 5
+        from airflow_incident.profile import prepare_any_client, read_lenient_profile  # noqa: PLC0415 -- law 5
 
         began = time.monotonic()
         try:
-            if (installation := self._installation(context)) is None:
+            if (installation := self._installation(context)) is None or not self._has_work(context, installation):
                 return
             prepare_any_client(installation)
-            profile = read_profile(self.conn_id, installation, **self.options)
+            profile = read_lenient_profile(self.conn_id, installation, **self.options)
+            _pass_if_set_up(profile)
             profile.prepare_client()
             if (job := self._job(context, profile)) is not None:
                 self._do(job, profile, began)
@@ -75,14 +92,17 @@ class QuietNotifier(BaseNotifier):
 
     async def async_notify(self, context: Any) -> None:
         """Do as `notify` does, in the triggerer's event loop."""
-        from airflow_incident.profile import aread_profile, prepare_any_client  # noqa: PLC0415 -- law 5
+        from airflow_incident.profile import aread_lenient_profile, prepare_any_client  # noqa: PLC0415 -- law 5
 
         began = time.monotonic()
         try:
-            if (installation := self._installation(context)) is None:
+            if (installation := self._installation(context)) is None or not await self._ahas_work(
+                context, installation
+            ):
                 return
             prepare_any_client(installation)
-            profile = await aread_profile(self.conn_id, installation, **self.options)
+            profile = await aread_lenient_profile(self.conn_id, installation, **self.options)
+            _pass_if_set_up(profile)
             profile.prepare_client()
             if (job := self._job(context, profile)) is not None:
                 await self._ado(job, profile, began)
@@ -110,6 +130,14 @@ class QuietNotifier(BaseNotifier):
         """Tell whether there can be anything to do, before the connection is read."""
         return True
 
+    def _has_work(self, context: Any, installation: Installation) -> bool:  # noqa: ARG002 -- as above
+        """Tell whether there is anything to do, where that is cheaper to find out than to read the connection."""
+        return True
+
+    async def _ahas_work(self, context: Any, installation: Installation) -> bool:  # noqa: ARG002 -- as above
+        """Do as `_has_work` does, from a coroutine."""
+        return True
+
     def _job(self, context: Any, profile: Profile) -> Any:
         """Read what is to be done; None for nothing."""
         raise NotImplementedError
@@ -129,9 +157,11 @@ class IncidentNotifier(QuietNotifier):
     Use it as `on_failure_callback` of a DAG, of a task or in `default_args`, alone or in a list, and in deadline
     alerts. One run has one incident, however often and from wherever this is called.
 
+    Called with a context it opens the incident at once: `on_failure_callback=IncidentNotifier`, without parentheses.
+
     What is not given here is taken from the connection, then from `[incident_io]` in airflow.cfg.
 
-    :param name: Title of the incident, a Jinja template. Default: which DAG failed.
+    :param name: Title of the incident, a Jinja template. Default: which DAG or task failed.
     :param summary: Text of the incident, a Jinja template of markdown. Default: all that Airflow tells.
     :param channel: `incident` (default), or `alert`: an event to the connection's alert source, which pages people by
         incident.io's alert routes. An alert has no status, roles or custom fields.
@@ -155,7 +185,7 @@ class IncidentNotifier(QuietNotifier):
 
     def __init__(
         self,
-        *,
+        *contexts: Mapping[str, Any],
         name: str | None = None,
         summary: str | None = None,
         channel: str | None = None,
@@ -189,6 +219,7 @@ class IncidentNotifier(QuietNotifier):
         }
         super().__init__(conn_id=conn_id, options=options, **kwargs)
         self.templates = {"name": name, "summary": summary}
+        self._be_called(contexts)
 
     def _do(self, job: Report, profile: Profile, began: float) -> None:
         with _turn(profile, began, in_processor=job.failure.in_processor) as seconds:
@@ -224,8 +255,8 @@ class IncidentNotifier(QuietNotifier):
 
     def _rendered(self, context: Any, redact: Redact) -> tuple[dict[str, str | None], list[str]]:
         """Render the templates; one that is broken gives way to the default text, which says so."""
-        from airflow_incident.context import readable, render  # noqa: PLC0415 -- law 5
-        from airflow_incident.core.text import MESSAGE_LENGTH, log_line, shorten  # noqa: PLC0415 -- law 5
+        from airflow_incident.context import render  # noqa: PLC0415 -- law 5
+        from airflow_incident.core.text import MESSAGE_LENGTH, log_line, safe_str, shorten  # noqa: PLC0415 -- law 5
 
         texts: dict[str, str | None] = {}
         notes: list[str] = []
@@ -234,21 +265,23 @@ class IncidentNotifier(QuietNotifier):
                 texts[field] = None if template is None else render(str(template), context)
             except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 2: a broken template still opens an incident
                 texts[field] = None
-                why = shorten(log_line(redact(f"{type(error).__name__}: {readable(error)}")), MESSAGE_LENGTH)
+                why = shorten(log_line(redact(f"{type(error).__name__}: {safe_str(error)}")), MESSAGE_LENGTH)
                 notes.append(f"The template of {field} could not be rendered ({why}).")
                 log.warning("incident.io: %s The default text stands in.", notes[-1])
         return texts, notes
 
 
 class RecoveryNotifier(QuietNotifier):
-    """Close at incident.io what earlier attempts of a run have opened, now that the run has succeeded.
+    """Close at incident.io what callbacks of a run have opened, now that the run has succeeded.
 
     Use it as `on_success_callback` of a DAG; of a task only together with `scope` `task` or `task_instance`. A run
-    that succeeds at once costs nothing. An incident that a person has taken stays open and gets a link to the run.
+    that succeeds at once costs one look in the journal. What earlier attempts of the run have opened is closed, and
+    what this one has, if it got over a failure; not what a step of it opened on purpose. An incident that a person has
+    taken stays open and gets a link to the run.
 
     What is not given here is taken from the connection, then from `[incident_io]` in airflow.cfg.
 
-    :param channel: `incident` (default), or `alert`: resolve the alerts that earlier attempts have sent.
+    :param channel: `incident` (default), or `alert`: resolve the alerts that the run has sent.
     :param scope: What one incident stands for, as in `IncidentNotifier`.
     :param deployment: Name of this Airflow installation in the idempotency key.
     :param resolve: `hands_off` (default) or `always`: whether to close also what a person has taken.
@@ -262,7 +295,7 @@ class RecoveryNotifier(QuietNotifier):
 
     def __init__(
         self,
-        *,
+        *contexts: Mapping[str, Any],
         channel: str | None = None,
         scope: str | None = None,
         deployment: str | None = None,
@@ -279,30 +312,70 @@ class RecoveryNotifier(QuietNotifier):
             "resolved_status": resolved_status,
         }
         super().__init__(conn_id=conn_id, options=options, **kwargs)
+        self._be_called(contexts)
 
     def _is_needed(self, context: Any, installation: Installation) -> bool:
-        """Tell whether an earlier attempt may have opened something that this level closes."""
+        """Tell whether this run may have opened something that this level closes."""
+        from airflow_incident.core.key import TASK_SCOPES  # noqa: PLC0415 -- law 5
+
+        success, settings, scope = self._read(context, installation)
+        if success.level == "task" and scope not in TASK_SCOPES:
+            return False
+        return _may_be_earlier(success, scope) or (settings.journal and installation.enabled)
+
+    def _has_work(self, context: Any, installation: Installation) -> bool:
+        success, settings, scope = self._read(context, installation)
+        if _may_be_earlier(success, scope):
+            return True
+        from airflow_incident.looking import look  # noqa: PLC0415 -- law 5
+
+        named = settings.deployment or self._deployment(installation)
+        return _found(context, answer=look(success, settings, named))
+
+    async def _ahas_work(self, context: Any, installation: Installation) -> bool:
+        success, settings, scope = self._read(context, installation)
+        if _may_be_earlier(success, scope):
+            return True
+        from airflow_incident.looking import alook  # noqa: PLC0415 -- law 5
+
+        named = settings.deployment or await self._adeployment(installation)
+        return _found(context, answer=await alook(success, settings, named))
+
+    def _read(self, context: Any, installation: Installation) -> tuple[Failure, Settings, Scope]:
+        """Read what succeeded, and what is known of the settings without the connection."""
         from airflow_incident.context import read_success  # noqa: PLC0415 -- law 5
         from airflow_incident.core.key import scope_of  # noqa: PLC0415 -- law 5
         from airflow_incident.core.settings import merge  # noqa: PLC0415 -- law 5
 
-        success = read_success(context)
-        settings, _ = merge(arguments=self.options, connection={}, config=installation.config)
-        scope = scope_of(success, settings.scope)
-        if success.level == "task" and scope not in {"task", "task_instance"}:
-            return False
-        return scope == "dag" or success.clear_count > 0
+        settings, *_ = merge(arguments=self.options, connection={}, config=installation.config)
+        success = read_success(context, scope=settings.scope)
+        return success, settings, scope_of(success, settings.scope)
+
+    def _deployment(self, installation: Installation) -> str:
+        """Read the name that is part of each key from where only the connection may have it."""
+        from airflow_incident.profile import read_lenient_profile  # noqa: PLC0415 -- law 5
+
+        return read_lenient_profile(self.conn_id, installation, **self.options).deployment
+
+    async def _adeployment(self, installation: Installation) -> str:
+        """Async version of `_deployment`."""
+        from airflow_incident.profile import aread_lenient_profile  # noqa: PLC0415 -- law 5
+
+        return (await aread_lenient_profile(self.conn_id, installation, **self.options)).deployment
 
     def _job(self, context: Any, profile: Profile) -> Recovery | None:
         from airflow_incident.context import read_success  # noqa: PLC0415 -- law 5
+        from airflow_incident.core.text import log_line  # noqa: PLC0415 -- law 5
 
         if not profile.settings.journal:
             words = "nothing is closed, [incident_io] journal is false, which says what was opened"
             _tell_short("suppressed", logging.INFO, words, context)
             return None
-        for warning in profile.warnings:
-            log.warning("incident.io: %s", warning)
-        recovery: Recovery = _resolving().recovery_of(read_success(context), profile)
+        why = (f"{profile.unusable}. {profile.unusable.advice}",) if profile.unusable else ()
+        for warning in (*profile.warnings, *why):
+            log.warning("incident.io: %s", log_line(profile.redact(warning)))
+        success = read_success(context, scope=profile.settings.scope)
+        recovery: Recovery = _resolving().recovery_of(success, profile)
         return recovery
 
     def _do(self, job: Recovery, profile: Profile, began: float) -> None:
@@ -316,20 +389,90 @@ class RecoveryNotifier(QuietNotifier):
         _tell_all(recovered.told(profile.redact, job.success))
 
 
-def open_incident(**options: Any) -> IncidentNotifier:
+def _may_be_earlier(success: Failure, scope: Scope) -> bool:
+    """Tell whether something may be open that this attempt of the run has not opened."""
+    return scope == "dag" or success.clear_count > 0
+
+
+def _found(context: Any, *, answer: bool | StoreFailed) -> bool:
+    """Tell what a look in the journal has found; that nobody can tell is a line."""
+    if isinstance(answer, bool):
+        return answer
+    _tell_short("left_open", logging.WARNING, f"the journal cannot be used: {answer.why}", context)
+    return False
+
+
+def open_incident(
+    *contexts: Mapping[str, Any],
+    name: str | None = None,
+    summary: str | None = None,
+    channel: str | None = None,
+    severity: str | None = None,
+    incident_type: str | None = None,
+    mode: str | None = None,
+    visibility: str | None = None,
+    status: str | None = None,
+    custom_fields: Mapping[str, Any] | None = None,
+    roles: Mapping[str, Any] | None = None,
+    slack_team_id: str | None = None,
+    scope: str | None = None,
+    deployment: str | None = None,
+    exception_detail: str | None = None,
+    conn_id: str = DEFAULT_CONN_ID,
+    **unknown: Never,
+) -> IncidentNotifier:
     """Return the callback that opens an incident; takes what `IncidentNotifier` takes.
 
-    Parsing a DAG file with it costs next to nothing, and nothing is checked before the first failure.
+    Without parentheses it is that callback itself: called with a context, it opens the incident at once. It can be
+    bound with `functools.partial`, and named in a YAML file: `airflow_incident.open_incident`.
     """
-    return IncidentNotifier(**options)
+    return _made(IncidentNotifier, locals())
 
 
-def resolve_incident(**options: Any) -> RecoveryNotifier:
-    """Return the callback that closes what a run's earlier attempts have opened; takes what `RecoveryNotifier` takes.
+def resolve_incident(
+    *contexts: Mapping[str, Any],
+    channel: str | None = None,
+    scope: str | None = None,
+    deployment: str | None = None,
+    resolve: str | None = None,
+    resolved_status: str | None = None,
+    conn_id: str = DEFAULT_CONN_ID,
+    **unknown: Never,
+) -> RecoveryNotifier:
+    """Return the callback that closes what a run's callbacks have opened; takes what `RecoveryNotifier` takes.
 
-    It costs as little as `open_incident` in a DAG file, and nothing when a run succeeds at once.
+    It costs as little as `open_incident` in a DAG file, and one look in the journal when a run succeeds at once. It
+    can be written in the same forms.
     """
-    return RecoveryNotifier(**options)
+    return _made(RecoveryNotifier, locals())
+
+
+def _made(notifier: type[N], given: dict[str, Any]) -> N:
+    """Make a notifier of what a function was called with, all of it."""
+    contexts, unknown = given.pop("contexts"), given.pop("unknown")
+    if "context" in unknown:
+        contexts = (*contexts, unknown.pop("context"))
+    return notifier(*contexts, **given, **unknown)
+
+
+_DOORS: tuple[tuple[Any, type[QuietNotifier]], ...] = (
+    (open_incident, IncidentNotifier),
+    (resolve_incident, RecoveryNotifier),
+)
+for _door, _ in _DOORS:
+    # dag-factory calls what has this when it builds a DAG; what has not, it binds to its arguments until the failure.
+    setattr(_door, "notify", _door)  # noqa: B010 -- mypy knows no attributes of functions
+
+
+def kind_of(callback: Any) -> type[QuietNotifier] | None:
+    """Return which of our callbacks this is, in whatever form Airflow was given it; None if it is somebody else's."""
+    while isinstance(callback, partial):
+        callback = callback.func
+    if isinstance(callback, MethodType):
+        callback = callback.__self__
+    notifier = next((notifier for door, notifier in _DOORS if callback is door), callback)
+    kind = notifier if isinstance(notifier, type) else type(notifier)
+    return kind if issubclass(kind, QuietNotifier) else None
 
 
 @lru_cache(maxsize=1)
@@ -372,6 +515,12 @@ def _resolving() -> ModuleType:
     return resolving
 
 
+def _pass_if_set_up(profile: Profile) -> None:
+    """Raise where there is no connection at all, as on a laptop, and nobody has named one."""
+    if profile.is_absent and profile.unusable:
+        raise profile.unusable
+
+
 def _tell_all(lines: Iterable[Told]) -> None:
     from airflow_incident.metrics import tell  # noqa: PLC0415 -- law 5
 
@@ -388,11 +537,12 @@ def _tell_trouble(error: BaseException, context: Any, undone: str, lost: str) ->
 
 
 def _tell_why(error: BaseException, context: Any, undone: str, lost: str) -> None:
-    from airflow_incident.context import ids, readable  # noqa: PLC0415 -- law 5
+    from airflow_incident.context import ids  # noqa: PLC0415 -- law 5
+    from airflow_incident.core.text import safe_str  # noqa: PLC0415 -- law 5
 
     dag_id, run_id = ids(context)
     subject = f"DAG {dag_id or '(unknown)'}, run {run_id or '(unknown)'}"
-    why = f"{type(error).__name__}: {readable(error)}"
+    why = f"{type(error).__name__}: {safe_str(error)}"
     if isinstance(error, IncidentIoError):
         why = f"{error}. {error.advice}"
     missing = isinstance(error, MissingConnectionError)
@@ -402,10 +552,9 @@ def _tell_why(error: BaseException, context: Any, undone: str, lost: str) -> Non
 
 def _tell_short(outcome: str, level: int, words: str, context: Any, **facts: Any) -> None:
     """Tell an outcome that incident.io had no part in."""
-    from airflow.providers.common.compat.sdk import redact  # noqa: PLC0415 -- law 5
-
+    from airflow_incident.compat import redact  # noqa: PLC0415 -- law 5
     from airflow_incident.context import ids  # noqa: PLC0415 -- law 5
-    from airflow_incident.core.text import redact_secrets  # noqa: PLC0415 -- law 5
+    from airflow_incident.core.redaction import redact_secrets  # noqa: PLC0415 -- law 5
     from airflow_incident.metrics import told  # noqa: PLC0415 -- law 5
 
     dag_id, run_id = ids(context)

@@ -7,6 +7,7 @@ imports nothing of ours before airflow.cfg asks for it.
 from __future__ import annotations
 
 import logging
+import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from airflow_incident.zero_touch import ZeroTouch
 
 OFF = frozenset({"", "false", "f", "0", "no", "off"})
+NOTIFICATIONS = "airflow_incident.notifications"
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,7 @@ def dag_policy(dag: Any) -> None:
     https://airflow.apache.org/docs/apache-airflow/stable/administration-and-deployment/cluster-policies.html
     """
     try:
+        _list_callbacks(dag)
         if (zero_touch := _zero_touch()) is not None:
             zero_touch.enter_dag(dag)
     except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: raising here would cost the DAG
@@ -37,10 +40,23 @@ def dag_policy(dag: Any) -> None:
 def task_policy(task: Any) -> None:
     """Put our callbacks at the level of a task; after the installation's own policies, which Airflow asks first."""
     try:
+        _list_callbacks(task)
         if (zero_touch := _zero_touch()) is not None:
             zero_touch.enter_task(task)
     except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: raising here would cost the DAG
         _tell(error)
+
+
+def _list_callbacks(owner: Any) -> None:
+    """Make a list of a tuple that holds a callback of ours: Airflow would call the tuple itself, and fail.
+
+    It does so with those of a DAG, and before Airflow 3 with those of a task.
+    """
+    for kind in ("on_failure_callback", "on_success_callback"):
+        given = getattr(owner, kind, None)
+        notifications = sys.modules.get(NOTIFICATIONS)  # what is not loaded is in no tuple either
+        if isinstance(given, tuple) and notifications and any(map(notifications.kind_of, given)):
+            setattr(owner, kind, list(given))
 
 
 @lru_cache(maxsize=1)

@@ -104,11 +104,11 @@ def _rules(installation: Installation) -> tuple[Rules, dict[str, str]]:
     config: dict[str, str] = {}
     for name in (*SWITCHES, *GLOBS):
         given = {name: installation.config.get(name, "")}
-        _, problems = merge(arguments={}, connection={}, config=given)
+        _, problems, _ = merge(arguments={}, connection={}, config=given)
         if problems:
             wrong[name] = problems[0].what
         config |= given
-    settings, _ = merge(arguments={}, connection={}, config=config)
+    settings, *_ = merge(arguments={}, connection={}, config=config)
     return Rules(settings), wrong
 
 

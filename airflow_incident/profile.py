@@ -5,22 +5,37 @@ from __future__ import annotations
 import json
 import os
 import sys
-from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, redact
-
+from airflow_incident.compat import AirflowNotFoundException, BaseHook, redact
 from airflow_incident.core.account import Account, fault_of_id, read_account
 from airflow_incident.core.pages import with_pages
-from airflow_incident.core.settings import CONN_TYPE, OPTIONS, SWITCHES, Place, Settings, merge, origins
-from airflow_incident.core.text import redact_secrets
-from airflow_incident.errors import ConfigurationError, MissingConnectionError, Problem
+from airflow_incident.core.redaction import redact_secrets
+from airflow_incident.core.settings import (
+    CONN_TYPE,
+    DEFAULT_CONN_ID,
+    OPTIONS,
+    SWITCHES,
+    Place,
+    Settings,
+    merge,
+    options_in,
+)
+from airflow_incident.core.text import safe_str
+from airflow_incident.errors import (
+    ConfigurationError,
+    IncidentIoError,
+    MissingConnectionError,
+    Problem,
+    UnreadableConnectionError,
+    UnusableConnectionError,
+)
 from airflow_incident.frozen import Frozen
 from airflow_incident.installation import UNNAMED, Installation, read_installation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from airflow_incident.api.client import AsyncClient, Client
     from airflow_incident.core.failure import Failure
@@ -29,16 +44,37 @@ if TYPE_CHECKING:
 class Profile(Frozen):
     """A connection, merged with arguments and airflow.cfg: everything that a door needs to know.
 
-    `origins` says where each option is set that is set at all.
+    `origins` says where each option is set that is set at all. `problems` are the values that cannot be used, which
+    count as not set. `unusable` is why no request can be made; `is_read` says that the connection's options are known
+    all the same. `unknown` are the names in its extra that mean nothing there.
     """
 
     conn_id: str
     account: Account
     settings: Settings
     installation: Installation
-    warnings: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
     conn_type: str = CONN_TYPE
     origins: Mapping[str, Place] = MappingProxyType({})
+    unusable: IncidentIoError | None = None
+    is_read: bool = True
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether nobody has set incident.io up here: the default connection is not there, and no other was named."""
+        return self.conn_id == DEFAULT_CONN_ID and isinstance(self.unusable, MissingConnectionError)
+
+    @property
+    def own_fields(self) -> tuple[str, ...]:
+        """What an incident looks like by the arguments alone, whatever the connection says."""
+        names = ("deployment", *self.settings.incident_fields())
+        return tuple(name for name in names if self.origins.get(name) == "argument")
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Say of each value that cannot be used what becomes of it."""
+        return tuple(f"{problem}; {_instead(problem)}." for problem in self.problems)
 
     @property
     def for_alerts_alone(self) -> bool:
@@ -48,16 +84,21 @@ class Profile(Frozen):
     @property
     def deployment(self) -> str:
         """The installation's name in keys and texts."""
-        return self.settings.deployment or self.installation.name or UNNAMED
+        return self.settings.deployment or self.installation.named
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader must know about this set-up."""
-        return (*self.warnings, self.installation.unnamed_note) if self.deployment == UNNAMED else self.warnings
+        return (*self.warnings, *self.unnamed_notes)
+
+    @property
+    def unnamed_notes(self) -> tuple[str, ...]:
+        """Say that the installation has no name, if it has none."""
+        return (self.installation.unnamed_note,) if self.deployment == UNNAMED else ()
 
     def prepare_client(self) -> None:
         """Begin to load the client's trust store on a thread, while a failure is read."""
-        if self.account.is_encrypted:
+        if self.account.is_encrypted and not self.unusable:
             from airflow_incident.api.trust import begin  # noqa: PLC0415 -- law 5
 
             begin(self.account.ca_bundle)
@@ -66,12 +107,25 @@ class Profile(Frozen):
     def client(self) -> Client:
         """The client of this account.
 
-        :raises ConfigurationError: if the CA bundle or the proxy cannot be used.
+        :raises UnusableConnectionError: if the CA bundle or the proxy cannot be used.
+        :raises IncidentIoError: if no request can be made with this connection.
         """
+        if self.unusable:
+            raise self.unusable
         try:
             return _client(self.account)
         except ConfigurationError as error:
-            raise ConfigurationError(error.problems, conn_id=self.conn_id) from None
+            raise UnusableConnectionError(error.problems, conn_id=self.conn_id) from None
+
+    def with_client(self) -> Profile:
+        """Build the client; where that fails, no request can be made."""
+        if self.unusable:
+            return self
+        try:
+            _ = self.client
+        except UnusableConnectionError as error:
+            return self._replace(unusable=error)
+        return self
 
     @property
     def async_client(self) -> AsyncClient:
@@ -96,6 +150,7 @@ class Profile(Frozen):
         return redact_secrets(known if isinstance(known, str) else text, known=secrets)
 
 
+_IN_CONNECTION = frozenset(option.name for option in options_in("connection"))
 _SUPERVISOR = "airflow.sdk.execution_time.supervisor"
 """What a process has loaded that Airflow 3 has begun for a task or for callbacks: it is a fork of its supervisor."""
 _ANSWERS_ITSELF = ("airflow.dag_processing.processor", "airflow.jobs.triggerer_job_runner")
@@ -111,48 +166,37 @@ def prepare_any_client(installation: Installation) -> None:
 
 
 def read_profile(conn_id: str, installation: Installation | None = None, **arguments: Any) -> Profile:
-    """Read a connection and merge it with arguments and airflow.cfg.
+    """Read a connection and merge it with arguments and airflow.cfg, for whoever can be told of a mistake.
 
-    :raises MissingConnectionError: if there is no such connection.
-    :raises ConfigurationError: naming every setting that cannot be used.
+    :raises UnusableConnectionError: if no request can be made with it, naming everything that is wrong.
+    :raises ConfigurationError: naming every argument that cannot be used.
     """
-    _check_id(conn_id)
-    try:
-        connection = BaseHook.get_connection(conn_id)
-    except AirflowNotFoundException:
-        raise _missing(conn_id) from None
-    return _merged(conn_id, connection, installation or read_installation(), arguments)
-
-
-def read_any_profile(conn_id: str, installation: Installation | None = None, **arguments: Any) -> Profile:
-    """Do as `read_profile` does, for whoever looks at a connection: one without an API key may be for alerts alone.
-
-    :raises ConfigurationError: naming every setting that cannot be used for incidents.
-    """
-    try:
-        return read_profile(conn_id, installation, **arguments)
-    except MissingConnectionError:
-        raise
-    except ConfigurationError as error:
-        with suppress(ConfigurationError):
-            return read_profile(conn_id, installation, **arguments | {"channel": "alert"})
-        raise error from None
+    return _checked(read_lenient_profile(conn_id, installation, **arguments))
 
 
 async def aread_profile(conn_id: str, installation: Installation | None = None, **arguments: Any) -> Profile:
     """Do as `read_profile` does, from a coroutine."""
-    from airflow.providers.common.compat.connection import get_async_connection  # noqa: PLC0415 -- tasks need none
+    return _checked(await aread_lenient_profile(conn_id, installation, **arguments))
 
-    _check_id(conn_id)
+
+def read_lenient_profile(conn_id: str, installation: Installation | None = None, **arguments: Any) -> Profile:
+    """Read what can be read, for a failure that must not be lost: what is wrong is in the profile, nothing raises."""
     try:
-        connection = await get_async_connection(conn_id)
-    except AirflowNotFoundException:
-        raise _missing(conn_id) from None
-    return _merged(conn_id, connection, installation or read_installation(), arguments)
+        _check_id(conn_id)
+        connection = BaseHook.get_connection(conn_id)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 -- a secrets backend may raise anything
+        return _unread(conn_id, installation, arguments, error)
+    return _merged(conn_id, connection, installation, arguments)
 
 
-def _missing(conn_id: str, why: str = "is not defined, or not readable") -> MissingConnectionError:
-    return MissingConnectionError([Problem("Connection", why)], conn_id=conn_id)
+async def aread_lenient_profile(conn_id: str, installation: Installation | None = None, **arguments: Any) -> Profile:
+    """Async version of `read_lenient_profile`."""
+    try:
+        _check_id(conn_id)
+        connection = await _aget_connection(conn_id)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 -- a secrets backend may raise anything
+        return _unread(conn_id, installation, arguments, error)
+    return _merged(conn_id, connection, installation, arguments)
 
 
 def _check_id(conn_id: str) -> None:
@@ -163,20 +207,79 @@ def _check_id(conn_id: str) -> None:
     in_process = _SUPERVISOR in sys.modules and any(name in sys.modules for name in _ANSWERS_ITSELF)
     why = fault_of_id(conn_id, in_process=in_process)
     if why and not (conn_id.isprintable() and f"AIRFLOW_CONN_{conn_id.upper()}" in os.environ):
-        raise _missing(conn_id, why)
+        raise MissingConnectionError([Problem("Connection", why)], conn_id=conn_id)
 
 
-def _merged(conn_id: str, connection: Any, installation: Installation, arguments: Mapping[str, Any]) -> Profile:
+async def _aget_connection(conn_id: str) -> Any:
+    """Get a connection as this Airflow can.
+
+    Before 3.3.2 its own coroutine masks what is secret in it by a blocking call, which fails beside another one.
+    """
+    from airflow_incident.compat import Connection  # noqa: PLC0415 -- tasks need none
+
+    if hasattr(Connection, "aextra_dejson"):
+        return await BaseHook.aget_connection(conn_id)
+    from asgiref.sync import sync_to_async  # noqa: PLC0415 -- tasks need none
+
+    return await sync_to_async(BaseHook.get_connection)(conn_id)
+
+
+def examine_profile(conn_id: str, installation: Installation | None = None, **arguments: Any) -> Profile:
+    """Read a connection for whoever looks at it: one without an API key may be for alerts alone."""
+    profile = read_lenient_profile(conn_id, installation, **arguments)
+    if not profile.unusable or isinstance(profile.unusable, MissingConnectionError):
+        return profile.with_client()
+    for_alerts = read_lenient_profile(conn_id, installation, **arguments | {"channel": "alert"}).with_client()
+    is_for_alerts = for_alerts.account.alert_source_token and not for_alerts.account.api_key
+    return for_alerts if is_for_alerts or not for_alerts.unusable else profile
+
+
+def _checked(profile: Profile) -> Profile:
+    """Raise what a callback would leave out or keep a failure for."""
+    if isinstance(profile.unusable, ConfigurationError):
+        raise type(profile.unusable)((*profile.unusable.problems, *profile.problems), conn_id=profile.conn_id)
+    if profile.unusable:
+        raise profile.unusable
+    if any(problem.place == "argument" for problem in profile.problems):
+        raise ConfigurationError(profile.problems, conn_id=profile.conn_id)
+    return profile
+
+
+def _unread(
+    conn_id: str, installation: Installation | None, arguments: Mapping[str, Any], error: BaseException
+) -> Profile:
+    """Make a profile of what is known without the connection."""
+    installation = installation or read_installation()
+    settings, problems, origins = merge(arguments=arguments, connection={}, config=installation.config)
+    return Profile(
+        conn_id=conn_id,
+        account=Account(alert_source_id=settings.alert_source_id),
+        settings=settings,
+        installation=installation,
+        problems=_worth_telling(problems),
+        origins=origins,
+        unusable=_why_unread(conn_id, error),
+        is_read=False,
+    )
+
+
+def _why_unread(conn_id: str, error: BaseException) -> IncidentIoError:
+    if isinstance(error, AirflowNotFoundException):
+        return MissingConnectionError([Problem("Connection", "is not defined, or not readable")], conn_id=conn_id)
+    if isinstance(error, IncidentIoError):
+        return error
+    what = f"cannot be read ({type(error).__name__}: {safe_str(error)})"
+    return UnreadableConnectionError([Problem("Connection", what)], conn_id=conn_id)
+
+
+def _merged(conn_id: str, connection: Any, installation: Installation | None, arguments: Mapping[str, Any]) -> Profile:
     """Read and merge everything first, so that one error can name all that is wrong."""
-    extra, problems = _read_extra(connection.extra)
+    installation = installation or read_installation()
+    extra, wrong = _read_extra(connection.extra)
+    is_read = not wrong
     if connection.conn_type not in {CONN_TYPE, "generic", "", None}:
-        problems.append(Problem("Connection type", f"is {connection.conn_type!r}; it must be {CONN_TYPE!r}"))
-    settings, wrong = merge(arguments=arguments, connection=extra, config=installation.config)
-    # Not worth losing a failure for: what cannot be read does not turn incidents off.
-    odd = [problem for problem in wrong if problem.where.startswith(OPTIONS["enabled"].label)]
-    # Zero touch says who calls, not what becomes of it; the policy and the doctor tell what is wrong with it.
-    aside = tuple(OPTIONS[name].label for name in SWITCHES)
-    wrong = [problem for problem in wrong if problem not in odd and not problem.where.startswith(aside)]
+        wrong.append(Problem("Connection type", f"is {connection.conn_type!r}; it must be {CONN_TYPE!r}"))
+    settings, problems, origins = merge(arguments=arguments, connection=extra, config=installation.config)
     account, bad = read_account(
         password=connection.password,
         host=connection.host,
@@ -184,17 +287,32 @@ def _merged(conn_id: str, connection: Any, installation: Installation, arguments
         port=connection.port,
         settings=settings,
     )
-    if problems := [*problems, *bad, *wrong]:
-        raise ConfigurationError(problems, conn_id=conn_id)
+    wrong += bad
     return Profile(
         conn_id=conn_id,
         account=account,
         settings=settings,
         installation=installation,
+        problems=_worth_telling(problems),
         conn_type=connection.conn_type or CONN_TYPE,
-        origins=origins(arguments=arguments, connection=extra, config=installation.config),
-        warnings=tuple(f"{problem}; taken as true." for problem in odd),
+        origins=origins,
+        unusable=UnusableConnectionError(wrong, conn_id=conn_id) if wrong else None,
+        is_read=is_read,
+        unknown=tuple(str(name) for name in extra if name not in _IN_CONNECTION),
     )
+
+
+def _worth_telling(problems: Sequence[Problem]) -> tuple[Problem, ...]:
+    """Leave out zero touch, which says who calls, not what becomes of it; the policy and the doctor tell of that."""
+    return tuple(problem for problem in problems if problem.option not in SWITCHES)
+
+
+def _instead(problem: Problem) -> str:
+    """Say what a value that cannot be used counts as."""
+    option = OPTIONS[problem.option]
+    if option.unreadable is not None:
+        return f"taken as {option.unreadable}"
+    return "taken as true" if option.default is True else "left out"
 
 
 def _read_extra(text: str | None) -> tuple[dict[str, Any], list[Problem]]:

@@ -1,4 +1,4 @@
-"""Joins a connection, the journal and a recovery: how what earlier attempts have opened is closed."""
+"""Joins a connection, the journal and a recovery: how what a run has opened is closed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow_incident.core.text import one_line
 from airflow_incident.delivery.budget import LEAST_SHARE
 from airflow_incident.delivery.courier import PATIENCE, AsyncCourier, carry_all
 from airflow_incident.delivery.recovery import Recovered, Recovery, recover
-from airflow_incident.journalled import may_ask, note_outage, rules_of
+from airflow_incident.journalled import client_of, may_ask, note_outage, rules_of
 from airflow_incident.variables import Variables
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def recovery_of(
     scope = scope_of(success, profile.settings.scope)
     what = f"Task {success.dag_id}.{success.task_label}" if success.level == "task" else f"DAG {success.dag_id}"
     text = (note or "").strip() or f"{what} recovered in Airflow, run {success.run_id}"
+    handled = f"{what} succeeded all the same, run {success.run_id}"
     return Recovery(
         success,
         scope,
@@ -45,6 +46,8 @@ def recovery_of(
         ),
         key_name,
         alerts=profile.settings.channel == "alert",
+        # While a step runs nobody knows yet how its run will end.
+        all_the_same=None if success.level == "operator" else one_line(profile.redact(handled)),
     )
 
 
@@ -54,6 +57,7 @@ def recover_run(recovery: Recovery, profile: Profile, *, seconds: float, may_wai
     :param seconds: What it may take in all; with too little for a try it is only written down.
     :param may_wait: Whether incident.io is to be asked even during an outage that this process has met.
     """
+    profile = profile.with_client()
     deadline = time.monotonic() + seconds
 
     def call(call: Anything, _: str) -> Any:
@@ -66,12 +70,16 @@ def recover_run(recovery: Recovery, profile: Profile, *, seconds: float, may_wai
 
 async def arecover_run(recovery: Recovery, profile: Profile, *, seconds: float) -> Recovered:
     """Do as `recover_run` does, from a coroutine."""
-    courier = AsyncCourier(Variables(), profile.async_client, seconds=seconds)
+    profile = profile.with_client()
+    courier = AsyncCourier(Variables(), client_of(profile), seconds=seconds)
     steps = recover(recovery, rules_of(profile, send=may_ask(profile)))
     return _noted(await courier.carry(steps), profile)
 
 
 def _noted(recovered: Recovered, profile: Profile) -> Recovered:
-    """Remember an outage that was met."""
+    """Remember an outage that was met; say why nothing was asked of incident.io, where nothing could be."""
     note_outage(recovered.error, profile)
-    return recovered
+    if not profile.unusable:
+        return recovered
+    settled = tuple(s._replace(error=s.error or profile.unusable) if s.kind == "kept" else s for s in recovered.settled)
+    return recovered._replace(settled=settled)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_incident.core.rules import TAG, Rules, read_tags
 from airflow_incident.core.settings import CONFIG_SECTION, merge
 from airflow_incident.core.text import log_line
-from airflow_incident.notifications import QuietNotifier, open_incident, resolve_incident
+from airflow_incident.notifications import QuietNotifier, kind_of, open_incident, resolve_incident
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +62,7 @@ class ZeroTouch:
             )
         if wishes.off:
             return {}
-        connection = {"conn_id": wishes.conn_id} if wishes.conn_id else {}
+        connection: dict[str, Any] = {"conn_id": wishes.conn_id} if wishes.conn_id else {}
         callbacks: dict[str, QuietNotifier] = {}
         if self.rules.opens:
             callbacks["on_failure_callback"] = open_incident(severity=wishes.severity, **connection)
@@ -76,10 +76,10 @@ def read_zero_touch() -> ZeroTouch | None:
 
     Only these are read: an error about another option may hold what nobody may see.
     """
-    from airflow.providers.common.compat.sdk import conf
+    from airflow_incident.compat import conf
 
     config = {name: conf.get(CONFIG_SECTION, name, fallback="") for name in OPTIONS}
-    settings, problems = merge(arguments={}, connection={}, config=config)
+    settings, problems, _ = merge(arguments={}, connection={}, config=config)
     for problem in problems:
         log.warning("%s", log_line(f"incident.io: {problem}"))
     rules = Rules(settings)
@@ -95,7 +95,7 @@ def _is_of_its_author(dag: Any) -> bool:
 
 
 def _has_ours(owner: Any) -> bool:
-    return any(isinstance(callback, QuietNotifier) for kind in KINDS for callback in _given(owner, kind))
+    return any(kind_of(callback) for kind in KINDS for callback in _given(owner, kind))
 
 
 def _flushes(task: Any) -> bool:

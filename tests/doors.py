@@ -40,6 +40,12 @@ def task_context(run_id: str = "run-1", dag_id: str = "orders", *, clear: int = 
     return {"dag": dag, "dag_run": run, "ti": ti, "run_id": run_id, "exception": exception} | more
 
 
+def dag_named(title: str) -> str:
+    """Return the id of the DAG in an incident's own title, whether its callback or a task's has told."""
+    _, _, rest = title.partition(" ")
+    return rest.removesuffix(" failed").partition(".")[0]
+
+
 def call_sync(notifier: Any, context: Any) -> None:
     """Call as a task's process and the DAG processor do."""
     assert notifier(context) is None

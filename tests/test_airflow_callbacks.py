@@ -9,6 +9,7 @@ import pytest
 
 from tests.airflow_dags import as_stored, load_dag
 from tests.airflow_versions import AIRFLOW, TELLS_EXCEPTION, since
+from tests.doors import dag_named
 
 pytestmark = pytest.mark.airflow
 TOLD_THE_EXCEPTION = pytest.mark.skipif(not TELLS_EXCEPTION, reason="dag.test() tells no exception on 3.0 to 3.2")
@@ -89,7 +90,7 @@ def test_one_failed_run_is_one_incident(run, connected, name, arguments, body):
     failed = run(body, name, arguments)
     assert failed.state == "failed"
     (incident,) = connected.incidents
-    assert incident["name"] == f"DAG {name} failed"
+    assert dag_named(incident["name"]) == name
     key = f"airflow/tests/dag/{name}/run/{failed.run_id.replace(':', '%3A').replace('+', '%2B')}"
     assert {seen.body["idempotency_key"] for seen in connected.requests} == {key}
 

@@ -123,7 +123,7 @@ def test_a_failure_is_an_alert_with_the_run_s_key(box, monkeypatch, kept, call):
     (seen,) = box.requests
     assert (seen.path, seen.status) == (EVENTS, 202)
     assert events(box) == [("firing", KEY)]
-    assert seen.body["title"] == "DAG orders failed"
+    assert seen.body["title"] == "Task orders.load failed"
     assert "boom" in seen.body["description"]
     told = seen.body["metadata"]
     assert {name: told[name] for name in ("dag_id", "run_id", "task_id", "deployment", "severity")} == {
@@ -134,7 +134,7 @@ def test_a_failure_is_an_alert_with_the_run_s_key(box, monkeypatch, kept, call):
         "severity": "Major",
     }
     (incident,) = box.incidents_v2
-    assert incident["creator"]["alert"]["title"] == "DAG orders failed"
+    assert incident["creator"]["alert"]["title"] == "Task orders.load failed"
     assert heard.texts(logging.INFO)[-1].startswith("incident.io: an alert is open for DAG orders, run run-1 (outcome")
 
 
@@ -286,16 +286,24 @@ def test_a_resolution_that_meets_an_outage_is_made_by_a_flush(box, source, journ
     ids=str,
 )
 def test_what_is_missing_is_one_line_with_the_form_s_labels(box, source, journal, call, missing, labels):
-    """An API key does not stand in for it; and the same for a resolution."""
+    """An API key does not stand in for it; the failure is kept until it is there; and the same for a resolution."""
     source(box.url, password=API_KEY, **dict.fromkeys(missing))
     line = fire(call=call).error
+    assert line.startswith("incident.io: DAG orders, run run-1 is kept in the journal and waits until the connection")
     for label in labels:
         assert label in line
-        assert label in recover(run_context(clear=1), call).error
-    assert line.startswith("incident.io: NO alert was sent for DAG orders, run run-1: ")
-    assert "NO alert was resolved for DAG orders" in recover(run_context(clear=1), call).error
     assert box.requests == []
-    assert journal.records() == []
+    flush_journal()
+    assert states(journal) == ["pending"]
+    source(box.url, password=API_KEY)
+    flush_journal()
+    assert (states(journal), len(box.alerts)) == (["open"], 1)
+    source(box.url, password=API_KEY, **dict.fromkeys(missing))
+    told = recover(run_context(clear=1), call).texts()
+    assert all(label in " ".join(told) for label in labels)
+    source(box.url, password=API_KEY)
+    flush_journal()
+    assert [alert["status"] for alert in box.alerts] == ["resolved"]
 
 
 def test_the_source_s_id_may_stand_in_airflow_cfg(box, source, monkeypatch):
@@ -318,17 +326,16 @@ def test_a_token_that_cannot_be_one_is_told_without_it(box, source, call):
 
 @EVERY_DOOR
 def test_a_source_that_is_gone_is_told_and_retried_once_it_is_back(box, journal, capsys, call):
-    """404: dead in the journal; a flush leaves it, `journal retry` delivers."""
+    """404: it waits in the journal, and a flush delivers it."""
     box.remove_alert_source()
     line = fire(call=call).error
-    assert "NO alert was sent for DAG orders, run run-1: NotFoundError" in line
+    assert "DAG orders, run run-1 is kept in the journal" in line
+    assert "NotFoundError" in line
     assert "Alert source ID" in line
-    assert "airflow-incident journal retry" in line
-    assert states(journal) == ["dead"]
     flush_journal()
-    assert len(events(box)) == 1
+    assert states(journal) == ["pending"]
     box.store.alert_source_removed = False
-    assert cli.main(["journal", "retry"]) == 0
+    assert cli.main(["journal", "flush"]) == 0
     assert "an alert is open for DAG orders, run run-1" in capsys.readouterr().out
     assert states(journal) == ["open"]
     assert len(box.alerts) == 1

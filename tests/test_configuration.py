@@ -4,16 +4,19 @@ import asyncio
 import itertools
 import json
 import logging
+import re
 import sys
 import time
 from types import MappingProxyType
 
 import pytest
+import trustme
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_incident import CreateIncidentOperator, IncidentHook, open_incident
 from airflow_incident.core.settings import OPTIONS, options_in, read_value
 from airflow_incident.errors import ConfigurationError, MissingConnectionError
+from airflow_incident.profile import _clients
 from airflow_incident.sandbox.server import Sandbox
 from tests.airflow_versions import AIRFLOW, BASE_URL, BATCH_TIMEOUT
 from tests.doors import API_KEY, Scripted, call_async, call_sync, dag_context, listen, report, task_context
@@ -105,7 +108,7 @@ def check_wrong(call, *labels, options=None):
     assert "NO incident was opened for DAG orders, run run-1" in line
     for label in labels:
         assert f"{label}: " in line, line
-    assert "Mend connection 'incident_io_default'" in line
+    assert "doctor --conn-id incident_io_default" in line
     assert SECRET not in line
     assert took < 2
     with pytest.raises(ConfigurationError) as raised:
@@ -139,13 +142,6 @@ WRONG = {
     "a line break in the host": ({"host": "https://api.incident.io/\r\nX-Key: 1"}, "Base URL"),
     "no host": ({"host": "https:///v1"}, "Base URL"),
     "another type": ({"conn_type": "http"}, "Connection type"),
-    "an unknown api_version": ({"extra": {"api_version": "v9"}}, "API version"),
-    "an unknown mode": ({"extra": {"mode": "tset"}}, "Mode"),
-    "an unknown visibility": ({"extra": {"visibility": "secret"}}, "Visibility"),
-    "custom fields that are no JSON": ({"extra": {"custom_fields": "{team"}}, "Custom fields"),
-    "custom fields that are a list": ({"extra": {"custom_fields": "[1]"}}, "Custom fields"),
-    "a custom field of no kind": ({"extra": {"custom_fields": {"team": {"value_txt": "Product"}}}}, "Custom fields"),
-    "a role without a person": ({"extra": {"roles": {"lead": ""}}}, "Roles"),
     "a proxy of another scheme": ({"extra": {"proxy": f"socks9://me:{SECRET}@proxy.test"}}, "Proxy"),
     "half a proxy": ({"host": "https://api.incident.io", "extra": {"proxy": f"http://me:{SECRET}@["}}, "Proxy"),
     "a proxy without a host": ({"host": "https://api.incident.io", "extra": {"proxy": "http://"}}, "Proxy"),
@@ -177,8 +173,41 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
-# A wrong payload is found later than the settings are read.
-LATE = {"a custom field of no kind", "a role without a person"}
+LEFT_OUT = {
+    "an unknown api_version": ({"api_version": "v9"}, "API version"),
+    "an unknown mode": ({"mode": "tset"}, "Mode"),
+    "an unknown visibility": ({"visibility": "secret"}, "Visibility"),
+    "custom fields that are no JSON": ({"custom_fields": "{team"}, "Custom fields"),
+    "custom fields that are a list": ({"custom_fields": "[1]"}, "Custom fields"),
+    "a custom field of no kind": ({"custom_fields": {"team": {"value_txt": "Product"}}}, "Custom fields"),
+    "a role without a person": ({"roles": {"lead": ""}}, "Roles"),
+}
+
+
+@EVERY_DOOR
+@pytest.mark.parametrize("kind", LEFT_OUT)
+def test_a_value_that_cannot_be_used_costs_itself(box, link, kind, call):
+    """The incident opens without it, and its text and the log say which it was."""
+    extra, label = LEFT_OUT[kind]
+    link(box.url, extra=json.dumps(extra | {"slack_team_id": "T0TEAM"}))
+    heard, _ = report(call=call)
+    assert heard.texts(logging.ERROR) == []
+    (incident,) = box.incidents
+    assert label in incident["summary"]
+    (body,) = [r.body for r in box.requests if r.method == "POST"]
+    assert body["slack_team_id"] == "T0TEAM"
+    assert body["visibility"] == ("private" if "visibility" in extra else "public")
+    assert "mode" not in body
+
+
+@pytest.mark.parametrize("wrong", [{"team": {"value_txt": "x"}}, {"team": object()}, {"team": [b"x"]}])
+def test_one_wrong_custom_field_costs_itself(box, link, wrong):
+    """The others are sent."""
+    link(box.url)
+    good = {"01F00000000000000000000001": {"value_text": "kept"}}
+    report(custom_fields=wrong | good)
+    body = next(r.body for r in box.requests if r.method == "POST")  # the sandbox does not know this field
+    assert [entry["custom_field_id"] for entry in body["custom_field_entries"]] == list(good)
 
 
 @EVERY_DOOR
@@ -191,11 +220,6 @@ def test_a_wrong_setting_is_one_line_that_names_it(connect, kind, call):
     if isinstance(fields.get("extra"), dict):
         fields["extra"] = json.dumps(fields["extra"])
     connect(fields.pop("host"), **fields)
-    if kind in LATE:
-        with listen() as heard:
-            call(open_incident(), dag_context())
-        assert f"{label}: " in heard.error
-        return
     check_wrong(call, label)
 
 
@@ -207,34 +231,80 @@ def test_everything_wrong_is_told_at_once(connect, monkeypatch, call):
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__EXCEPTION_DETAIL", "all")
     extra = {"visibility": "secret", "custom_fields": "{", "proxy": "ftp://x", "api_version": "v7"}
     connect("http://api.incident.io", conn_type="http", password="a b", extra=json.dumps(extra))
-    line = check_wrong(
-        call,
-        "Connection type", "API key", "Base URL", "Visibility", "Custom fields", "API version",
-        "Mode ([incident_io] mode in airflow.cfg)", "Exception detail ([incident_io] exception_detail in airflow.cfg)",
-        "Scope (argument scope)", "Roles (argument roles)",
-        options={"scope": "galaxy", "roles": "{"},
-    )  # fmt: skip
-    assert "airflow.cfg, or the arguments in the DAG file" in line
-
-
-@pytest.mark.parametrize("name", ["HTTPS_PROXY", "ALL_PROXY"])
-@pytest.mark.parametrize("value", ["socks9://127.0.0.1:9", "http://proxy.test:port"])
-@EVERY_DOOR
-def test_a_wrong_proxy_of_the_environment_is_named(monkeypatch, link, name, value, call):
-    """A proxy that the environment names wrongly is told like one of the connection."""
-    monkeypatch.setenv(name, value)
-    monkeypatch.setenv("NO_PROXY", "")
-    link("https://127.0.0.1:9")
+    check_wrong(call, "Connection type", "API key", "Base URL", "Proxy")
     heard, _ = report(call=call)
-    assert "Proxy: " in heard.error
+    told = " ".join(heard.texts(logging.WARNING))
+    for label in (
+        "Visibility", "Custom fields", "API version", "Mode ([incident_io] mode in airflow.cfg)",
+        "Exception detail ([incident_io] exception_detail in airflow.cfg)",
+    ):  # fmt: skip
+        assert f"{label}: " in told
+        with pytest.raises(ConfigurationError, match=re.escape(f"{label}: ")):
+            IncidentHook().profile()
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
+@pytest.fixture
+def tls_box(tmp_path, authority, link):
+    """Serve incident.io over TLS, which is where proxies matter, and define the connection to it."""
+    pem, bundle = tmp_path / "server.pem", tmp_path / "ca.pem"
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(pem))
+    authority.cert_pem.write_to_path(str(bundle))
+    with Sandbox(api_key=API_KEY, certfile=str(pem), keyfile=str(pem)) as box:
+        link(box.url, extra=json.dumps({"ca_bundle": str(bundle)}))
+        yield box
+        while _clients:  # before the server ends: a TLS connection that is cut off is told of as a leak
+            _clients.popitem()[1].close()
+
+
+ENVIRONMENTS = {
+    "a scheme that nobody knows": {"HTTPS_PROXY": "socks9://127.0.0.1:9"},
+    "a port that is no number": {"HTTPS_PROXY": "http://proxy.test:port"},
+    "for all, and no number": {"ALL_PROXY": "http://proxy.test:port"},
+    "in lower case": {"all_proxy": "socks9://127.0.0.1:9"},
+    "for plain http alone": {"HTTP_PROXY": "http://proxy.test:port"},
+    "a network without a proxy": {"NO_PROXY": "fe80::/10"},
+    "an address of version 6": {"NO_PROXY": "localhost,[::1]"},
+    "a SOCKS proxy that is for others": {"ALL_PROXY": "socks5://127.0.0.1:9", "NO_PROXY": "localhost,127.0.0.1"},
+}
+
+
+@pytest.mark.parametrize("kind", ENVIRONMENTS)
+@EVERY_DOOR
+def test_a_proxy_of_the_environment_that_cannot_be_read_costs_nothing(monkeypatch, tls_box, kind, call):
+    """It is left aside, whichever it is, and the incident opens."""
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in ENVIRONMENTS[kind].items():
+        monkeypatch.setenv(name, value)
+    heard, _ = report(call=call)
+    assert heard.texts(logging.ERROR) == []
+    assert len(tls_box.incidents) == 1
+
+
+@EVERY_DOOR
+def test_the_environment_s_own_proxy_is_used_beside_one_that_cannot_be_read(monkeypatch, link, call):
+    """What concerns the host is heeded, though httpx reads none of them."""
+    refused = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
+    with Scripted([refused]) as proxy:
+        monkeypatch.setenv("NO_PROXY", "fe80::/10")
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url.removeprefix("http://"))
+        monkeypatch.setenv("AIRFLOW__CORE__TASK_SUCCESS_OVERTIME", "7")
+        link("https://incident.test")
+        report(call=call)
+        assert proxy.arrivals[0].head.startswith(b"CONNECT incident.test:443")
 
 
 def test_a_trust_store_of_the_environment_that_is_missing_is_named(monkeypatch, link):
-    """SSL_CERT_FILE is read by the client too."""
+    """SSL_CERT_FILE is read by the client too; file and variable are named."""
     monkeypatch.setenv("SSL_CERT_FILE", "/no/such.pem")
     link("https://127.0.0.1:9")
     heard, _ = report()
-    assert "CA bundle: cannot be read" in heard.error
+    assert "CA bundle: SSL_CERT_FILE of the environment, '/no/such.pem', cannot be read" in heard.error
 
 
 @pytest.mark.parametrize(
@@ -266,7 +336,7 @@ def test_an_operator_with_a_wrong_setting_fails_for_good(connect):
     from airflow.providers.common.compat.sdk import AirflowFailException
 
     connect("http://api.incident.io", password=API_KEY, extra=json.dumps({"mode": "tset"}))
-    with pytest.raises(AirflowFailException, match=r"Base URL: .*Mode: .*Mend connection"):
+    with pytest.raises(AirflowFailException, match=r"Base URL: .*Mode: .*Fix connection"):
         CreateIncidentOperator(task_id="tell").execute(task_context())
 
 

@@ -497,7 +497,7 @@ def test_a_broken_template_gives_way_to_the_default_text(box, kind, field):
     """A template that cannot be rendered still opens an incident, with the default text and a sentence about it."""
     heard, took = report(task_context() | MACROS, **{field: BROKEN[kind]})
     body = sent(box)
-    assert body["name"] == "DAG orders failed"
+    assert body["name"] == "Task orders.load failed"
     assert "**Task:** `load`" in body["summary"]
     assert f"The template of {field} could not be rendered" in body["summary"]
     assert len(body["summary"]) <= 8000

@@ -158,9 +158,9 @@ def test_the_demo_fails_dags_in_a_real_airflow_and_leaves_nothing_running(start,
     text, _ = process.communicate(timeout=200)
     assert process.returncode == 0, text
     assert re.findall(r"^  (INC-\d+)  (.+)$", text, re.MULTILINE) == [
-        ("INC-1", "DAG bad_csv failed"),
-        ("INC-2", "DAG mapped_tasks failed"),
-        ("INC-3", "DAG mapped_tasks failed"),
+        ("INC-1", "Task bad_csv.check failed"),
+        ("INC-2", "Task mapped_tasks.fetch_orders failed"),
+        ("INC-3", "Task mapped_tasks.fetch_orders failed"),
     ]
     delays = [float(seconds) for seconds in re.findall(r"open (.+) s after the failure", text)]
     assert len(delays) == 2

@@ -45,7 +45,7 @@ def test_the_section_of_airflow_cfg_can_be_used_as_it_is():
     config.read_string(re.sub(r"^# (\w+ =)", r"\1", section, flags=re.MULTILINE))
     told = dict(config["incident_io"])
     assert list(told) == [option.name for option in options_in("config")]
-    settings, problems = merge(arguments={}, connection={}, config=told)
+    settings, problems, _ = merge(arguments={}, connection={}, config=told)
     assert settings == Settings()
     assert problems == []
 

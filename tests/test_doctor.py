@@ -328,3 +328,90 @@ def test_without_airflow_it_is_one_clear_line():
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("airflow-incident doctor: there is no module airflow")
+
+
+SLIPS = {
+    "a name in the extra": ({"severty": "Major"}, "connection", "'severty' in the connection's extra", "severity"),
+    "an option that is not set there": (
+        {"scope": "task"},
+        "connection",
+        "scope is set as an argument",
+        "[incident_io]",
+    ),
+    "a name like nothing": ({"colour": "red"}, "connection", "'colour' in the connection's extra is unknown", "Remove"),
+}
+
+
+@pytest.mark.parametrize("kind", SLIPS)
+def test_a_name_that_means_nothing_is_told_with_the_nearest_one(sole, served, connect, kind):
+    """An extra's key that no option has is a slip, and nobody else would say a word."""
+    extra, check, *words = SLIPS[kind]
+    connect(served.url, password=API_KEY, extra=json.dumps(extra))
+    told = sole("warning", check)
+    for word in words:
+        assert word.lower() in told.lower()
+
+
+@pytest.mark.parametrize("place", ["environment", "file"])
+def test_a_name_in_airflow_cfg_that_means_nothing_is_told(sole, served, connect, monkeypatch, request, place):
+    """In the environment and in the file alike; an option's `_cmd` is known."""
+    from airflow.providers.common.compat.sdk import conf
+
+    connect(served.url, password=API_KEY)
+    if place == "environment":
+        monkeypatch.setenv("AIRFLOW__INCIDENT_IO__SEVERTY", "Major")
+    else:
+        conf.read_dict({"incident_io": {"severty": "Major"}})
+        request.addfinalizer(lambda: conf.remove_option("incident_io", "severty"))
+    monkeypatch.setenv("AIRFLOW__INCIDENT_IO__RESOLVED_STATUS_CMD", "echo Closed")
+    told = sole("warning", "airflow.cfg")
+    assert "[incident_io] severty is unknown and has no effect; did you mean severity?" in told
+
+
+@pytest.mark.parametrize("place", ["connection", "airflow.cfg"])
+def test_a_value_that_cannot_be_used_is_an_error_by_its_label(troubles, served, connect, monkeypatch, place):
+    """Incidents open without it, which is worse than it looks, so it is no mere warning."""
+    extra = {"visibility": "privat"} if place == "connection" else {}
+    connect(served.url, password=API_KEY, extra=json.dumps(extra))
+    if place == "airflow.cfg":
+        monkeypatch.setenv("AIRFLOW__INCIDENT_IO__VISIBILITY", "privat")
+    code, bad = troubles()
+    assert code == 1
+    told = bad["error", place]
+    assert "Visibility" in told
+    assert "taken as private" in told
+
+
+@pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy", "ALL_PROXY"])
+def test_a_proxy_variable_that_cannot_be_read_is_named(troubles, tmp_path, connect, monkeypatch, name):
+    """It costs no failure, but somebody meant something by it."""
+    for other in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, "fe80::/10" if "NO" in name.upper() else "http://proxy.test:port")
+    connect("https://127.0.0.1:9", password=API_KEY)
+    _, bad = troubles()
+    assert bad["warning", "proxy"].startswith(f"{name} cannot be read")
+
+
+def test_a_connection_that_cannot_be_used_says_what_becomes_of_failures(troubles, connect):
+    connect("http://api.incident.io", password=API_KEY)
+    _, bad = troubles()
+    assert "Failures are kept in the journal meanwhile" in bad["error", "connection"]
+
+
+def test_a_type_that_airflow_did_not_know_is_told(sole, served, connect):
+    """`airflow connections add` stores `generic` where this package is not installed."""
+    connect(served.url, password=API_KEY, conn_type="generic")
+    assert "Set its type to incident_io" in sole("warning", "connection")
+
+
+def test_the_connection_test_names_slips_too(served, connect, monkeypatch):
+    """The button is red for a setting that has no effect."""
+    from airflow_incident import IncidentHook
+
+    connect(served.url, password=API_KEY, extra=json.dumps({"severty": "Major", "mode": "tset"}))
+    monkeypatch.setenv("AIRFLOW__INCIDENT_IO__STORM_LIMITS", "3")
+    good, told = IncidentHook().test_connection()
+    assert not good
+    for words in ("Connected to incident.io", "did you mean severity?", "Mode: 'tset' is unknown", "storm_limits"):
+        assert words in told

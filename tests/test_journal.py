@@ -31,6 +31,28 @@ with DAG("{name}", schedule=None, on_failure_callback=open_incident(),
 """
 
 
+GOT_OVER = {
+    "teardown": "fine() >> boom().as_teardown()",
+    "handled": "boom() >> fine.override(trigger_rule='one_failed')()",
+}
+RESOLVING = """
+from airflow.providers.common.compat.sdk import DAG, task
+from airflow_incident import open_incident, resolve_incident
+
+@task
+def boom():
+    raise ValueError("gone")
+
+@task
+def fine():
+    pass
+
+with DAG("{name}", schedule=None, default_args={{"on_failure_callback": open_incident()}},
+         on_failure_callback=open_incident(), on_success_callback=resolve_incident()) as dag:
+    {body}
+"""
+
+
 class Dag:
     dag_id = "orders"
 
@@ -63,6 +85,16 @@ def test_one_run_is_one_request_whatever_calls(connected, airflow_db, store):
     (record,) = records(store)
     assert (record.state, record.suppressed, record.incident.reference) == ("open", 5, "INC-1")
     check_all(connected)
+
+
+@pytest.mark.parametrize("name", GOT_OVER)
+def test_a_run_that_got_over_a_failure_leaves_nothing_open(connected, airflow_db, store, name):
+    """A failed teardown leaves a run successful, and so does a task that handles another one's failure."""
+    ended = load_dag(airflow_db, RESOLVING.format(name=name, body=GOT_OVER[name]), name).test()
+    assert ended.state == "success"
+    (incident,) = connected.incidents_v2
+    assert (incident["name"], incident["incident_status"]["name"]) == (f"Task {name}.boom failed", "Closed")
+    assert records(store) == []
 
 
 def test_a_coroutine_writes_the_same_journal(connected, store):

@@ -173,7 +173,6 @@ FOREIGN = {
     "deep": "[" * 100_000,
     "older": with_more(version=0),
     "newer": with_more(version=2),
-    "host": with_more(host="https://evil.example"),
     "unknown-state": with_more(state="sent"),
     "body-with-a-path": with_more(body={"idempotency_key": KEY, "path": "/v1/api_keys"}),
     "another-key": with_more(body={"idempotency_key": "airflow/other"}),
@@ -185,6 +184,13 @@ FOREIGN = {
     "huge": with_more(body={"idempotency_key": KEY, "name": 1}, error="x" * 1_000_000),
     "long-key": with_more(key="k" * 201),
 }
+
+
+def test_a_field_of_a_newer_version_is_ignored(connected, store):
+    """The failure is delivered, to the connection's host, whatever else the record says."""
+    store.set(NAME, with_more(host="https://evil.example"))
+    assert [r.state for r in journalled.flush_journal().opened] == ["open"]
+    assert len(connected.incidents) == 1
 
 
 @pytest.mark.parametrize("text", FOREIGN.values(), ids=FOREIGN)

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.airflow
 PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "metrics.md"
 AWAY = "http://127.0.0.1:9"
 EVERY_DOOR = pytest.mark.parametrize("call", [call_sync, call_async], ids=["sync", "async"])
-UNAUTHORIZED = answer(401, json.dumps({"type": "authentication_error", "status": 401, "request_id": "req-9"}).encode())
+REFUSED = answer(400, json.dumps({"type": "bad_request", "status": 400, "request_id": "req-9"}).encode())
 PAIR = r'(\w+)=("(?:[^"\\]|\\.)*"|[^\s"=()\\]+)'
 """One fact of a line; `docs/how-to/metrics.md` has the same."""
 
@@ -69,7 +69,7 @@ def counts(monkeypatch):
         incr=lambda name, number: counted.update({name.removeprefix(PREFIX): number}),
         timing=lambda name, lasted: counted.update({name.removeprefix(PREFIX): 0 < lasted.total_seconds() < 30}),
     )
-    monkeypatch.setattr("airflow.providers.common.compat.sdk.Stats", stats, raising=False)
+    monkeypatch.setattr("airflow_incident.compat.Stats", stats, raising=False)
     return counted
 
 
@@ -204,12 +204,12 @@ def test_the_failure_itself_reported_again_replays_it(connect, sandbox, counts):
 @EVERY_DOOR
 def test_what_is_refused_for_good_is_dead_once(connect, counts, call):
     """The line has what incident.io's support asks for; a flush leaves it alone, a person's retry counts again."""
-    with Scripted([UNAUTHORIZED]) as api:
+    with Scripted([REFUSED]) as api:
         connect(api.url)
         with listen() as heard:
             call(open_incident(), task_context())
         told = facts(heard.error)
-        assert (told["outcome"], told["error"], told["request_id"]) == ("dead", "AuthenticationError", "req-9")
+        assert (told["outcome"], told["error"], told["request_id"]) == ("dead", "APIError", "req-9")
         assert fails(dag_context(), call) == ["deduplicated"]
         assert flush() == []
         assert counts == {"dead": 1, "deduplicated": 1}
@@ -226,7 +226,7 @@ def retry():
 def test_what_waited_and_is_refused_then_is_dead(connect, counts):
     connect(AWAY)
     fails()
-    with Scripted([UNAUTHORIZED]) as api:
+    with Scripted([REFUSED]) as api:
         connect(api.url)
         assert flush() == ["dead"]
     assert counts == {"journalled": 1, "dead": 1}
@@ -236,7 +236,7 @@ def test_what_waited_and_is_refused_then_is_dead(connect, counts):
 def test_what_is_neither_sent_nor_kept_is_dropped(connect, counts, monkeypatch, call):
     """Without a journal; for want of a run; for a field that cannot be used."""
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "False")
-    with Scripted([UNAUTHORIZED]) as api:
+    with Scripted([REFUSED]) as api:
         connect(api.url)
         assert fails(call=call) == ["dropped"]
     assert fails({"dag": SimpleNamespace(dag_id="orders")}, call) == ["dropped"]
@@ -392,9 +392,7 @@ def test_metrics_that_are_broken_harm_nobody(connected, monkeypatch, call, error
     def fail(*_: object):
         raise error
 
-    monkeypatch.setattr(
-        "airflow.providers.common.compat.sdk.Stats", SimpleNamespace(incr=fail, timing=fail), raising=False
-    )
+    monkeypatch.setattr("airflow_incident.compat.Stats", SimpleNamespace(incr=fail, timing=fail), raising=False)
     with listen() as heard:
         call(open_incident(), dag_context())
     assert len(connected.incidents) == 1

@@ -15,6 +15,7 @@ import pytest
 
 from airflow_incident.sandbox.server import Sandbox
 from tests.conftest import ROOT
+from tests.doors import dag_named
 from tests.zero_touch_dags import DAGS, source
 
 pytestmark = [
@@ -90,13 +91,13 @@ def test_each_failed_run_has_what_its_settings_say(world, dag_id):
     """One incident, as severe as the tag or airflow.cfg says; none where it is off or excluded; their callbacks ran."""
     *_, severity, told = DAGS[dag_id]
     assert world.states[dag_id] == ("success" if dag_id == "good" else "failed")
-    incidents = [row for row in world.here if row["name"] == f"DAG {dag_id} failed"]
+    incidents = [row for row in world.here if dag_named(row["name"]) == dag_id]
     assert [row["severity"]["name"] for row in incidents] == ([severity] if severity else [])
     assert [word for dag, word in world.heard if dag == dag_id] == told
 
 
 def test_a_tag_names_another_connection(world):
-    assert [row["name"] for row in world.elsewhere] == ["DAG tagged_conn failed"]
+    assert [dag_named(row["name"]) for row in world.elsewhere] == ["tagged_conn"]
 
 
 def test_airflow_is_told_that_there_are_callbacks(world):
@@ -157,7 +158,7 @@ def test_a_scheduler_that_runs_calls_ours_and_theirs(scheduled):
     done = subprocess.run(command, env=scheduled.environment, check=False, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr + scheduled.log.read_text()[-3000:]
     expected = sorted([dag_id, word] for dag_id in REAL for word in DAGS[dag_id][3])
-    severities = {f"DAG {dag_id} failed": DAGS[dag_id][2] for dag_id in REAL if DAGS[dag_id][2]}
+    severities = {dag_id: DAGS[dag_id][2] for dag_id in REAL if DAGS[dag_id][2]}
     asked = ("plain", 2), ("both_levels", 2), ("tagged_callback", 2)
 
     def keys() -> list[str]:
@@ -173,5 +174,5 @@ def test_a_scheduler_that_runs_calls_ours_and_theirs(scheduled):
     assert sorted(keys()) == sorted(
         f"airflow/tests/dag/{dag_id}/run/first" for dag_id, count in asked for _ in range(count)
     )
-    assert {row["name"]: row["severity"]["name"] for row in scheduled.here.incidents} == severities
+    assert {dag_named(row["name"]): row["severity"]["name"] for row in scheduled.here.incidents} == severities
     assert len(scheduled.here.incidents) == len(severities)

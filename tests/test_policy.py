@@ -12,6 +12,7 @@ import pytest
 import airflow_incident
 from airflow_incident.core.rules import Wishes, read_tags
 from airflow_incident.sandbox.server import Sandbox
+from tests.doors import dag_named
 from tests.zero_touch_dags import DAGS, source
 
 pytestmark = pytest.mark.airflow
@@ -123,14 +124,14 @@ def test_each_failed_run_has_what_its_settings_say(world, dag_id):
     """One incident, as severe as the tag or airflow.cfg says; none where it is off, excluded or succeeds."""
     *_, severity, told = DAGS[dag_id]
     assert world["states"][dag_id] == ("success" if dag_id == "good" else "failed")
-    incidents = [row for row in world["here"] if row["name"] == f"DAG {dag_id} failed"]
+    incidents = [row for row in world["here"] if dag_named(row["name"]) == dag_id]
     assert [row["severity"]["name"] for row in incidents] == ([severity] if severity else [])
     assert sorted(word for dag, word in world["heard"] if dag == dag_id) == told
 
 
 def test_a_tag_names_another_connection(world):
     """What `incident:conn=` names is asked instead of the default."""
-    assert [row["name"] for row in world["elsewhere"]] == ["DAG tagged_conn failed"]
+    assert [dag_named(row["name"]) for row in world["elsewhere"]] == ["tagged_conn"]
     assert not [row for row in world["here"] if "tagged_conn" in row["name"]]
 
 

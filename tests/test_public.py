@@ -10,9 +10,10 @@ import airflow_incident
 NAMES = {
     "IncidentHook", "CreateIncidentOperator", "ResolveIncidentOperator", "IncidentClosedSensor", "IncidentNotifier",
     "RecoveryNotifier", "journal_flush_dag", "open_incident", "resolve_incident", "__version__",
-    "APIError", "AuthenticationError", "ConfigurationError", "ConflictError", "ContextError", "IncidentIoError",
-    "JournalError", "MissingConnectionError", "NotFoundError", "PermissionDeniedError", "RateLimitError", "ServerError",
-    "TransportError", "UnexpectedResponseError", "UnknownNameError", "UnsettledError", "ValidationError",
+    "AirflowTimeoutError", "APIError", "AuthenticationError", "ConfigurationError", "ConflictError", "ContextError",
+    "IncidentIoError", "JournalError", "MissingConnectionError", "NotFoundError", "PermissionDeniedError",
+    "RateLimitError", "ServerError", "TransportError", "UnexpectedResponseError", "UnknownNameError",
+    "UnreadableConnectionError", "UnsettledError", "UnusableConnectionError", "ValidationError",
 }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from airflow_incident import (
     PermissionDeniedError,
     ResolveIncidentOperator,
     journalled,
+    looking,
     open_incident,
     resolve_incident,
     resolving,
@@ -50,7 +51,7 @@ def _process(monkeypatch):
 @pytest.fixture
 def store(monkeypatch):
     texts = Texts()
-    for home in (journalled, resolving):
+    for home in (journalled, looking, resolving):
         monkeypatch.setattr(home, "Variables", lambda: texts)
     return texts
 
@@ -60,7 +61,7 @@ def counted(monkeypatch):
     counts = {}
     add = lambda name, number: counts.update({name: counts.get(name, 0) + number})  # noqa: E731
     stats = SimpleNamespace(incr=add, timing=lambda *_: None)
-    monkeypatch.setattr("airflow.providers.common.compat.sdk.Stats", stats, raising=False)
+    monkeypatch.setattr("airflow_incident.compat.Stats", stats, raising=False)
     return counts
 
 
@@ -127,12 +128,158 @@ def test_twice_changes_nothing(connected, store, call):
 
 @EVERY_DOOR
 @pytest.mark.parametrize("options", [{}, {"scope": "task"}, {"scope": "task_instance"}])
-def test_a_first_attempt_s_success_reads_nothing(connected, store, monkeypatch, call, options):
-    """No connection, no record, no request, no line."""
-    store.failing = {"get": pytest.fail}
+def test_a_first_attempt_s_success_is_one_look_in_the_journal(connected, store, monkeypatch, call, options):
+    """No connection, no request, no line, no second look."""
+    looks = []
+    store.failing = {"get": lambda: looks.append(1)}
     monkeypatch.setattr(BaseHook, "get_connection", lambda *_: pytest.fail("the connection was read"))
     assert succeeded(clear=0, call=call, **options).ours == []
+    assert len(looks) == 1
     assert connected.requests == []
+
+
+@EVERY_DOOR
+def test_a_name_that_only_the_connection_has_is_looked_for(sandbox, connect, store, monkeypatch, call):
+    """Where neither argument nor airflow.cfg names the deployment; without a connection there is nothing to say."""
+    monkeypatch.delenv("AIRFLOW__INCIDENT_IO__DEPLOYMENT")
+    assert succeeded(clear=0, call=call).ours == []
+    connect(sandbox.url, extra='{"deployment": "named in the connection"}')
+    failed(context=task_context())
+    succeeded(clear=0, call=call)
+    assert statuses(sandbox) == ["Closed"]
+
+
+@EVERY_DOOR
+@pytest.mark.parametrize("setting", ["ENABLED", "JOURNAL"])
+def test_what_is_turned_off_makes_no_look_and_no_line(connected, store, monkeypatch, call, setting):
+    """A success that has nothing to close has nothing to say."""
+    monkeypatch.setenv(f"AIRFLOW__INCIDENT_IO__{setting}", "False")
+    store.failing = {"get": pytest.fail}
+    assert succeeded(clear=0, call=call).ours == []
+
+
+# A run that succeeds although something failed
+
+
+@EVERY_DOOR
+def test_a_run_that_got_over_a_task_s_failure_closes_its_incident(connected, store, counted, call):
+    """A teardown failed, or `one_failed` handled it: the title never said that the DAG failed, the link says the rest."""
+    failed(context=task_context())
+    assert connected.incidents[0]["name"] == "Task orders.load failed"
+    heard = succeeded(clear=0, call=call)
+    assert statuses(connected) == ["Closed"]
+    assert links(connected)[0]["title"] == "DAG orders succeeded all the same, run run-1"
+    (text,) = heard.texts(logging.INFO)
+    assert "is closed, for DAG orders, run run-1 succeeded all the same; it has a link to the run" in text
+    assert store.records() == []
+    assert counted == {"incident_io.opened": 1, "incident_io.recovered": 1}
+    assert succeeded(clear=0, call=call).ours == []
+    check_all(connected)
+
+
+def test_a_cleared_run_that_got_over_it_closes_both_attempts(connected, store):
+    """The first attempt failed, the second had a teardown that did."""
+    failed(clear=0)
+    failed(context=task_context(clear=1))
+    succeeded(clear=1)
+    assert statuses(connected) == ["Closed", "Closed"]
+    assert [link["title"] for link in links(connected)] == [
+        "DAG orders recovered in Airflow, run run-1",
+        "DAG orders succeeded all the same, run run-1",
+    ]
+
+
+def test_a_missed_deadline_s_incident_is_closed_when_the_run_succeeds(connected, store):
+    """It was late, and is there."""
+    deadline = {"dag_run": {"dag_id": "orders", "dag_run_id": "run-1"}, "deadline": {"deadline_time": "2026-01-01"}}
+    call_async(open_incident(), deadline)
+    succeeded(clear=0)
+    assert statuses(connected) == ["Closed"]
+
+
+@pytest.mark.parametrize("options", [{}, {"scope": "dag"}], ids=["run", "dag"])
+def test_what_a_step_of_the_run_opened_on_purpose_stays(connected, store, options):
+    """Whoever wrote the step wanted it, also where it shares the run's key, and a callback comes after it."""
+    from airflow_incident import CreateIncidentOperator
+
+    context = task_context()
+    context["ti"].xcom_push = lambda **_: None
+    CreateIncidentOperator(task_id="tell", **options).execute(context)
+    failed(context=task_context(), **options)
+    assert succeeded(clear=0, **options).ours == []
+    assert statuses(connected) == ["Triage"]
+
+
+def test_a_step_cannot_tell_that_its_run_will_succeed(connected, store):
+    """The operator closes what earlier attempts opened, not what this one has."""
+    failed(context=task_context())
+    assert operate(clear=0) == []
+    assert statuses(connected) == ["Triage"]
+
+
+@pytest.mark.parametrize("scope", ["task", "task_instance"])
+def test_a_run_that_got_over_a_failure_closes_its_tasks_incidents(connected, store, scope):
+    """At the scopes of tasks a run closes those of the tasks that it failed with; another task's stays."""
+    for index in (0, 1):
+        failed(context=task_context(task_id="load", map_index=index), scope=scope)
+    failed(context=task_context(task_id="check"), scope=scope)
+    states = [SimpleNamespace(task_id="load", map_index=index) for index in (0, 1)]
+    success = dag_context(reason="success", dag_run=run(clear=0, get_task_instances=lambda state: states))
+    succeeded(context=success, scope=scope)
+    assert statuses(connected) == ["Closed"] * (2 if scope == "task_instance" else 1) + ["Triage"]
+
+
+def test_a_task_that_comes_to_itself_closes_its_own(connected, store):
+    """Cleared alone while its run goes on, which counts as no clear before 3.2."""
+    failed(context=task_context(), scope="task")
+    success = task_context()
+    del success["exception"]
+    succeeded(context=success, scope="task")
+    assert statuses(connected) == ["Closed"]
+    assert links(connected)[0]["title"] == "Task orders.load succeeded all the same, run run-1"
+
+
+def test_a_run_of_a_dag_s_incident_that_got_over_it_closes_it(connected, store):
+    """At scope dag, which backfills have; unless a later run has failed since."""
+    context = task_context(dag_run=run(clear=0))
+    failed(context=context, scope="dag")
+    succeeded(clear=0, scope="dag")
+    assert statuses(connected) == ["Closed"]
+
+
+def test_a_failure_that_was_got_over_and_waits_is_dropped(sandbox, connect, store):
+    """An outage kept it, and now it is over."""
+    with FaultProxy(sandbox.direct_port, "refuse") as wire:
+        connect(wire.url)
+        failed(context=task_context())
+    text = succeeded(clear=0).texts(logging.INFO)[0]
+    assert "the run succeeded all the same before incident.io could be told" in text
+    assert sandbox.requests == []
+    assert store.records() == []
+
+
+def test_a_person_who_has_it_keeps_it_when_the_run_gets_over_it(connected, store):
+    """With the link, once; then nothing more is read or said."""
+    failed(context=task_context())
+    connected.store.edit(connected.incidents[0]["id"], {"incident_role_assignments": [LEAD]})
+    assert "stays open: a person has taken it" in succeeded(clear=0).texts(logging.INFO)[0]
+    assert succeeded(clear=0).ours == []
+    assert statuses(connected) == ["Triage"]
+
+
+@EVERY_DOOR
+def test_a_look_that_fails_is_one_warning(connected, store, monkeypatch, call):
+    """Nobody can tell whether there is something to close."""
+
+    def fail():
+        raise OSError("read-only")
+
+    store.failing["get"] = fail
+    monkeypatch.setattr(BaseHook, "get_connection", lambda *_: pytest.fail("the connection was read"))
+    assert "the journal cannot be used: OSError: read-only" in succeeded(clear=0, call=call).sole(logging.WARNING)
+
+
+# What it closes, and how
 
 
 @EVERY_DOOR
@@ -369,9 +516,9 @@ def test_a_store_that_fails_is_at_most_one_warning(connected, store, call, what,
 
 @EVERY_DOOR
 def test_a_missing_connection_is_one_warning(store, call):
-    """As for opening."""
+    """It is named, and what to do."""
     heard = succeeded(call=call, conn_id="nowhere")
-    assert "NO incident was closed for DAG orders, run run-1" in heard.sole(logging.WARNING)
+    assert "airflow connections add nowhere" in heard.sole(logging.WARNING)
 
 
 @EVERY_DOOR

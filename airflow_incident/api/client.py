@@ -42,6 +42,8 @@ _NOT_SENT = (
     httpx.InvalidURL,
 )
 """Errors that come before the first byte of a request leaves."""
+_UNREADABLE_PROXY = (ValueError, ImportError, httpx.InvalidURL)
+"""What httpx raises for a proxy that it cannot use; ImportError where one speaks SOCKS."""
 
 
 class Connector:
@@ -74,10 +76,33 @@ class Connector:
         # Plain http only ever leads to this machine: no proxy of the environment may see the key on the way.
         # None instead of an SSL context, for OpenSSL takes a millisecond to begin.
         self.options: dict[str, Any] = {"verify": None, "trust_env": False, "follow_redirects": False}
+        self.ignored_proxies: str | None = None
+        """Why the environment's proxies are left aside."""
         if base_url.startswith("https:"):
             from airflow_incident.api.trust import trust  # noqa: PLC0415 -- law 5
 
             self.options |= {"verify": trust(ca_bundle), "trust_env": True, "proxy": proxy}
+
+    def open(self) -> httpx.Client:
+        """Begin to speak with the API; proxies of the environment that httpx cannot read are left aside.
+
+        :raises ConfigurationError: if the connection's own proxy cannot be used.
+        """
+        try:
+            return httpx.Client(**self.options)
+        except _UNREADABLE_PROXY as error:
+            if self.options.get("proxy"):
+                raise ConfigurationError([Problem("Proxy", f"cannot be used ({error})")]) from None
+            self.ignored_proxies = str(error)
+        # httpx reads all of them at once: one that is not for this host must not keep the others from being used.
+        from airflow_incident.api.proxies import proxy_for  # noqa: PLC0415 -- only where something is wrong
+
+        self.options |= {"trust_env": False, "proxy": proxy_for(self.base_url)}
+        try:
+            return httpx.Client(**self.options)
+        except _UNREADABLE_PROXY:
+            self.options["proxy"] = None
+            return httpx.Client(**self.options)
 
     def arguments(self, request: Request) -> dict[str, Any]:
         """Put a request into httpx's words.
@@ -101,15 +126,21 @@ class Connector:
         }
 
 
+def can_read_proxies() -> bool:
+    """Return whether httpx can read the environment's proxies."""
+    try:
+        httpx.Client(verify=None).close()  # type: ignore[arg-type]  # as above: nothing is asked with it
+    except _UNREADABLE_PROXY:
+        return False
+    return True
+
+
 class Client:
     """Makes calls from ordinary code; each ends within its budget, whatever the network does."""
 
     def __init__(self, connector: Connector) -> None:
         self.connector = connector
-        try:
-            self._http = httpx.Client(**connector.options)
-        except (ValueError, ImportError, httpx.InvalidURL) as error:
-            raise ConfigurationError([Problem("Proxy", str(error))]) from None
+        self._http = connector.open()
 
     @overload
     def call(self, call: Call[T] | Plan[T], *, budget: float) -> T: ...

@@ -49,6 +49,25 @@ def create_draft(*, idempotency_key: str, **fields: Any) -> dict[str, Any]:
     return draft
 
 
+def create_usable_draft(*, idempotency_key: str, **fields: Any) -> tuple[dict[str, Any], list[Problem]]:
+    """Do as `create_draft` does, but leave out what cannot be used, and tell what that was.
+
+    One wrong custom field or role costs itself, not the others.
+    """
+    usable: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for name, value in fields.items():
+        entries = [{each: value[each]} for each in value] if isinstance(value, Mapping) else [value]
+        for entry in entries:
+            try:
+                create_draft(idempotency_key=idempotency_key, **{name: entry})
+            except ConfigurationError as error:
+                problems += error.problems
+            else:
+                usable[name] = {**usable.get(name, {}), **entry} if isinstance(entry, Mapping) else entry
+    return create_draft(idempotency_key=idempotency_key, **usable), problems
+
+
 def _plain(value: Any) -> Any:
     """Make a value one that JSON knows, whatever mapping, sequence or number it is."""
     if isinstance(value, Mapping):

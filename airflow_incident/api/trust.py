@@ -57,7 +57,9 @@ def trust(ca_bundle: str | None) -> ssl.SSLContext:
     try:
         return begin(ca_bundle).result()
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise ConfigurationError([Problem("CA bundle", f"cannot be read ({error})")]) from None
+        file, folder = _place(ca_bundle)
+        what = repr(ca_bundle) if ca_bundle else f"SSL_CERT_FILE of the environment, {file or folder!r},"
+        raise ConfigurationError([Problem("CA bundle", f"{what} cannot be read ({error})")]) from None
 
 
 def _place(ca_bundle: str | None) -> _Place:

@@ -63,6 +63,13 @@ class Failure(Frozen):
             return False
         return self.attempt is not None and self.attempts is not None and self.attempt < self.attempts
 
+    def of_task(self, label: str) -> Failure:
+        """Return the same for a task of its run, by the label that `failed_tasks` has of it."""
+        task_id, mapped, index = label.removesuffix("]").rpartition("[")
+        if mapped and index.isdecimal() and label.endswith("]"):
+            return self._replace(task_id=task_id, map_index=int(index))
+        return self._replace(task_id=label)
+
     @property
     def task_label(self) -> str | None:
         """The task with its map index, as Airflow's UI shows it."""

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 Scope = Literal["dag", "run", "task", "task_instance"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
+TASK_SCOPES = frozenset({"task", "task_instance"})
+"""The scopes at which an incident stands for less than a run."""
 
 MAX_LENGTH = 200
 """incident.io documents no maximum; this fits every column that such a key is likely to meet."""
@@ -38,7 +40,7 @@ def idempotency_key(failure: Failure, *, deployment: str, scope: Scope = "run", 
     parts = ["airflow", deployment, "dag", failure.dag_id, "run", failure.run_id]
     if failure.clear_count > 0:
         parts += ["clear", str(failure.clear_count)]
-    if failure.task_id is not None and scope in {"task", "task_instance"}:
+    if failure.task_id is not None and scope in TASK_SCOPES:
         parts += ["task", failure.task_id]
         if scope == "task_instance" and failure.map_index >= 0:
             parts += ["map", str(failure.map_index)]
@@ -60,6 +62,26 @@ def earlier_keys(failure: Failure, *, deployment: str, scope: Scope, name: str |
     counts = range(max(0, failure.clear_count - LOOK_BACK), failure.clear_count)
     attempts = (failure._replace(clear_count=count) for count in counts)
     return [idempotency_key(attempt, deployment=deployment, scope=scope, name=name) for attempt in attempts]
+
+
+def with_deployment(key: str, deployment: str) -> str:
+    """Return a failure's key as another name of its deployment makes it; one that was cut stays as it is."""
+    start, _, rest = key.split("/", 2)
+    if "/sha256/" in key:
+        return key
+    return _fit(f"{start}/{quote(deployment, safe='', errors='surrogatepass')}/{rest}")
+
+
+def own_keys(success: Failure, *, deployment: str, scope: Scope, name: str | None = None) -> list[str]:
+    """Build the keys that this attempt of a run has used if it failed: also those of the tasks that are known to have.
+
+    :raises ContextError: if the DAG id or the run id is empty.
+    """
+    told = [success]
+    if scope in TASK_SCOPES and success.task_id is None:
+        told += map(success.of_task, success.failed_tasks)
+    keys = (idempotency_key(failure, deployment=deployment, scope=scope, name=name) for failure in told)
+    return list(dict.fromkeys(keys))
 
 
 def dag_key(deployment: str, dag_id: str) -> str:

@@ -14,7 +14,7 @@ from airflow_incident.core.key import SCOPES, Scope
 from airflow_incident.errors import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 CONN_TYPE = "incident_io"
 CONFIG_SECTION = "incident_io"
@@ -22,14 +22,25 @@ DEFAULT_CONN_ID = "incident_io_default"
 
 SWITCHES = ("auto_open", "auto_resolve")
 """The options that turn zero touch on."""
+NEVER_ELSEWHERE = ("visibility", "mode")
+"""The options whose value counts as given, also where it cannot be read."""
 
 Place = Literal["argument", "connection", "config"]
 EVERYWHERE: tuple[Place, ...] = ("argument", "connection", "config")
+_PLACES: dict[str, str] = {
+    "argument": "as an argument in the DAG file",
+    "connection": "in the connection",
+    "config": f"under [{CONFIG_SECTION}] in airflow.cfg",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """One option as people meet it: in an argument, a form field, a line of airflow.cfg, the README's table."""
+    """One option as people meet it: in an argument, a form field, a line of airflow.cfg, the README's table.
+
+    `unreadable` is what a value that cannot be used counts as, for options where to leave it out would say more to
+    more people; the others count as not set there.
+    """
 
     name: str = ""
     label: str
@@ -38,6 +49,7 @@ class Option:
     choices: tuple[str, ...] = ()
     places: tuple[Place, ...] = EVERYWHERE
     secret: bool = False
+    unreadable: Any = None
     parse: Callable[[Any], Any] = str
 
 
@@ -115,6 +127,7 @@ class Settings:
         "public",
         label="Visibility",
         choices=("public", "private"),
+        unreadable="private",
         help="Who may see new incidents: everyone in the workspace, or invited people only.",
     )
     status: str | None = _option(
@@ -268,37 +281,53 @@ def options_in(place: Place) -> Iterator[Option]:
 
 def merge(
     *, arguments: Mapping[str, Any], connection: Mapping[str, Any], config: Mapping[str, Any]
-) -> tuple[Settings, list[Problem]]:
-    """Merge what is set where into settings, and tell every value that cannot be used.
+) -> tuple[Settings, list[Problem], dict[str, Place]]:
+    """Merge what is set where; also return every value that cannot be used, and where each option's value is from.
 
-    None and the empty string mean "not set here". A value that is wrong counts as not set.
+    None and the empty string mean "not set here", and so does what cannot be used. But what was to be seen by fewer
+    people, or to be a test, must not become more by a slip: then no other place is asked.
     """
     values: dict[str, Any] = {}
     problems: list[Problem] = []
+    origins: dict[str, Place] = {}
     for option, place, raw in _given({"argument": arguments, "connection": connection, "config": config}):
+        if option.name in origins:
+            continue
         try:
             values[option.name] = read_value(option, raw)
         except ValueError as error:
-            problems.append(Problem(_label(option, place), str(error)))
-    return Settings(**values), problems
-
-
-def origins(
-    *, arguments: Mapping[str, Any], connection: Mapping[str, Any], config: Mapping[str, Any]
-) -> dict[str, Place]:
-    """Tell for each option that is set where the value comes from that goes before the others."""
-    given = _given({"argument": arguments, "connection": connection, "config": config})
-    return {option.name: place for option, place, _ in given}
+            problems.append(Problem(_label(option, place), str(error), option.name, place))
+            if option.name not in NEVER_ELSEWHERE:
+                continue
+            values[option.name] = option.unreadable
+        origins[option.name] = place
+    return Settings(**values), problems, origins
 
 
 def _given(sources: Mapping[Place, Mapping[str, Any]]) -> Iterator[tuple[Option, Place, Any]]:
-    """Yield each option that is set, with the first place that sets it, and what stands there."""
+    """Yield what is set for each option, the place that goes first before the others."""
     for option in OPTIONS.values():
         for place, source in sources.items():
             raw = source.get(option.name) if place in option.places else None
             if raw is not None and raw != "":
                 yield option, place, raw
-                break
+
+
+def unknown_settings(names: Iterable[str], place: Place) -> list[Problem]:
+    """Tell what is set in a place and means nothing there, with the option that was probably meant."""
+    known = [option.name for option in options_in(place)]
+    return [_unknown(name, place, known) for name in names if name not in known]
+
+
+def _unknown(name: str, place: Place, known: Sequence[str]) -> Problem:
+    from difflib import get_close_matches  # noqa: PLC0415 -- only where something is wrong
+
+    where = f"{name!r} in the connection's extra" if place == "connection" else f"[{CONFIG_SECTION}] {name}"
+    if name in OPTIONS:
+        others = " or ".join(_PLACES[other] for other in OPTIONS[name].places)
+        return Problem(where, f"has no effect there; {name} is set {others}", name, place)
+    near = get_close_matches(name.lower(), known, n=1)
+    return Problem(where, "is unknown and has no effect" + (f"; did you mean {near[0]}?" if near else ""), name, place)
 
 
 def read_value(option: Option, raw: Any) -> Any:

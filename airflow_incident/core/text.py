@@ -28,44 +28,7 @@ _REASONS = {
     "all_tasks_deadlocked": "the tasks wait for one another (deadlock)",
 }
 
-_SECRETS: tuple[tuple[tuple[str, ...], str, str], ...] = (
-    # Without an end the rest goes, for it was cut; this also keeps the search from starting over at each beginning.
-    (("[parameters: ",), r"(?s)\[parameters: .*?(?:\](?=\n|\Z|\s{0,4}\(Background)|\Z)", "[parameters: cut]"),
-    # postgres://user:password@host
-    (("://",), r"(?<=://)([^\s/@:]{0,256}):[^\s@]{1,512}@", r"\1:***@"),
-    (("bearer", "bas"), r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{8,}", r"\1 ***"),
-    # password=…, "api_key": "…", --token …; but not our own "Alert source token: missing; …"
-    (
-        ("pass", "pwd", "secret", "token", "key", "cred"),
-        r"""(?ix) ((?:passw(?:or)?d|pwd|passphrase|secret|token|api[_-]?key
-        |access[_-]?key|private[_-]?key|credential)[\w.-]{0,40} ["']? \s{0,4} (?:=>|[=:]) \s{0,4})
-        (?! missing; | has\ spaces\ )
-        (?: "[^"\n]*" | '[^'\n]*' | [^\s,;&)}\]]+ )""",
-        r"\1***",
-    ),
-    (
-        ("-----",),
-        r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
-        "***",
-    ),
-)
-"""What a secret looks like, and what to write instead. A pattern is compiled for texts with one of its words only.
-
-The words are looked for in folded text and have no i: `re` knows two that folding does not make one.
-"""
 _MARKDOWN = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]<>#|~!"})
-
-
-def redact_secrets(text: str, *, known: Sequence[str] = ()) -> str:
-    """Replace known secrets, and what looks like one, with three stars; cut the parameters of SQL statements."""
-    for secret in known:
-        if secret:
-            text = text.replace(secret, "***")
-    folded = text.casefold()
-    for words, pattern, replacement in _SECRETS:
-        if any(word in folded for word in words):
-            text = re.sub(pattern, replacement, text)
-    return text
 
 
 def beginning(text: str, length: int = WINDOW) -> str:
@@ -84,6 +47,14 @@ def ending(text: str, length: int = WINDOW) -> str:
     return text[-length:][words.end() :] if words else text[_LONGEST_SECRET - length :]
 
 
+def safe_str(error: BaseException) -> str:
+    """Read an error's text; some have a `__str__` that raises, even SystemExit."""
+    try:
+        return beginning(str(error))
+    except (Exception, SystemExit):  # noqa: BLE001 -- whatever it raises, it has no text
+        return "(no readable text)"
+
+
 def shorten(text: str, length: int) -> str:
     """Cut a text that is too long, and say so with an ellipsis."""
     text = text.encode("utf-8", "replace").decode()  # a lone surrogate cannot travel as JSON
@@ -91,14 +62,15 @@ def shorten(text: str, length: int) -> str:
 
 
 def title(failure: Failure, *, whole_run: bool) -> str:
-    """Name the incident: the DAG where it stands for the whole run, else the task."""
+    """Name the incident: the task that failed, where nobody knows yet whether its run will; else the DAG."""
     if failure.level == "deadline":
         return one_line(f"DAG {failure.dag_id} missed a deadline")
     if failure.reason == "timed_out":
         return one_line(f"DAG {failure.dag_id} timed out")
-    if whole_run or failure.task_id is None:
+    if failure.task_id is None or (whole_run and failure.level != "task"):
         return one_line(f"DAG {failure.dag_id} failed")
-    return one_line(f"Task {failure.dag_id}.{failure.task_label} failed")
+    # Of a run's incident the first of a mapped task's failures is no better name than the others.
+    return one_line(f"Task {failure.dag_id}.{failure.task_id if whole_run else failure.task_label} failed")
 
 
 def one_line(text: str) -> str:

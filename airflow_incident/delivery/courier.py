@@ -9,7 +9,19 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_incident.api.calls import Creation, Plan, open_incident
-from airflow_incident.delivery.steps import Ask, Attach, Delete, Get, Names, Send, Set, Show, StoreFailed, Wait
+from airflow_incident.delivery.steps import (
+    Ask,
+    Attach,
+    Complete,
+    Delete,
+    Get,
+    Names,
+    Send,
+    Set,
+    Show,
+    StoreFailed,
+    Wait,
+)
 from airflow_incident.errors import IncidentIoError, UnexpectedResponseError
 
 if TYPE_CHECKING:
@@ -18,7 +30,7 @@ if TYPE_CHECKING:
     from airflow_incident.api.calls import Call, Listing
     from airflow_incident.api.client import AsyncClient, Client
     from airflow_incident.api.head import AlertHead, IncidentHead
-    from airflow_incident.delivery.journal import Store
+    from airflow_incident.delivery.journal import Record, Store
     from airflow_incident.delivery.steps import Step
 
     Anything = Call[Any] | Plan[Any] | Listing[Any]
@@ -183,11 +195,13 @@ def carry_all(
     store: Store,
     call: Callable[[Anything, str], Any],
     *,
+    complete: Callable[[Record], Any] = lambda record: record,
     patience: float = float("inf"),
 ) -> T:
     """Carry a flush: nobody waits for it, and each record names its own connection.
 
     :param call: Makes a call with the key of a connection.
+    :param complete: Adds to a record's draft what its connection says.
     :param patience: Seconds that the store may take, where somebody waits after all.
     """
     shelf = _Shelf(store, patience=patience)
@@ -195,9 +209,9 @@ def carry_all(
     try:
         while True:
             step = steps.send(answer)
-            if isinstance(step, Send | Show | Attach | Ask):
+            if isinstance(step, Send | Show | Attach | Ask | Complete):
                 try:
-                    answer = call(_call(step), step.conn_id)
+                    answer = complete(step.record) if isinstance(step, Complete) else call(_call(step), step.conn_id)
                 except IncidentIoError as error:
                     answer = error
                 except (Exception, SystemExit) as error:  # noqa: BLE001 -- it costs this record, and no other

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_incident.delivery.flushed import Flushed
 from airflow_incident.delivery.journal import KEEP_FOR, KEEP_RECORDS, PREFIX, ForeignRecordError, Record, read_record
 from airflow_incident.delivery.recovery import Settled, settle_later
-from airflow_incident.delivery.sending import SETTLE_SECONDS, own_record, send, terms_of
-from airflow_incident.delivery.steps import Delete, Get, Names, Set, StoreFailed
+from airflow_incident.delivery.sending import SETTLE_SECONDS, after, own_record, send, terms_of
+from airflow_incident.delivery.steps import Complete, Delete, Get, Names, Set, StoreFailed
 from airflow_incident.errors import IncidentIoError, JournalError, UnexpectedResponseError, UnsettledError
 
 if TYPE_CHECKING:
@@ -59,6 +59,10 @@ def flush(
         current[listed.name] = record or listed
         if record is None or record.state not in states or not record.is_due(now()):
             continue
+        if record.own_fields is not None:
+            record = yield from _completed(record, current, outages, now())
+            if record is None:
+                continue
         # What was refused may have been opened by an attempt before that one; nobody has looked.
         decided = also_dead and record.state == "pending"
         patience = SETTLE_SECONDS if abs(now() - record.written_at) < YOUNG else 0.0
@@ -68,7 +72,7 @@ def flush(
         if isinstance(written, StoreFailed):
             raise JournalError(f"the journal cannot be written: {written.why}")
         done.append(result)
-        current[listed.name] = result
+        current[result.name] = result
         if not isinstance(answer, UnsettledError):
             outages.note(record.lane, answer if result.state == "pending" else None)
     settled = yield from _close_recovered(current, outages, now)
@@ -83,6 +87,29 @@ def flush(
         refused=[r for r in done if r.state == "dead"],
         settled=settled,
     )
+
+
+def _completed(
+    record: Record, current: dict[str, Record], outages: _Outages, now: datetime
+) -> Generator[Step, Any, Record | None]:
+    """Add what a record's connection says, which could not be read when it was written; None if it is not to be sent.
+
+    Where the connection names the deployment, the record moves to another key, unless that has one already.
+    """
+    completed: Record | IncidentIoError = yield Complete(record)
+    if isinstance(completed, IncidentIoError):
+        current[record.name] = after(record, completed, now)
+        yield Set(record.name, current[record.name].text())
+        outages.note(record.lane, completed)
+        return None
+    if completed.key == record.key:
+        return completed
+    known = own_record(completed.name, (yield Get(completed.name)), completed.key)
+    if known is None:
+        yield Set(completed.name, completed.text())
+    yield Delete(record.name)
+    del current[record.name]
+    return None if known else completed
 
 
 class _Outages:

@@ -16,7 +16,7 @@ from airflow_incident.api.calls import Creation, Via
 from airflow_incident.api.exchange import RETRY_AFTER_LIMIT
 from airflow_incident.api.payload import create_draft
 from airflow_incident.api.submit import Choice  # noqa: TC001 -- pydantic resolves it when a model is built
-from airflow_incident.core.key import ALERT_MARK
+from airflow_incident.core.key import ALERT_MARK, TASK_SCOPES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -78,7 +78,7 @@ class Closing(BaseModel):
     `error` is why incident.io refused it: a flush does not ask again.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
 
     title: str
     url: str | None = None
@@ -91,14 +91,15 @@ class Record(BaseModel):
     """One failure: `pending` until it is delivered, then `open`; `gathered` under a storm; `dead` after a refusal.
 
     `draft` is what is wanted, in the words of whoever set it up, until its names have become IDs; `body` is what is
-    sent, the same each time, `via` one version of the API; `api_version` is the one that was asked for. `due_at` is
+    sent, the same each time, `via` one version of the API; `own_fields` are the fields that its caller set, as long as
+    the connection's options are not known; `api_version` is the one that was asked for. `due_at` is
     when the API asked to come back. `maybe_delivered` says that an attempt may have taken effect. `storm` is the key
     of the incident that it is gathered under.
     `run_at` is the moment that the run stands for, `clear_count` how often it had been cleared. `recovered` says that
     the incident has been told of the run's recovery; `closing` is what is still to be done about that.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
 
     version: Literal[1] = 1
     state: Literal["pending", "open", "gathered", "dead"]
@@ -118,6 +119,7 @@ class Record(BaseModel):
     maybe_delivered: bool = False
     error: str | None = None
     draft: dict[str, Any] | None = None
+    own_fields: tuple[str, ...] | None = None
     body: dict[str, Any] | None = None
     incident: OpenIncident | None = None
     suppressed: int = 0
@@ -171,7 +173,7 @@ class Record(BaseModel):
         """
         if self.run_at is None or (other.run_at is not None and other.run_at < self.run_at):
             return self.changed(suppressed=self.suppressed + 1)
-        later = {name: getattr(other, name) for name in ("run_id", "run_at", "clear_count")}
+        later = {name: getattr(other, name) for name in ("run_id", "run_at", "clear_count", "level")}
         return self.changed(suppressed=self.suppressed + 1, **later)
 
     def answers_for(self, key: str, now: datetime) -> bool:
@@ -194,10 +196,17 @@ class Record(BaseModel):
         """Tell whether it is about this run."""
         return (self.dag_id, self.run_id) == (whole(dag_id), whole(run_id))
 
+    def is_settled(self, *, always: bool) -> bool:
+        """Tell whether its incident was left to the person who has it, and still is to be.
+
+        :param always: Whether what a person has taken is to be closed, too.
+        """
+        return self.recovered and self.closing is None and not always
+
     @property
     def is_of_task(self) -> bool:
         """Whether it stands for one task, or one task instance, and not for its run."""
-        return self.scope in {"task", "task_instance"} and self.task is not None
+        return self.scope in TASK_SCOPES and self.task is not None
 
     def stands_for(self, failure: Failure) -> bool:
         """Tell whether it covers a task instance of its run."""
@@ -298,7 +307,7 @@ class Ledger(BaseModel):
     stopped serving v1. Counted without locks: two processes at once may each miss the other's opening.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
 
     openings: tuple[Opening, ...] = ()
     waiting: tuple[tuple[str, str], ...] = ()

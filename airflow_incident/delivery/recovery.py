@@ -1,6 +1,6 @@
-"""Recovery: what becomes of the incidents that earlier attempts of a run have opened. A generator, like a report.
+"""Recovery: what becomes of the incidents of a run that succeeded. A generator, like a report.
 
-Nothing of the attempt that succeeded is touched, nor what another connection has opened.
+What a deliberate step of the attempt that succeeded has opened is not touched, nor what another connection has.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_incident.api.calls import send_alert
 from airflow_incident.api.closing import Resolution, Wish, resolution
-from airflow_incident.core.key import ALERT_MARK, dag_key, earlier_keys
+from airflow_incident.core.key import ALERT_MARK, dag_key, earlier_keys, own_keys
 from airflow_incident.delivery.journal import Closing, record_name, whole
 from airflow_incident.delivery.sending import broken, own_record, send, terms_of
 from airflow_incident.delivery.steps import Ask, Delete, Get, Set, StoreFailed
@@ -56,9 +56,11 @@ _OUTCOMES: dict[Kind, str] = {
 
 
 class Recovery(Frozen):
-    """A run or a task that succeeded, and how to close what its earlier attempts have opened.
+    """A run or a task that succeeded, and how to close what it has opened.
 
     `key_name` is the name of a deliberate incident, as in `report.Wish`. `alerts` says that what was opened are alerts.
+    `all_the_same` is the title of the link to what callbacks of this very attempt have opened, for a failure that the
+    run has got over; unset, only earlier attempts' incidents are closed.
     """
 
     success: Failure
@@ -66,16 +68,21 @@ class Recovery(Frozen):
     wish: Wish
     key_name: str | None = None
     alerts: bool = False
+    all_the_same: str | None = None
 
 
 class Settled(Frozen):
-    """What became of one record; `unnoted` is why the incident has no link to the run."""
+    """What became of one record; `unnoted` is why the incident has no link to the run.
+
+    `all_the_same` says that it is of the very attempt that succeeded.
+    """
 
     kind: Kind
     record: Record
     error: IncidentIoError | None = None
     noted: bool = False
     unnoted: IncidentIoError | None = None
+    all_the_same: bool = False
 
     @property
     def outcome(self) -> str:
@@ -107,19 +114,20 @@ class Settled(Frozen):
         why = f"{self.error} {self.error.advice}".rstrip() if self.error else "incident.io had an outage a moment ago"
         link = "it has a link to the run" if self.noted else "it has no link to the run"
         lost = f" ({self.unnoted} {self.unnoted.advice})" if self.unnoted else ""
+        did = "succeeded all the same" if self.all_the_same else "recovered"
         words: dict[Kind, str] = {
-            "closed": f"{named} is closed, for {subject} recovered; {link}{lost}",
-            "resolved": f"the alert of {subject}, which recovered, is resolved",
-            "over": f"{named} of {subject}, which recovered, was closed before",
-            "gone": f"{named} of {subject}, which recovered, is not there any more",
-            "taken": f"{named} of {subject}, which recovered, stays open: a person has taken it; {link}{lost}",
-            "kept": f"{named} of {subject}, which recovered, stays open for now: {why} The next flush tries again",
-            "refused": f"{named} of {subject}, which recovered, stays open: {why}",
-            "dropped": f"{subject} is dropped: the run recovered before incident.io could be told",
-            "forgotten": f"{subject} is dropped: the run recovered, and incident.io had refused it: {record.error}",
-            "gathered": f"{subject} recovered; {named}, which stands for several failures, stays as it is",
-            "unknown": f"{subject} recovered; its incident is not known here, so close it by hand (key {record.key})",
-            "elsewhere": f"{named} of {subject}, which recovered, is left to connection {record.conn_id!r}",
+            "closed": f"{named} is closed, for {subject} {did}; {link}{lost}",
+            "resolved": f"the alert of {subject}, which {did}, is resolved",
+            "over": f"{named} of {subject}, which {did}, was closed before",
+            "gone": f"{named} of {subject}, which {did}, is not there any more",
+            "taken": f"{named} of {subject}, which {did}, stays open: a person has taken it; {link}{lost}",
+            "kept": f"{named} of {subject}, which {did}, stays open for now: {why} The next flush tries again",
+            "refused": f"{named} of {subject}, which {did}, stays open: {why}",
+            "dropped": f"{subject} is dropped: the run {did} before incident.io could be told",
+            "forgotten": f"{subject} is dropped: the run {did}, and incident.io had refused it: {record.error}",
+            "gathered": f"{subject} {did}; {named}, which stands for several failures, stays as it is",
+            "unknown": f"{subject} {did}; its incident is not known here, so close it by hand (key {record.key})",
+            "elsewhere": f"{named} of {subject}, which {did}, is left to connection {record.conn_id!r}",
         }
         return words[self.kind]
 
@@ -148,43 +156,59 @@ class Recovered(Frozen):
 
 
 def recover(recovery: Recovery, rules: Rules) -> Generator[Step, Any, Recovered]:
-    """Close what earlier attempts of a run have opened, and forget what they have left waiting."""
+    """Close what a run has opened, and forget what it has left waiting."""
     settled: list[Settled] = []
-    names = [(key, record_name(recovery.success.dag_id, key)) for key in _keys(recovery, rules.deployment)]
-    for key, name in names:
+    for key in _keys(recovery, rules.deployment):
+        name = record_name(recovery.success.dag_id, key)
         found = yield Get(name)
         if isinstance(found, StoreFailed):
             return Recovered(tuple(settled), found.why)
         record = own_record(name, found, key)
         if record is None or not _concerns(record, recovery, rules):
             continue
+        handled = _is_of_this_attempt(record, recovery.success)
+        wish = recovery.wish
+        if handled and recovery.all_the_same:
+            wish = wish._replace(title=recovery.all_the_same)
         try:
-            became = yield from settle(record, recovery.wish, rules.now, conn_id=rules.conn_id, may_send=rules.send)
+            became = yield from settle(record, wish, rules.now, conn_id=rules.conn_id, may_send=rules.send)
         except _Unwritten as failed:
             return Recovered((*settled, *failed.settled), failed.why)
         if became:
-            settled.append(became)
+            settled.append(became._replace(all_the_same=handled))
             # What has no answer now would have none for the next one either.
             rules = rules._replace(send=rules.send and became.kind != "kept")
     return Recovered(tuple(settled))
 
 
 def _keys(recovery: Recovery, deployment: str) -> list[str]:
-    keys = earlier_keys(recovery.success, deployment=deployment, scope=recovery.scope, name=recovery.key_name)
-    if recovery.alerts:
-        return [ALERT_MARK + key for key in keys]
-    return [dag_key(deployment, recovery.success.dag_id), *keys] if recovery.scope == "dag" else keys
+    success, scope, name = recovery.success, recovery.scope, recovery.key_name
+    keys = earlier_keys(success, deployment=deployment, scope=scope, name=name)
+    if recovery.all_the_same:
+        keys += own_keys(success, deployment=deployment, scope=scope, name=name)
+    if scope == "dag" and not recovery.alerts:
+        keys.insert(0, dag_key(deployment, success.dag_id))
+    return [ALERT_MARK + key for key in keys] if recovery.alerts else keys
 
 
 def _concerns(record: Record, recovery: Recovery, rules: Rules) -> bool:
-    """Tell whether a record is this recovery's to settle: never what a later run or attempt stands for."""
+    """Tell whether a record is this recovery's to settle: never what a later run, or a deliberate step, stands for."""
     success = recovery.success
     if record.key == dag_key(rules.deployment, success.dag_id):
-        if record.run_id == whole(success.run_id):
+        if record.run_id != whole(success.run_id):
+            return record.run_at is not None and success.run_at is not None and record.run_at <= success.run_at
+        if record.clear_count != success.clear_count:
             return record.clear_count < success.clear_count
-        return record.run_at is not None and success.run_at is not None and record.run_at <= success.run_at
     # What a DAG has open may stand for other runs, too: the DAG's own record decides.
-    return not (record.scope == "dag" and record.state == "open" and record.via != "alert")
+    elif record.scope == "dag" and record.state == "open" and record.via != "alert":
+        return False
+    if _is_of_this_attempt(record, success):
+        return recovery.all_the_same is not None and record.level != "operator"
+    return True
+
+
+def _is_of_this_attempt(record: Record, success: Failure) -> bool:
+    return record.is_of(success.dag_id, success.run_id) and record.clear_count == success.clear_count
 
 
 class _Unwritten(Exception):  # noqa: N818 -- no error: it leads out of a generator
@@ -234,7 +258,7 @@ def _settle(
     if forgotten:
         return (yield from _forget(Settled(forgotten, record)))
     if not may_send or (record.state == "pending" and not record.is_due(now())):
-        return None if _is_settled(record, wish) else (yield from _keep(record, wish, None))
+        return None if record.is_settled(always=wish.always) else (yield from _keep(record, wish, None))
     if record.state == "open" or record.via == "alert":
         return (yield from _close(record, wish))
     # The same request with the same key is answered with the incident that an attempt may have opened.
@@ -252,16 +276,11 @@ def _aside(record: Record, conn_id: str) -> Kind | None:
     return "unknown" if record.state == "open" and record.incident is None and record.via != "alert" else None
 
 
-def _is_settled(record: Record, wish: Wish) -> bool:
-    """Tell whether an incident was left to the person who has it, and still is to be."""
-    return record.recovered and record.closing is None and not wish.always
-
-
 def _close(record: Record, wish: Wish) -> Generator[Step, Any, Settled | None]:
     """Close an open record's incident, or leave it to the person who has it."""
     if record.via == "alert":
         return (yield from _resolve_alert(record, wish))
-    if record.incident is None or _is_settled(record, wish):
+    if record.incident is None or record.is_settled(always=wish.always):
         return None
     opened = record.incident
     known = wish._replace(noted=record.recovered, began=opened.began, was_assigned=opened.was_assigned)
@@ -299,7 +318,7 @@ def _closed(record: Record, wish: Wish, became: Resolution) -> Generator[Step, A
 
 def _unsettled(record: Record, wish: Wish, error: IncidentIoError) -> Generator[Step, Any, Settled]:
     """Leave an incident open that could not be closed: until later, or until somebody mends the cause."""
-    if error.retryable:
+    if error.retryable or error.blames_connection:
         return (yield from _keep(record, wish, error))
     refused = record.changed(closing=_left(wish, whole(str(error))))
     return (yield from _written(refused, Settled("refused", refused, error)))

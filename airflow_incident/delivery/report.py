@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_incident.api.calls import Creation, addressed, open_incident
 from airflow_incident.api.head import AlertHead
-from airflow_incident.api.payload import NAMED, create_alert, create_draft, is_alert
+from airflow_incident.api.payload import NAMED, create_alert, create_draft, create_usable_draft, is_alert
 from airflow_incident.api.submit import Terms, at_once
 from airflow_incident.core.key import ALERT_MARK, idempotency_key, scope_of
 from airflow_incident.core.text import (
@@ -137,7 +137,8 @@ class Outcome(Frozen):
         if isinstance(answer, APIError) and answer.already_open:
             return cls(kind="already_open", report=report, error=answer, trouble=trouble)
         if isinstance(answer, IncidentIoError):
-            kind: Kind = "failed" if not kept else "kept" if answer.retryable else "refused"
+            comes_back = answer.retryable or answer.blames_connection
+            kind: Kind = "failed" if not kept else "kept" if comes_back else "refused"
             return cls(kind=kind, report=report, error=answer, trouble=trouble, creation=creation)
         if isinstance(answer, AlertHead):
             return cls(kind="open", report=report, trouble=trouble)
@@ -168,7 +169,7 @@ class Outcome(Frozen):
         failure, incident = self.report.failure, self.incident
         return told(
             self.outcome,
-            _LEVELS.get(self.kind, logging.INFO),
+            self._level,
             self._words(),
             redact,
             rest=self._by_hand(redact) if self.kind == "failed" else "",
@@ -184,6 +185,13 @@ class Outcome(Frozen):
             request_id=getattr(self.error, "request_id", None),
             seconds=seconds,
         )
+
+    @property
+    def _level(self) -> int:
+        """How loudly to say it: what waits for a person is an error, whoever keeps it meanwhile."""
+        if self.kind == "kept" and self.error and self.error.blames_connection:
+            return logging.ERROR
+        return _LEVELS.get(self.kind, logging.INFO)
 
     def _by_hand(self, redact: Redact) -> str:
         """Say all that is needed to send it."""
@@ -242,8 +250,12 @@ def prepare(failure: Failure, settings: Settings, wish: Wish, *, deployment: str
             metadata=_metadata(failure, settings, deployment),
         )
         return Report(failure, draft, scope, alert_source_id=settings.alert_source_id)
-    draft = create_draft(idempotency_key=key, name=name, summary=text, **settings.incident_fields(), **wish.fields)
-    return Report(failure, draft, scope, _choice(settings), wish.strict)
+    fields: dict[str, Any] = {"name": name, "summary": text, **settings.incident_fields(), **wish.fields}
+    if wish.strict:
+        return Report(failure, create_draft(idempotency_key=key, **fields), scope, _choice(settings), strict=True)
+    draft, problems = create_usable_draft(idempotency_key=key, **fields)
+    draft["summary"] = with_notes(text, [f"Left out: {problem}." for problem in problems])
+    return Report(failure, draft, scope, _choice(settings))
 
 
 def _metadata(failure: Failure, settings: Settings, deployment: str) -> dict[str, Any]:
@@ -311,6 +323,8 @@ def _until(error: IncidentIoError) -> str:
     """Say what a failure waits for: a better hour, or a person."""
     if isinstance(error, UnsettledError):
         return f"waits for a decision, for v1 of the API is gone ({error}). {error.advice}"
+    if error.blames_connection:
+        return f"waits until the connection is fixed: {type(error).__name__}: {error}. {error.advice}"
     return f"will be delivered: {error}"
 
 

@@ -42,7 +42,8 @@ class Rules(Frozen):
     `send` false writes it down only. `storm_dag` and `storm_deployment` are how many incidents one DAG and the whole
     deployment may open within ten minutes; 0 is no limit. `now` tells the time of day, `has_time` whether there is
     time to deliver what waits as well; by default there is none. `v1_gone` says that this process has met the end of
-    the API's first version.
+    the API's first version. `unusable` is why no request can be made at all, `own_fields` what the caller set, where
+    the connection's options are not known.
     """
 
     now: Callable[[], datetime]
@@ -53,6 +54,8 @@ class Rules(Frozen):
     storm_deployment: int = 10
     has_time: Callable[[], bool] = bool
     v1_gone: bool = False
+    unusable: IncidentIoError | None = None
+    own_fields: tuple[str, ...] | None = None
 
 
 def deliver(report: Report, rules: Rules) -> Generator[Step, Any, Outcome]:
@@ -78,9 +81,9 @@ def deliver(report: Report, rules: Rules) -> Generator[Step, Any, Outcome]:
 def _write_and_send(report: Report, before: Record | None, rules: Rules) -> Generator[Step, Any, Outcome]:
     ledger = yield from _read_ledger(rules)
     report = _for_this_api(report, ledger, rules)
-    creation = yield from settle(report, rules.conn_id)
+    creation = None if _is_to_complete(report, rules) else (yield from settle(report, rules.conn_id))
     if before and before.state != "gathered":
-        record = _again(before, report, creation)
+        record = _again(before, report, creation, rules)
     else:
         record = _first_record(report, creation, rules)
         # Alerts are gathered by incident.io's own routes.
@@ -94,7 +97,7 @@ def _write_and_send(report: Report, before: Record | None, rules: Rules) -> Gene
     written = yield Set(record.name, stored.text())
     if not may_send and not isinstance(written, StoreFailed):
         yield from _note_waiting(record, rules)
-        return Outcome(kind="kept", report=report, before=_stood(before))
+        return Outcome(kind="kept", report=report, before=_stood(before), error=rules.unusable)
     # What is written down keeps the version it was to be sent through.
     choice = record.api_version if record.body is not None else report.choice
     sent = yield from send(record, report.terms._replace(choice=choice), rules.now, stored=stored)
@@ -131,15 +134,22 @@ def _send_unwritten(report: Report, rules: Rules, trouble: str) -> Generator[Ste
     return Outcome.of(report, sent.answer, kept=False, trouble=trouble, creation=sent.creation)
 
 
-def _again(before: Record, report: Report, creation: Creation | None) -> Record:
+def _is_to_complete(report: Report, rules: Rules) -> bool:
+    """Tell whether what is wanted is known only once the connection can be read; an alert has no such options."""
+    return rules.own_fields is not None and not is_alert(report.draft)
+
+
+def _again(before: Record, report: Report, creation: Creation | None, rules: Rules) -> Record:
     """Ask again for what was asked for before: with the same body if there was one.
 
     What one version has opened is no business of the other's: its record keeps its version.
     """
+    if before.own_fields is not None:  # never sent, and now there may be more to say
+        return before.changed(state="pending", **_wanted(report, creation, rules))
     if before.body is not None or before.draft is not None:
         return before.changed(state="pending")
     other = before.opened_at and creation and creation.via != before.via
-    return before.changed(state="pending", **_wanted(report, None if other else creation))
+    return before.changed(state="pending", **_wanted(report, None if other else creation, rules))
 
 
 def _answered(report: Report, record: Record, rules: Rules) -> Generator[Step, Any, Outcome | None]:
@@ -228,15 +238,17 @@ def _first_record(report: Report, creation: Creation | None, rules: Rules) -> Re
         run_at=report.failure.run_at,
         written_at=rules.now(),
         api_version=report.choice,
-        **_wanted(report, creation),
+        error=whole(f"{rules.unusable}. {rules.unusable.advice}") if rules.unusable else None,
+        **_wanted(report, creation, rules),
     )
 
 
-def _wanted(report: Report, creation: Creation | None) -> dict[str, Any]:
+def _wanted(report: Report, creation: Creation | None, rules: Rules) -> dict[str, Any]:
     """Say what is to be sent, or what it is to be made of."""
     if creation is None:
-        return {"draft": dict(report.draft), "body": None}
-    return {"draft": None, "body": dict(creation.body), "via": creation.via}
+        own = rules.own_fields if _is_to_complete(report, rules) else None
+        return {"draft": dict(report.draft), "body": None, "own_fields": own}
+    return {"draft": None, "body": dict(creation.body), "via": creation.via, "own_fields": None}
 
 
 def _read_ledger(rules: Rules) -> Generator[Step, Any, Ledger]:
@@ -280,7 +292,8 @@ def _catch_up(report: Report, ledger: Ledger, rules: Rules) -> Generator[Step, A
             break
         name = record_name(dag_id, key)
         record = own_record(name, (yield Get(name)), key)
-        if record and record.may_be_sent(rules.now()) and record.conn_id == rules.conn_id:
+        is_ours = record and record.conn_id == rules.conn_id and record.own_fields is None
+        if record and is_ours and record.may_be_sent(rules.now()):
             sent = yield from send(record, terms_of(record), rules.now, stored=record)
             record = sent.record
             yield Set(name, record.text())
@@ -326,5 +339,6 @@ def _gather(report: Report, record: Record, storm: str, rules: Rules) -> Generat
 def _storm_record(report: Report, record: Record, storm: str, rules: Rules) -> Record:
     draft = storm_draft(report, storm, rules.deployment)
     of_storm = report._replace(draft=draft, strict=False)
-    wanted = _wanted(of_storm, at_once(draft, of_storm.terms))
+    creation = None if _is_to_complete(report, rules) else at_once(draft, of_storm.terms)
+    wanted = _wanted(of_storm, creation, rules)
     return record.changed(key=storm, dag_id=STORM, run_id=storm, level="storm", **wanted)

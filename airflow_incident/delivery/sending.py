@@ -15,7 +15,6 @@ from airflow_incident.errors import (
     APIError,
     ConflictError,
     IncidentIoError,
-    MissingConnectionError,
     UnexpectedResponseError,
     UnsettledError,
 )
@@ -208,8 +207,8 @@ def after(record: Record, answer: IncidentHead | AlertHead | IncidentIoError, no
     anew = record.draft is not None and answer.retryable and not maybe_delivered
     return record.changed(
         body=None if anew else record.body,
-        # A connection that is missing refuses nothing: somebody will add it.
-        state="pending" if answer.retryable or isinstance(answer, MissingConnectionError) else "dead",
+        # A connection that cannot be used refuses nothing: somebody will fix it.
+        state="pending" if answer.retryable or answer.blames_connection else "dead",
         attempts=record.attempts + 1,
         error=whole(f"{answer}. {answer.advice}" if isinstance(answer, UnsettledError) else str(answer)),
         due_at=now + timedelta(seconds=wait) if wait else None,

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow_incident.api.calls import Call, Listing, Plan, Via
+    from airflow_incident.delivery.journal import Record
 
 
 class Get(Frozen):
@@ -68,6 +69,12 @@ class Ask(Frozen):
     conn_id: str
 
 
+class Complete(Frozen):
+    """Add to a record's draft what its connection says, which could not be read when it was written."""
+
+    record: Record
+
+
 class Wait(Frozen):
     """Let some seconds pass."""
 
@@ -80,4 +87,4 @@ class StoreFailed(Frozen):
     why: str
 
 
-Step = Get | Set | Delete | Names | Send | Show | Attach | Ask | Wait
+Step = Get | Set | Delete | Names | Send | Show | Attach | Ask | Complete | Wait

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from airflow_incident.core.text import log_line, moment, redact_secrets
+from airflow_incident.core.redaction import redact_secrets
+from airflow_incident.core.text import log_line, moment
 from airflow_incident.metrics import Told, told
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ SAMPLES = [
         [errors.UnknownName.among("Severity", "severity", "Majr", ("Minor", "Major"))], conn_id="c"
     ),
     errors.TransportError("refused", maybe_delivered=True),
+    errors.AirflowTimeoutError("Airflow gave no answer within 10 s"),
     APIError(418, type="teapot", request_id="r", retry_after=2.0),
     ValidationError(422, errors=(FieldError("c", "m", "f", "p"),)),
     errors.UnexpectedResponseError(200, "odd", request_id="r"),

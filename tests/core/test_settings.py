@@ -2,7 +2,7 @@
 
 import pytest
 
-from airflow_incident.core.settings import OPTIONS, Settings, merge, options_in, origins
+from airflow_incident.core.settings import OPTIONS, Settings, merge, options_in
 from airflow_incident.errors import Problem
 
 SAMPLES = {
@@ -36,7 +36,7 @@ def test_every_option_is_read_wherever_it_may_be_set(name):
     """Argument, connection and airflow.cfg, as the table says, in the forms that these places hold."""
     raw, value = SAMPLES.get(name, ("some text", "some text"))
     for place, source in (("argument", "arguments"), ("connection", "connection"), ("config", "config")):
-        settings, problems = merged(**{source: {name: raw}})
+        settings, problems, _ = merged(**{source: {name: raw}})
         assert problems == []
         assert getattr(settings, name) == (value if place in OPTIONS[name].places else getattr(Settings(), name))
 
@@ -54,7 +54,7 @@ def test_the_nearest_place_wins():
 
 def test_it_is_told_which_place_has_won():
     """Only what is set has an origin, and only a place that may set it."""
-    found = origins(
+    _, _, found = merged(
         arguments={"severity": "A", "mode": None, "proxy": "http://p"},
         connection={"severity": "B", "mode": "test", "scope": "task"},
         config={"mode": "real", "scope": "dag", "unknown": "x"},
@@ -64,7 +64,7 @@ def test_it_is_told_which_place_has_won():
 
 def test_every_wrong_value_is_told_at_once_by_its_label():
     """The form's label for the connection, and the name in its place for the others."""
-    _, problems = merged(
+    _, problems, _ = merged(
         arguments={"scope": "week"},
         connection={"visibility": "secret", "custom_fields": "{", "roles": "[]"},
         config={"enabled": "perhaps"},
@@ -77,10 +77,28 @@ def test_every_wrong_value_is_told_at_once_by_its_label():
         "Roles",
     ]
     assert problems[1] == Problem(
-        "Scope (argument scope)", "'week' is unknown; use one of: dag, run, task, task_instance"
+        "Scope (argument scope)", "'week' is unknown; use one of: dag, run, task, task_instance", "scope", "argument"
     )
     assert "is not valid JSON" in problems[3].what
     assert "must be a JSON object" in problems[4].what
+
+
+@pytest.mark.parametrize("name", ["scope", "exception_detail"])
+def test_what_cannot_be_used_gives_way_to_the_next_place(name):
+    """A slip costs itself: what another place says holds."""
+    other = OPTIONS[name].choices[-1]
+    settings, problems, origins = merged(arguments={name: "week"}, config={name: other})
+    assert getattr(settings, name) == other
+    assert [(p.option, p.place) for p in problems] == [(name, "argument")]
+    assert origins == {name: "config"}
+
+
+def test_a_slip_never_shows_an_incident_to_more_people():
+    """An unreadable visibility is private and an unreadable mode is incident.io's own, whatever another place says."""
+    wrong = {"visibility": "privat", "mode": "tset"}
+    settings, problems, _ = merged(connection=wrong, config={"visibility": "public", "mode": "test"})
+    assert (settings.visibility, settings.mode) == ("private", None)
+    assert [p.option for p in problems] == ["mode", "visibility"]
 
 
 def test_the_table_is_complete():

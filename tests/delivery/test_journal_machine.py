@@ -13,8 +13,8 @@ from airflow_incident.api.calls import Listing, Plan
 from airflow_incident.api.head import IncidentHead
 from airflow_incident.api.submit import is_v1_gone
 from airflow_incident.core.failure import Failure
+from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.core.settings import Settings
-from airflow_incident.core.text import redact_secrets
 from airflow_incident.delivery.flusher import flush
 from airflow_incident.delivery.journal import PREFIX, SUPPRESS_FOR, read_record
 from airflow_incident.delivery.report import Wish, prepare
