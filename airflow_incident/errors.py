@@ -1,7 +1,7 @@
 """What can go wrong, one class per different thing a caller does about it.
 
 IncidentIoError
-├── ConfigurationError       mend the connection, the configuration or the arguments
+├── ConfigurationError       fix the connection, the configuration or the arguments
 │   ├── UnusableConnectionError  fix the connection; until then a callback's failure is kept in the journal
 │   │   ├── MissingConnectionError   add the connection
 │   │   └── UnreadableConnectionError  Airflow could not tell it: its secrets backend or database failed
@@ -102,17 +102,17 @@ class ConfigurationError(IncidentIoError):
         super().__init__(self.problems, conn_id)
 
     def __str__(self) -> str:
-        place = f" for connection {self.conn_id!r}" if self.conn_id else ""
-        return f"incident.io is not configured{place}: " + "; ".join(map(str, self.problems))
+        place = f"connection {self.conn_id!r}: " if self.conn_id else ""
+        return place + "; ".join(map(str, self.problems))
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild_configuration_error, (type(self), self.problems, self.conn_id)
 
     @property
     def advice(self) -> str:
-        """Name the place to mend."""
+        """Name the place to fix."""
         place = f"connection {self.conn_id!r}" if self.conn_id else "the connection"
-        return f"Mend {place}, the [incident_io] section of airflow.cfg, or the arguments in the DAG file."
+        return f"Fix {place}, the [incident_io] section of airflow.cfg, or the arguments in the DAG file."
 
 
 class UnusableConnectionError(ConfigurationError):
@@ -197,7 +197,7 @@ class ContextError(IncidentIoError):
     @property
     def advice(self) -> str:
         """Say where a context comes from."""
-        return "Call it as a callback of a DAG or a task; if Airflow did, please report this line as a bug."
+        return "Use it as a callback of a DAG or a task, or pass it the context that Airflow gives one."
 
 
 class TransportError(IncidentIoError):
@@ -328,7 +328,7 @@ class APIError(IncidentIoError):
 
     @property
     def advice(self) -> str:
-        """Say what mends this refusal."""
+        """Say what to do about this refusal."""
         return self.hint
 
     @classmethod
@@ -395,7 +395,7 @@ class ConflictError(APIError):
 class ValidationError(APIError):
     """422: a field is missing or wrong; `errors` names it."""
 
-    hint = "Mend the field that the answer names."
+    hint = "Fix the field that the answer names."
 
     _used = re.compile(r"already|exist|duplicat|in use|been used|unique|taken", re.IGNORECASE)
 

@@ -41,7 +41,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "deliver what waits; exit 1 if anything is left to do",
         _flush,
     )
-    retrying = _action(actions, "retry", "deliver what was refused, once its cause is mended", _retry)
+    retrying = _action(actions, "retry", "deliver what was refused, once its cause is fixed", _retry)
     retrying.add_argument(
         "records", nargs="*", metavar="RECORD", help="ID, name or key; default: all that were refused"
     )

@@ -30,7 +30,7 @@ OUTCOMES: Mapping[str, str] = MappingProxyType(
         "attempt is coming, or there is no journal that says what to close",
         "journalled": "failures kept in the journal, to be delivered later",
         "replayed": "incidents opened, and alerts sent, out of the journal",
-        "dead": "failures that incident.io refused for good; they wait in the journal for somebody who mends the cause",
+        "dead": "failures that incident.io refused for good; they wait in the journal for somebody who fixes the cause",
         "dropped": "failures neither sent nor kept: the log has all that was known",
         "recovered": "incidents closed, and alerts resolved, because the run recovered",
         "over": "incidents of a recovered run that somebody had closed before",

@@ -122,7 +122,7 @@ def _covered(rules: Rules, dags: Mapping[str, Wishes]) -> Iterator[Finding]:
     for name, glob in ((name, glob) for name, given in globs.items() for glob in given):
         if dags and not any(matches(dag_id, [glob]) for dag_id in dags):
             told = f"[{CONFIG_SECTION}] {name}: {glob!r} is the name of no DAG"
-            yield Finding("warning", "zero touch", told, "Mend it, or remove it; case counts.")
+            yield Finding("warning", "zero touch", told, "Fix it, or remove it; case counts.")
     odd = [f"{dag_id} ({', '.join(dags[dag_id].wrong)})" for dag_id in sorted(dags) if dags[dag_id].wrong]
     if odd:
         more = f" and {len(odd) - _MOST_DAGS} more" if len(odd) > _MOST_DAGS else ""

@@ -24,7 +24,7 @@ class IncidentClosedSensor(BaseSensorOperator):
 
     An incident is over when it is in none of triage, live and paused: closed, declined, merged, cancelled, and also
     in its post-incident flow, for then the trouble is past. While it waits, each look is one line in the log.
-    An outage of incident.io or of the network is one warning and waits on; what waiting cannot mend fails at once.
+    An outage of incident.io or of the network is one warning and waits on; what waiting cannot fix fails at once.
 
     With neither `incident_id` nor `severity` it waits for the incidents that failures of this DAG are in, by the
     journal, opened with the same connection; a failure that is not delivered yet is not waited for. Tasks can list

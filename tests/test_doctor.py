@@ -312,7 +312,7 @@ def test_what_stands_before_the_journal_is_told(troubles, served, connect, monke
 def test_what_was_refused_or_waits_is_told(sole, served, connect):
     connect(served.url, password=API_KEY)
     keep("r1", state="dead", error="422")
-    assert "1 refused; mend the cause" in sole("warning", "journal")
+    assert "1 refused; fix the cause" in sole("warning", "journal")
 
 
 def test_a_connection_that_is_not_ours_is_named(doctor, connect):

@@ -124,7 +124,7 @@ AFTERWARDS = {404: ("GET /v1/incidents?page_size=1", "POST /v2/incidents"), 422:
         (401, "Put a valid API key into the connection's password."),
         (403, "Give the API key the role that the request needs; creating needs 'incident creator'."),
         (404, "Check the base URL of the connection and the ID."),
-        (422, "Mend the field that the answer names."),
+        (422, "Fix the field that the answer names."),
     ],
 )
 def test_a_refusal_is_told_at_once_with_its_request_id_and_not_repeated(box, link, budget, status, advice, call):

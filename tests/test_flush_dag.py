@@ -60,7 +60,7 @@ def test_what_was_refused_fails_the_run(flush, connected):
     state, said = flush()
     assert state == "failed"
     assert "incident.io: DAG orders, run r1 (failed at 2026-03-04 09:30:00 UTC) was refused: 422 severity" in said
-    assert "incident.io: 1 refused; mend the cause, then run: airflow-incident journal retry" in said
+    assert "incident.io: 1 refused; fix the cause, then run: airflow-incident journal retry" in said
     assert len(connected.incidents) == 1
 
 

@@ -110,7 +110,7 @@ def test_a_cleared_run_that_succeeds_closes_its_incident(connected, store, count
     assert link["permalink"] == f"{UI}/dags/orders/{'runs/' if AIRFLOW >= (3, 0) else 'grid?dag_run_id='}run-1"
     (text,) = heard.texts(logging.INFO)
     assert "INC-1" in text
-    assert "is closed, for DAG orders, run run-1 recovered; it has a link to the run" in text
+    assert "is closed because DAG orders, run run-1 recovered; it has a link to the run" in text
     assert [record.run_id for record in store.records()] == ["run-2"]
     assert counted == {"incident_io.opened": 2, "incident_io.recovered": 1}
     check_all(connected)
@@ -170,7 +170,7 @@ def test_a_run_that_got_over_a_task_s_failure_closes_its_incident(connected, sto
     assert statuses(connected) == ["Closed"]
     assert links(connected)[0]["title"] == "DAG orders succeeded all the same, run run-1"
     (text,) = heard.texts(logging.INFO)
-    assert "is closed, for DAG orders, run run-1 succeeded all the same; it has a link to the run" in text
+    assert "is closed because DAG orders, run run-1 succeeded all the same; it has a link to the run" in text
     assert store.records() == []
     assert counted == {"incident_io.opened": 1, "incident_io.recovered": 1}
     assert succeeded(clear=0, call=call).ours == []
@@ -346,7 +346,7 @@ def test_what_is_gone_is_done(connected, store):
     """incident.io has forgotten it."""
     failed()
     connected.clear()
-    assert "is not there any more" in succeeded().texts(logging.INFO)[0]
+    assert "no longer exists" in succeeded().texts(logging.INFO)[0]
     assert store.records() == []
 
 

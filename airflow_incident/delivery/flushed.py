@@ -37,7 +37,7 @@ class Flushed(Frozen):
 
     @property
     def recovered(self) -> Sequence[Record]:
-        """What was closed, for its run recovered."""
+        """What was closed because its run recovered."""
         return [settled.record for settled in self.settled if settled.outcome == "recovered"]
 
     @property
@@ -54,7 +54,7 @@ def closing(flushed: Flushed) -> str:
         f"{len(flushed.opened)} delivered": len(flushed.opened),
         f"{waiting} waiting{why}": waiting,
         f"{refused} refused": refused,
-        f"{len(flushed.recovered)} closed, for the run recovered": len(flushed.recovered),
+        f"{len(flushed.recovered)} closed because the run recovered": len(flushed.recovered),
     }
     told = [text for text, count in counts.items() if count] or ["nothing waits"]
     return ", ".join([*told, *([f"{foreign} left alone (not readable as ours)"] if foreign else [])])
@@ -64,7 +64,7 @@ def worry(flushed: Flushed, now: datetime) -> str | None:
     """Say what somebody should look at: what was refused, and what has waited too long."""
     told = []
     if flushed.dead:
-        told.append(f"{len(flushed.dead)} refused; mend the cause, then run: airflow-incident journal retry")
+        told.append(f"{len(flushed.dead)} refused; fix the cause, then run: airflow-incident journal retry")
     oldest = flushed.oldest_pending
     if oldest is not None and now - oldest > OVERDUE:
         why = f": {clean(flushed.stopped)}" if flushed.stopped else ""

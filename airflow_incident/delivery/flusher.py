@@ -38,7 +38,7 @@ def flush(
 
     :param prefix: Only records whose name begins with it.
     :param most: Send at most this many.
-    :param also_dead: Send what was refused before, too: its cause was mended.
+    :param also_dead: Send what was refused before, too: its cause was fixed.
     :raises JournalError: if the journal cannot be read or written.
     """
     records, foreign = yield from read_all(prefix)

@@ -116,10 +116,10 @@ class Settled(Frozen):
         lost = f" ({self.unnoted} {self.unnoted.advice})" if self.unnoted else ""
         did = "succeeded all the same" if self.all_the_same else "recovered"
         words: dict[Kind, str] = {
-            "closed": f"{named} is closed, for {subject} {did}; {link}{lost}",
+            "closed": f"{named} is closed because {subject} {did}; {link}{lost}",
             "resolved": f"the alert of {subject}, which {did}, is resolved",
             "over": f"{named} of {subject}, which {did}, was closed before",
-            "gone": f"{named} of {subject}, which {did}, is not there any more",
+            "gone": f"{named} of {subject}, which {did}, no longer exists",
             "taken": f"{named} of {subject}, which {did}, stays open: a person has taken it; {link}{lost}",
             "kept": f"{named} of {subject}, which {did}, stays open for now: {why} The next flush tries again",
             "refused": f"{named} of {subject}, which {did}, stays open: {why}",
@@ -317,7 +317,7 @@ def _closed(record: Record, wish: Wish, became: Resolution) -> Generator[Step, A
 
 
 def _unsettled(record: Record, wish: Wish, error: IncidentIoError) -> Generator[Step, Any, Settled]:
-    """Leave an incident open that could not be closed: until later, or until somebody mends the cause."""
+    """Leave an incident open that could not be closed: until later, or until somebody fixes the cause."""
     if error.retryable or error.blames_connection:
         return (yield from _keep(record, wish, error))
     refused = record.changed(closing=_left(wish, whole(str(error))))

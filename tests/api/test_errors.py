@@ -39,7 +39,13 @@ def test_an_error_says_what_to_do(error):
 
 
 def test_a_configuration_error_names_every_wrong_field():
-    assert str(SAMPLES[0]) == "incident.io is not configured for connection 'c': API key: missing; Base URL: odd"
+    assert str(SAMPLES[0]) == "connection 'c': API key: missing; Base URL: odd"
+
+
+def test_an_error_of_no_connection_says_only_what_is_wrong():
+    """A name that incident.io does not know has nothing to do with how it is configured."""
+    unknown = errors.UnknownName.among("Severity", "severity", "Majr", ("Minor", "Major"))
+    assert str(errors.UnknownNameError([unknown])) == "Severity: there is no severity 'Majr'; known: Minor, Major"
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ def test_an_earlier_attempt_s_incident_is_closed(world):
     ]
     assert world.records() == []
     assert line(recovered) == (
-        "incident.io: INC-1 http://x is closed, for DAG orders, run r1 recovered; it has a link to the run"
+        "incident.io: INC-1 http://x is closed because DAG orders, run r1 recovered; it has a link to the run"
     )
 
 
