@@ -51,8 +51,7 @@ def _doctor(args: argparse.Namespace) -> int:
 def _findings(conn_id: str) -> Iterator[Finding]:
     """Examine, and make each finding one that a terminal can show and everybody may see."""
     with quiet():
-        from airflow.providers.common.compat.sdk import redact
-
+        from airflow_incident.compat import redact
         from airflow_incident.delivery.words import clean  # noqa: PLC0415 -- builds models
         from airflow_incident.doctor import examine  # noqa: PLC0415 -- imports Airflow
 

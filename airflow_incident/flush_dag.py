@@ -6,8 +6,7 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import DAG, AirflowFailException, task
-
+from airflow_incident.compat import DAG, AirflowFailException, task
 from airflow_incident.notifications import IncidentNotifier
 
 if TYPE_CHECKING:

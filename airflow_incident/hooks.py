@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow.providers.common.compat.sdk import BaseHook
-
 from airflow_incident.api import endpoints
 from airflow_incident.api.exchange import BUDGET
 from airflow_incident.api.verbs import Asked, Verbs
+from airflow_incident.compat import BaseHook
 from airflow_incident.core.settings import CONN_TYPE, DEFAULT_CONN_ID, OPTIONS
 from airflow_incident.errors import ConfigurationError, IncidentIoError
 from airflow_incident.profile import aread_profile, read_any_profile, read_profile

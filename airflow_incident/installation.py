@@ -84,7 +84,8 @@ def read_installation() -> Installation:
     https://airflow.apache.org/docs/apache-airflow/stable/configurations-ref.html
     """
     from airflow import __version__
-    from airflow.providers.common.compat.sdk import conf
+
+    from airflow_incident.compat import conf
 
     major = int(__version__.split(".", 1)[0])
     pages, processor = ("api", "dag_processor") if major >= 3 else ("webserver", "core")  # noqa: PLR2004

@@ -49,7 +49,7 @@ def _backends() -> Iterator[Finding]:
 
     https://airflow.apache.org/docs/apache-airflow/stable/security/secrets/secrets-backend/index.html
     """
-    from airflow.providers.common.compat.sdk import conf
+    from airflow_incident.compat import conf
 
     for section, option in (("secrets", "backend"), ("workers", "secrets_backend")):
         if backend := conf.get(section, option, fallback=""):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
-
+from airflow_incident.compat import BaseOperatorLink, XCom
 from airflow_incident.core.pages import is_incident_page
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import BaseOperator, TaskInstanceKey
+    from airflow.sdk import BaseOperator
+    from airflow.sdk.types import TaskInstanceKey
 
 XCOM_KEY = "incident_io"
 """Where an operator leaves its incident: a mapping with id, reference and permalink."""

@@ -106,7 +106,7 @@ def _emit(send: Callable[[Any], None]) -> None:
     https://airflow.apache.org/docs/apache-airflow/stable/administration-and-deployment/logging-monitoring/metrics.html
     """
     try:
-        from airflow.providers.common.compat.sdk import Stats
+        from airflow_incident.compat import Stats
 
         send(Stats)
     except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: a callback never harms Airflow

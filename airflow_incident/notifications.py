@@ -9,8 +9,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.notifier import BaseNotifier
-
+from airflow_incident.compat import BaseNotifier
 from airflow_incident.core.settings import DEFAULT_CONN_ID
 from airflow_incident.errors import IncidentIoError, MissingConnectionError
 
@@ -402,8 +401,7 @@ def _tell_why(error: BaseException, context: Any, undone: str, lost: str) -> Non
 
 def _tell_short(outcome: str, level: int, words: str, context: Any, **facts: Any) -> None:
     """Tell an outcome that incident.io had no part in."""
-    from airflow.providers.common.compat.sdk import redact  # noqa: PLC0415 -- law 5
-
+    from airflow_incident.compat import redact  # noqa: PLC0415 -- law 5
     from airflow_incident.context import ids  # noqa: PLC0415 -- law 5
     from airflow_incident.core.text import redact_secrets  # noqa: PLC0415 -- law 5
     from airflow_incident.metrics import told  # noqa: PLC0415 -- law 5

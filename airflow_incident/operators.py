@@ -6,8 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
-
+from airflow_incident.compat import AirflowFailException, BaseOperator
 from airflow_incident.core.settings import DEFAULT_CONN_ID
 from airflow_incident.errors import ConfigurationError, IncidentIoError, JournalError, Problem
 from airflow_incident.links import XCOM_KEY, IncidentLink
@@ -15,7 +14,7 @@ from airflow_incident.links import XCOM_KEY, IncidentLink
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.sdk import Context
 
     from airflow_incident.delivery.recovery import Recovery
     from airflow_incident.delivery.report import Outcome

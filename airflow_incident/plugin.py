@@ -1,6 +1,7 @@
 """The incident.io button on every task instance of a failed run, found by Airflow: a plugin that has one link.
 
-Most processes of Airflow import this. Therefore it imports nothing of ours before somebody looks at a task instance.
+Most processes of Airflow import this. Therefore it imports nothing of ours before somebody looks at a task instance,
+but the table of Airflow's own names.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from airflow.providers.common.compat.sdk import AirflowPlugin
+from airflow_incident.compat import AirflowPlugin
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,7 @@ from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, redact
-
+from airflow_incident.compat import AirflowNotFoundException, BaseHook, redact
 from airflow_incident.core.account import Account, read_account
 from airflow_incident.core.pages import with_pages
 from airflow_incident.core.settings import CONN_TYPE, OPTIONS, SWITCHES, Place, Settings, merge, origins
@@ -138,13 +137,25 @@ def read_any_profile(conn_id: str, installation: Installation | None = None, **a
 
 async def aread_profile(conn_id: str, installation: Installation | None = None, **arguments: Any) -> Profile:
     """Do as `read_profile` does, from a coroutine."""
-    from airflow.providers.common.compat.connection import get_async_connection  # noqa: PLC0415 -- tasks need none
-
     try:
-        connection = await get_async_connection(conn_id)
+        connection = await _aget_connection(conn_id)
     except AirflowNotFoundException:
         raise _missing(conn_id) from None
     return _merged(conn_id, connection, installation or read_installation(), arguments)
+
+
+async def _aget_connection(conn_id: str) -> Any:
+    """Get a connection as this Airflow can.
+
+    Before 3.3.2 its own coroutine masks what is secret in it by a blocking call, which fails beside another one.
+    """
+    from airflow_incident.compat import Connection  # noqa: PLC0415 -- tasks need none
+
+    if hasattr(Connection, "aextra_dejson"):
+        return await BaseHook.aget_connection(conn_id)
+    from asgiref.sync import sync_to_async  # noqa: PLC0415 -- tasks need none
+
+    return await sync_to_async(BaseHook.get_connection)(conn_id)
 
 
 def _missing(conn_id: str) -> MissingConnectionError:

@@ -10,7 +10,7 @@ from airflow_incident.delivery.opened import page_of
 from airflow_incident.variables import Variables, texts_in_database
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import TaskInstanceKey
+    from airflow.sdk.types import TaskInstanceKey
 
 
 def read_page(ti_key: TaskInstanceKey) -> str:

@@ -6,15 +6,14 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, BaseSensorOperator, conf
-
+from airflow_incident.compat import AirflowFailException, AirflowSensorTimeout, BaseSensorOperator, conf
 from airflow_incident.core.settings import DEFAULT_CONN_ID
 from airflow_incident.errors import ConfigurationError, IncidentIoError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.sdk import Context
 
     from airflow_incident.api.standing import Standing, Wait
     from airflow_incident.profile import Profile

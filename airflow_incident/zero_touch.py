@@ -76,7 +76,7 @@ def read_zero_touch() -> ZeroTouch | None:
 
     Only these are read: an error about another option may hold what nobody may see.
     """
-    from airflow.providers.common.compat.sdk import conf
+    from airflow_incident.compat import conf
 
     config = {name: conf.get(CONFIG_SECTION, name, fallback="") for name in OPTIONS}
     settings, problems = merge(arguments={}, connection={}, config=config)

@@ -69,7 +69,7 @@ def counts(monkeypatch):
         incr=lambda name, number: counted.update({name.removeprefix(PREFIX): number}),
         timing=lambda name, lasted: counted.update({name.removeprefix(PREFIX): 0 < lasted.total_seconds() < 30}),
     )
-    monkeypatch.setattr("airflow.providers.common.compat.sdk.Stats", stats, raising=False)
+    monkeypatch.setattr("airflow_incident.compat.Stats", stats, raising=False)
     return counted
 
 
@@ -392,9 +392,7 @@ def test_metrics_that_are_broken_harm_nobody(connected, monkeypatch, call, error
     def fail(*_: object):
         raise error
 
-    monkeypatch.setattr(
-        "airflow.providers.common.compat.sdk.Stats", SimpleNamespace(incr=fail, timing=fail), raising=False
-    )
+    monkeypatch.setattr("airflow_incident.compat.Stats", SimpleNamespace(incr=fail, timing=fail), raising=False)
     with listen() as heard:
         call(open_incident(), dag_context())
     assert len(connected.incidents) == 1

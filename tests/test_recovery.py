@@ -60,7 +60,7 @@ def counted(monkeypatch):
     counts = {}
     add = lambda name, number: counts.update({name: counts.get(name, 0) + number})  # noqa: E731
     stats = SimpleNamespace(incr=add, timing=lambda *_: None)
-    monkeypatch.setattr("airflow.providers.common.compat.sdk.Stats", stats, raising=False)
+    monkeypatch.setattr("airflow_incident.compat.Stats", stats, raising=False)
     return counts
 
 

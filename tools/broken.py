@@ -73,7 +73,7 @@ LINES = (
     Broken(
         "2.11",
         "links.py",
-        "airflow.providers.common.compat.sdk import Base",
+        "airflow_incident.compat import Base",
         "airflow.sdk import Base",
         "test_oldest.py::test_one_failed_run_is_one_incident",
     ),

@@ -1,0 +1,30 @@
+"""Airflow's names are found wherever this Airflow has them."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from airflow.providers.common.compat import sdk
+
+from airflow_incident import compat
+
+
+@pytest.mark.parametrize("name", compat._HOMES)
+def test_each_name_is_what_airflow_s_own_bridge_calls_so(name):
+    """That one keeps up with Airflow, in newer versions than some Airflows bring."""
+    assert getattr(compat, name) is getattr(sdk, name)
+
+
+def test_a_type_checker_knows_the_names_that_are_found():
+    """What one of both alone knew would fail when it runs, or be unknown while it is written."""
+    tree = ast.parse(Path(compat.__file__).read_text())
+    (typed,) = [node for node in tree.body if isinstance(node, ast.If)]
+    names = {alias.name for line in typed.body for alias in line.names}
+    assert names | {"Stats"} == set(compat._HOMES)
+
+
+def test_a_name_that_is_nowhere_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="BaseHooks"):
+        _ = compat.BaseHooks
+    with pytest.raises(ImportError, match="BaseHooks"):
+        from airflow_incident.compat import BaseHooks  # noqa: F401 -- it is not there
