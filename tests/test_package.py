@@ -54,10 +54,8 @@ def test_pypi_takes_both(built):
 def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     """With the sandbox's page, and the mark that it is typed; no test, no tool."""
     held = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    tracked = subprocess.run(
-        ["git", "ls-files", "airflow_incident"], cwd=ROOT, check=True, capture_output=True, text=True
-    )
-    assert held == set(tracked.stdout.split())
+    files = {file for file in ROOT.glob("airflow_incident/**/*") if file.is_file() and file.suffix != ".pyc"}
+    assert held == {str(file.relative_to(ROOT)) for file in files}
     assert held >= {"airflow_incident/py.typed", "airflow_incident/sandbox/page/index.html"}
 
 
