@@ -7,9 +7,9 @@ from collections import Counter
 from datetime import UTC, datetime
 
 import pytest
-from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_incident import journalled
+from airflow_incident.compat import BaseHook
 from airflow_incident.delivery.journal import PREFIX, Record, read_record, record_name
 from airflow_incident.sandbox.fault import FaultProxy
 from airflow_incident.sandbox.fault_answers import answer
@@ -297,7 +297,7 @@ def test_twenty_failures_of_one_batch_in_an_outage_are_all_written_down(airflow_
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__STORM_LIMIT", "0")
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__STORM_LIMIT_PER_DAG", "0")
     source = """
-from airflow.providers.common.compat.sdk import DAG
+from airflow_incident.compat import DAG
 from airflow_incident import open_incident
 
 with DAG("batch", schedule=None, on_failure_callback=open_incident()) as dag:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import certifi
 import pytest
-from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_incident.api import trust
+from airflow_incident.compat import AirflowNotFoundException
 from airflow_incident.errors import ConfigurationError
 from airflow_incident.profile import read_profile
 from tests.airflow_versions import AIRFLOW
