@@ -135,9 +135,16 @@ def _seconds(text: str, *, default: float) -> float:
 
 
 def _address(text: str) -> str | None:
-    """Read the address of Airflow's pages; one that is malformed leads nowhere."""
+    """Read the address of Airflow's pages, without a user; one that is malformed, or a path only, leads nowhere."""
+    text = text.strip()
+    if "://" not in text and not text.startswith("//"):
+        text = f"//{text}"
     try:
-        _ = urlsplit(text).port
+        parts = urlsplit(text)
+        _ = parts.port
     except ValueError:
         return None
-    return text or None
+    if not parts.hostname:
+        return None
+    scheme = parts.scheme or ("http" if is_loopback(parts.hostname) else "https")
+    return parts._replace(scheme=scheme, netloc=parts.netloc.rpartition("@")[2]).geturl()

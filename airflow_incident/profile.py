@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from airflow_incident.compat import AirflowNotFoundException, BaseHook, redact
-from airflow_incident.core.account import Account, fault_of_id, read_account
+from airflow_incident.core.account import Account, fault_of_id, read_account, read_fields
 from airflow_incident.core.pages import with_pages
 from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.core.settings import (
@@ -277,14 +277,16 @@ def _merged(conn_id: str, connection: Any, installation: Installation | None, ar
     installation = installation or read_installation()
     extra, wrong = _read_extra(connection.extra)
     is_read = not wrong
-    if connection.conn_type not in {CONN_TYPE, "generic", "", None}:
-        wrong.append(Problem("Connection type", f"is {connection.conn_type!r}; it must be {CONN_TYPE!r}"))
+    fields = read_fields(connection)
+    if fields.conn_type not in {CONN_TYPE, "generic"}:
+        wrong.append(Problem("Connection type", f"is {fields.conn_type!r}; it must be {CONN_TYPE!r}"))
     settings, problems, origins = merge(arguments=arguments, connection=extra, config=installation.config)
     account, bad = read_account(
-        password=connection.password,
-        host=connection.host,
-        schema=connection.schema,
-        port=connection.port,
+        login=fields.login,
+        password=fields.password,
+        host=fields.host,
+        schema=fields.schema,
+        port=fields.port,
         settings=settings,
     )
     wrong += bad
@@ -294,7 +296,7 @@ def _merged(conn_id: str, connection: Any, installation: Installation | None, ar
         settings=settings,
         installation=installation,
         problems=_worth_telling(problems),
-        conn_type=connection.conn_type or CONN_TYPE,
+        conn_type=fields.conn_type,
         origins=origins,
         unusable=UnusableConnectionError(wrong, conn_id=conn_id) if wrong else None,
         is_read=is_read,

@@ -25,7 +25,7 @@ from airflow_incident.errors import (
 from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping
 
 T = TypeVar("T")
 
@@ -217,8 +217,7 @@ def _compare_clocks(answer: Answer, terms: Terms) -> None:
 
     https://www.rfc-editor.org/rfc/rfc9110#name-date
     """
-    date = answer.headers.get("date") if isinstance(answer, Response) else None
-    moment = _moment(date) if date else None
+    moment = _dated(answer) if isinstance(answer, Response) else None
     if moment is not None:
         terms.directory.ahead = (moment - terms.now()).total_seconds()
 
@@ -301,20 +300,18 @@ def _field_error(entry: Mapping[str, Any]) -> FieldError:
 
 
 def _retry_after(response: Response, body: Mapping[str, Any], now: Callable[[], datetime]) -> float | None:
-    """Read when to come back: the header first, then the body; both have had several forms."""
+    """Read when to come back: the later of the header and the body, which have both had several forms.
+
+    A date counts from the answer's own, for this machine's clock may be wrong.
+    """
     limit = body.get("rate_limit")
-    said: Sequence[Any] = (
-        response.headers.get("retry-after"),
-        limit.get("retry_after") if isinstance(limit, dict) else None,
-    )
-    for value in said:
-        seconds = _seconds_until(value, now)
-        if seconds is not None:
-            return min(max(seconds, 0.0), RETRY_AFTER_LIMIT)
-    return None
+    said = (response.headers.get("retry-after"), limit.get("retry_after") if isinstance(limit, dict) else None)
+    began = _dated(response) or now()
+    known = [seconds for value in said if (seconds := _seconds_until(value, began)) is not None]
+    return min(max(0.0, *known), RETRY_AFTER_LIMIT) if known else None
 
 
-def _seconds_until(value: Any, now: Callable[[], datetime]) -> float | None:
+def _seconds_until(value: Any, began: datetime) -> float | None:
     """Read seconds, RFC 3339, or an HTTP date, also with the zone name UTC that RFC 9110 does not know."""
     if value is None or isinstance(value, bool):
         return None
@@ -323,8 +320,13 @@ def _seconds_until(value: Any, now: Callable[[], datetime]) -> float | None:
         seconds = float(text)
     except ValueError:
         moment = _moment(text)
-        return None if moment is None else (moment - now()).total_seconds()
+        return None if moment is None else (moment - began).total_seconds()
     return seconds if seconds == seconds else None  # noqa: PLR0124 -- NaN is no number of seconds
+
+
+def _dated(response: Response) -> datetime | None:
+    date = response.headers.get("date")
+    return _moment(date) if date else None
 
 
 def _moment(text: str) -> datetime | None:

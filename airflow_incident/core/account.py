@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from airflow_incident.core.settings import CONN_TYPE
 from airflow_incident.errors import Problem
 from airflow_incident.frozen import Frozen
 
@@ -15,6 +17,12 @@ if TYPE_CHECKING:
 DEFAULT_BASE_URL = "https://api.incident.io"
 _ID_LENGTH = 250
 """Characters of the longest connection id that Airflow takes."""
+_OUR_TYPE = re.compile(r"incident[ ._-]?io", re.IGNORECASE)
+_SCHEMA_OF_URI = "ncident_io//"
+"""What Airflow makes of `incident_io://`, in front of all the rest: no URI's scheme has an underscore."""
+_SLIP = re.compile(r"(https?)(?::/+|//+)", re.IGNORECASE)
+_VERSION = re.compile(r"/v[12](?:/.*)?$")
+_WEBSITE = frozenset({"incident.io", "www.incident.io", "app.incident.io"})
 
 
 class Account(Frozen):
@@ -39,6 +47,39 @@ class Account(Frozen):
     def is_local(self) -> bool:
         """Whether the API is a sandbox on this machine."""
         return is_loopback(urlsplit(self.base_url).hostname)
+
+
+class Fields(Frozen):
+    """A connection's own fields."""
+
+    conn_type: str
+    login: str | None = None
+    password: str | None = None
+    host: str | None = None
+    schema: str | None = None
+    port: int | None = None
+
+
+def read_fields(connection: Any) -> Fields:
+    """Read a connection's own fields, in the forms that people write and Airflow makes of them.
+
+    A type that is left out, or spelled like ours, is ours.
+    """
+    conn_type = connection.conn_type or CONN_TYPE
+    if _OUR_TYPE.fullmatch(conn_type):
+        conn_type = CONN_TYPE
+    schema = connection.schema or ""
+    if not connection.conn_type and schema.startswith(_SCHEMA_OF_URI):
+        return _fields_of_uri(schema.removeprefix(_SCHEMA_OF_URI))
+    return Fields(conn_type, connection.login, connection.password, connection.host, connection.schema, connection.port)
+
+
+def _fields_of_uri(text: str) -> Fields:
+    """Read what Airflow has left together, unquoted: `:key@host`, with a port and a schema if there are any."""
+    user, _, place = text.rpartition("@")
+    login, _, password = user.partition(":")
+    host, _, schema = (place, "", "") if "://" in place else place.partition("/")
+    return Fields(CONN_TYPE, login, password, host, schema)
 
 
 def fault_of_id(conn_id: str, *, in_process: bool) -> str | None:
@@ -70,6 +111,7 @@ def read_account(
     *,
     password: str | None,
     host: str | None,
+    login: str | None = None,
     schema: str | None = None,
     port: int | None = None,
     settings: Settings,
@@ -79,7 +121,10 @@ def read_account(
     :param settings: What stands in its extra. To send alerts takes no API key, but a source and its token.
     """
     key, token = (password or "").strip(), (settings.alert_source_token or "").strip()
-    needed = {"API key": (key, "create one in incident.io under Settings > API keys")}
+    hint = "create one in incident.io under Settings > API keys"
+    if login:
+        hint = "it belongs into the password, and the connection has a login only (in a URI: incident-io://:KEY@)"
+    needed = {"API key": (key, hint)}
     if settings.channel == "alert":
         needed = {
             "Alert source ID": (settings.alert_source_id or "", "it stands in the URL of the HTTP alert source"),
@@ -124,20 +169,37 @@ def _is_proxy(text: str) -> bool:
 
 
 def _base_url(host: str | None, schema: str | None, port: int | None) -> str:
-    """Read the forms that people write: a host, a host and a port, a URL."""
-    text = (host or "").strip()
+    """Read the forms that people write: a host, a host and a port, a URL, also with a version of the API behind it."""
+    text, scheme, path = (host or "").strip(), (schema or "").strip(), ""
     if not text:
         return DEFAULT_BASE_URL
     if not text.isprintable() or " " in text:
         raise ValueError("has spaces or line breaks; copy it once more")
-    parts = urlsplit(text if "://" in text else f"{schema or 'https'}://{text}")
+    if scheme.lower() not in {"", "http", "https"}:  # Airflow takes the path of a URI for a schema
+        scheme, path = "", f"/{scheme.strip('/')}"
+    parts = urlsplit(_with_scheme(text, scheme or "https"))
     if parts.scheme not in {"http", "https"}:
         raise ValueError(f"begins with {parts.scheme}://; use https://")
     if not parts.hostname:
         raise ValueError(f"names no host; use {DEFAULT_BASE_URL}")
+    if parts.hostname in _WEBSITE:
+        raise ValueError(f"is incident.io's website; use {DEFAULT_BASE_URL}")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError("must be an address only, without user, query or fragment")
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise ValueError("plain http would send the API key unencrypted; use https:// (http is for this machine only)")
-    where = parts.netloc if parts.port or not port else f"{parts.netloc}:{port}"
-    return f"{parts.scheme}://{where}{parts.path.rstrip('/')}"
+    where = parts.netloc.lower() if parts.port or not port else f"{parts.netloc.lower()}:{port}"
+    return f"{parts.scheme}://{where}{_VERSION.sub('', parts.path.rstrip('/') + path).rstrip('/')}"
+
+
+def _with_scheme(text: str, scheme: str) -> str:
+    """Write an address as a URL, whatever slashes it has in front."""
+    if "://" in text:
+        return text
+    if slip := _SLIP.match(text):
+        return f"{slip[1]}://{text[slip.end() :]}"
+    text = text.lstrip("/")
+    try:
+        return f"{scheme}://[{ip_address(text)}]" if ":" in text else f"{scheme}://{text}"
+    except ValueError:
+        return f"{scheme}://{text}"

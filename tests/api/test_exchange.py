@@ -134,7 +134,14 @@ def test_no_request_begins_after_the_deadline():
         (limited(body="2026-11-23T10:00:07.25+01:00"), 7.25),
         (limited(body="Mon, 23 Nov 2026 09:00:07 UTC"), 7.0),
         (limited(header="nonsense", body="2026-11-23T09:00:07Z"), 7.0),
-        (limited(header="3", body="2026-11-23T09:00:07Z"), 3.0),
+        (limited(header="3", body="2026-11-23T09:00:07Z"), 7.0),
+        (limited(header="9", body="2026-11-23T09:00:07Z"), 9.0),
+        (limited(header="Mon, 23 Nov 2026 09:00:09 GMT", body="Mon, 23 Nov 2026 09:00:07 UTC"), 9.0),
+        (limited(header="0", body="2026-11-23T09:00:07Z"), 7.0),
+        (limited(header="5", body="2020-11-23T09:00:07Z"), 5.0),
+        (limited(header="-5", body="2020-11-23T09:00:07Z"), 0.0),
+        (limited(header="5", body="nonsense"), 5.0),
+        (limited(header="nan", body="2026-11-23T09:00:07Z"), 7.0),
         (limited(header="-5"), 0.0),
         (limited(header="Mon, 23 Nov 2020 09:00:07 GMT"), 0.0),
         (limited(header="nan"), 0.25),
@@ -156,6 +163,15 @@ def test_a_wish_to_wait_longer_than_the_budget_ends_it_at_once():
         talk.run(CREATE)
     assert caught.value.retry_after == 30.0
     assert talk.pauses == []
+
+
+def test_a_date_to_come_back_counts_from_the_answer_s_own_date():
+    """A machine whose clock is an hour behind would wait an hour too long."""
+    headers = {"date": "Mon, 23 Nov 2026 10:00:00 GMT", "retry-after": "3"}
+    body = b'{"rate_limit": {"retry_after": "2026-11-23T10:00:07Z"}}'
+    talk = Talk(Response(429, headers, body), ok())
+    assert talk.run(CREATE) == "fine"
+    assert talk.pauses == [7.0]
 
 
 def test_a_wish_to_wait_for_ever_is_clamped():
