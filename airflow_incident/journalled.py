@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from airflow_incident.api.calls import is_for_alert_source
 from airflow_incident.api.exchange import BUDGET
 from airflow_incident.api.submit import submission
+from airflow_incident.channel import LAST_ANSWER, left
 from airflow_incident.core.key import ALERT_MARK
 from airflow_incident.core.settings import CONN_TYPE
 from airflow_incident.delivery.budget import LEAST_SHARE, Breaker
 from airflow_incident.delivery.courier import AsyncCourier, Courier, carry_all
 from airflow_incident.delivery.flusher import drop, flush, read_all
 from airflow_incident.delivery.journal import PREFIX, utc_now
-from airflow_incident.delivery.reporter import Rules, deliver
+from airflow_incident.delivery.reporter import Rules, deliver, keep
 from airflow_incident.errors import (
     ConfigurationError,
     IncidentIoError,
@@ -26,7 +27,7 @@ from airflow_incident.errors import (
 )
 from airflow_incident.metrics import count
 from airflow_incident.profile import read_profile
-from airflow_incident.variables import Variables
+from airflow_incident.variables import Variables, async_store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +54,9 @@ def write_and_send(report: Report, profile: Profile, *, seconds: float, may_wait
     :param seconds: What it may take in all; with too little for a try it is only written down.
     :param may_wait: Whether it is to be sent even during an outage that this process has met.
     """
+    if is_hurried():
+        return carry_all(keep(report, rules_of(profile, send=False)), Variables(), _send_as)
+    seconds = to_ask(seconds)
     send = may_wait or (seconds >= LEAST_SHARE and may_ask(profile))
     first = submission(report.draft, report.terms)
     courier = Courier(
@@ -66,10 +70,29 @@ def write_and_send(report: Report, profile: Profile, *, seconds: float, may_wait
 
 async def awrite_and_send(report: Report, profile: Profile, *, seconds: float) -> Outcome:
     """Do as `write_and_send` does, from a coroutine."""
-    courier = AsyncCourier(Variables(), profile.async_client, seconds=seconds)
-    outcome = await courier.carry(deliver(report, rules_of(profile, send=may_ask(profile))))
+    courier = AsyncCourier(
+        async_store(Variables()),
+        profile.async_client,
+        seconds=to_ask(seconds),
+        key=report.key.removeprefix(ALERT_MARK),
+        first=submission(report.draft, report.terms),
+    )
+    rules = rules_of(profile, send=may_ask(profile))
+    outcome = await courier.carry(keep(report, rules) if is_hurried() else deliver(report, rules))
     note_outage(outcome.error, profile)
     return outcome
+
+
+def is_hurried() -> bool:
+    """Tell whether a callback has no time left but for its last write."""
+    remains = left()
+    return remains is not None and remains <= 0
+
+
+def to_ask(seconds: float) -> float:
+    """Leave of a callback's time what it takes to write down the answer."""
+    remains = left(LAST_ANSWER)
+    return seconds if remains is None else min(seconds, remains)
 
 
 def rules_of(profile: Profile, *, send: bool) -> Rules:

@@ -9,8 +9,9 @@ from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, redact
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, redact
 
+from airflow_incident.connections import aread_connection, read_connection
 from airflow_incident.core.account import Account, read_account
 from airflow_incident.core.pages import with_pages
 from airflow_incident.core.settings import CONN_TYPE, OPTIONS, SWITCHES, Place, Settings, merge, origins
@@ -112,10 +113,11 @@ def read_profile(conn_id: str, installation: Installation | None = None, **argum
     """Read a connection and merge it with arguments and airflow.cfg.
 
     :raises MissingConnectionError: if there is no such connection.
+    :raises AirflowTimeoutError: if Airflow cannot say so, or not in the time of a callback.
     :raises ConfigurationError: naming every setting that cannot be used.
     """
     try:
-        connection = BaseHook.get_connection(conn_id)
+        connection = read_connection(conn_id)
     except AirflowNotFoundException:
         raise _missing(conn_id) from None
     return _merged(conn_id, connection, installation or read_installation(), arguments)
@@ -138,10 +140,8 @@ def read_any_profile(conn_id: str, installation: Installation | None = None, **a
 
 async def aread_profile(conn_id: str, installation: Installation | None = None, **arguments: Any) -> Profile:
     """Do as `read_profile` does, from a coroutine."""
-    from airflow.providers.common.compat.connection import get_async_connection  # noqa: PLC0415 -- tasks need none
-
     try:
-        connection = await get_async_connection(conn_id)
+        connection = await aread_connection(conn_id)
     except AirflowNotFoundException:
         raise _missing(conn_id) from None
     return _merged(conn_id, connection, installation or read_installation(), arguments)
