@@ -122,7 +122,7 @@ def test_a_fork_of_the_supervisor_loads_while_it_asks_for_the_connection(connect
         begun.append(len(trust._stores))
         raise AirflowNotFoundException(conn_id)
 
-    monkeypatch.setattr("airflow_incident.profile.BaseHook.get_connection", asked)
+    monkeypatch.setattr("airflow_incident.connections.BaseHook.get_connection", asked)
     report()
     assert begun == [int(loaded)]
 
