@@ -1,7 +1,6 @@
 """The course of a session: trouble after trouble, each waited for with a limit and none of them ending the session."""
 
-import json
-import signal
+import itertools
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -10,7 +9,6 @@ from airflow_incident.sandbox.server import Sandbox
 from tools.e2e.installation import Installation
 from tools.e2e.names import IDS, SCENARIOS, Run, runs_of
 from tools.e2e.verdict import Seen
-from tools.loopback import Airflow
 from tools.stage import AIRFLOW, WEB
 from tools.watch import Watch
 from tools.wire import Wire
@@ -73,7 +71,7 @@ class Course:
         self.await_failed(runs)
         self.wait("waiting for the journal", lambda: self.kept(runs), KEEP)
         self.wire.mend()
-        self.run_ours("journal", "flush")
+        self.journal("flush")
         self.await_incidents(runs)
         self.say("runs have failed in an outage, and the journal is flushed")
 
@@ -88,6 +86,7 @@ class Course:
         self.await_health()
         self.await_failed(runs)
         self.neighbour_works()
+        self.await_ends()
         self.say(f"the {WEB} was killed, and is back")
 
     def fail_without_database(self) -> None:
@@ -129,8 +128,7 @@ class Course:
         self.give("over")
         self.wait("the neighbour's task wakes", lambda: self.states().get("waits.e2e") == "success", FINISH)
         self.pause(SETTLE, "watching that no second incident comes")
-        self.wait("processes end", lambda: not self.installation.leftovers(), LINGER)
-        self.seen.leftovers = self.installation.leftovers()
+        self.await_ends()
         self.await_health()
         states = self.states()
         self.seen.neighbour = {run_id: states.get(run_id, "missing") for run_id in self.neighbours()}
@@ -145,7 +143,9 @@ class Course:
         runs = [run for run in self.seen.runs if run.scenario == name]
         for number, run in enumerate(runs):
             date = (now + timedelta(microseconds=number)).isoformat()
-            self.until_answered(lambda run=run, date=date: self.airflow.trigger(run.dag_id, run.run_id, logical_date=date))
+            self.until_answered(
+                lambda run=run, date=date: self.airflow.trigger(run.dag_id, run.run_id, logical_date=date)
+            )
         return runs
 
     def neighbour_works(self) -> None:
@@ -156,6 +156,7 @@ class Course:
         self.wait("the neighbour works", lambda: self.states().get(run_id) in ENDED, FINISH)
 
     def neighbours(self) -> list[str]:
+        """Name the neighbour's runs."""
         return ["waits.e2e", *(f"works.{number}.e2e" for number in range(self.errands))]
 
     def give(self, word: str) -> None:
@@ -163,13 +164,18 @@ class Course:
         (self.installation.words / word).touch()
 
     def await_begun(self, runs: list[Run]) -> None:
+        """Wait until the task of each run has begun."""
         begun = lambda: all((self.installation.words / f"begun.{run.run_id}").exists() for run in runs)  # noqa: E731
-        self.wait("tasks begin", begun, BEGIN)
+        if not self.wait("tasks begin", begun, BEGIN):
+            self.seen.remarks.append(f"{runs[0].scenario}: not every task had begun before the trouble did")
 
     def await_failed(self, runs: list[Run]) -> None:
+        """Wait until all these runs have failed."""
         self.wait("runs fail", lambda: self.all_are("failed", runs), FAIL)
 
     def await_incidents(self, runs: list[Run]) -> None:
+        """Wait until each of these runs has an incident."""
+
         def opened() -> bool:
             texts = [str(incident["summary"]) for incident in self.box.incidents]
             return all(any(run.run_id in text for text in texts) for run in runs)
@@ -177,22 +183,30 @@ class Course:
         self.wait("waiting for incidents", opened, OPEN)
 
     def await_health(self) -> None:
+        """Wait until Airflow finds all of itself healthy."""
         needed = [name.replace("-", "_") for name in self.installation.components if name != WEB]
         healthy = lambda: self.airflow.unready(*needed) == []  # noqa: E731
         if not self.wait("Airflow recovers", healthy, HEALTH):
             self.seen.remarks.append(f"not healthy: {', '.join(self.airflow.unready(*needed) or ['no answer'])}")
 
+    def await_ends(self) -> None:
+        """Wait until no process is left that should have ended, and note those that are."""
+        known = {each.pid for each in self.seen.leftovers}
+        left = lambda: [each for each in self.installation.overdue() if each.pid not in known]  # noqa: E731
+        self.wait("processes end", lambda: not left(), LINGER)
+        self.seen.leftovers += [self.installation.ask(each) for each in left()]
+
     def kept(self, runs: list[Run]) -> bool:
         """Whether the journal has a record for each of these runs."""
-        said = self.run_ours("journal", "list", "--json")
+        said = self.journal("list", "--json")
         return all(run.run_id in said for run in runs)
 
-    def run_ours(self, name: str, *arguments: str) -> str:
-        """Run `airflow-incident`, and return what it says."""
-        self.installation.start_ours(name, *arguments)
-        process = self.installation.processes[name]
-        self.wait(f"airflow-incident {name} {arguments[0]}", lambda: process.poll() is not None, OPEN)
-        return self.installation.log(name).read_text(errors="replace")
+    def journal(self, *arguments: str) -> str:
+        """Run `airflow-incident journal`, and return what it says."""
+        self.installation.start_ours("journal", *arguments)
+        process = self.installation.processes["journal"]
+        self.wait("waiting for the journal", lambda: process.poll() is not None, OPEN)
+        return self.installation.log("journal").read_text(errors="replace")
 
     def states(self) -> dict[str, str]:
         """Return the state of each run by its ID."""
@@ -231,7 +245,7 @@ class Course:
         """Measure the longest time between two signs of life of the neighbour's trigger while nothing was away."""
         beats = self.installation.words / "beats"
         times = [float(line) for line in beats.read_text().splitlines()] if beats.exists() else []
-        pairs = zip(times, times[1:], strict=False)
+        pairs = itertools.pairwise(times)
         return max((two - one for one, two in pairs if not self.was_away(one, two)), default=float("inf"))
 
     def was_away(self, one: float, two: float) -> bool:

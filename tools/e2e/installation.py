@@ -3,11 +3,14 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
 import time
 from collections import Counter
+from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import psutil
@@ -27,7 +30,7 @@ NEIGHBOUR = {"neighbour_waits", "neighbour_works"}
 SLOTS = 16
 DEADLINE = 15
 """Seconds from a run's logical date to its deadline."""
-RESTARTS = 4
+RESTARTS = 10
 """How often a component is started anew that ends for no reason of Airflow's own."""
 RESTART_AFTER = 3
 WORKING, PARSING = 20, 60
@@ -38,9 +41,9 @@ class Installation(Stage):
     """Holds Airflow's components; when the block ends, all of it is gone but its logs."""
 
     def __init__(self, postgres: Postgres | None) -> None:
-        self.version = ".".join(map(str, AIRFLOW))
+        self.version = version("apache-airflow")
         self.database = "postgresql" if postgres else "sqlite"
-        super().__init__(f"e2e/{self.version}-{self.database}")
+        super().__init__(f"e2e/{'.'.join(map(str, AIRFLOW))}-{self.database}")
         self._postgres = postgres
         # On SQLite, Airflow 2 has no DAG processor of its own, and runs one task at a time.
         self.is_serial = IS_AIRFLOW_2 and postgres is None
@@ -71,7 +74,7 @@ class Installation(Stage):
 
     def environment(self, name: str) -> dict[str, str]:
         """Say all that a process is told; the connection is in the database."""
-        log = "{{ ti.dag_id }}/{{ ti.run_id }}/{{ ti.task_id }}/{{ try_number }}.log"
+        log = "{{ ti.dag_id }}/{{ ti.run_id }}/{{ ti.task_id }}/attempt={{ try_number|default(ti.try_number) }}.log"
         settings = {
             "CORE__EXECUTOR": "SequentialExecutor" if self.is_serial else "LocalExecutor",
             "CORE__PARALLELISM": str(SLOTS),
@@ -161,15 +164,15 @@ class Installation(Stage):
         """Read from a component's log what ended it, and whether our code was under way."""
         text = self.log(name).read_text(errors="replace")
         trace = text.rpartition(TRACEBACK)[2] if TRACEBACK in text else ""
-        raised = [line for line in trace.splitlines() if line and not line[0].isspace()]
-        return (raised[0] if raised else text.strip().rpartition("\n")[2])[:160], OURS in trace
+        raised = re.findall(r"^[\w.]+(?:Error|Exception|Exit)\b.*", trace, re.MULTILINE)
+        return raised[0][:160] if raised else "no exception in its log", OURS in trace
 
     def has_database(self) -> bool:
         """Tell whether the database is there."""
         return not self._postgres or "postgres" in self.processes
 
     @contextlib.contextmanager
-    def no_database(self, watch: Watch):
+    def no_database(self, watch: Watch) -> Iterator[None]:
         """Let the database be away while the block lasts: ended at once, or, a file, locked."""
         self.is_shaken = True
         if self._postgres:
@@ -177,14 +180,15 @@ class Installation(Stage):
             yield
             self._postgres.start(self, watch)
         else:
-            with contextlib.closing(sqlite3.connect(self.home / "airflow.db", timeout=30, isolation_level=None)) as file:
+            with contextlib.closing(
+                sqlite3.connect(self.home / "airflow.db", timeout=30, isolation_level=None)
+            ) as file:
                 file.execute("BEGIN EXCLUSIVE")
                 yield
 
-    def leftovers(self) -> list[Leftover]:
-        """Name the processes that should have ended now that no run goes on."""
-        found = [(each, name) for leader, name in self._sessions.items() for each in self._overdue(leader, name)]
-        return [Leftover(name, each.pid, self._stack(each)) for each, name in found]
+    def overdue(self) -> list[psutil.Process]:
+        """List the processes that should have ended now that no run goes on."""
+        return [each for leader, name in self._sessions.items() for each in self._overdue(leader, name)]
 
     def _overdue(self, leader: int, name: str) -> list[psutil.Process]:
         """List what lives too long below a component, or after it."""
@@ -202,16 +206,18 @@ class Installation(Stage):
                     found.append(process)
         return found
 
-    def _stack(self, process: psutil.Process) -> str:
+    def ask(self, process: psutil.Process) -> Leftover:
         """Ask a process where it stands; see site/sitecustomize.py."""
+        component = "Airflow"
         stacks = self.home / "stacks.txt"
         before = stacks.stat().st_size
-        with contextlib.suppress(psutil.Error):
+        with contextlib.suppress(psutil.Error, OSError):
+            component = self._sessions.get(os.getsid(process.pid), component)
             process.send_signal(signal.SIGUSR1)
         time.sleep(0.5)
         with stacks.open() as file:
             file.seek(before)
-            return file.read()
+            return Leftover(component, process.pid, file.read())
 
 
 def depth(process: psutil.Process, leader: int) -> int | None:

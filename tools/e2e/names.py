@@ -53,4 +53,4 @@ def runs_of(scenario: Scenario, names: list[str]) -> Iterator[Run]:
     """Name the runs of a scenario, one of each ID after the other."""
     for number in range(scenario.runs):
         for name in names:
-            yield Run(scenario.name, name, dag_id(name, scenario.level), f"{scenario.name}.{name}.{number}.e2e")
+            yield Run(scenario.name, name, dag_id(name, scenario.level), f"e2e.{scenario.name}.{name}.{number}.")

@@ -1,5 +1,6 @@
 """What was seen of one Airflow, as a table, and what of it should not be. No Airflow, no network, no clock."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -8,6 +9,8 @@ from typing import Any, NamedTuple
 from tools.e2e.names import IDS, Run
 
 OURS = "airflow_incident/"
+WIDTH = 10
+"""Characters of an ID that are shown."""
 SILENCE = 30
 """Seconds that the neighbour's trigger may be silent while nothing of Airflow's is away."""
 
@@ -78,9 +81,9 @@ class Seen:
         for scenario in dict.fromkeys(run.scenario for run in self.runs):
             for name in IDS:
                 if runs := [run for run in self.runs if (run.scenario, run.name) == (scenario, name)]:
-                    yield f"{scenario:14}{shown(name):12}{len(runs):6}" + "".join(map("{:11}".format, self.figures(runs)))
+                    yield f"{scenario:14}{padded(name)}{len(runs):6}" + "".join(map("{:11}".format, self.figures(runs)))
         for name, why in self.refused.items():
-            yield f"{'all':14}{shown(name):12} refused by Airflow: {why}"
+            yield f"{'all':14}{padded(name)} refused by Airflow: {why}"
         yield f"\n{'component':14}{'started':>8}{'ended without the database':>28}{'ended otherwise':>17}"
         for name, count in self.starts.items():
             airflows = sum(each.is_airflows for each in self.endings if each.name == name)
@@ -130,7 +133,9 @@ class Seen:
             for each in self.endings
             if not each.is_airflows
         ]
-        wrong += [f"the neighbour's {run_id} is {state}" for run_id, state in self.neighbour.items() if state != "success"]
+        wrong += [
+            f"the neighbour's {run_id} is {state}" for run_id, state in self.neighbour.items() if state != "success"
+        ]
         if self.silence > SILENCE:
             wrong.append(f"the neighbour's trigger was silent for {self.silence:.0f} s while nothing was away")
         return wrong + [each.told() for each in self.leftovers]
@@ -138,4 +143,10 @@ class Seen:
 
 def shown(name: str) -> str:
     """Show an ID, a long one by its length."""
-    return IDS[name] if len(IDS[name]) < 10 else f"{len(IDS[name])} × {IDS[name][0]}"
+    return IDS[name] if len(IDS[name]) <= WIDTH else f"{len(IDS[name])} of {IDS[name][0]}"
+
+
+def padded(name: str) -> str:
+    """Fill an ID's column of the table; some letters take two places."""
+    places = sum(2 if unicodedata.east_asian_width(letter) == "W" else 1 for letter in shown(name))
+    return shown(name) + " " * (WIDTH + 2 - places)

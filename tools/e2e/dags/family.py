@@ -35,15 +35,15 @@ WITH_US: dict[str, dict[str, Any]] = {
 }
 
 
-def fail(run_id: str) -> None:
+def fail(mine: str) -> None:
     """Fail when the word is given, or at once; succeed where all is mended."""
-    (WORDS / f"begun.{run_id}").touch()
-    scenario = SCENARIOS[run_id.partition(".")[0]]
+    (WORDS / f"begun.{mine}").touch()
+    scenario = SCENARIOS[mine.split(".")[1]]
     over = time.monotonic() + PATIENCE
     while scenario.waits and not (WORDS / scenario.name).exists() and time.monotonic() < over:
         time.sleep(0.2)
     if not (WORDS / "mended").exists():
-        raise ValueError(f"no orders from shop 7 in {run_id}")
+        raise ValueError(f"no orders from shop 7 in {mine}")
 
 
 for level in LEVELS:
