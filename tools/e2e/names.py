@@ -1,10 +1,13 @@
 """The IDs that are tried, and the runs of each; also known to the DAG files, so no heavy import here."""
 
 from collections.abc import Iterator
+from importlib.metadata import version
 from typing import NamedTuple
 
-LONGEST = 250
+MOST = 250
 """Characters that Airflow takes for an ID."""
+LONGEST = MOST - len("DAG Run:") if version("apache-airflow").startswith("2.") else MOST
+"""Characters that are tried: Airflow 2 keeps an ID with that before it in a column of the same width."""
 IDS = {"twin": "rec_u", "umlaut": "rec_ü", "kanji": "日本", "long": "x" * LONGEST, "quotes": "a b/c'\""}
 """A file's name, which is ASCII always, and the ID of what it holds."""
 LEVELS = ("both", "task", "dag", "deadline")

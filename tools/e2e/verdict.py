@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from tools.e2e.names import IDS, Run
+from tools.e2e.names import IDS, LONGEST, MOST, Run
 
 OURS = "airflow_incident/"
 WIDTH = 10
@@ -84,6 +84,8 @@ class Seen:
                     yield f"{scenario:14}{padded(name)}{len(runs):6}" + "".join(map("{:11}".format, self.figures(runs)))
         for name, why in self.refused.items():
             yield f"{'all':14}{padded(name)} refused by Airflow: {why}"
+        if LONGEST < MOST:
+            yield f"{'all':14}{MOST} of x     refused by Airflow 2's rights, which take {LONGEST} characters"
         yield f"\n{'component':14}{'started':>8}{'ended without the database':>28}{'ended otherwise':>17}"
         for name, count in self.starts.items():
             airflows = sum(each.is_airflows for each in self.endings if each.name == name)
