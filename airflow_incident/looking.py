@@ -32,9 +32,8 @@ def look(success: Failure, settings: Settings, deployment: str) -> Answer:
 async def alook(success: Failure, settings: Settings, deployment: str) -> Answer:
     """Do as `look` does, from a coroutine."""
     nobody: Any = None
-    return await AsyncCourier(async_store(Variables()), nobody, seconds=PATIENCE).carry(
-        _looking(success, settings, deployment)
-    )
+    courier = AsyncCourier(async_store(Variables()), nobody, seconds=PATIENCE)
+    return await courier.carry(_looking(success, settings, deployment))
 
 
 def _looking(success: Failure, settings: Settings, deployment: str) -> Generator[Step, Any, Answer]:
