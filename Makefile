@@ -10,7 +10,7 @@ OLDEST := .venv-2.11
 CELERY := .venv-celery
 RUN := $(NEWEST)/bin/python
 
-.PHONY: help demo up test lint oldest test-matrix test-broken e2e-celery benchmark simulation constraints pages docs docs-links clean
+.PHONY: help demo up test lint oldest package test-matrix test-releases test-broken e2e e2e-celery benchmark simulation constraints pages docs docs-links clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -36,8 +36,14 @@ oldest: $(OLDEST)/ready  ## Fail one DAG on the oldest supported Airflow
 test-matrix: $(NEWEST)/ready  ## Run every test on every supported Airflow (ONLY=3.1: on this one)
 	@$(RUN) -m tools.matrix $(if $(ONLY),--only $(ONLY)) $(if $(TESTS),-- $(TESTS))
 
+test-releases: $(NEWEST)/ready  ## Install the wheel on what each Airflow's release had, and test it (ONLY=3.1: on this one)
+	@$(RUN) -m tools.releases $(if $(ONLY),--only $(ONLY))
+
 test-broken: $(NEWEST)/ready  ## Break one compatibility line at a time; the tests must notice (ONLY=3.1: on this one)
 	@$(RUN) -m tools.broken $(if $(ONLY),--only $(ONLY))
+
+e2e: $(NEWEST)/ready  ## See that nothing of ours harms a real Airflow (ONLY=3.1, DATABASE=sqlite: only there)
+	@$(RUN) -m tools.e2e $(if $(ONLY),--only $(ONLY)) $(if $(DATABASE),--database $(DATABASE))
 
 e2e-celery: $(CELERY)/ready  ## Fail 200 tasks on two Celery workers, kill one, and count the incidents
 	@$(CELERY)/bin/python -m tools.distributed
@@ -49,6 +55,9 @@ benchmark: $(NEWEST)/ready  ## Measure parse cost and one notification, beside t
 simulation: $(NEWEST)/ready  ## Simulate a day of the journal in trouble, and draw it
 	@$(RUN) -m pip --disable-pip-version-check install -qq --constraint constraints/airflow-3.3.txt --group simulation
 	@$(RUN) -m benchmarks.simulation
+
+package: $(NEWEST)/ready  ## Build wheel and sdist into dist, check them as PyPI does, and install both
+	@$(RUN) -m tools.package
 
 constraints: $(NEWEST)/ready  ## Resolve the pinned versions anew
 	$(RUN) -m tools.pin
@@ -63,7 +72,7 @@ docs-links: $(NEWEST)/ready  ## Ask the internet for every page that the documen
 	$(RUN) -m sphinx --builder linkcheck --quiet docs build/links
 
 clean:  ## Remove what these commands made
-	rm -rf build .venv .venv-[0-9]* .venv-celery .venv-peers .demo .distributed .matrix .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
+	rm -rf build dist .venv .venv-[0-9]* .venv-celery .venv-peers .demo .distributed .e2e .matrix .releases .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
 
 $(NEWEST)/ready: pyproject.toml constraints/airflow-3.3.txt tools/install.py
 	@$(if $(PYTHON),,$(error no Python from 3.11 to 3.13 with venv was found; install one and run make again))

@@ -13,21 +13,28 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from airflow_incident.errors import AirflowTimeoutError
 from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from asyncio import Task
+    from collections.abc import Coroutine, Iterator
     from types import FrameType
 
     State = Literal["elsewhere", "waiting", "within"]
 
+T = TypeVar("T")
+
 LAST_WRITE = 2.0
 """Seconds at the end of a callback's time that belong to the one write that keeps the failure."""
-_LAST_SHARE = 4
-"""The part of a very short time that belongs to it at most: a fourth."""
+LAST_ANSWER = 0.75
+"""Seconds at its end in which incident.io is not waited for any more, but its answer is written down."""
+LAST_WORD = 0.25
+"""Seconds at its very end, to say what became of it."""
+_SHORT = 8.0
+"""Seconds of a callback that has so little time that each of these is shorter, too."""
 _AGAIN = 0.05
 """Seconds after which the timer comes again, when it came in the middle of a message."""
 _POSTPONED = 20
@@ -43,10 +50,14 @@ class Hung(BaseException):
 
 
 class _Time(Frozen):
-    """When a callback must be over, by `time.monotonic()`, and the seconds before it that belong to its last write."""
+    """When a callback began, by `time.monotonic()`, and how many seconds it has."""
 
-    ends: float
-    reserve: float
+    began: float
+    seconds: float
+
+    def left(self, before: float) -> float:
+        """Return the seconds that are left before one of the last moments."""
+        return self.began + self.seconds - before * min(1.0, self.seconds / _SHORT) - time.monotonic()
 
 
 _time: ContextVar[_Time | None] = ContextVar("time", default=None)
@@ -55,25 +66,37 @@ _time: ContextVar[_Time | None] = ContextVar("time", default=None)
 
 @contextmanager
 def callback(seconds: float) -> Iterator[None]:
-    """Run a callback that must be over in some seconds; `within` and `left` know of them."""
-    token = _time.set(_Time(time.monotonic() + seconds, min(LAST_WRITE, seconds / _LAST_SHARE)))
+    """Run a callback that must be over in some seconds; `within` and `left` know of them.
+
+    :raises AirflowTimeoutError: when it is not, whatever it does.
+    """
+    token = _time.set(_Time(time.monotonic(), seconds))
     try:
-        yield
-    except Hung:  # the timer came between two lines, when what it was set for had just ended
+        if _can_ring():
+            with _Alarm(seconds, Hung()):
+                yield
+        else:
+            yield
+    except Hung:
         raise AirflowTimeoutError(_NO_ANSWER.format(seconds)) from None
     finally:
         _time.reset(token)
 
 
-def left(*, last: bool = False) -> float | None:
+def shorten(seconds: float) -> None:
+    """Let the callback that is running have no more than these seconds in all."""
+    span = _time.get()
+    if span is not None and seconds < span.seconds:
+        _time.set(_Time(span.began, seconds))
+
+
+def left(before: float = LAST_WRITE) -> float | None:
     """Return the seconds that a callback has left, None outside of callbacks, which nobody limits.
 
-    :param last: Whether those that belong to its last write count.
+    :param before: `LAST_WRITE`, `LAST_ANSWER` or `LAST_WORD`: seconds at its end that do not count.
     """
     span = _time.get()
-    if span is None:
-        return None
-    return span.ends - time.monotonic() - (0.0 if last else span.reserve)
+    return None if span is None else span.left(before)
 
 
 @contextmanager
@@ -86,25 +109,88 @@ def within(most: float = float("inf"), *, last: bool = False) -> Iterator[None]:
     :param last: Whether this is the callback's last write, which all of its time is for.
     :raises AirflowTimeoutError: when its time is over, or while Airflow still owes an earlier answer.
     """
-    seconds = left(last=last)
-    if seconds is None:
-        yield
-        return
-    seconds = min(seconds, most)
-    if seconds < _AGAIN:
-        raise AirflowTimeoutError("Airflow took all the time that a callback has")
-    if not _can_ring():
+    seconds = _seconds(most, last=last)
+    if seconds is None or not _can_ring():
         yield
         return
     hung = Hung()
     try:
         with _Alarm(seconds, hung):
-            _catch_up(waits=last)
+            _catch_up()
             yield
     except Hung as raised:
         if raised is not hung:
             raise
         raise AirflowTimeoutError(_NO_ANSWER.format(seconds)) from None
+
+
+async def awithin(asking: Coroutine[Any, Any, T], most: float = float("inf"), *, last: bool = False) -> T:
+    """Do as `within` does, from a coroutine.
+
+    What takes longer is left to itself, and never cancelled, whoever cancels this: the triggerer before Airflow 3.2
+    does not outlive a question that nobody waits to see answered.
+
+    :raises AirflowTimeoutError: as `within` does.
+    """
+    import asyncio  # noqa: PLC0415 -- tasks need none
+
+    try:
+        seconds = _seconds(most, last=last)
+    except AirflowTimeoutError:
+        asking.close()
+        raise
+    task = asyncio.create_task(_contained(asking))
+    _asking.add(task)
+    task.add_done_callback(_forget)
+    if not (await asyncio.wait({task}, timeout=seconds))[0]:
+        raise AirflowTimeoutError(_NO_ANSWER.format(seconds))
+    answer = task.result()
+    if isinstance(answer, _Exit):
+        raise answer.error
+    return answer
+
+
+class _Exit(Frozen):
+    """What a secrets backend raised to end the process: from a task of its own it would end the loop."""
+
+    error: SystemExit
+
+
+async def _contained(asking: Coroutine[Any, Any, T]) -> T | _Exit:
+    try:
+        return await asking
+    except SystemExit as error:
+        return _Exit(error)
+
+
+_asking: set[Task[Any]] = set()
+"""What was asked from coroutines and is not answered yet; a loop itself would let go of it."""
+
+
+def _forget(task: Task[Any]) -> None:
+    """Let go of what was answered; an error that came too late is nobody's."""
+    _asking.discard(task)
+    if not task.cancelled():
+        task.exception()
+
+
+def _seconds(most: float, *, last: bool) -> float | None:
+    """Say how long something may take; None if nobody limits it.
+
+    :raises AirflowTimeoutError: if there is no time at all.
+    """
+    seconds = left(LAST_WORD if last else LAST_WRITE)
+    if seconds is None:
+        return None
+    seconds = min(seconds, most)
+    if seconds < _AGAIN:
+        raise AirflowTimeoutError("Airflow took all the time that a callback has")
+    return seconds
+
+
+def _began() -> float | None:
+    span = _time.get()
+    return None if span is None else span.began
 
 
 def supervisor() -> Any:
@@ -130,7 +216,6 @@ class _Alarm:
     def __init__(self, seconds: float, hung: Hung) -> None:
         self._due = time.monotonic() + seconds
         self._hung = hung
-        self._callback = _time.get()
         self._postponed = 0
         self._over = False
 
@@ -160,7 +245,7 @@ class _Alarm:
     def _ring(self, number: int, frame: FrameType | None) -> None:
         if self._over:
             return
-        if _time.get() is not self._callback:  # it was not turned off: see `callback`
+        if _time.get() is None:  # the callback is over, and this was not turned off
             self._put_back()
             return
         now = time.monotonic()
@@ -203,7 +288,7 @@ class _Late:
     def __init__(self, comms: Any) -> None:
         self._comms = comms
         self._socket = comms.socket
-        self.since = time.monotonic()
+        self.callback = _began()
         self.is_reading = False
 
     def __getattr__(self, name: str) -> Any:
@@ -235,19 +320,18 @@ class _Late:
         return content
 
 
-def _catch_up(*, waits: bool) -> None:
-    """Take in an answer that is late, if it has come.
+def _catch_up() -> None:
+    """Take in an answer that is late, if it has come. The next question waits for it, in the same callback only.
 
-    :param waits: Whether the next message may wait for it; long after it is due, none may.
-    :raises AirflowTimeoutError: if it has not come, and may not be waited for.
+    :raises AirflowTimeoutError: if an earlier callback has waited for it long enough.
     """
     late = getattr(supervisor(), "socket", None)
     if not isinstance(late, _Late):
         return
     if late.has_come():
         late.wait()
-    elif not waits or time.monotonic() - late.since > LAST_WRITE:
-        raise AirflowTimeoutError("Airflow still owes an earlier answer")
+    elif late.callback != _began():
+        raise AirflowTimeoutError("Airflow still owes the answer that an earlier callback waited for")
 
 
 def _state(frame: FrameType | None) -> State:

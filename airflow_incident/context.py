@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from airflow_incident.channel import supervisor, within
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.key import TASK_SCOPES
 from airflow_incident.core.text import beginning, ending
@@ -28,6 +29,8 @@ D = TypeVar("D")
 
 BITES = (Exception, SystemExit)
 """What an object of a context may raise when it is touched; `sys.exit()` in one would end Airflow's process."""
+PATIENCE = 3.0
+"""Seconds that Airflow may take for what an incident can do without: to list failed tasks, to render a template."""
 _TASK_RUNNER = "airflow.sdk.execution_time.task_runner"
 _PROCESSOR = "airflow.dag_processing.processor"
 
@@ -112,6 +115,11 @@ def render(template: str, context: Any) -> str:
 
     :raises Exception: whatever a broken template or a macro raises.
     """
+    with within(PATIENCE):
+        return _render(template, context)
+
+
+def _render(template: str, context: Any) -> str:
     from jinja2 import ChainableUndefined
     from jinja2.sandbox import SandboxedEnvironment
 
@@ -177,11 +185,12 @@ def _is_of_the_task(context: Any, ti: Any) -> bool:
 def _failed_tasks(dag: Any, run: Any, dag_id: str, run_id: str) -> tuple[str, ...]:
     """List the run's failed task instances, where this Airflow and this process can tell them."""
     try:
-        if getattr(sys.modules.get(_TASK_RUNNER), "SUPERVISOR_COMMS", None) is not None:
-            return _failed_by_supervisor(dag, dag_id, run_id) if _has_answers() else ()
-        if hasattr(run, "get_task_instances"):
-            found = run.get_task_instances(state=["failed"])
-            return tuple(sorted(_label(t.task_id, t.map_index) for t in found))
+        with within(PATIENCE):
+            if supervisor() is not None:
+                return _failed_by_supervisor(dag, dag_id, run_id) if _has_answers() else ()
+            if hasattr(run, "get_task_instances"):
+                found = run.get_task_instances(state=["failed"])
+                return tuple(sorted(_label(t.task_id, t.map_index) for t in found))
     except BITES:  # law 3: an unlisted task is better than an unreported failure
         return ()
     return ()

@@ -10,14 +10,16 @@ from airflow_incident.api.calls import is_for_alert_source
 from airflow_incident.api.exchange import BUDGET
 from airflow_incident.api.payload import create_usable_draft
 from airflow_incident.api.submit import submission
+from airflow_incident.channel import LAST_ANSWER, left
 from airflow_incident.core.key import ALERT_MARK, with_deployment
 from airflow_incident.core.settings import CONN_TYPE
 from airflow_incident.delivery.budget import LEAST_SHARE, Breaker
-from airflow_incident.delivery.courier import PATIENCE, AsyncCourier, Courier, carry_all
+from airflow_incident.delivery.courier import AsyncCourier, Courier, carry_all
 from airflow_incident.delivery.flusher import drop, flush, read_all
 from airflow_incident.delivery.journal import PREFIX, utc_now
-from airflow_incident.delivery.reporter import Rules, deliver
+from airflow_incident.delivery.reporter import Rules, deliver, keep
 from airflow_incident.errors import (
+    AirflowTimeoutError,
     IncidentIoError,
     Problem,
     RateLimitError,
@@ -26,7 +28,7 @@ from airflow_incident.errors import (
 )
 from airflow_incident.metrics import count
 from airflow_incident.profile import read_profile
-from airflow_incident.variables import Variables
+from airflow_incident.variables import Variables, async_store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,9 +55,11 @@ def write_and_send(report: Report, profile: Profile, *, seconds: float, may_wait
     :param seconds: What it may take in all; with too little for a try it is only written down.
     :param may_wait: Whether it is to be sent even during an outage that this process has met.
     """
-    if profile.unusable:
-        steps = deliver(report, rules_of(profile, send=False))
-        return carry_all(steps, Variables(), _NoClient(profile.unusable).refuse, patience=PATIENCE)
+    if is_hurried() or profile.unusable:
+        rules = rules_of(profile, send=False)
+        steps = keep(report, rules) if is_hurried() else deliver(report, rules)
+        return carry_all(steps, Variables(), _NoClient(profile.unusable).refuse)
+    seconds = to_ask(seconds)
     send = may_wait or (seconds >= LEAST_SHARE and may_ask(profile))
     first = submission(report.draft, report.terms)
     courier = Courier(
@@ -69,8 +73,15 @@ def write_and_send(report: Report, profile: Profile, *, seconds: float, may_wait
 
 async def awrite_and_send(report: Report, profile: Profile, *, seconds: float) -> Outcome:
     """Do as `write_and_send` does, from a coroutine."""
-    courier = AsyncCourier(Variables(), client_of(profile), seconds=seconds)
-    outcome = await courier.carry(deliver(report, rules_of(profile, send=may_ask(profile))))
+    courier = AsyncCourier(
+        async_store(Variables()),
+        client_of(profile),
+        seconds=to_ask(seconds),
+        key=report.key.removeprefix(ALERT_MARK),
+        first=None if profile.unusable else submission(report.draft, report.terms),
+    )
+    rules = rules_of(profile, send=may_ask(profile))
+    outcome = await courier.carry(keep(report, rules) if is_hurried() else deliver(report, rules))
     note_outage(outcome.error, profile)
     return outcome
 
@@ -78,8 +89,8 @@ async def awrite_and_send(report: Report, profile: Profile, *, seconds: float) -
 class _NoClient:
     """Stands where no request can be made, and answers each with why."""
 
-    def __init__(self, why: IncidentIoError) -> None:
-        self._why = why
+    def __init__(self, why: IncidentIoError | None) -> None:
+        self._why = why or AirflowTimeoutError("Airflow took all the time that a callback has")
 
     def refuse(self, _: Anything, __: str) -> NoReturn:
         """Answer from ordinary code."""
@@ -93,6 +104,18 @@ class _NoClient:
 def client_of(profile: Profile) -> Any:
     """Return the client for a coroutine; where no request can be made, one that says so."""
     return _NoClient(profile.unusable) if profile.unusable else profile.async_client
+
+
+def is_hurried() -> bool:
+    """Tell whether a callback has no time left but for its last write."""
+    remains = left()
+    return remains is not None and remains <= 0
+
+
+def to_ask(seconds: float) -> float:
+    """Leave of a callback's time what it takes to write down the answer."""
+    remains = left(LAST_ANSWER)
+    return seconds if remains is None else min(seconds, remains)
 
 
 def rules_of(profile: Profile, *, send: bool) -> Rules:

@@ -11,7 +11,7 @@ from airflow_incident.core.key import ALERT_MARK, own_keys, scope_of
 from airflow_incident.delivery.courier import PATIENCE, AsyncCourier, carry_all
 from airflow_incident.delivery.journal import ForeignRecordError, read_record, record_name
 from airflow_incident.delivery.steps import Get, StoreFailed
-from airflow_incident.variables import Variables
+from airflow_incident.variables import Variables, async_store
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -32,7 +32,8 @@ def look(success: Failure, settings: Settings, deployment: str) -> Answer:
 async def alook(success: Failure, settings: Settings, deployment: str) -> Answer:
     """Do as `look` does, from a coroutine."""
     nobody: Any = None
-    return await AsyncCourier(Variables(), nobody, seconds=PATIENCE).carry(_looking(success, settings, deployment))
+    courier = AsyncCourier(async_store(Variables()), nobody, seconds=PATIENCE)
+    return await courier.carry(_looking(success, settings, deployment))
 
 
 def _looking(success: Failure, settings: Settings, deployment: str) -> Generator[Step, Any, Answer]:

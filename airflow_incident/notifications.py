@@ -75,39 +75,53 @@ class QuietNotifier(BaseNotifier):
 
     def notify(self, context: Any) -> None:
         """Do what this callback is for, or say in one line why not. Never raises."""
-        from airflow_incident.profile import prepare_any_client, read_lenient_profile  # noqa: PLC0415 -- law 5
+        from airflow_incident.channel import callback  # noqa: PLC0415 -- law 5
+        from airflow_incident.installation import LONGEST_REPORT  # noqa: PLC0415 -- law 5
 
-        began = time.monotonic()
         try:
-            if (installation := self._installation(context)) is None or not self._has_work(context, installation):
-                return
-            prepare_any_client(installation)
-            profile = read_lenient_profile(self.conn_id, installation, **self.options)
-            _pass_if_set_up(profile)
-            profile.prepare_client()
-            if (job := self._job(context, profile)) is not None:
-                self._do(job, profile, began)
+            with callback(LONGEST_REPORT):
+                self._notify(context, time.monotonic())
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: a callback never harms Airflow
             _tell_trouble(error, context, self._undone, self.lost)
 
     async def async_notify(self, context: Any) -> None:
         """Do as `notify` does, in the triggerer's event loop."""
-        from airflow_incident.profile import aread_lenient_profile, prepare_any_client  # noqa: PLC0415 -- law 5
+        import asyncio  # noqa: PLC0415 -- law 5
 
-        began = time.monotonic()
+        from airflow_incident.channel import callback  # noqa: PLC0415 -- law 5
+        from airflow_incident.installation import LONGEST_REPORT  # noqa: PLC0415 -- law 5
+
         try:
-            if (installation := self._installation(context)) is None or not await self._ahas_work(
-                context, installation
-            ):
-                return
-            prepare_any_client(installation)
-            profile = await aread_lenient_profile(self.conn_id, installation, **self.options)
-            _pass_if_set_up(profile)
-            profile.prepare_client()
-            if (job := self._job(context, profile)) is not None:
-                await self._ado(job, profile, began)
+            with callback(LONGEST_REPORT):
+                async with asyncio.timeout(LONGEST_REPORT):
+                    await self._anotify(context, time.monotonic())
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: a callback never harms Airflow
             _tell_trouble(error, context, self._undone, self.lost)
+
+    def _notify(self, context: Any, began: float) -> None:
+        from airflow_incident.profile import prepare_any_client, read_lenient_profile  # noqa: PLC0415 -- law 5
+
+        if (installation := self._installation(context)) is None or not self._has_work(context, installation):
+            return
+        prepare_any_client(installation)
+        profile = read_lenient_profile(self.conn_id, installation, **self.options)
+        _pass_if_set_up(profile)
+        profile.prepare_client()
+        if (job := self._job(context, profile)) is not None:
+            self._do(job, profile, began)
+
+    async def _anotify(self, context: Any, began: float) -> None:
+        from airflow_incident.profile import aread_lenient_profile, prepare_any_client  # noqa: PLC0415 -- law 5
+
+        installation = self._installation(context)
+        if installation is None or not await self._ahas_work(context, installation):
+            return
+        prepare_any_client(installation)
+        profile = await aread_lenient_profile(self.conn_id, installation, **self.options)
+        _pass_if_set_up(profile)
+        profile.prepare_client()
+        if (job := self._job(context, profile)) is not None:
+            await self._ado(job, profile, began)
 
     @property
     def _undone(self) -> str:
@@ -116,9 +130,11 @@ class QuietNotifier(BaseNotifier):
 
     def _installation(self, context: Any) -> Installation | None:
         """Read airflow.cfg; None if it turns incidents off, or there is nothing to do."""
+        from airflow_incident.channel import shorten  # noqa: PLC0415 -- law 5
         from airflow_incident.installation import read_installation  # noqa: PLC0415 -- law 5
 
         installation = read_installation()
+        shorten(installation.report_seconds)
         if not self._is_needed(context, installation):
             return None
         if installation.enabled:
@@ -489,7 +505,10 @@ def _turn(profile: Profile, began: float, *, in_processor: bool) -> Iterator[flo
     if not in_processor:
         yield _seconds_left(longest, began)
         return
+    from airflow_incident.channel import LAST_WRITE, shorten  # noqa: PLC0415 -- law 5
+
     share = _meter().share(longest=longest, batch=batch, written=profile.settings.journal)
+    shorten(max(share, time.monotonic() - began + LAST_WRITE))
     try:
         yield _seconds_left(share, began)
     finally:
@@ -497,10 +516,12 @@ def _turn(profile: Profile, began: float, *, in_processor: bool) -> Iterator[flo
 
 
 def _seconds_left(seconds: float, began: float) -> float:
-    """Take off what reading the connection took; a request always gets its try."""
-    from airflow_incident.installation import SHORTEST_REPORT  # noqa: PLC0415 -- law 5
+    """Take off what it took to read the connection."""
+    from airflow_incident.channel import LAST_WORD, left  # noqa: PLC0415 -- law 5
 
-    return max(min(seconds, SHORTEST_REPORT), seconds - (time.monotonic() - began))
+    seconds -= time.monotonic() - began
+    remains = left(LAST_WORD)
+    return max(0.1, seconds if remains is None else min(seconds, remains))
 
 
 def _dispatch() -> ModuleType:

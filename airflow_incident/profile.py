@@ -8,8 +8,9 @@ import sys
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from airflow_incident.compat import AirflowNotFoundException, BaseHook, redact
-from airflow_incident.core.account import Account, fault_of_id, read_account, read_fields
+from airflow_incident.compat import AirflowNotFoundException, redact
+from airflow_incident.connections import aread_connection, read_connection
+from airflow_incident.core.account import Account, read_account, read_fields
 from airflow_incident.core.pages import with_pages
 from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.core.settings import (
@@ -153,8 +154,6 @@ class Profile(Frozen):
 _IN_CONNECTION = frozenset(option.name for option in options_in("connection"))
 _SUPERVISOR = "airflow.sdk.execution_time.supervisor"
 """What a process has loaded that Airflow 3 has begun for a task or for callbacks: it is a fork of its supervisor."""
-_ANSWERS_ITSELF = ("airflow.dag_processing.processor", "airflow.jobs.triggerer_job_runner")
-"""What such a process has loaded if it is the DAG processor or the triggerer that answers its questions."""
 
 
 def prepare_any_client(installation: Installation) -> None:
@@ -182,8 +181,7 @@ async def aread_profile(conn_id: str, installation: Installation | None = None, 
 def read_lenient_profile(conn_id: str, installation: Installation | None = None, **arguments: Any) -> Profile:
     """Read what can be read, for a failure that must not be lost: what is wrong is in the profile, nothing raises."""
     try:
-        _check_id(conn_id)
-        connection = BaseHook.get_connection(conn_id)
+        connection = read_connection(conn_id)
     except (Exception, SystemExit) as error:  # noqa: BLE001 -- a secrets backend may raise anything
         return _unread(conn_id, installation, arguments, error)
     return _merged(conn_id, connection, installation, arguments)
@@ -192,36 +190,10 @@ def read_lenient_profile(conn_id: str, installation: Installation | None = None,
 async def aread_lenient_profile(conn_id: str, installation: Installation | None = None, **arguments: Any) -> Profile:
     """Async version of `read_lenient_profile`."""
     try:
-        _check_id(conn_id)
-        connection = await _aget_connection(conn_id)
+        connection = await aread_connection(conn_id)
     except (Exception, SystemExit) as error:  # noqa: BLE001 -- a secrets backend may raise anything
         return _unread(conn_id, installation, arguments, error)
     return _merged(conn_id, connection, installation, arguments)
-
-
-def _check_id(conn_id: str) -> None:
-    """Count as missing what would end a process of Airflow's.
-
-    :raises MissingConnectionError: if Airflow must not be asked for it.
-    """
-    in_process = _SUPERVISOR in sys.modules and any(name in sys.modules for name in _ANSWERS_ITSELF)
-    why = fault_of_id(conn_id, in_process=in_process)
-    if why and not (conn_id.isprintable() and f"AIRFLOW_CONN_{conn_id.upper()}" in os.environ):
-        raise MissingConnectionError([Problem("Connection", why)], conn_id=conn_id)
-
-
-async def _aget_connection(conn_id: str) -> Any:
-    """Get a connection as this Airflow can.
-
-    Before 3.3.2 its own coroutine masks what is secret in it by a blocking call, which fails beside another one.
-    """
-    from airflow_incident.compat import Connection  # noqa: PLC0415 -- tasks need none
-
-    if hasattr(Connection, "aextra_dejson"):
-        return await BaseHook.aget_connection(conn_id)
-    from asgiref.sync import sync_to_async  # noqa: PLC0415 -- tasks need none
-
-    return await sync_to_async(BaseHook.get_connection)(conn_id)
 
 
 def examine_profile(conn_id: str, installation: Installation | None = None, **arguments: Any) -> Profile:

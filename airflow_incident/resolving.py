@@ -11,8 +11,8 @@ from airflow_incident.core.text import one_line
 from airflow_incident.delivery.budget import LEAST_SHARE
 from airflow_incident.delivery.courier import PATIENCE, AsyncCourier, carry_all
 from airflow_incident.delivery.recovery import Recovered, Recovery, recover
-from airflow_incident.journalled import client_of, may_ask, note_outage, rules_of
-from airflow_incident.variables import Variables
+from airflow_incident.journalled import client_of, may_ask, note_outage, rules_of, to_ask
+from airflow_incident.variables import Variables, async_store
 
 if TYPE_CHECKING:
     from airflow_incident.core.failure import Failure
@@ -58,6 +58,7 @@ def recover_run(recovery: Recovery, profile: Profile, *, seconds: float, may_wai
     :param may_wait: Whether incident.io is to be asked even during an outage that this process has met.
     """
     profile = profile.with_client()
+    seconds = to_ask(seconds)
     deadline = time.monotonic() + seconds
 
     def call(call: Anything, _: str) -> Any:
@@ -71,7 +72,7 @@ def recover_run(recovery: Recovery, profile: Profile, *, seconds: float, may_wai
 async def arecover_run(recovery: Recovery, profile: Profile, *, seconds: float) -> Recovered:
     """Do as `recover_run` does, from a coroutine."""
     profile = profile.with_client()
-    courier = AsyncCourier(Variables(), client_of(profile), seconds=seconds)
+    courier = AsyncCourier(async_store(Variables()), client_of(profile), seconds=to_ask(seconds))
     steps = recover(recovery, rules_of(profile, send=may_ask(profile)))
     return _noted(await courier.carry(steps), profile)
 

@@ -6,9 +6,17 @@ https://airflow.apache.org/docs/apache-airflow/stable/howto/variable.html
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-_TASK_RUNNER = "airflow.sdk.execution_time.task_runner"
+from airflow_incident.channel import supervisor
+from airflow_incident.errors import JournalError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _CACHES = ("airflow.sdk.execution_time.cache", "airflow.secrets.cache")
 """Where Airflow keeps its cache from 3.1 on, and where it did before."""
 DESCRIPTION = "Written by airflow-incident; see 'airflow-incident journal'."
@@ -46,6 +54,84 @@ class Variables:
         return list(_sdk().keys(prefix=prefix))
 
 
+class _OnTheLoop:
+    """A store over Airflow's Variables for the triggerer's coroutines, which share its channel and its event loop.
+
+    Before 3.2 the channel is for that loop alone: a question from another thread ends the triggerer.
+    """
+
+    def __init__(self, channel: Any) -> None:
+        from airflow.sdk.execution_time import comms
+
+        self._channel = channel
+        self._messages = comms
+
+    async def get(self, name: str) -> str | None:
+        """Return a Variable's text, None where there is none.
+
+        :raises JournalError: if Airflow could not tell.
+        """
+        return _text(getattr(await self._ask(self._messages.GetVariable(key=name)), "value", None))
+
+    async def set(self, name: str, text: str) -> None:
+        """Write a Variable."""
+        await self._ask(self._messages.PutVariable(key=name, value=text, description=DESCRIPTION))
+
+    async def delete(self, name: str) -> None:
+        """Delete a Variable."""
+        await self._ask(self._messages.DeleteVariable(key=name))
+
+    async def names(self, prefix: str) -> list[str]:
+        """List the Variables whose key begins with a prefix.
+
+        :raises NotImplementedError: always; nothing in the triggerer lists.
+        """
+        raise NotImplementedError(f"the triggerer does not list Variables ({prefix})")
+
+    async def _ask(self, message: Any) -> Any:
+        answer = await self._channel.asend(message)
+        error = getattr(getattr(answer, "error", None), "value", None)
+        if error not in {None, "VARIABLE_NOT_FOUND"}:
+            raise JournalError(f"Airflow's API answered {error}")
+        return answer
+
+
+class _Elsewhere:
+    """A store over Airflow's Variables for any other coroutine: the database may be asked on another thread."""
+
+    def __init__(self, store: Variables) -> None:
+        self._store = store
+
+    async def get(self, name: str) -> str | None:
+        """Do as `Variables.get` does."""
+        return await self._call(self._store.get, name)
+
+    async def set(self, name: str, text: str) -> None:
+        """Do as `Variables.set` does."""
+        await self._call(self._store.set, name, text)
+
+    async def delete(self, name: str) -> None:
+        """Do as `Variables.delete` does."""
+        await self._call(self._store.delete, name)
+
+    async def names(self, prefix: str) -> list[str]:
+        """Do as `Variables.names` does."""
+        return await self._call(self._store.names, prefix)
+
+    async def _call(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if _has_supervisor():
+            return method(*args, **kwargs)
+        import asyncio  # noqa: PLC0415 -- tasks need none
+
+        return await asyncio.to_thread(method, *args, **kwargs)
+
+
+def async_store(store: Variables) -> _OnTheLoop | _Elsewhere:
+    """Return the same store for coroutines of this process."""
+    channel = supervisor()
+    return _OnTheLoop(channel) if hasattr(channel, "_async_writer") else _Elsewhere(store)
+
+
 def texts_in_database(prefix: str) -> dict[str, str]:
     """Read the Variables whose key begins with a prefix, by name: one query, for a process that has the database.
 
@@ -61,7 +147,7 @@ def texts_in_database(prefix: str) -> dict[str, str]:
 
 
 def _has_supervisor() -> bool:
-    return getattr(sys.modules.get(_TASK_RUNNER), "SUPERVISOR_COMMS", None) is not None
+    return supervisor() is not None
 
 
 def _sdk() -> Any:

@@ -135,10 +135,18 @@ class RunningAirflow:
 
     def restart(self, component: str) -> None:
         """Kill one component, as a lost machine would, and start another in its place."""
+        self.kill(component)
+        self.start(component)
+
+    def start(self, component: str) -> None:
+        """Start one component that was killed."""
+        self._start(component, COMPONENTS[component])
+
+    def kill(self, component: str) -> None:
+        """Kill one component, and all that it started."""
         process = self._processes[component]
         _signal(process, signal.SIGKILL)
         process.wait()
-        self._start(component, COMPONENTS[component])
 
     def _start(self, name: str, arguments: list[str]) -> None:
         with (self.output / f"{name}.log").open("ab") as log:

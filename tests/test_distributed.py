@@ -8,6 +8,7 @@ import pytest
 
 from tools import cluster, distributed
 from tools.failure import Failure
+from tools.postgres import program
 from tools.tally import Tally
 from tools.watch import Trouble
 
@@ -78,4 +79,4 @@ def test_the_plan_fails_fifty_runs_and_no_two_share_a_name():
 
 def test_a_missing_program_is_told_with_the_packages_to_install():
     with pytest.raises(Trouble, match="apt-get install postgresql redis-server"):
-        cluster.program("no-such-program")
+        program("no-such-program", cluster.MISSING)

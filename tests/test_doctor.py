@@ -355,7 +355,7 @@ def test_a_name_that_means_nothing_is_told_with_the_nearest_one(sole, served, co
 @pytest.mark.parametrize("place", ["environment", "file"])
 def test_a_name_in_airflow_cfg_that_means_nothing_is_told(sole, served, connect, monkeypatch, request, place):
     """In the environment and in the file alike; an option's `_cmd` is known."""
-    from airflow.providers.common.compat.sdk import conf
+    from airflow_incident.compat import conf
 
     connect(served.url, password=API_KEY)
     if place == "environment":

@@ -1,10 +1,12 @@
 """What Airflow's configuration says."""
 
 import pytest
-from airflow.providers.common.compat.sdk import conf
 
+from airflow_incident.compat import conf
 from airflow_incident.installation import Installation, read_installation
 from tests.airflow_versions import AIRFLOW, BASE_URL, BATCH_TIMEOUT, PAGES
+
+pytestmark = pytest.mark.release
 
 
 @pytest.mark.parametrize(

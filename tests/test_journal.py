@@ -14,10 +14,10 @@ from tests.airflow_dags import load_dag
 from tests.airflow_versions import AIRFLOW
 from tests.contract import check_all
 
-pytestmark = pytest.mark.airflow
+pytestmark = [pytest.mark.airflow, pytest.mark.release]
 AWAY = "http://127.0.0.1:9"
 SOURCE = """
-from airflow.providers.common.compat.sdk import DAG, task
+from airflow_incident.compat import DAG, task
 from airflow_incident import CreateIncidentOperator, open_incident
 
 with DAG("{name}", schedule=None, on_failure_callback=open_incident(),

@@ -1,15 +1,17 @@
 """What the journal does when its store fails, or holds what nobody here has written; and a batch in an outage."""
 
+import asyncio
 import json
 import logging
+import threading
 import time
 from collections import Counter
 from datetime import UTC, datetime
 
 import pytest
-from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_incident import journalled
+from airflow_incident.compat import BaseHook
 from airflow_incident.delivery.journal import PREFIX, Record, read_record, record_name
 from airflow_incident.sandbox.fault import FaultProxy
 from airflow_incident.sandbox.fault_answers import answer
@@ -74,6 +76,16 @@ def store(monkeypatch):
     return texts
 
 
+def _call_async_and(then, notifier, context):
+    """Call as the triggerer does, and do something before asyncio.run() waits for its threads."""
+
+    async def run():
+        await notifier.async_notify(context)
+        then()
+
+    asyncio.run(run())
+
+
 def raises(error):
     def fail():
         raise error
@@ -109,15 +121,33 @@ def test_a_store_that_fails_costs_one_warning(connected, store, call, what, erro
 @EVERY_DOOR
 @pytest.mark.parametrize("what", ["get", "set"])
 def test_a_store_that_hangs_does_not_keep_the_incident_waiting(connected, store, call, what):
-    """The request goes out after two seconds; the callback ends when the store does, or before."""
+    """The request goes out after two seconds; what the store says late is still written down, in the callback's time."""
     began = time.time()
     store.failing[what] = lambda: time.sleep(2.8)
     heard, took = report(call=call)
     (row,) = connected.store.all()
     assert 1.8 < row.opened_at - began < 3
     assert row.request["idempotency_key"] == KEY
+    assert took < 12
+    assert heard.texts() == []
+    assert [record.state for record in store.records() if record.scope == "run"] == ["open"]
+
+
+@EVERY_DOOR
+@pytest.mark.parametrize("what", ["get", "set"])
+def test_a_store_that_hangs_for_ever_costs_one_warning(connected, store, call, what, monkeypatch):
+    """The callback ends in its time; a coroutine's thread is left behind."""
+    monkeypatch.setenv("AIRFLOW__CORE__TASK_SUCCESS_OVERTIME", "10")
+    over = threading.Event()
+    store.failing[what] = over.wait
+    try:
+        heard, took = report(call=call if call is call_sync else lambda *given: _call_async_and(over.set, *given))
+    finally:
+        over.set()
+    assert len(connected.store.all()) == 1
+    (line,) = heard.texts()
+    assert "the journal cannot be used: Airflow gave no answer within" in line
     assert took < 4
-    assert len(heard.texts()) == 1
 
 
 def test_without_store_and_api_one_line_holds_the_failure(connect, store, monkeypatch):
@@ -297,7 +327,7 @@ def test_twenty_failures_of_one_batch_in_an_outage_are_all_written_down(airflow_
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__STORM_LIMIT", "0")
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__STORM_LIMIT_PER_DAG", "0")
     source = """
-from airflow.providers.common.compat.sdk import DAG
+from airflow_incident.compat import DAG
 from airflow_incident import open_incident
 
 with DAG("batch", schedule=None, on_failure_callback=open_incident()) as dag:

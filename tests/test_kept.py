@@ -4,9 +4,9 @@ import json
 import logging
 
 import pytest
-from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_incident import cli, open_incident, resolve_incident
+from airflow_incident.compat import BaseHook
 from airflow_incident.delivery.journal import PREFIX, read_record
 from airflow_incident.journalled import _breaker, flush_journal
 from airflow_incident.sandbox.server import Sandbox

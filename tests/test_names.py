@@ -6,9 +6,9 @@ import signal
 from collections import Counter
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_incident import CreateIncidentOperator, IncidentHook, journalled, notifications
+from airflow_incident.compat import AirflowFailException
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
 from airflow_incident.delivery.report import Wish, prepare
@@ -24,6 +24,8 @@ from tests.doors import Scripted, call_async, call_sync, report, task_context
 from tests.file_store import FileStore, ended, flush_to, fork, report_to, wait_for
 from tests.test_journal_crash import Dying
 from tests.test_journal_trouble import Texts
+
+pytestmark = pytest.mark.release
 
 AWAY = "http://127.0.0.1:9"
 LEAVER = "dora@example.com"

@@ -20,6 +20,8 @@ from airflow_incident.sandbox.options import REPEATS
 from airflow_incident.sandbox.server import Sandbox
 from tests.doors import API_KEY, Scripted, dag_context, listen, report, task_context
 
+pytestmark = pytest.mark.release
+
 GOLDEN = Path(__file__).parent / "golden" / "keys.json"
 
 

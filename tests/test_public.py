@@ -7,6 +7,8 @@ import pytest
 
 import airflow_incident
 
+pytestmark = pytest.mark.release
+
 NAMES = {
     "IncidentHook", "CreateIncidentOperator", "ResolveIncidentOperator", "IncidentClosedSensor", "IncidentNotifier",
     "RecoveryNotifier", "journal_flush_dag", "open_incident", "resolve_incident", "__version__",

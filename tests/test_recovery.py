@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
-from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_incident import (
     ConfigurationError,
@@ -21,6 +20,7 @@ from airflow_incident import (
     resolve_incident,
     resolving,
 )
+from airflow_incident.compat import BaseHook
 from airflow_incident.sandbox import catalogue
 from airflow_incident.sandbox.fault import FaultProxy
 from airflow_incident.sandbox.server import Sandbox
@@ -28,6 +28,8 @@ from tests.airflow_versions import AIRFLOW, BASE_URL
 from tests.contract import check_all
 from tests.doors import API_KEY, call_async, call_sync, dag_context, listen, task_context
 from tests.test_journal_trouble import Texts
+
+pytestmark = pytest.mark.release
 
 EVERY_DOOR = pytest.mark.parametrize("call", [call_sync, call_async], ids=["sync", "async"])
 DAY = datetime(2026, 11, 20, tzinfo=UTC)
@@ -586,7 +588,7 @@ def test_the_operator_closes_one_incident_by_id_without_the_journal(connected, m
 @pytest.mark.parametrize("options", [{"incident_id": "01H0000000000000000000000"}, {"resolved_status": "Finished"}])
 def test_what_a_retry_cannot_help_fails_the_task_for_good(connected, store, options):
     """An incident that is not there, a status that is not there."""
-    from airflow.providers.common.compat.sdk import AirflowFailException
+    from airflow_incident.compat import AirflowFailException
 
     failed()
     with pytest.raises(AirflowFailException, match=r"answered 404|known: Triage"):
@@ -607,7 +609,7 @@ def test_what_a_retry_may_help_is_raised(sandbox, connect, store):
 
 def test_the_operator_needs_the_journal_or_an_id(connected, monkeypatch):
     """Else nobody knows what was opened."""
-    from airflow.providers.common.compat.sdk import AirflowFailException
+    from airflow_incident.compat import AirflowFailException
 
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "False")
     with pytest.raises(AirflowFailException, match="give incident_id"):

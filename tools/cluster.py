@@ -4,20 +4,14 @@ Everything is on loopback, at ports that are free. The components share what the
 """
 
 import base64
-import contextlib
 import json
-import os
-import pwd
 import secrets
 import shutil
-import signal
-import tempfile
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
 
 from tools.loopback import API_KEY, Airflow
-from tools.stage import ROOT, Stage
+from tools.postgres import PLAIN, Postgres, program
+from tools.stage import ROOT, START_LIMIT, Stage
 from tools.watch import Trouble, Watch
 
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
@@ -28,8 +22,6 @@ WITH_DATABASE = {"migrate", "connections", "journal", *COMPONENTS}
 # Seconds until Airflow gives up a task whose worker is lost, and until Redis gives to another worker what was not done.
 HEARTBEAT_TIMEOUT = 30
 VISIBILITY_TIMEOUT = 60
-START_LIMIT = 180
-PLAIN = {"PATH": os.defpath, "LC_ALL": "C"}
 DAGS = ROOT / "tools" / "distributed_dags"
 MISSING = "make e2e-celery needs PostgreSQL and Redis. On Debian and Ubuntu: apt-get install postgresql redis-server"
 
@@ -37,12 +29,10 @@ MISSING = "make e2e-celery needs PostgreSQL and Redis. On Debian and Ubuntu: apt
 class Cluster(Stage):
     """Holds what a distributed Airflow needs; when the block ends, all of it is gone but its logs."""
 
-    def __init__(self) -> None:
+    def __init__(self, postgres: Postgres) -> None:
         super().__init__("distributed")
-        self._redis = program("redis-server")
-        self._initdb = program("initdb")
-        self._postgres = program("postgres")
-        self._owner = database_owner()
+        self._postgres = postgres
+        self._redis = program("redis-server", MISSING)
         self._shared = {
             "API__SECRET_KEY": secrets.token_hex(32),
             "API_AUTH__JWT_SECRET": secrets.token_hex(64),
@@ -50,27 +40,11 @@ class Cluster(Stage):
             "CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         }
 
-    def __enter__(self) -> Self:
-        # Not in this checkout, which the database's owner may not enter.
-        self._data = Path(tempfile.mkdtemp(prefix="airflow-incident-postgres-"))
-        if self._owner:
-            shutil.chown(self._data, **self._owner)
-        try:
-            return super().__enter__()
-        except BaseException:
-            self._data.rmdir()
-            raise
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        super().__exit__(kind, error, trace)
-        shutil.rmtree(self._data)
-
     def reserve(self) -> None:
         """Choose the ports, before there is any process."""
         self.airflow = f"http://127.0.0.1:{self.port(0)}"
-        self._postgres_port, self._redis_port = self.port(0), self.port(0)
+        self._postgres.reserve(self)
+        self._redis_port = self.port(0)
 
     def folder(self, name: str) -> Path:
         """Return a component's AIRFLOW_HOME: each has its own, with its own copy of the DAGs, as machines have."""
@@ -81,7 +55,6 @@ class Cluster(Stage):
 
     def environment(self, name: str) -> dict[str, str]:
         """Say all that a component is told."""
-        database = f"postgresql+psycopg2://airflow@127.0.0.1:{self._postgres_port}/postgres"
         settings = self._shared | {
             "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "CORE__EXECUTION_API_SERVER_URL": f"{self.airflow}/execution/",
@@ -92,7 +65,7 @@ class Cluster(Stage):
             "API__PORT": self.airflow.rpartition(":")[2],
             "API__BASE_URL": self.airflow,
             "CELERY__BROKER_URL": f"redis://127.0.0.1:{self._redis_port}/0",
-            "CELERY__RESULT_BACKEND": f"db+{database}",
+            "CELERY__RESULT_BACKEND": f"db+{self._postgres.url}",
             "CELERY__WORKER_CONCURRENCY": str(SLOTS),
             "CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": str(VISIBILITY_TIMEOUT),
             "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": str(HEARTBEAT_TIMEOUT),
@@ -104,7 +77,7 @@ class Cluster(Stage):
             "USAGE_DATA_COLLECTION__ENABLED": "False",
         }
         if name in WITH_DATABASE:
-            settings["DATABASE__SQL_ALCHEMY_CONN"] = database
+            settings["DATABASE__SQL_ALCHEMY_CONN"] = self._postgres.url
         return self.told(self.folder(name), settings)
 
     def bring_up(self, watch: Watch, incident_io: str, dags: set[str]) -> Airflow:
@@ -129,25 +102,9 @@ class Cluster(Stage):
         return self._await_airflow(watch, dags)
 
     def _start_services(self, watch: Watch) -> None:
-        of_database: dict[str, Any] = {"cwd": self._data, "env": PLAIN}
-        if self._owner:
-            of_database |= self._owner | {"extra_groups": []}
-        make = (self._initdb, "--username=airflow", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C")
-        self.run("initdb", *make, self._data / "data", **of_database)
-        self.await_errand(watch, "initdb", "PostgreSQL's folder is being made")
-        # It is thrown away at the end, so it need not survive a loss of power.
-        options = {
-            "listen_addresses": "127.0.0.1",
-            "port": str(self._postgres_port),
-            "unix_socket_directories": str(self._data),
-            "fsync": "off",
-        }
-        serve = (self._postgres, "-D", self._data / "data", *(f"--{name}={value}" for name, value in options.items()))
-        # SIGTERM would wait for its clients: https://www.postgresql.org/docs/current/server-shutdown.html
-        self.run("postgres", *serve, end=signal.SIGINT, **of_database)
+        self._postgres.create(self, watch)
         broker = ("--bind", "127.0.0.1", "--port", str(self._redis_port), "--save", "", "--dir", self.home)
         self.run("redis", self._redis, *broker, env=PLAIN)
-        self.await_words(watch, "postgres", "ready to accept connections")
         self.await_words(watch, "redis", "Ready to accept connections")
 
     def _await_airflow(self, watch: Watch, dags: set[str]) -> Airflow:
@@ -166,34 +123,3 @@ class Cluster(Stage):
         for name in WORKERS:
             self.await_words(watch, name, " ready.")
         return airflow
-
-    def await_errand(self, watch: Watch, name: str, text: str) -> None:
-        """Wait until a process has done its work."""
-        watch.until(lambda: (text, self.ended(name)), seconds=START_LIMIT, log=self.log(name))
-
-    def await_words(self, watch: Watch, name: str, words: str) -> None:
-        """Wait until a process has said something."""
-
-        def look() -> tuple[str, bool | None]:
-            self.check()
-            return f"{name} is starting", True if words in self.log(name).read_text(errors="replace") else None
-
-        watch.until(look, seconds=START_LIMIT, log=self.log(name))
-
-
-def program(name: str) -> Path:
-    """Find a program; Debian keeps the database's out of the path."""
-    debian = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[4]))
-    found = shutil.which(name) or (debian[-1] if debian else None)
-    if found is None:
-        raise Trouble(f"{MISSING} ({name} is not there)")
-    return Path(found)
-
-
-def database_owner() -> dict[str, str]:
-    """Say as whom the database is to run, if not as whoever runs this: it refuses to run as root."""
-    if os.geteuid() != 0:
-        return {}
-    with contextlib.suppress(KeyError):
-        return {"user": pwd.getpwnam("postgres").pw_name, "group": "postgres"}
-    raise Trouble(f"{MISSING} (there is no user postgres, and PostgreSQL refuses to run as root)")

@@ -16,9 +16,10 @@ from typing import Any
 from airflow_incident.sandbox.fault import FAULTS
 from airflow_incident.sandbox.options import REPEATS
 from airflow_incident.sandbox.server import Sandbox
-from tools.cluster import WORKERS, Cluster
+from tools.cluster import MISSING, WORKERS, Cluster
 from tools.failure import Failure
 from tools.loopback import Airflow
+from tools.postgres import Postgres
 from tools.tally import Tally
 from tools.watch import Trouble, Watch, perform
 from tools.wire import Wire
@@ -189,7 +190,12 @@ def fail(cluster: Cluster, watch: Watch, box: Sandbox, wire: Wire, fault: str) -
 def play(watch: Watch, *, fault: str, repeat: str) -> str:
     """Set everything up, let it fail, clear it away and return the verdict."""
     began = time.monotonic()
-    with Sandbox(repeat=repeat) as box, Wire(box.port) as wire, Cluster() as cluster:
+    with (
+        Sandbox(repeat=repeat) as box,
+        Wire(box.port) as wire,
+        Postgres(MISSING) as postgres,
+        Cluster(postgres) as cluster,
+    ):
         try:
             tally = fail(cluster, watch, box, wire, fault)
         finally:

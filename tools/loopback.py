@@ -5,6 +5,7 @@ import json
 import urllib.error
 import urllib.request
 from typing import Any
+from urllib.parse import quote
 
 # A proxy of the caller's environment does not reach this machine's loopback.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -37,6 +38,7 @@ class Airflow:
 
     root = "api/v2"
     needed = ("scheduler", "dag_processor")
+    latest_first = "-run_after"
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -72,20 +74,33 @@ class Airflow:
 
     def import_errors(self) -> str:
         """Return the stack traces of DAG files that cannot be imported."""
+        return "\n".join(f"{file}: {trace}" for file, trace in self.broken_files().items())
+
+    def broken_files(self) -> dict[str, str]:
+        """Return the stack trace of each DAG file that cannot be imported."""
         found = (self.ask("importErrors") or {"import_errors": []})["import_errors"]
-        return "\n".join(f"{error['filename']}: {error['stack_trace']}" for error in found)
+        return {error["filename"]: error["stack_trace"] for error in found}
 
     def run(self, dag_id: str, run_id: str) -> dict[str, Any] | None:
         """Return the run, triggered at the first call."""
-        return self.ask(f"dags/{dag_id}/dagRuns/{run_id}") or self.trigger(dag_id, run_id)
+        return self.ask(self._path(dag_id, run_id)) or self.trigger(dag_id, run_id)
 
-    def trigger(self, dag_id: str, run_id: str) -> dict[str, Any] | None:
+    def trigger(self, dag_id: str, run_id: str, **more: Any) -> dict[str, Any] | None:
         """Trigger a run; again with the same ID, after an answer that got lost, is refused and so harmless."""
-        return self.ask(f"dags/{dag_id}/dagRuns", self.new_run(run_id))
+        return self.ask(self._path(dag_id), self.new_run(run_id) | more)
+
+    def clear(self, dag_id: str, run_id: str) -> Any:
+        """Clear a run's tasks, so that they are run again."""
+        return self.ask(f"{self._path(dag_id, run_id)}/clear", {"dry_run": False})
+
+    @staticmethod
+    def _path(dag_id: str, *run_id: str) -> str:
+        """Say where a DAG's runs are, or one of them."""
+        return "/".join(("dags", quote(dag_id, safe=""), "dagRuns", *(quote(each, safe="") for each in run_id)))
 
     def runs(self) -> dict[str, dict[str, Any]] | None:
         """Return the latest hundred runs by their IDs."""
-        answer = self.ask("dags/~/dagRuns?limit=100&order_by=-run_after")
+        answer = self.ask(f"dags/~/dagRuns?limit=100&order_by={self.latest_first}")
         return answer and {run["dag_run_id"]: run for run in answer["dag_runs"]}
 
     def tasks(self, query: str = "limit=100") -> list[dict[str, Any]] | None:
@@ -95,7 +110,7 @@ class Airflow:
 
     def failed_tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]] | None:
         """List the run's task instances that failed by themselves."""
-        answer = self.ask(f"dags/{dag_id}/dagRuns/{run_id}/taskInstances")
+        answer = self.ask(f"{self._path(dag_id, run_id)}/taskInstances")
         return answer and [task for task in answer["task_instances"] if task["state"] == "failed"]
 
     def raised_at(self, task: dict[str, Any]) -> str:
@@ -113,6 +128,7 @@ class Airflow2(Airflow):
 
     root = "api/v1"
     needed = ("scheduler",)
+    latest_first = "-execution_date"
 
     def token(self) -> str:
         """Need no token."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree as ET
 
-from tools.versions import VERSIONS
+from tools.versions import VERSIONS, Version
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORTS = ROOT / ".matrix"
@@ -67,11 +67,16 @@ def run(name: str, tests: list[str]) -> Row:
     python = environment(name)
     if isinstance(python, str):
         return Row(version.airflow, version.python, trouble=python)
+    return run_tests(name, version, python, tests)
+
+
+def run_tests(name: str, version: Version, python: Path, tests: list[str], folder: Path = ROOT) -> Row:
+    """Run tests that lie in a folder by one Python; count how they ended."""
     REPORTS.mkdir(exist_ok=True)
     report = REPORTS / f"{name}.xml"
     report.unlink(missing_ok=True)
     began = time.monotonic()
-    ended = subprocess.run([python, "-m", "pytest", f"--junitxml={report}", *tests], cwd=ROOT, check=False)
+    ended = subprocess.run([python, "-m", "pytest", f"--junitxml={report}", *tests], cwd=folder, check=False)
     minutes = (time.monotonic() - began) / 60
     if not report.exists():
         return Row(

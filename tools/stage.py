@@ -19,7 +19,7 @@ import psutil
 
 from tools import keeper
 from tools.loopback import API_KEY
-from tools.watch import Trouble
+from tools.watch import Trouble, Watch
 
 if TYPE_CHECKING:
     from tools.wire import Wire
@@ -37,6 +37,8 @@ WEB = "webserver" if IS_AIRFLOW_2 else "api-server"
 PROCESSOR = "scheduler" if IS_AIRFLOW_2 else "dag-processor"
 COMPONENTS = dict.fromkeys((WEB, "scheduler", PROCESSOR))
 
+START_LIMIT = 180
+"""Seconds for anything to start, or an errand to be done."""
 # What has done its work when it ends; everything else should run.
 ERRANDS = {"migrate", "journal", "initdb", "connections"}
 
@@ -60,15 +62,17 @@ class Stage:
         self.home = ROOT / f".{name}"
         self.wire: Wire | None = None
         self._locks: list[int] = []
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
-        self.home.mkdir(exist_ok=True)
+        self.home.mkdir(parents=True, exist_ok=True)
         if not self._lock(self.home):
             raise Trouble(f"another {self.name} is running in this checkout, or still stopping")
         for path in self.home.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         (self.home / "tmp").mkdir()
+        if IS_AIRFLOW_2:  # it lets everybody in
+            (self.home / "webserver_config.py").write_text('AUTH_ROLE_PUBLIC = "Admin"\n')
         self.dags = self._dags()
         self.reserve()
         # It inherits the locks: they are free again when the last process is gone, not before.
@@ -165,11 +169,8 @@ class Stage:
         )
 
     def _dags(self) -> Path:
-        """Tell where the DAGs are; Airflow 2 reads a copy, and lets everybody in."""
-        if not IS_AIRFLOW_2:
-            return ROOT / "dags"
-        (self.home / "webserver_config.py").write_text('AUTH_ROLE_PUBLIC = "Admin"\n')
-        return copy_dags(self.home / "dags")
+        """Tell where the DAGs are; Airflow 2 reads a copy."""
+        return copy_dags(self.home / "dags") if IS_AIRFLOW_2 else ROOT / "dags"
 
     def log(self, name: str) -> Path:
         """Tell where a process writes."""
@@ -199,16 +200,22 @@ class Stage:
             )
         self._pipe.write(b"%d %d\n" % (process.pid, end))
         self._pipe.flush()
-        self._processes[name] = process
+        self.processes[name] = process
 
     def kill(self, name: str) -> None:
         """Kill a process and all that it started at one moment, as when a machine is lost."""
-        lost = keeper.find([self._processes.pop(name).pid])
+        lost = keeper.find([self.processes.pop(name).pid])
         # Stopped first, none sees another one end, and tells Airflow.
         for number in (signal.SIGSTOP, signal.SIGKILL):
             for process in lost:
                 with contextlib.suppress(psutil.Error):
                     process.send_signal(number)
+
+    def end(self, name: str, number: int) -> None:
+        """Send a process a signal, and wait for its end."""
+        process = self.processes.pop(name)
+        process.send_signal(number)
+        process.wait()
 
     def start_ours(self, name: str, *arguments: str) -> None:
         """Start `airflow-incident`."""
@@ -227,13 +234,26 @@ class Stage:
 
     def ended(self, name: str) -> bool | None:
         """Tell whether a process has done its work; None while it runs."""
-        code = self._processes[name].poll()
+        code = self.processes[name].poll()
         if code:
             raise Trouble(f"{name} failed (exit {code})", self.log(name))
         return None if code is None else True
 
     def check(self) -> None:
         """Raise Trouble if a process that should run has ended."""
-        for name, process in self._processes.items():
+        for name, process in self.processes.items():
             if name not in ERRANDS and process.poll() is not None:
                 raise Trouble(f"{name} ended by itself (exit {process.returncode})", self.log(name))
+
+    def await_errand(self, watch: Watch, name: str, text: str) -> None:
+        """Wait until a process has done its work."""
+        watch.until(lambda: (text, self.ended(name)), seconds=START_LIMIT, log=self.log(name))
+
+    def await_words(self, watch: Watch, name: str, words: str) -> None:
+        """Wait until a process has said something."""
+
+        def look() -> tuple[str, bool | None]:
+            self.check()
+            return f"{name} is starting", True if words in self.log(name).read_text(errors="replace") else None
+
+        watch.until(look, seconds=START_LIMIT, log=self.log(name))

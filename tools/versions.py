@@ -1,23 +1,30 @@
-"""The one table of Airflow versions: each with its newest patch, the Python of the matrix, and what works there."""
+"""The one table of Airflow versions: the newest patch of each, its day, the matrix's Python, and what works there."""
 
 from typing import NamedTuple
 
 
 class Version(NamedTuple):
-    """One supported Airflow; `bounds` are those of its own dependencies that it does not declare."""
+    """One supported Airflow; `bounds` are those of its own dependencies that it does not declare.
+
+    `released` is the day of its release: what was the newest of everything then is what its users have.
+    """
 
     airflow: str
     python: str
+    released: str
     bounds: tuple[str, ...] = ()
 
 
 VERSIONS = {
-    "2.11": Version("2.11.2", "3.12"),  # has no Python 3.13
-    "3.0": Version("3.0.6", "3.11", ("cadwyn<6", "fastapi<0.118", "pyjwt<2.11")),  # its API fails with newer ones
-    "3.1": Version("3.1.8", "3.12"),
-    "3.2": Version("3.2.2", "3.13", ("fastapi<0.137", "svcs<26")),  # the same
-    "3.3": Version("3.3.2", "3.13"),
+    "2.11": Version("2.11.2", "3.12", "2026-03-14"),  # has no Python 3.13
+    # Its API fails with newer ones.
+    "3.0": Version("3.0.6", "3.11", "2025-08-29", ("cadwyn<6", "fastapi<0.118", "pyjwt<2.11")),
+    "3.1": Version("3.1.8", "3.12", "2026-03-11"),
+    "3.2": Version("3.2.2", "3.13", "2026-05-29", ("fastapi<0.137", "svcs<26")),  # the same
+    "3.3": Version("3.3.2", "3.13", "2026-09-17"),
 }
+LOWEST = Version("2.11.0", "3.11", "2025-05-20")
+"""The oldest Airflow that pyproject.toml allows; the lowest bounds of everything else are tried on it."""
 OLDEST, *_, NEWEST = VERSIONS
 
 NO = "no"

@@ -1,47 +1,298 @@
-"""What looks like a secret, and what is written instead of it. Pure: nothing is read here."""
+"""What looks like a secret, and what is written instead of it. Pure: nothing is read here.
+
+A secret is known by the name before it (secret_names.py), by the place where it stands, or by its own form. All are
+found before any is replaced, so that no rule meets what another has left.
+"""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
+from airflow_incident.core.secret_names import secrets_of
+from airflow_incident.core.secret_values import BEGIN, PREFIX, QUOTE, Source, read_value
+from airflow_incident.core.secret_words import HINTS, Name, fold, is_opaque, is_said, name_of, stands_in
+from airflow_incident.frozen import Frozen
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-_SECRETS: tuple[tuple[tuple[str, ...], str, str], ...] = (
+    Replacement = tuple[int, int, str]
+
+STARS = "***"
+_LONGEST_NAME = 64
+_MOST_PASSES = 5
+"""Until nothing more is found: what was between two secrets may tell more once they are gone."""
+
+
+class Form(Frozen):
+    """What a secret looks like. Its groups are the secrets; without a group it is all of it.
+
+    A pattern is tried, and compiled, for texts that have one of its words, which are in small letters.
+    """
+
+    words: tuple[str, ...]
+    pattern: str
+    text: str = STARS
+
+
+class Lead(Frozen):
+    """What stands before a secret, which is then one value, with or without quotation marks.
+
+    `behind` is a mark in the value that ends what comes before the secret, like the colon in `user:password`;
+    `is_vague` says that only what looks like a secret itself is one.
+    """
+
+    words: tuple[str, ...]
+    pattern: str
+    behind: str = ""
+    is_vague: bool = False
+
+
+_GAP = rf"(?:[ \t]{{1,8}}(?:\\\n[ \t]{{0,8}})?|{QUOTE},\s{{0,8}}(?={BEGIN}))"
+"""Between two words of a command line, which may be a list; the quotation mark of the second is not in it."""
+_NEXT = rf"(?:[ \t]{{1,8}}|{QUOTE},\s{{0,8}}{PREFIX}{QUOTE})"
+
+
+def _option(commands: str, options: str, *, gap: str = _GAP) -> str:
+    return rf"\b(?:{commands})\b[^\n|;&]{{0,200}}?(?<=[\s'\"])(?:{options}){gap}"
+
+
+_JOINED = r"(?=[^\s'\",)\]]|['\"][^\s,)\]'\"])"
+_GAP_OR_NONE = rf"(?:{_GAP}|{_JOINED})"
+_GAP_OR_IS = rf"(?:{_GAP}|=)"
+_REGISTRIES = "docker|podman|nerdctl|helm|skopeo|oras|crane|buildah|registry"
+_MYSQL = r"mysql\w{0,10}|mariadb(?:-\w{1,10})?|mycli"
+_MONGO = r"mongo(?:sh|dump|restore|export|import|stat|top)?"
+_LINES = r"[A-Za-z0-9+/=]{30,100}[ ]?(?:\r?\n|\\{1,4}r\\{1,4}n|\\{1,4}n)[ ]{0,8}"
+
+_LEADS = (
+    Lead(("mysql", "mariadb", "mycli"), _option(_MYSQL, "-p", gap=_JOINED)),
+    Lead(("sshpass",), _option("sshpass", "-p", gap=_GAP_OR_NONE)),
+    Lead(("redis-cli",), _option("redis-cli", "-a")),
+    Lead(("curl", "wget", "http"), _option("curl|wget|https?", "-u|--user|-U|--proxy-user|-a", gap=_GAP_OR_IS), ":"),
+    Lead(("smbclient", "rpcclient"), _option("smbclient|rpcclient", "-U|--user"), "%"),
+    Lead(("lftp",), _option("lftp", "-u"), ","),
+    Lead(("sqlcmd", "bcp", "osql", "tsql"), _option("sqlcmd|bcp|osql|tsql|freebcp", "-P", gap=_GAP_OR_NONE)),
+    Lead(("login",), _option(rf"(?:{_REGISTRIES}|az){_NEXT}login", "-p")),
+    Lead(("mongo",), _option(_MONGO, "-p")),
+    Lead(("ldap",), _option(r"ldap\w{1,12}", "-w")),
+    Lead(("plink", "pscp", "psftp", "putty"), _option("plink|pscp|psftp|putty", "-pw")),
+    Lead(("zip",), _option("zip|unzip|zipcloak", "-P")),
+    Lead(("7z", "rar"), _option("7z[azr]?|(?:un)?rar", "-p", gap=_JOINED)),
+    Lead(("beeline", "sqoop", "snmp"), _option(r"beeline|snmp\w{1,12}", "-p|-A|-X")),
+    Lead(("openssl",), _option("openssl", "-k|-K")),
+    Lead(("<<<",), r"(?:--password-stdin|\bsudo[ ]-S|\bchpasswd)\b[^\n|]{0,80}<<<[ ]?"),
+    Lead(("fs.azure.",), rf"\bfs\.azure\.(?:account\.key|sas)\.[\w.-]{{1,200}}{QUOTE}?\s?[:=,]\s?"),
+    Lead(("pass:",), r"-pass(?:in|out)?\b['\"]?,?[ ]{1,4}['\"]?pass:"),
+    Lead(("from-literal",), r"--from-literal(?:=|[ ]{1,4})[\w.-]{1,100}="),
+    Lead(("vault",), rf"\bvault{_NEXT}login{_GAP}(?!-)(?:token=)?"),
+    Lead(("securestring",), r"(?i)\bConvertTo-SecureString[ ](?:-String[ ])?(?=['\"])"),
+    Lead(("password",), r"\b(?:login|account)\s{1,8}\S{1,100}\s{1,8}password\s{1,8}"),  # .netrc
+    Lead(("machine",), r"\bmachine\s{1,8}\S{1,100}\s{1,8}password\s{1,8}"),
+    Lead(
+        ("identified",),
+        r"(?i)\b(?:user|role|to|for|exists)\s{1,8}\S{1,200}\s{1,8}identified(?:[ ]with[ ][\w'\"]{1,60})?"
+        r"[ ](?:by|as)[ ](?:password[ ]|values[ ])?",
+    ),
+    Lead(("auth",), r"\bAUTH[ ](?:(?:PLAIN|LOGIN|XOAUTH2|CRAM-MD5)[ ])?(?=[^\s'\"]{6})", is_vague=True),
+    Lead(
+        ("auth", "login", "credentials"),
+        rf"(?i)(?:auth|login|authenticate|credentials)\([ ]?{BEGIN}[^'\"\n]{{1,80}}{QUOTE},\s{{0,4}}(?={BEGIN})",
+    ),
+    Lead(("fernet(",), rf"(?i)\b(?:multi)?fernet\([ ]?(?={BEGIN})"),
+    Lead(("bearer", "bas"), r"(?i)\b(?:bearer|basic)\s{1,4}(?=[a-z0-9._~+/=-]{8})", is_vague=True),
+)  # fmt: skip
+
+_FORMS = (
     # Without an end the rest goes, for it was cut; this also keeps the search from starting over at each beginning.
-    (("[parameters: ",), r"(?s)\[parameters: .*?(?:\](?=\n|\Z|\s{0,4}\(Background)|\Z)", "[parameters: cut]"),
-    # postgres://user:password@host
-    (("://",), r"(?<=://)([^\s/@:]{0,256}):[^\s@]{1,512}@", r"\1:***@"),
-    (("bearer", "bas"), r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{8,}", r"\1 ***"),
-    # password=…, "api_key": "…", --token …; but not our own "Alert source token: missing; …"
-    (
-        ("pass", "pwd", "secret", "token", "key", "cred"),
-        r"""(?ix) ((?:passw(?:or)?d|pwd|passphrase|secret|token|api[_-]?key
-        |access[_-]?key|private[_-]?key|credential)[\w.-]{0,40} ["']? \s{0,4} (?:=>|[=:]) \s{0,4})
-        (?! missing; | has\ spaces\ )
-        (?: "[^"\n]*" | '[^'\n]*' | [^\s,;&)}\]]+ )""",
-        r"\1***",
+    Form(
+        ("[parameters: ",),
+        r"(?s)\[parameters: .*?(?:\](?=\n|\\n|['\"]|\Z|\s{0,4}\(Background)|\Z)",
+        "[parameters: cut]",
     ),
-    (
-        ("-----",),
-        r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
-        "***",
+    # What comes behind a user in an address, unless that is a port.
+    Form(
+        ("://",),
+        r"""(?x) ://[^\s/:"'<>()`]{0,128}: (?!\d{1,5}(?:[/?\#\s"'<>),;\]}]|\Z))
+        ( (?:[^\s@"'<>`]|'(?![\s,;)\]}]|\Z)){1,512}+ (?:@[^\s@/?\#"'<>]{0,512}(?=@)){0,8}+
+          (?:@[\w-]{1,64}/[^\s@/?\#"'<>]{1,512}(?=@[\w-]+(?:\.[\w-]+)+(?:[:/]|\Z)))? ) @(?=[\w\[.{%$<])""",
     ),
-)
-"""What a secret looks like, and what to write instead. A pattern is compiled for texts with one of its words only.
-
-The words are looked for in folded text and have no i: `re` knows two that folding does not make one.
-"""
+    Form(("@tcp(", "@unix("), r"""[\w.-]{1,64}:([^\s"']{1,400}?)@(?:tcp|unix)\("""),
+    Form(
+        ("oracle", "sqlplus", "sqlldr", "expdp", "impdp"),
+        r"(?:oracle:[a-z]{1,8}:|(?:sqlplus|sqlldr|expdp|impdp)\b[^\n]{0,60}?[ ])[\w.]{1,64}/([^\s@/]{1,256})@",
+    ),
+    Form(
+        ("hooks.slack.com", "/webhooks/", "webhookb2"),
+        r"(?:hooks\.slack\.com/(?:services|workflows)|api/webhooks|webhookb2)/([\w/@.-]{8,400})",
+    ),
+    Form(("api.telegram.org",), r"api\.telegram\.org/bot([\w:-]{20,100})"),
+    Form(
+        ("echo", "printf"),
+        r"\b(?:echo|printf)[ ](?:-\w{1,3}[ ])?[\"']?([^\n\"'|]{1,400}?)[\"']?[ ]?\|[ ]?"
+        r"(?:sudo[ ]-S|chpasswd|[^\n|]{0,120}--password-stdin)\b",
+    ),
+    Form(("key",), r"(?i)\bkey\W{1,4}([\w-]{43}=)(?![\w=])"),
+    # .pgpass
+    Form((":",), r"(?m)^[\w.*-]{1,255}:(?:\d{4,5}|\*):[^:\s]{1,64}:[^:\s]{1,64}:(\S{1,400})$"),
+    # Keys in armour; the rest goes where an end is missing.
+    Form(
+        ("private key",),
+        r"(?s)-{4,5} ?BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}(?=(?:\s|\\{1,4}[rn]){1,8}[\w+/=]).*?"
+        r"(?:-{4,5} ?END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}|\Z)",
+    ),
+    Form(
+        ("private key",),
+        rf"(?m)((?:{_LINES}){{0,200}}+(?:^[A-Za-z0-9+/=]{{1,100}}\s{{1,8}})?)-{{4,5}} ?END [A-Z\d ]{{0,40}}PRIVATE KEY",
+    ),
+    Form(("private-lines",), r"(?i)Private-Lines: \d{1,4}\s{1,4}((?:[A-Za-z0-9+/=]{1,100}\s{1,4}){1,200}+)"),
+    Form(('"kty', "'kty"), r"""["'](?:d|p|q|dp|dq|qi|k)["']\s?:\s?["']([\w-]{16,2000})["']"""),
+    # Words that are secrets by their own form.
+    Form(("eyj",), r"\beyJ[\w-]{8,8000}\.[\w-]{8,8000}(?:\.[\w-]{0,8000}){0,3}"),
+    Form(("akia", "asia", "abia", "acca"), r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b"),
+    Form(("ghp_", "gho_", "ghu_", "ghs_", "ghr_"), r"\bgh[pousr]_\w{20,255}"),
+    Form(("github_pat_",), r"\bgithub_pat_\w{20,255}"),
+    Form(("gl",), r"\bgl(?:pat|ptt|rt|dt|ft|soat|cbt|agent|imt|oas|ffct)-[\w.-]{16,300}"),
+    Form(("xox", "xapp-"), r"\b(?:xox[a-z]|xapp)-[\w.-]{8,400}"),
+    Form(("k_live_", "k_test_", "whsec_"), r"\b(?:[psr]k_(?:live|test)|whsec)_[\w+/=]{10,255}"),
+    Form(("aiza",), r"\bAIza[\w-]{30,50}"),
+    Form(("ya29.",), r"\bya29\.[\w.-]{20,2000}"),
+    Form(("gocspx-", "1//0"), r"\b(?:GOCSPX-|1//0)[\w-]{20,255}"),
+    Form(("sk-",), r"\bsk-(?=[\w-]{0,200}\d)[\w-]{20,400}"),
+    Form(("npm_",), r"\bnpm_[A-Za-z0-9]{30,60}"),
+    Form(("pypi-",), r"\bpypi-[\w-]{32,400}"),
+    Form(("sg.",), r"\bSG\.[\w-]{16,64}\.[\w-]{16,100}"),
+    Form(("sk",), r"\bSK[0-9a-f]{32}\b"),
+    Form(("dapi",), r"\bdapi[0-9a-f]{32}(?:-\d{1,2})?"),
+    Form(("ver:",), r"\bver:\d{1,3}-hint:\d{1,20}-[\w+/=-]{16,2000}"),
+    Form(("q~",), r"(?<![\w.~-])[\w.~-]{3}\dQ~[\w.~-]{31,40}"),
+    Form(("hvs.", "hvb.", "hvr."), r"\bhv[sbr]\.[\w-]{20,400}"),
+    Form(("hf_",), r"\bhf_[A-Za-z0-9]{30,60}"),
+    Form(("age-secret-key-",), r"(?i)\bAGE-SECRET-KEY-1[a-z0-9]{40,80}"),
+    Form(("shp", "dop_v1_", "doo_v1_", "dckr_"), r"\b(?:shp(?:at|ss|ca|pa)|do[op]_v1|dckr_(?:pat|oat))_[\w-]{20,255}"),
+    Form(("glsa_", "glc_", "sntry", "lin_api_", "figd_"), r"\b(?:glsa|glc|sntry[su]|lin_api|figd)_[\w=+/-]{20,400}"),
+    Form(("pul-", "nrak-", "pmak-", "rubygems_"), r"\b(?:pul-|NRAK-|PMAK-|rubygems_)[\w-]{20,255}"),
+    Form(("atat", "atbb"), r"\b(?:ATATT|ATBB)[\w=-]{20,255}"),
+    Form(("xkeysib-", "pscale_", "secret_", "ntn_"), r"\b(?:xkeysib-|pscale_(?:tkn|pw)_|secret_|ntn_)[\w-]{32,255}"),
+    Form(("$",), r"\$(?:2[abxy]|[1569y]|apr1|argon2(?:id?|d)|pbkdf2-sha\d{1,3}|scrypt)\$[\w./$=,+-]{16,300}"),
+    Form(("scram-sha-",), r"SCRAM-SHA-\d{1,3}\$[\w+/=:$]{20,300}"),
+)  # fmt: skip
+_TOKEN_AS_USER = Form(("://",), r"://([A-Za-z0-9_-]{20,255})(?::x-oauth-basic)?@(?=[\w.-])")
+_INSERT = r"(?i)\binsert\s{1,8}into\s{1,8}[\w.\"'`\[\]]{1,128}\s{0,8}\(([^()]{1,2000})\)\s{0,8}values\s{0,8}\("
+_HINT = "|".join(map(re.escape, HINTS))
 
 
 def redact_secrets(text: str, *, known: Sequence[str] = ()) -> str:
     """Replace known secrets, and what looks like one, with three stars; cut the parameters of SQL statements."""
-    for secret in known:
-        if secret:
-            text = text.replace(secret, "***")
-    folded = text.casefold()
-    for words, pattern, replacement in _SECRETS:
-        if any(word in folded for word in words):
-            text = re.sub(pattern, replacement, text)
+    for _ in range(_MOST_PASSES):
+        source = Source(text, fold(text))
+        found = [*_known(text, known), *_forms(source), *_leads(source), *_named(source), *_inserted(source)]
+        before, text = text, _replaced(text, sorted(found))
+        if text == before:
+            break
     return text
+
+
+def _replaced(text: str, found: Sequence[Replacement]) -> str:
+    """Write replacements into a text; of those that meet the first goes for all."""
+    parts: list[str] = []
+    done, last = 0, -1
+    for start, end, stars in found:
+        if start > last:
+            parts += [text[done:start], stars]
+        done = last = max(last, end)
+    return "".join([*parts, text[done:]])
+
+
+def _known(text: str, known: Sequence[str]) -> Iterator[Replacement]:
+    for secret in known:
+        at = text.find(secret) if secret else -1
+        while at >= 0:
+            yield at, at + len(secret), STARS
+            at = text.find(secret, at + len(secret))
+
+
+def _has(source: Source, words: Sequence[str]) -> bool:
+    return any(word in source.folded for word in words)
+
+
+def _forms(source: Source) -> Iterator[Replacement]:
+    """Find what is a secret by its own form."""
+    for form in _FORMS:
+        if _has(source, form.words):
+            for found in re.finditer(form.pattern, source.text):
+                for number in range(1 if found.groups() else 0, len(found.groups()) + 1):
+                    start, end = found.span(number)
+                    if start < end and not stands_in(source.text[start:end]):
+                        yield start, end, form.text
+    if _has(source, _TOKEN_AS_USER.words):
+        for found in re.finditer(_TOKEN_AS_USER.pattern, source.text):
+            if is_opaque(found[1]):
+                yield *found.span(1), STARS
+
+
+def _leads(source: Source) -> Iterator[Replacement]:
+    """Find what is a secret by what stands before it."""
+    for lead in _LEADS:
+        if _has(source, lead.words):
+            for found in re.finditer(lead.pattern, source.text):
+                value = read_value(source, found.end())
+                if value is None:
+                    continue
+                start = source.text.find(lead.behind, value.start, value.end) + 1 if lead.behind else value.start
+                secret = source.text[start : value.end]
+                if start and not stands_in(secret) and not is_said(secret) and (is_opaque(secret) or not lead.is_vague):
+                    yield start, value.end, STARS
+
+
+def _named(source: Source) -> Iterator[Replacement]:
+    """Find what is a secret by the name that stands before it."""
+    if not _has(source, HINTS):
+        return
+    done = 0
+    for hint in re.finditer(_HINT, source.folded):
+        if hint.start() < done:
+            continue
+        name = _name_around(source, *hint.span())
+        done = name.end
+        for start, end in secrets_of(source, name):
+            yield start, end, STARS
+            done = max(done, end)
+
+
+def _name_around(source: Source, start: int, end: int) -> Name:
+    """Read the whole name that has a hint in it."""
+    folded = source.folded
+    least, most = max(0, start - _LONGEST_NAME), min(len(folded), end + _LONGEST_NAME)
+    while start > least and (folded[start - 1].isalnum() or folded[start - 1] in "_-."):
+        start -= 1
+    while end < most and (folded[end].isalnum() or folded[end] in "_-."):
+        end += 1
+    while folded[end - 1] in "-.":
+        end -= 1
+    # What ends a colour, or an escaped end of a line, stands right before a name.
+    if start and (found := re.match(r"[0-9;]{0,8}m", folded[start:end]) if folded[start - 1] == "[" else None):
+        start += found.end()
+    elif start and folded[start - 1] == "\\" and folded[start] in "nrt":
+        start += 1
+    word = re.search(r"([^\W\d_]{1,20})[ _-]$", folded[max(0, start - 24) : start])
+    return name_of(start, end, source.text[start:end], word[1] if word else "")
+
+
+def _inserted(source: Source) -> Iterator[Replacement]:
+    """Find what an SQL statement writes into columns of secrets."""
+    if not (_has(source, ("insert",)) and _has(source, HINTS)):
+        return
+    for found in re.finditer(_INSERT, source.text):
+        columns = [name_of(0, 0, column.strip(" \t\n\"'`[]"), "") for column in found[1].split(",")]
+        at = found.end()
+        for column in columns:
+            gap = re.compile(r"[\s,]{0,40}").match(source.text, at)
+            value = read_value(source, gap.end()) if gap else None
+            if value is None:
+                break
+            text = source.text[value.start : value.end]
+            if column.is_secret and not stands_in(text) and not is_said(text):
+                yield value.start, value.end, STARS
+            at = value.after

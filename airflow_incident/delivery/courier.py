@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from airflow_incident.api.calls import Creation, Plan, open_incident
+from airflow_incident.channel import awithin, left, within
 from airflow_incident.delivery.steps import (
     Ask,
     Attach,
     Complete,
     Delete,
     Get,
+    Keep,
     Names,
     Send,
     Set,
@@ -22,9 +23,10 @@ from airflow_incident.delivery.steps import (
     StoreFailed,
     Wait,
 )
-from airflow_incident.errors import IncidentIoError, UnexpectedResponseError
+from airflow_incident.errors import AirflowTimeoutError, IncidentIoError, UnexpectedResponseError
 
 if TYPE_CHECKING:
+    from asyncio import Task
     from collections.abc import Callable, Generator
 
     from airflow_incident.api.calls import Call, Listing
@@ -40,6 +42,23 @@ T = TypeVar("T")
 PATIENCE = 2.0
 """Seconds that a store may take before a failure is sent without it."""
 _LOOK_AGAIN = 0.25
+_FOR_EVER = float("inf")
+
+
+class AsyncStore(Protocol):
+    """Where records live, for coroutines; see `journal.Store`."""
+
+    async def get(self, name: str) -> str | None:
+        """Return the text under a name; None does not prove that there is none."""
+
+    async def set(self, name: str, text: str) -> None:
+        """Write a text under a name, over what was there."""
+
+    async def delete(self, name: str) -> None:
+        """Delete what is under a name, if there is anything."""
+
+    async def names(self, prefix: str) -> list[str]:
+        """List the names that begin with a prefix."""
 
 
 class Courier:
@@ -54,7 +73,8 @@ class Courier:
     """
 
     def __init__(self, store: Store, client: Client, *, key: str, first: Plan[Any], seconds: float) -> None:
-        self._shelf = _Shelf(store)
+        # In a callback the store has what is left of its time, for what it says late is still worth writing down.
+        self._shelf = _Shelf(store, patience=PATIENCE if left() is None else _FOR_EVER)
         self._client = client
         self._seconds = seconds
         self._deadline = time.monotonic() + seconds
@@ -149,15 +169,32 @@ class Courier:
 
 
 class AsyncCourier:
-    """Carries one report from a coroutine; the store is used in a worker thread."""
+    """Carries one report from a coroutine. It is sent when its turn comes, or when the store takes too long.
 
-    def __init__(self, store: Store, client: AsyncClient, *, seconds: float) -> None:
-        self._shelf = _Shelf(store)
+    :param first: What to send then: all that sending the report takes. None if nothing is sent without the store.
+    """
+
+    def __init__(
+        self,
+        store: AsyncStore,
+        client: AsyncClient,
+        *,
+        seconds: float,
+        key: str = "",
+        first: Plan[Any] | None = None,
+    ) -> None:
+        self._shelf = _AsyncShelf(store)
         self._client = client
-        self._deadline = time.monotonic() + seconds
+        now = time.monotonic()
+        self._deadline, self._patience = now + seconds, now + PATIENCE
+        self._key = key
+        self._first = first
+        self._sending: Task[Any] | None = None
 
     async def carry(self, steps: Generator[Step, Any, T]) -> T:
         """Take every step and return what the generator returns."""
+        import asyncio  # noqa: PLC0415 -- tasks need none
+
         answer: Any = None
         try:
             while True:
@@ -172,16 +209,31 @@ class AsyncCourier:
         except StopIteration as end:
             result: T = end.value
             return result
+        finally:
+            if self._sending:
+                self._sending.cancel()
 
     async def _keep(self, step: Step) -> Any:
-        try:
-            return await asyncio.wait_for(asyncio.to_thread(self._shelf.take, step), PATIENCE)
-        except TimeoutError:
-            return self._shelf.give_up(f"no answer within {PATIENCE:.0f} s")
+        """Take a step of the store; send meanwhile if that takes too long."""
+        import asyncio  # noqa: PLC0415 -- tasks need none
+
+        storing = asyncio.create_task(self._shelf.take(step))
+        done, _ = await asyncio.wait({storing}, timeout=max(0.0, self._patience - time.monotonic()))
+        if not done and self._first is not None:
+            self._sending = asyncio.create_task(self._call(self._first))
+            self._first = None
+        return await storing
 
     async def _ask(self, step: Send | Show | Attach | Ask) -> Any:
+        if isinstance(step, Send):
+            self._first = None
+            if self._sending and self._key in {step.body.get("idempotency_key"), step.body.get("deduplication_key")}:
+                return await self._sending
+        return await self._call(_call(step))
+
+    async def _call(self, call: Anything) -> Any:
         try:
-            return await self._client.call(_call(step), budget=self._left)
+            return await self._client.call(call, budget=self._left)
         except IncidentIoError as error:
             return error
 
@@ -246,41 +298,76 @@ def _call(step: Send | Show | Attach | Ask) -> Anything:
             return call
 
 
-class _Shelf:
-    """A store whose failures are answers; once it has failed or hung it is not asked again."""
+class _Trouble:
+    """Makes answers of a store's failures; once it has failed or hung, only what keeps a failure is still tried."""
 
-    def __init__(self, store: Store, *, patience: float = PATIENCE) -> None:
-        self._store = store
+    def __init__(self, patience: float) -> None:
         self._patience = patience
         self._trouble: StoreFailed | None = None
 
-    def give_up(self, why: str) -> StoreFailed:
+    def in_the_way_of(self, step: Step) -> StoreFailed | None:
+        """Return why a step is not tried."""
+        return None if isinstance(step, Keep) else self._trouble
+
+    def give_up(self, error: BaseException) -> StoreFailed:
         """Stop asking the store."""
+        why = str(error) if isinstance(error, AirflowTimeoutError) else f"{type(error).__name__}: {error}"
         self._trouble = StoreFailed(why)
         return self._trouble
 
-    def take(self, step: Step) -> Any:
-        """Take one step."""
-        if self._trouble:
-            return self._trouble
-        began = time.monotonic()
-        try:
-            answer = self._do(step)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 -- a secrets backend may raise anything
-            return self.give_up(f"{type(error).__name__}: {error}")
+    def believe(self, answer: Any, began: float) -> Any:
+        """Take an answer, unless it comes too late: a read that timed out says "missing"."""
         if time.monotonic() - began > self._patience:
-            # What such a store says proves nothing: a read that timed out says "missing".
-            return self.give_up("the store takes too long")
+            self._trouble = StoreFailed("the store takes too long")
+            return self._trouble
         return answer
 
-    def _do(self, step: Step) -> Any:
-        match step:
-            case Get(name):
-                return self._store.get(name)
-            case Set(name, text):
-                return self._store.set(name, text)
-            case Delete(name):
-                return self._store.delete(name)
-            case Names(prefix):
-                return self._store.names(prefix)
-        raise TypeError(f"not a step of the store: {step!r}")
+
+class _Shelf(_Trouble):
+    """A store whose failures are answers."""
+
+    def __init__(self, store: Store, *, patience: float = PATIENCE) -> None:
+        super().__init__(patience)
+        self._store = store
+
+    def take(self, step: Step) -> Any:
+        """Take one step."""
+        if trouble := self.in_the_way_of(step):
+            return trouble
+        began = time.monotonic()
+        try:
+            with within(self._patience, last=isinstance(step, Set | Keep)):
+                answer = _do(self._store, step)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- a secrets backend may raise anything
+            return self.give_up(error)
+        return self.believe(answer, began)
+
+
+class _AsyncShelf(_Trouble):
+    """The same for coroutines."""
+
+    def __init__(self, store: AsyncStore) -> None:
+        super().__init__(_FOR_EVER)
+        self._store = store
+
+    async def take(self, step: Step) -> Any:
+        """Take one step."""
+        if trouble := self.in_the_way_of(step):
+            return trouble
+        try:
+            return await awithin(_do(self._store, step), last=isinstance(step, Set | Keep))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- a secrets backend may raise anything
+            return self.give_up(error)
+
+
+def _do(store: Store | AsyncStore, step: Step) -> Any:
+    match step:
+        case Get(name):
+            return store.get(name)
+        case Set(name, text) | Keep(name, text):
+            return store.set(name, text)
+        case Delete(name):
+            return store.delete(name)
+        case Names(prefix):
+            return store.names(prefix)
+    raise TypeError(f"not a step of the store: {step!r}")

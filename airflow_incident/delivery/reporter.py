@@ -20,7 +20,7 @@ from airflow_incident.delivery.journal import (
 )
 from airflow_incident.delivery.report import Outcome, late_note, storm_draft
 from airflow_incident.delivery.sending import Sent, leaving, own_record, send, settle, terms_of
-from airflow_incident.delivery.steps import Attach, Get, Set, Show, StoreFailed
+from airflow_incident.delivery.steps import Attach, Get, Keep, Set, Show, StoreFailed
 from airflow_incident.errors import IncidentIoError, NotFoundError, UnsettledError
 from airflow_incident.frozen import Frozen
 
@@ -56,6 +56,19 @@ class Rules(Frozen):
     v1_gone: bool = False
     unusable: IncidentIoError | None = None
     own_fields: tuple[str, ...] | None = None
+
+
+def keep(report: Report, rules: Rules) -> Generator[Step, Any, Outcome]:
+    """Write a report down and nothing else, for there is no time left to look what stands there, or to send.
+
+    What stood there may have been delivered.
+    """
+    creation = None if _is_to_complete(report, rules) else at_once(report.draft, report.terms)
+    record = _first_record(report, creation, rules).changed(maybe_delivered=True)
+    written = yield Keep(record.name, record.text())
+    if isinstance(written, StoreFailed):
+        return Outcome(kind="failed", report=report, trouble=written.why, error=rules.unusable)
+    return Outcome(kind="kept", report=report, error=rules.unusable)
 
 
 def deliver(report: Report, rules: Rules) -> Generator[Step, Any, Outcome]:
@@ -106,6 +119,8 @@ def _write_and_send(report: Report, before: Record | None, rules: Rules) -> Gene
     if sent.superseded:
         return _superseded(report, sent)
     rewritten = yield Set(record.name, sent.record.text())
+    if isinstance(written, StoreFailed) and isinstance(rewritten, StoreFailed) and sent.record.state == "pending":
+        rewritten = yield Keep(sent.record.name, sent.record.text())
     failures = [failed.why for failed in (written, rewritten) if isinstance(failed, StoreFailed)]
     trouble, kept = next(iter(failures), None), len(failures) < 2  # noqa: PLR2004 -- neither was written
     caught_up = yield from _afterwards(report, sent, ledger, rules)

@@ -26,6 +26,13 @@ class Set(Frozen):
     text: str
 
 
+class Keep(Frozen):
+    """Write a text under a name at any price: without it a failure is lost. It may take all the time that is left."""
+
+    name: str
+    text: str
+
+
 class Delete(Frozen):
     """Delete what is under a name."""
 
@@ -87,4 +94,4 @@ class StoreFailed(Frozen):
     why: str
 
 
-Step = Get | Set | Delete | Names | Send | Show | Attach | Ask | Complete | Wait
+Step = Get | Set | Keep | Delete | Names | Send | Show | Attach | Ask | Complete | Wait
