@@ -89,19 +89,23 @@ class QuietNotifier(BaseNotifier):
         import asyncio  # noqa: PLC0415 -- law 5
 
         from airflow_incident.channel import callback  # noqa: PLC0415 -- law 5
-        from airflow_incident.installation import LONGEST_REPORT  # noqa: PLC0415 -- law 5
+        from airflow_incident.installation import LONGEST_WAIT  # noqa: PLC0415 -- law 5
 
         try:
-            with callback(LONGEST_REPORT):
-                async with asyncio.timeout(LONGEST_REPORT):
+            with callback(LONGEST_WAIT):
+                async with asyncio.timeout(LONGEST_WAIT):
                     await self._anotify(context, time.monotonic())
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: a callback never harms Airflow
             _tell_trouble(error, context, self._undone, self.lost)
 
     def _notify(self, context: Any, began: float) -> None:
+        from airflow_incident.channel import shorten  # noqa: PLC0415 -- law 5
         from airflow_incident.profile import prepare_any_client, read_lenient_profile  # noqa: PLC0415 -- law 5
 
-        if (installation := self._installation(context)) is None or not self._has_work(context, installation):
+        if (installation := self._installation(context)) is None:
+            return
+        shorten(installation.report_seconds)
+        if not self._has_work(context, installation):
             return
         prepare_any_client(installation)
         profile = read_lenient_profile(self.conn_id, installation, **self.options)
@@ -130,11 +134,9 @@ class QuietNotifier(BaseNotifier):
 
     def _installation(self, context: Any) -> Installation | None:
         """Read airflow.cfg; None if it turns incidents off, or there is nothing to do."""
-        from airflow_incident.channel import shorten  # noqa: PLC0415 -- law 5
         from airflow_incident.installation import read_installation  # noqa: PLC0415 -- law 5
 
         installation = read_installation()
-        shorten(installation.report_seconds)
         if not self._is_needed(context, installation):
             return None
         if installation.enabled:
@@ -243,8 +245,7 @@ class IncidentNotifier(QuietNotifier):
         _tell_all(outcome.told(profile.redact, time.monotonic() - began))
 
     async def _ado(self, job: Report, profile: Profile, began: float) -> None:
-        seconds = _seconds_left(profile.installation.report_seconds, began)
-        outcome = await _dispatch().adispatch(job, profile, seconds=seconds)
+        outcome = await _dispatch().adispatch(job, profile, seconds=profile.installation.report_seconds)
         _tell_all(outcome.told(profile.redact, time.monotonic() - began))
 
     def _job(self, context: Any, profile: Profile) -> Report | None:
@@ -399,9 +400,8 @@ class RecoveryNotifier(QuietNotifier):
             recovered = _resolving().recover_run(job, profile, seconds=seconds)
         _tell_all(recovered.told(profile.redact, job.success))
 
-    async def _ado(self, job: Recovery, profile: Profile, began: float) -> None:
-        seconds = _seconds_left(profile.installation.report_seconds, began)
-        recovered = await _resolving().arecover_run(job, profile, seconds=seconds)
+    async def _ado(self, job: Recovery, profile: Profile, began: float) -> None:  # noqa: ARG002 -- as reports do
+        recovered = await _resolving().arecover_run(job, profile, seconds=profile.installation.report_seconds)
         _tell_all(recovered.told(profile.redact, job.success))
 
 

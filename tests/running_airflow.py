@@ -39,7 +39,7 @@ class RunningAirflow:
         try:
             for name, arguments in COMPONENTS.items():
                 self._start(name, arguments)
-            self.wait(self._healthy, 120, "a healthy Airflow")
+            self.wait_until_healthy()
             token = self._client.get("/auth/token").raise_for_status().json()["access_token"]
             self._client.headers["Authorization"] = f"Bearer {token}"
         except BaseException:
@@ -93,7 +93,11 @@ class RunningAirflow:
 
         def look() -> bool:
             answer = self._client.get(path)
-            return answer.is_success and answer.json()["state"] == state
+            found = answer.json()["state"] if answer.is_success else None
+            assert found != "failed" or state in {"failed", "up_for_retry"}, (
+                f"{path} has failed\n{self._ends_of_logs()}"
+            )
+            return found == state
 
         self.wait(look, 60, f"{state} {dag_id} {run_id} {task_id}")
 
@@ -141,6 +145,10 @@ class RunningAirflow:
     def start(self, component: str) -> None:
         """Start one component that was killed."""
         self._start(component, COMPONENTS[component])
+
+    def wait_until_healthy(self) -> None:
+        """Wait until every component says that it is well."""
+        self.wait(self._healthy, 120, "a healthy Airflow")
 
     def kill(self, component: str) -> None:
         """Kill one component, and all that it started."""

@@ -279,6 +279,48 @@ def test_the_key_is_printed_nowhere(run, connected, airflow_home, caplog, capfd)
     assert files == []
 
 
+@pytest.fixture
+def kept_in_database(airflow_db, sandbox, monkeypatch):
+    """Keep the connection where the web form puts it, and nowhere else."""
+    from airflow.models import Connection
+    from airflow.utils.session import create_session
+
+    monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
+    given = {"conn_type": "incident_io", "host": sandbox.url, "password": sandbox.api_key}
+    row = Connection(conn_id="incident_io_default", **given)  # noqa: AIR311 -- the row in the database
+    with create_session() as session:
+        session.add(row)
+    yield sandbox
+    with create_session() as session:
+        session.delete(session.merge(row))
+
+
+LEVELS = pytest.mark.parametrize(
+    ("level", "arguments"),
+    [
+        ("dag", "on_failure_callback=open_incident()"),
+        ("task", "default_args={'on_failure_callback': open_incident()}"),
+    ],
+    ids=["dag", "task"],
+)
+
+
+@LEVELS
+@pytest.mark.parametrize("by", ["dag.test()", "airflow dags test"])
+def test_a_connection_in_the_database_is_found_at_both_levels(airflow_db, kept_in_database, level, arguments, by):
+    """Nothing supervises a DAG's callbacks there, so Airflow's look-up finds the environment's connections alone."""
+    name = f"in_database_{level}_{len(by)}"
+    dag = load_dag(airflow_db, f"{HEAD}\nwith DAG({name!r}, {arguments}) as dag:\n    {BOOM}\n", name)
+    if by == "dag.test()":
+        assert dag.test().state == "failed"
+    else:
+        command = [sys.executable, "-m", "airflow", "dags", "test", name]
+        subprocess.run(command, check=False, capture_output=True, timeout=120)
+    (incident,) = kept_in_database.incidents
+    assert incident["name"] == f"DAG {name} failed"
+    assert ("- **Task:** `boom`" in incident["summary"]) is (level == "task")
+
+
 def test_airflow_dags_test_opens_one_incident(airflow_db, connected):
     """The command line runs both levels, one of them with a DAG that cannot make a template environment."""
     source = f"""{HEAD}

@@ -69,7 +69,8 @@ def test_no_task_process_is_left_when_the_api_server_was_away(airflow, sandbox):
     (home / "go").touch()
     time.sleep(AWAY)
     airflow.start("api-server")
-    airflow.wait(lambda: not any(map(lives, processes(home))), 40, "end of every task process")
+    airflow.wait_until_healthy()
+    airflow.wait(lambda: not any(map(lives, processes(home))), 20, "end of every task process")
     airflow.wait(lambda: sandbox.incidents, 90, "incident")
     airflow.wait_for_state("failed", "doomed")
     assert len(sandbox.incidents) == 1

@@ -14,8 +14,13 @@ pytestmark = [pytest.mark.airflow, RUNS_WHOLE]
 
 KEY = "inc-key-0f9a8b7c6d5e4f"
 RUNS = [f"run-{number}" for number in range(8)]
-NEIGHBOUR = """
+HEAD = """
 from datetime import timedelta
+SECONDS = 20
+INCIDENT = {incident!r}
+PATIENT = dict(retries=3, retry_delay=timedelta(seconds=1))  # SQLite may be locked
+"""
+NEIGHBOUR = """
 from airflow.providers.common.compat.sdk import DAG, BaseOperator
 from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
 
@@ -27,12 +32,11 @@ class Nap(BaseOperator):
     def wake(self, context, event=None):
         print("awake")
 
-with DAG("neighbour"):
+with DAG("neighbour", default_args=PATIENT):
     Nap(task_id="nap")
 """
 LATE = """
 import time
-from datetime import timedelta
 from airflow.sdk import DAG, task
 from airflow.sdk.definitions.deadline import AsyncCallback, DeadlineAlert, DeadlineReference
 from airflow_incident import IncidentNotifier
@@ -53,7 +57,7 @@ HELD = """
 from airflow.providers.common.compat.sdk import DAG
 from airflow_incident import IncidentClosedSensor
 
-with DAG("held"):
+with DAG("held", default_args=PATIENT):
     for number in range(4):
         IncidentClosedSensor(
             task_id=f"wait-{number}", incident_id=INCIDENT, deferrable=True, poke_interval=0.5, conn_id="boxed"
@@ -73,8 +77,7 @@ def up(airflow_db, tmp_path, monkeypatch):
         sources = {"neighbour": NEIGHBOUR, "held": HELD} | ({"late": LATE} if HAS_DEADLINES else {})
         (tmp_path / "dags").mkdir()
         for name, source in sources.items():
-            head = f"SECONDS = 20\nINCIDENT = {incident!r}\n"
-            (tmp_path / "dags" / f"{name}.py").write_text(head + source)
+            (tmp_path / "dags" / f"{name}.py").write_text(HEAD.format(incident=incident) + source)
         with RunningAirflow(tmp_path) as airflow:
             for conn_id in ("incident_io_default", "boxed"):
                 fields = {"conn_type": "incident_io", "host": box.url, "password": KEY}
