@@ -17,10 +17,14 @@ def incident(number, run, *, status="closed"):
     return {"reference": f"INC-{number}", "summary": f"- **Run:** {run.run_id}", "status": status}
 
 
-def ended(*, is_shaken, is_ours=False):
-    return Ending("triggerer", 1, is_shaken, "RuntimeError", is_ours)
+def ended(*, is_shaken=True, reason="sqlalchemy.exc.OperationalError", is_ours=False):
+    return Ending("triggerer", 1, is_shaken, reason, is_ours)
 
 
+STACK = """Current thread 0x1 (most recent call first):
+  File "/venv/lib/site-packages/comms.py", line 9 in get
+  File "airflow_incident/profile.py", line 8 in read
+"""
 INCIDENTS = [incident(number, run) for number, run in enumerate(RUNS)]
 GREEN = Seen(
     refused={"quotes": "The key has to be made of alphanumeric characters"},
@@ -29,7 +33,7 @@ GREEN = Seen(
     recovered=RUN_IDS,
     incidents=INCIDENTS,
     starts=Counter({"scheduler": 2, "triggerer": 1}),
-    endings=[Ending("scheduler", 1, is_shaken=True, reason="OperationalError", is_ours=False)],
+    endings=[Ending("scheduler", 1, is_shaken=True, reason="sqlalchemy.exc.OperationalError", is_ours=False)],
     neighbour={"waits.e2e": "success", "works.0.e2e": "success"},
     silence=1.2,
 )
@@ -57,14 +61,12 @@ def test_an_airflow_that_was_not_harmed_is_told_in_figures():
         ({"recovered": RUN_IDS - {RUNS[0].run_id}}, "e2e.dag.twin.0. of rec_u was cleared and has not recovered"),
         ({"too_early": ["INC-1"]}, "closed before anything recovered: INC-1"),
         ({"endings": [ended(is_shaken=False)]}, "the triggerer ended by itself"),
-        ({"endings": [ended(is_shaken=True, is_ours=True)]}, "the triggerer ended by itself"),
+        ({"endings": [ended(is_ours=True)]}, "the triggerer ended by itself"),
+        ({"endings": [ended(reason="UnicodeDecodeError")]}, "(exit 1): UnicodeDecodeError"),
         ({"neighbour": {"waits.e2e": "deferred"}}, "the neighbour's waits.e2e is deferred"),
         ({"silence": 31}, "the neighbour's trigger was silent for 31 s"),
-        (
-            {"leftovers": [Leftover("scheduler", 7, "x.py")]},
-            "process 7 of the scheduler has not ended; it stands not in",
-        ),
-        ({"leftovers": [Leftover("scheduler", 7, "/airflow_incident/x.py")]}, "it stands in our code"),
+        ({"leftovers": [Leftover("scheduler", 7, "")]}, "process 7 of the scheduler has not ended: none of ours"),
+        ({"leftovers": [Leftover("scheduler", 7, STACK)]}, "comms.py:9, get < airflow_incident/profile.py:8, read"),
         ({"remarks": ["not healthy: triggerer"]}, "not healthy: triggerer"),
     ],
 )

@@ -160,6 +160,10 @@ class Installation(Stage):
                 if sum(each.name == name and not each.is_shaken for each in self.endings) <= RESTARTS:
                     self.start_component(name)
 
+    def check(self) -> None:
+        """Look after the components; that one has ended is no reason to stop here."""
+        self.tend()
+
     def _reason(self, name: str) -> tuple[str, bool]:
         """Read from a component's log what ended it, and whether our code was under way."""
         text = self.log(name).read_text(errors="replace")

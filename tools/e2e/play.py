@@ -31,8 +31,6 @@ def play(watch: Watch, *, database: str) -> str:
             watch.show("Airflow is stopping")
     title = f"Airflow {installation.version} on {database}"
     watch.say("\n".join(["", title, *seen.table(), f"all of it: {time.monotonic() - began:.0f} s"]))
-    for each in seen.leftovers:
-        watch.say(f"{each.told()}:\n{each.stack}")
     if wrong := seen.wrong():
         raise Trouble("\n".join(["", *wrong, f"{title}: {len(wrong)} wrong; the logs are in {installation.home}"]))
     return f"{title}: nothing of ours has harmed it"

@@ -1,5 +1,6 @@
 """What was seen of one Airflow, as a table, and what of it should not be. No Airflow, no network, no clock."""
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
@@ -9,14 +10,16 @@ from typing import Any, NamedTuple
 from tools.e2e.names import IDS, LONGEST, MOST, Run
 
 OURS = "airflow_incident/"
+FRAME = re.compile(r'File "(?:.*/site-packages/)?(.+)", line (\d+) in (\S+)')
 WIDTH = 10
 """Characters of an ID that are shown."""
+OF_DATABASE = re.compile("sqlalchemy|psycopg|asyncpg|sqlite")
 SILENCE = 30
 """Seconds that the neighbour's trigger may be silent while nothing of Airflow's is away."""
 
 
 class Ending(NamedTuple):
-    """A component that ended by itself; `is_shaken` where the database was away, which ends Airflow's own."""
+    """A component that ended by itself; `is_shaken` where the database was away, `is_ours` where our code was called."""
 
     name: str
     code: int
@@ -27,7 +30,7 @@ class Ending(NamedTuple):
     @property
     def is_airflows(self) -> bool:
         """Whether Airflow would have ended without us, too."""
-        return self.is_shaken and not self.is_ours
+        return self.is_shaken and not self.is_ours and OF_DATABASE.search(self.reason) is not None
 
 
 class Leftover(NamedTuple):
@@ -38,9 +41,11 @@ class Leftover(NamedTuple):
     stack: str
 
     def told(self) -> str:
-        """Say what it does."""
-        where = "in our code" if OURS in self.stack else "not in our code"
-        return f"process {self.pid} of the {self.component} has not ended; it stands {where}"
+        """Say where it stands, the latest call first; stacks.txt has it all."""
+        frames = [f"{file}:{line}, {name}" for file, line, name in FRAME.findall(self.stack)]
+        ours = [frame for frame in frames if OURS in frame][:1] or ["none of ours"]
+        where = " < ".join(dict.fromkeys([*frames[:2], *ours]))
+        return f"process {self.pid} of the {self.component} has not ended: {where}"
 
 
 @dataclass(kw_only=True)
