@@ -81,7 +81,7 @@ def _connection(conn_id: str, installation: Installation) -> Generator[Finding, 
     profile = examine_profile(conn_id, installation)
     for problem, note in zip(profile.problems, profile.warnings, strict=True):
         place = "connection" if problem.place == "connection" else "airflow.cfg"
-        yield Finding("error", place, note, "Fix it; incidents open without it meanwhile.")
+        yield Finding("error", place, note, "Fix it, or remove it.")
     yield from _settings(unknown_settings(profile.unknown, "connection"), "connection")
     if profile.unusable:
         problems: Sequence[object] = getattr(profile.unusable, "problems", (profile.unusable,))
@@ -101,7 +101,7 @@ def _remedy(profile: Profile) -> str:
     """Say what makes a connection usable; to be sent to this very command would be no help."""
     if isinstance(profile.unusable, MissingConnectionError | UnreadableConnectionError):
         return profile.unusable.advice
-    return f"Fix it: airflow connections get {profile.conn_id}, or Admin > Connections in Airflow's UI."
+    return "Fix it where it is set; a connection is, for example, under Admin > Connections in Airflow's UI."
 
 
 def _settings(problems: Sequence[Problem], place: str) -> Iterator[Finding]:

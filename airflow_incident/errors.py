@@ -73,6 +73,12 @@ class Problem:
         return f"{self.where}: {self.what}"
 
 
+class WrongArgument(Problem):
+    """One wrong argument, as it stands in the DAG file: `open_incident(mode='prod')`, and what is wrong with it."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class UnknownName(Problem):
     """A name that incident.io does not know, among those that it does."""
@@ -101,7 +107,13 @@ class ConfigurationError(IncidentIoError):
         self.conn_id = conn_id
         super().__init__(self.problems, conn_id)
 
+    @property
+    def _blames_arguments(self) -> bool:
+        return bool(self.problems) and all(isinstance(problem, WrongArgument) for problem in self.problems)
+
     def __str__(self) -> str:
+        if self._blames_arguments:
+            return "\n".join(map(str, self.problems))
         place = f"connection {self.conn_id!r}: " if self.conn_id else ""
         return place + "; ".join(map(str, self.problems))
 
@@ -111,6 +123,8 @@ class ConfigurationError(IncidentIoError):
     @property
     def advice(self) -> str:
         """Name the place to fix."""
+        if self._blames_arguments:
+            return "Fix the arguments in the DAG file."
         place = f"connection {self.conn_id!r}" if self.conn_id else "the connection"
         return f"Fix {place}, the [incident_io] section of airflow.cfg, or the arguments in the DAG file."
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_incident.compat import DAG, AirflowFailException, task
+from airflow_incident.core.arguments import error, strangers
 from airflow_incident.notifications import IncidentNotifier, kind_of
 
 if TYPE_CHECKING:
@@ -36,7 +37,13 @@ def journal_flush_dag(dag_id: str = "incident_io_flush", schedule: Any = "*/5 * 
     fixed = {"catchup": False, "max_active_runs": 1}
     options = own | _without_incidents(kwargs) | fixed
     options["default_args"] = _without_incidents(options.get("default_args") or {})
-    with DAG(dag_id, schedule=schedule, **options) as dag:
+    try:
+        dag = DAG(dag_id, schedule=schedule, **options)
+    except TypeError:
+        if odd := strangers("journal_flush_dag", kwargs, ["dag_id", "schedule"], [DAG]):
+            raise error(odd) from None
+        raise
+    with dag:
         task(task_id="flush", retries=0)(_flush)()
     return dag
 

@@ -11,11 +11,11 @@ from types import MappingProxyType, MethodType
 from typing import TYPE_CHECKING, Any, Never, TypeVar
 
 from airflow_incident.compat import BaseNotifier
-from airflow_incident.core.settings import DEFAULT_CONN_ID
+from airflow_incident.core.settings import DEFAULT_CONN_ID, NEVER_WEAKER, kinds_of, usable
 from airflow_incident.errors import IncidentIoError, MissingConnectionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from types import ModuleType
 
     from airflow_incident.core.failure import Failure
@@ -26,13 +26,17 @@ if TYPE_CHECKING:
     from airflow_incident.delivery.recovery import Recovery
     from airflow_incident.delivery.report import Report
     from airflow_incident.delivery.steps import StoreFailed
+    from airflow_incident.errors import Problem
     from airflow_incident.installation import Installation
     from airflow_incident.metrics import Told
     from airflow_incident.profile import Profile
 
 log = logging.getLogger(__name__)
 
-N = TypeVar("N", bound="QuietNotifier")
+N = TypeVar("N")
+
+_SLA_MISS = 5
+"""What Airflow 2.11 gives a callback for a missed SLA, two of them texts."""
 
 
 class QuietNotifier(BaseNotifier):
@@ -51,10 +55,27 @@ class QuietNotifier(BaseNotifier):
     lost = ""
     """What it counts as, when something goes wrong before incident.io or the journal is asked."""
 
-    def __init__(self, *, conn_id: str, options: dict[str, Any], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.conn_id = conn_id
-        self.options = options
+    def __init__(
+        self, contexts: tuple[Any, ...], arguments: dict[str, Any], kinds: Mapping[str, str], more: dict[str, Any]
+    ) -> None:
+        """Check the arguments and keep them.
+
+        Without a context a DAG file is being parsed, whose author can be told. With one something has failed: what
+        cannot be used is left out then.
+
+        :param more: What its caller gave beside the arguments: what Airflow gives, or a mistake.
+        """
+        door = more.pop("_door", type(self).__name__)
+        context = more.pop("context", None)
+        super().__init__()
+        if context is not None:
+            self.context = context  # Airflow's triggerer gives it, and awaits what it has made
+        kept, problems = usable(door, arguments | more, kinds)
+        positional = [each for each in contexts if isinstance(each, str)] if len(contexts) < _SLA_MISS else []
+        if problems or positional:
+            _refuse(door, problems, positional, at_failure=context is not None or len(contexts) > len(positional))
+        self.conn_id = kept.pop("conn_id", DEFAULT_CONN_ID)
+        self.options = kept
 
     def _be_called(self, contexts: tuple[Any, ...]) -> None:
         """Be the callback at once, where Airflow was given a name without parentheses. Never raises."""
@@ -221,7 +242,9 @@ class IncidentNotifier(QuietNotifier):
         conn_id: str = DEFAULT_CONN_ID,
         **kwargs: Any,
     ) -> None:
-        options = {
+        arguments = {
+            "name": name,
+            "summary": summary,
             "channel": channel,
             "severity": severity,
             "incident_type": incident_type,
@@ -234,9 +257,10 @@ class IncidentNotifier(QuietNotifier):
             "scope": scope,
             "deployment": deployment,
             "exception_detail": exception_detail,
+            "conn_id": conn_id,
         }
-        super().__init__(conn_id=conn_id, options=options, **kwargs)
-        self.templates = {"name": name, "summary": summary}
+        super().__init__(contexts, arguments, _OPENS, kwargs)
+        self.templates = {field: self.options.pop(field, None) for field in ("name", "summary")}
         self._be_called(contexts)
 
     def _do(self, job: Report, profile: Profile, began: float) -> None:
@@ -321,14 +345,15 @@ class RecoveryNotifier(QuietNotifier):
         conn_id: str = DEFAULT_CONN_ID,
         **kwargs: Any,
     ) -> None:
-        options = {
+        arguments = {
             "channel": channel,
             "scope": scope,
             "deployment": deployment,
             "resolve": resolve,
             "resolved_status": resolved_status,
+            "conn_id": conn_id,
         }
-        super().__init__(conn_id=conn_id, options=options, **kwargs)
+        super().__init__(contexts, arguments, _RESOLVES, kwargs)
         self._be_called(contexts)
 
     def _is_needed(self, context: Any, installation: Installation) -> bool:
@@ -405,6 +430,10 @@ class RecoveryNotifier(QuietNotifier):
         _tell_all(recovered.told(profile.redact, job.success))
 
 
+_OPENS = kinds_of(IncidentNotifier.__init__)
+_RESOLVES = kinds_of(RecoveryNotifier.__init__)
+
+
 def _may_be_earlier(success: Failure, scope: Scope) -> bool:
     """Tell whether something may be open that this attempt of the run has not opened."""
     return scope == "dag" or success.clear_count > 0
@@ -442,7 +471,7 @@ def open_incident(
     Without parentheses it is that callback itself: called with a context, it opens the incident at once. It can be
     bound with `functools.partial`, and named in a YAML file: `airflow_incident.open_incident`.
     """
-    return _made(IncidentNotifier, locals())
+    return _made(IncidentNotifier, "open_incident", locals())
 
 
 def resolve_incident(
@@ -460,15 +489,32 @@ def resolve_incident(
     It costs as little as `open_incident` in a DAG file, and one look in the journal when a run succeeds at once. It
     can be written in the same forms.
     """
-    return _made(RecoveryNotifier, locals())
+    return _made(RecoveryNotifier, "resolve_incident", locals())
 
 
-def _made(notifier: type[N], given: dict[str, Any]) -> N:
+def _made(notifier: Callable[..., N], door: str, given: dict[str, Any]) -> N:
     """Make a notifier of what a function was called with, all of it."""
     contexts, unknown = given.pop("contexts"), given.pop("unknown")
     if "context" in unknown:
         contexts = (*contexts, unknown.pop("context"))
-    return notifier(*contexts, **given, **unknown)
+    return notifier(*contexts, **given, **unknown | {"_door": door})
+
+
+def _refuse(door: str, problems: Mapping[str, Problem], positional: list[str], *, at_failure: bool) -> None:
+    """Tell what cannot be used: whoever wrote it, or at a failure, which must not be lost, whoever reads the log.
+
+    :raises ConfigurationError: while a DAG file is parsed.
+    """
+    from airflow_incident.core.arguments import error, unnamed  # noqa: PLC0415 -- law 5
+    from airflow_incident.core.text import log_line  # noqa: PLC0415 -- law 5
+
+    unnamed_ones = [unnamed(door, each) for each in positional]
+    if not at_failure:
+        raise error([*problems.values(), *unnamed_ones])
+    instead = {name: f"taken as {value!r}" for name, value in NEVER_WEAKER.items()}
+    told = [f"{problem}; {instead.get(name, 'left out')}" for name, problem in problems.items()]
+    told += [f"{problem}; left out" for problem in unnamed_ones]
+    log.warning("%s", log_line(f"incident.io: {_clean('. '.join(told))}"))
 
 
 _DOORS: tuple[tuple[Any, type[QuietNotifier]], ...] = (
@@ -573,14 +619,16 @@ def _tell_why(error: BaseException, context: Any, undone: str, lost: str) -> Non
 
 def _tell_short(outcome: str, level: int, words: str, context: Any, **facts: Any) -> None:
     """Tell an outcome that incident.io had no part in."""
-    from airflow_incident.compat import redact  # noqa: PLC0415 -- law 5
     from airflow_incident.context import ids  # noqa: PLC0415 -- law 5
-    from airflow_incident.core.redaction import redact_secrets  # noqa: PLC0415 -- law 5
     from airflow_incident.metrics import told  # noqa: PLC0415 -- law 5
 
     dag_id, run_id = ids(context)
+    _tell_all([told(outcome, level, words, _clean, dag_id=dag_id, run_id=run_id, **facts)])
 
-    def clean(text: str) -> str:
-        return redact_secrets(str(redact(text)))
 
-    _tell_all([told(outcome, level, words, clean, dag_id=dag_id, run_id=run_id, **facts)])
+def _clean(text: str) -> str:
+    """Redact what Airflow knows as a secret, and what looks like one."""
+    from airflow_incident.compat import redact  # noqa: PLC0415 -- law 5
+    from airflow_incident.core.redaction import redact_secrets  # noqa: PLC0415 -- law 5
+
+    return redact_secrets(str(redact(text)))

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from airflow_incident.compat import AirflowFailException, BaseOperator
+from airflow_incident.core.arguments import checked
 from airflow_incident.core.settings import DEFAULT_CONN_ID
 from airflow_incident.errors import ConfigurationError, IncidentIoError, JournalError, Problem
 from airflow_incident.links import XCOM_KEY, IncidentLink
@@ -95,7 +96,10 @@ class CreateIncidentOperator(BaseOperator):
         conn_id: str = DEFAULT_CONN_ID,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        if mode in ("poke", "reschedule"):  # a sensor's, from default_args
+            mode = None
+        with checked(self, CreateIncidentOperator, locals()):
+            super().__init__(**kwargs)
         self.name = name
         self.summary = summary
         self.severity = severity
@@ -239,7 +243,8 @@ class ResolveIncidentOperator(BaseOperator):
         conn_id: str = DEFAULT_CONN_ID,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        with checked(self, ResolveIncidentOperator, locals()):
+            super().__init__(**kwargs)
         self.incident_id = incident_id
         self.scope = scope
         self.key = key

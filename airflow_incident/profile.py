@@ -16,10 +16,12 @@ from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.core.settings import (
     CONN_TYPE,
     DEFAULT_CONN_ID,
+    NEVER_WEAKER,
     OPTIONS,
     SWITCHES,
     Place,
     Settings,
+    label_of,
     merge,
     options_in,
 )
@@ -116,7 +118,7 @@ class Profile(Frozen):
         try:
             return _client(self.account)
         except ConfigurationError as error:
-            raise UnusableConnectionError(error.problems, conn_id=self.conn_id) from None
+            raise UnusableConnectionError(_placed(error.problems, self.origins), conn_id=self.conn_id) from None
 
     def with_client(self) -> Profile:
         """Build the client; where that fails, no request can be made."""
@@ -270,10 +272,19 @@ def _merged(conn_id: str, connection: Any, installation: Installation | None, ar
         problems=_worth_telling(problems),
         conn_type=fields.conn_type,
         origins=origins,
-        unusable=UnusableConnectionError(wrong, conn_id=conn_id) if wrong else None,
+        unusable=UnusableConnectionError(_placed(wrong, origins), conn_id=conn_id) if wrong else None,
         is_read=is_read,
         unknown=tuple(str(name) for name in extra if name not in _IN_CONNECTION),
     )
+
+
+def _placed(problems: Sequence[Problem], origins: Mapping[str, Place]) -> list[Problem]:
+    """Name airflow.cfg where that has set what is wrong with the way to incident.io."""
+    in_config = {option.label: option for option in options_in("config") if origins.get(option.name) == "config"}
+    return [
+        Problem(label_of(in_config[problem.where], "config"), problem.what) if problem.where in in_config else problem
+        for problem in problems
+    ]
 
 
 def _worth_telling(problems: Sequence[Problem]) -> tuple[Problem, ...]:
@@ -283,10 +294,9 @@ def _worth_telling(problems: Sequence[Problem]) -> tuple[Problem, ...]:
 
 def _instead(problem: Problem) -> str:
     """Say what a value that cannot be used counts as."""
-    option = OPTIONS[problem.option]
-    if option.unreadable is not None:
-        return f"taken as {option.unreadable}"
-    return "taken as true" if option.default is True else "left out"
+    if instead := NEVER_WEAKER.get(problem.option):
+        return f"taken as {instead}"
+    return "taken as true" if OPTIONS[problem.option].default is True else "left out"
 
 
 def _read_extra(text: str | None) -> tuple[dict[str, Any], list[Problem]]:

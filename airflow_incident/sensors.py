@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_incident.compat import AirflowFailException, AirflowSensorTimeout, BaseSensorOperator, conf
-from airflow_incident.core.settings import DEFAULT_CONN_ID
-from airflow_incident.errors import ConfigurationError, IncidentIoError, Problem
+from airflow_incident.core.arguments import checked
+from airflow_incident.core.settings import DEFAULT_CONN_ID, OPTIONS, read_value
+from airflow_incident.errors import ConfigurationError, IncidentIoError, Problem, WrongArgument
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,9 +56,11 @@ class IncidentClosedSensor(BaseSensorOperator):
         deferrable: bool | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        if incident_id is not None and severity is not None:
-            raise ValueError("IncidentClosedSensor takes incident_id or severity, not both")
+        with checked(self, IncidentClosedSensor, locals()) as problems:
+            super().__init__(**kwargs)
+            if incident_id is not None and severity is not None:
+                where = f"{type(self).__name__}(incident_id=…, severity=…)"
+                problems.append(WrongArgument(where, "takes one of them, not both"))
         # A template may render to nothing, which must not make it wait for something else.
         self.waits_for = "incident" if incident_id is not None else "severity" if severity is not None else "dag"
         self.incident_id = incident_id
@@ -166,7 +169,11 @@ class IncidentClosedSensor(BaseSensorOperator):
             raise ConfigurationError([Problem(where, f"{given!r} names none; see what the template renders to")])
         if self.waits_for == "incident":
             return Wait((text,))
-        return Wait(severity=text, mode=self.incident_mode)
+        try:
+            mode = read_value(OPTIONS["mode"], self.incident_mode)
+        except ValueError as error:
+            raise ConfigurationError([Problem("Incident mode", str(error))]) from None
+        return Wait(severity=text, mode=mode)
 
     def _own_incidents(self, context: Context, profile: Profile) -> list[str]:
         from airflow_incident.context import read_failure  # noqa: PLC0415 -- law 5

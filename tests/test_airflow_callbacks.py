@@ -219,21 +219,17 @@ check.expand(number=[1, 2]), task(boom)()"""
     ]
 
 
-@pytest.mark.parametrize("trouble", ["no connection", "wrong key", "nobody listens", "wrong option"])
+@pytest.mark.parametrize("trouble", ["no connection", "wrong key", "nobody listens"])
 def test_trouble_with_incident_io_is_one_line(run, connect, sandbox, monkeypatch, caplog, capfd, trouble):
     """A run fails as it would without us, its other callbacks are called, and a line says what to do."""
-    option = ""
     if trouble == "wrong key":
         connect(sandbox.url, password="wrong-key-4711")
     elif trouble == "nobody listens":
         connect("http://127.0.0.1:9")
-    elif trouble == "wrong option":
-        connect(sandbox.url)
-        option = "mode='reel'"
     else:
         monkeypatch.delenv("AIRFLOW_CONN_INCIDENT_IO_DEFAULT")
     name = f"trouble_{trouble.replace(' ', '_')}"
-    arguments = f"default_args={{'on_failure_callback': [open_incident({option}), raises]}}"
+    arguments = "default_args={'on_failure_callback': [open_incident(), raises]}"
     assert run(BOOM, name, arguments).state == "failed"
     out = printed(capfd, caplog)
     assert f"NO incident was opened for DAG {name}" in out

@@ -7,6 +7,7 @@ import logging
 import sys
 import threading
 import time
+from functools import partial
 from types import MappingProxyType, SimpleNamespace
 
 import pytest
@@ -556,10 +557,10 @@ def test_a_long_template_text_costs_little(box, shape):
     assert took < 2 * SECONDS
 
 
-def test_a_template_of_another_type_is_read_as_text(box):
-    """A number as a title is a title."""
-    report(dag_context(), name=404, summary=3.5)
-    assert (sent(box)["name"], told(sent(box)["summary"])) == ("404", "3.5")
+def test_a_template_of_another_type_gives_way_to_the_default(box):
+    """A DAG file is refused with it; where it is bound until the failure, the incident opens without."""
+    partial(open_incident, name=404, summary="so it is")(dag_context())
+    assert (sent(box)["name"], told(sent(box)["summary"])) == ("DAG orders failed", "so it is")
 
 
 def test_real_dags_render_with_their_own_macros_and_filters(box):

@@ -159,20 +159,20 @@ MISTAKES: dict[str, list[Mistake]] = {
         Mistake("an authority that is not known here", "kept", tls=True, extra={}),
     ],
     "Alerts": [
-        extra("no alert source", {}, becomes="kept", channel="alert"),
-        extra("an alert source without its token", {"alert_source_id": "01"}, becomes="kept", channel="alert"),
-        extra(
+        Mistake("no alert source", "kept", channel="alert", extra={}, log=True),
+        Mistake("an alert source without its token", "kept", channel="alert", extra={"alert_source_id": "01"}),
+        Mistake(
             "an alert source that is not there",
-            {"alert_source_id": "01NOSUCH", "alert_source_token": ALERT_SOURCE_TOKEN},
-            becomes="kept",
+            "kept",
             channel="alert",
+            extra={"alert_source_id": "01NOSUCH", "alert_source_token": ALERT_SOURCE_TOKEN},
             log=True,
         ),
-        extra(
+        Mistake(
             "a token of another source",
-            {"alert_source_id": ALERT_SOURCE_ID, "alert_source_token": "tok_another"},
-            becomes="kept",
+            "kept",
             channel="alert",
+            extra={"alert_source_id": ALERT_SOURCE_ID, "alert_source_token": "tok_another"},
             log=True,
         ),
     ],
@@ -281,7 +281,7 @@ def told(mistake, heard):
         if mistake.channel == "alert":
             bad = [f for f in doctor.examine(mistake.conn_id) if f.check == "alert source"]
         if bad:
-            return "doctor", clean(f"{bad[0].text} → {bad[0].advice}" if bad[0].advice else bad[0].text)
+            return "doctor", " → ".join(filter(None, map(clean, (bad[0].text, bad[0].advice))))
     (line,) = heard.texts(logging.ERROR)
     return "the log", line.partition(" (outcome=")[0].removeprefix("incident.io: ")
 
@@ -324,7 +324,7 @@ def page():
 def cell(text):
     """Write a text that is the same on every machine, and stays in its cell."""
     text = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8123", text)
-    text = re.sub(r" \(_ssl\.c:\d+\)|\(request_id [^)]*\)", "", text)
+    text = re.sub(r" \(_ssl\.c:\d+\)| \(request_id [^)]*\)", "", text)
     return text.replace("|", "\\|").replace("<", "&lt;")
 
 

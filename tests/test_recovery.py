@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +14,7 @@ from airflow_incident import (
     IncidentHook,
     NotFoundError,
     PermissionDeniedError,
+    RecoveryNotifier,
     ResolveIncidentOperator,
     journalled,
     looking,
@@ -493,9 +495,14 @@ def test_an_odd_context_never_raises(connected, store, call, context):
 @pytest.mark.parametrize("name", ["scope", "deployment", "resolve", "resolved_status", "channel"])
 @pytest.mark.parametrize("value", [5, ["x"], object(), b"x", "\ud800", "x" * 100_000], ids=lambda v: repr(v)[:12])
 def test_an_argument_of_any_type_never_raises(connected, store, call, name, value):
-    """Whatever is written in a DAG file; a wrong one is one line."""
+    """Whatever is bound to it; a wrong one is one line, and closes what it can close without it."""
     failed()
-    heard = succeeded(call=call, **{name: value})
+    context = dag_context(reason="success", dag_run=run(clear=1))
+    with listen() as heard:
+        if call is call_sync:
+            partial(resolve_incident, **{name: value})(context)
+        else:
+            call(RecoveryNotifier(context=context, **{name: value}), context)
     assert len(heard.texts()) <= 1
 
 

@@ -182,7 +182,6 @@ def test_severities_are_looked_up_once(v2):
         ({"severity": ""}, "Severity: '' names none"),
         ({"severity": "Majr"}, "no severity 'Majr'; known: Minor, Major, Critical"),
         ({"severity": ulid(77)}, "no severity"),
-        ({"severity": "Major", "incident_mode": "tutorial"}, "Incident mode: 'tutorial' is unknown"),
         ({"incident_id": ulid(12), "conn_id": "nowhere"}, "airflow connections add nowhere"),
         ({}, "Journal: is turned off"),
     ],
@@ -199,9 +198,14 @@ def test_a_template_that_renders_to_none_does_not_wait_for_something_else(v2):
         waiting.poke(task_context())
 
 
-def test_two_things_to_wait_for_are_refused_in_the_dag_file():
-    with pytest.raises(ValueError, match="incident_id or severity"):
-        sensor(incident_id="x", severity="y")
+def test_a_mode_that_renders_to_an_unknown_one_fails_at_once(v2):
+    """One that is only spelled differently is meant."""
+    waiting = sensor(severity="Major", incident_mode="{{ params.mode }}")
+    waiting.incident_mode = "tutorial"
+    with pytest.raises(AirflowFailException, match="Incident mode: 'tutorial' is unknown; use one of: real, test"):
+        waiting.poke(task_context())
+    waiting.incident_mode = " Test"
+    assert waiting.poke(task_context())
 
 
 def test_an_outage_is_one_warning_and_waits_on(v2, connect):

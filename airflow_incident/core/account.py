@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from airflow_incident.core.settings import CONN_TYPE
 from airflow_incident.errors import Problem
@@ -188,8 +188,15 @@ def _base_url(host: str | None, schema: str | None, port: int | None) -> str:
         raise ValueError("must be an address only, without user, query or fragment")
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise ValueError("plain http would send the API key unencrypted; use https:// (http is for this machine only)")
-    where = parts.netloc.lower() if parts.port or not port else f"{parts.netloc.lower()}:{port}"
+    where = parts.netloc.lower() if _port(parts) or not port else f"{parts.netloc.lower()}:{port}"
     return f"{parts.scheme}://{where}{_VERSION.sub('', parts.path.rstrip('/') + path).rstrip('/')}"
+
+
+def _port(parts: SplitResult) -> int | None:
+    try:
+        return parts.port
+    except ValueError:
+        raise ValueError("has a port that is no number up to 65535") from None
 
 
 def _with_scheme(text: str, scheme: str) -> str:

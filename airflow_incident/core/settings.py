@@ -6,15 +6,18 @@ Precedence: argument > connection > [incident_io] in airflow.cfg > default.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from numbers import Number
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_incident.core.key import SCOPES, Scope
 from airflow_incident.errors import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator
+    from types import ModuleType
 
 CONN_TYPE = "incident_io"
 CONFIG_SECTION = "incident_io"
@@ -22,8 +25,8 @@ DEFAULT_CONN_ID = "incident_io_default"
 
 SWITCHES = ("auto_open", "auto_resolve")
 """The options that turn zero touch on."""
-NEVER_ELSEWHERE = ("visibility", "mode")
-"""The options whose value counts as given, also where it cannot be read."""
+NEVER_WEAKER = MappingProxyType({"visibility": "private", "mode": "real"})
+"""What a value counts as that cannot be used, where to leave it out could show more to more people, or tell fewer."""
 
 Place = Literal["argument", "connection", "config"]
 EVERYWHERE: tuple[Place, ...] = ("argument", "connection", "config")
@@ -34,13 +37,14 @@ _PLACES: dict[str, str] = {
 }
 
 
+def _text(value: Any) -> str:
+    """Read a text; a string of an enumeration has another one for whoever reads it."""
+    return str.__str__(value) if isinstance(value, str) else str(value)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """One option as people meet it: in an argument, a form field, a line of airflow.cfg, the README's table.
-
-    `unreadable` is what a value that cannot be used counts as, for options where to leave it out would say more to
-    more people; the others count as not set there.
-    """
+    """One option as people meet it: in an argument, a form field, a line of airflow.cfg, the README's table."""
 
     name: str = ""
     label: str
@@ -49,8 +53,7 @@ class Option:
     choices: tuple[str, ...] = ()
     places: tuple[Place, ...] = EVERYWHERE
     secret: bool = False
-    unreadable: Any = None
-    parse: Callable[[Any], Any] = str
+    parse: Callable[[Any], Any] = _text
 
 
 def _mapping(value: Any) -> Any:
@@ -127,7 +130,6 @@ class Settings:
         "public",
         label="Visibility",
         choices=("public", "private"),
-        unreadable="private",
         help="Who may see new incidents: everyone in the workspace, or invited people only.",
     )
     status: str | None = _option(
@@ -296,10 +298,10 @@ def merge(
         try:
             values[option.name] = read_value(option, raw)
         except ValueError as error:
-            problems.append(Problem(_label(option, place), str(error), option.name, place))
-            if option.name not in NEVER_ELSEWHERE:
+            problems.append(Problem(label_of(option, place), str(error), option.name, place))
+            if option.name not in NEVER_WEAKER:
                 continue
-            values[option.name] = option.unreadable
+            values[option.name] = NEVER_WEAKER[option.name]
         origins[option.name] = place
     return Settings(**values), problems, origins
 
@@ -343,12 +345,137 @@ def read_value(option: Option, raw: Any) -> Any:
         raise ValueError("is nested too deeply") from None
     if isinstance(value, str):
         value = value.encode("utf-8", "replace").decode().strip()  # a lone surrogate cannot travel as JSON
-    if option.choices and value not in option.choices:
-        raise ValueError(f"{value!r} is unknown; use one of: {', '.join(option.choices)}")
-    return value
+    return _choice(option, value) if option.choices else value
 
 
-def _label(option: Option, place: Place) -> str:
+_LONGEST = 60
+"""Characters of a wrong value that are shown."""
+
+
+def _choice(option: Option, text: str) -> str:
+    """Find what is meant, however it is cased or spaced."""
+    choice = text.lower().replace(" ", "_").replace("-", "_")
+    if choice not in option.choices:
+        shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+        raise ValueError(f"{shown!r} is unknown; use one of: {', '.join(option.choices)}")
+    return choice
+
+
+def kinds_of(function: Any) -> dict[str, str]:
+    """Return the arguments that a door takes by name, with their types as its signature writes them."""
+    names = getattr(function, "__wrapped__", function).__kwdefaults__  # Airflow wraps what an operator's class has
+    return {name: function.__annotations__[name] for name in names}
+
+
+def usable(
+    door: str, arguments: Mapping[str, Any], kinds: Mapping[str, str], *, templates: Collection[str] = ()
+) -> tuple[dict[str, Any], dict[str, Problem]]:
+    """Read the arguments of a door as a DAG file holds them; tell by name what cannot be used, which is left out.
+
+    :param door: What its author has called.
+    :param kinds: What the door takes, and of which types.
+    :param templates: Arguments that may be known only when they are rendered.
+    """
+    kept: dict[str, Any] = {}
+    problems: dict[str, Problem] = {}
+    for name, value in arguments.items():
+        try:
+            if name not in kinds:
+                problems[name] = _words().unknown(door, name, kinds)
+            elif name in templates and _is_rendered_later(value):
+                kept[name] = value
+            else:
+                kept[name] = _read_argument(name, kinds[name], value)
+        except Exception as error:  # noqa: BLE001 -- a mapping may raise anything, and a failure must not be lost for it
+            what = str(error) if isinstance(error, ValueError) else f"cannot be read ({type(error).__name__})"
+            problems[name] = _words().unusable(door, name, value, what)
+            if name in NEVER_WEAKER:
+                kept[name] = NEVER_WEAKER[name]
+    return kept, problems
+
+
+def _words() -> ModuleType:
+    from airflow_incident.core import arguments  # noqa: PLC0415 -- law 5: only where something is wrong
+
+    return arguments
+
+
+_PLAIN = (Number, Sequence, set, frozenset, Mapping)
+
+
+def _is_rendered_later(value: Any) -> bool:
+    """Tell templates, and what stands for another task's result, from plain values."""
+    if isinstance(value, str):
+        return "{{" in value or "{%" in value
+    return value is not None and not isinstance(value, _PLAIN)
+
+
+def _read_argument(name: str, kind: str, value: Any) -> Any:
+    """Read one argument.
+
+    :raises ValueError: saying what is expected instead.
+    """
+    kind, _, may_be_none = kind.partition(" | ")
+    if value is None and may_be_none:
+        return None
+    if name == "conn_id" and not (isinstance(value, str) and value.strip()):
+        raise ValueError(f"must be the ID of a connection, like {DEFAULT_CONN_ID!r}")
+    if kind == "bool":
+        if not isinstance(value, bool):
+            raise ValueError(f"must be True or False, not {type(value).__name__}")
+        return value
+    if kind == "Mapping[str, Any]":
+        return _read_entries(name, value)
+    if not isinstance(value, str):
+        raise ValueError(f"must be a string, not {type(value).__name__}")  # noqa: TRY004 -- one kind of error for all
+    option = OPTIONS["mode" if name == "incident_mode" else name] if name in _CHOSEN else None
+    return read_value(option, value) if option and (value.strip() or not may_be_none) else _text(value)
+
+
+_CHOSEN = frozenset({"incident_mode", *(option.name for option in OPTIONS.values() if option.choices)})
+
+_ENTRIES: Mapping[str, tuple[str, Any, str]] = MappingProxyType(
+    {
+        "custom_fields": (
+            '{"Affected team": "Product"}',
+            (str, Number, Mapping, Sequence),
+            "needs a text, a number, a mapping like {'value_text': '…'}, or a list of these",
+        ),
+        "roles": (
+            '{"Incident Lead": "bob@example.com"}',
+            (str, Mapping),
+            "needs a person: an email address, a Slack ID or an ID",
+        ),
+    }
+)
+"""By argument: an example, the types of its values, and what to say of others."""
+
+
+def _read_entries(name: str, value: Any) -> Mapping[str, Any] | None:
+    """Read a mapping of names, or the JSON of one."""
+    example, types, needs = _ENTRIES[name]
+    if value == "":
+        return None
+    try:
+        entries: Mapping[str, Any] = read_value(OPTIONS[name], value)
+    except ValueError:
+        raise ValueError(f"must be a dict, like {example}, not {type(value).__name__}") from None
+    for entry, given in entries.items():
+        if not isinstance(entry, str):
+            raise ValueError(f"{entry!r} is no name or ID, which must be strings, like {example}")  # noqa: TRY004 -- as above
+        if given is not None and not (isinstance(given, types) and _says_something(given)):
+            raise ValueError(f"{entry!r} {needs}")
+    return entries
+
+
+def _says_something(value: Any) -> bool:
+    """Tell whether a text has letters, and a mapping says what kind of value it holds."""
+    if isinstance(value, Mapping):
+        return all(str(kind).startswith(("value_", "id", "email", "slack_user_id")) for kind in value)
+    return not isinstance(value, str) or bool(value.strip())
+
+
+def label_of(option: Option, place: Place) -> str:
     """Name the place as the person who set it knows it."""
     if place == "connection":
         return option.label

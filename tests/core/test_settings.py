@@ -94,10 +94,10 @@ def test_what_cannot_be_used_gives_way_to_the_next_place(name):
 
 
 def test_a_slip_never_shows_an_incident_to_more_people():
-    """An unreadable visibility is private and an unreadable mode is incident.io's own, whatever another place says."""
+    """An unreadable visibility is private and an unreadable mode is incident.io's own, real, whatever another place says."""
     wrong = {"visibility": "privat", "mode": "tset"}
     settings, problems, _ = merged(connection=wrong, config={"visibility": "public", "mode": "test"})
-    assert (settings.visibility, settings.mode) == ("private", None)
+    assert (settings.visibility, settings.mode) == ("private", "real")
     assert [p.option for p in problems] == ["mode", "visibility"]
 
 

@@ -19,7 +19,7 @@ SILENCE = 30
 
 
 class Ending(NamedTuple):
-    """A component that ended by itself; `is_shaken` where the database was away, `is_ours` where our code was called."""
+    """A component that ended by itself; `is_shaken`: the database was away; `is_ours`: our code was called."""
 
     name: str
     code: int
