@@ -152,7 +152,7 @@ class MissingConnectionError(UnusableConnectionError):
     @property
     def advice(self) -> str:
         """Show the shortest way to define it."""
-        if not self.conn_id.isascii() or not self.conn_id.isprintable():
+        if not self.conn_id.isascii() or not self.conn_id.isprintable() or "%" in self.conn_id:
             return "Rename the connection, in Airflow and in the DAG file."
         return f"Add it: airflow connections add {self.conn_id} --conn-type incident_io --conn-password <API key>"
 

@@ -98,6 +98,7 @@ def test_the_dag_processor_lives_whatever_ids_it_meets(airflow_db, sandbox, conn
     connect(sandbox.url)
     connect(sandbox.url, conn_id="größe")
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", conf.get("core", "fernet_key"))
+    monkeypatch.setenv("AIRFLOW__INCIDENT_IO__STORM_LIMIT", "0")
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
     file = tmp_path / "odd.py"
     file.write_text(FILE)
