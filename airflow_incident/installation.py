@@ -40,6 +40,10 @@ class Installation(Frozen):
     batch_timeout: float = 50.0
     config: Mapping[str, str] = MappingProxyType({})
 
+    def __repr__(self) -> str:
+        """Leave out what airflow.cfg says, which may be a token or a proxy's password."""
+        return f"Installation({self.base_url!r})"
+
     @property
     def enabled(self) -> bool:
         """Whether incidents are opened at all; a value that cannot be read does not silence failures."""
@@ -118,9 +122,14 @@ def _seconds(text: str, *, default: float) -> float:
 
 
 def _address(text: str) -> str | None:
-    """Read the address of Airflow's pages; one that is malformed leads nowhere."""
+    """Read the address of Airflow's pages, which goes into links: without user, password, query or fragment.
+
+    One that is malformed leads nowhere, nor does one of which nobody can say where its password ends.
+    """
     try:
-        _ = urlsplit(text).port
+        parts = urlsplit(text)
+        _ = parts.port
     except ValueError:
         return None
-    return text or None
+    address = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    return address if address and "@" not in address else None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow_incident.api.calls import send_alert
 from airflow_incident.api.closing import Resolution, Wish, resolution
 from airflow_incident.core.key import ALERT_MARK, dag_key, earlier_keys
+from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.delivery.journal import Closing, record_name, whole
 from airflow_incident.delivery.sending import own_record, send, terms_of
 from airflow_incident.delivery.steps import Ask, Delete, Get, Set, StoreFailed
@@ -278,7 +279,7 @@ def _unsettled(record: Record, wish: Wish, error: IncidentIoError) -> Generator[
     """Leave an incident open that could not be closed: until later, or until somebody mends the cause."""
     if error.retryable:
         return (yield from _keep(record, wish, error))
-    refused = record.changed(closing=_left(wish, whole(str(error))))
+    refused = record.changed(closing=_left(wish, whole(redact_secrets(str(error)))))
     return (yield from _written(refused, Settled("refused", refused, error)))
 
 
