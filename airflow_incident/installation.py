@@ -44,6 +44,10 @@ class Installation(Frozen):
     batch_timeout: float = 50.0
     config: Mapping[str, str] = MappingProxyType({})
 
+    def __repr__(self) -> str:
+        """Leave out what airflow.cfg says, which may be a token or a proxy's password."""
+        return f"Installation({self.base_url!r})"
+
     @property
     def enabled(self) -> bool:
         """Whether incidents are opened at all; a value that cannot be read does not silence failures."""
@@ -137,16 +141,28 @@ def _seconds(text: str, *, default: float) -> float:
 
 
 def _address(text: str) -> str | None:
+<<<<<<< HEAD
     """Read the address of Airflow's pages, without a user; one that is malformed, or a path only, leads nowhere."""
     text = text.strip()
     if "://" not in text and not text.startswith("//"):
         text = f"//{text}"
+=======
+    """Read the address of Airflow's pages, which goes into links: without user, password, query or fragment.
+
+    One that is malformed leads nowhere, nor does one of which nobody can say where its password ends.
+    """
+>>>>>>> wt-secrets
     try:
         parts = urlsplit(text)
         _ = parts.port
     except ValueError:
         return None
+<<<<<<< HEAD
     if not parts.hostname:
         return None
     scheme = parts.scheme or ("http" if is_loopback(parts.hostname) else "https")
     return parts._replace(scheme=scheme, netloc=parts.netloc.rpartition("@")[2]).geturl()
+=======
+    address = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    return address if address and "@" not in address else None
+>>>>>>> wt-secrets

@@ -30,7 +30,7 @@ class RunLink:
 
             return read_page(ti_key)
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: raising here would cost the page all its links
-            log.warning("incident.io: no link from a task instance to its incident: %.300r", error)
+            log.warning("incident.io: no link from a task instance to its incident: %s", _readable(error))
             return ""
 
 
@@ -39,3 +39,13 @@ class IncidentPlugin(AirflowPlugin):
 
     name = "incident_io"
     global_operator_extra_links = [RunLink()]  # noqa: RUF012 -- Airflow's own attribute
+
+
+def _readable(error: BaseException) -> str:
+    """Read an error without what looks like a secret; where that is broken as well, by its name alone."""
+    try:
+        from airflow_incident.core.redaction import redact_secrets  # noqa: PLC0415 -- see above
+
+        return redact_secrets(repr(error))[:300]
+    except (Exception, SystemExit):  # noqa: BLE001 -- some have a `__repr__` that raises
+        return type(error).__name__

@@ -7,6 +7,7 @@ import os
 import sys
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from airflow_incident.compat import AirflowNotFoundException, redact
 from airflow_incident.connections import aread_connection, read_connection
@@ -149,11 +150,25 @@ class Profile(Frozen):
     def redact(self, text: str) -> str:
         """Replace every secret that Airflow or this connection knows, and what looks like one."""
         known = redact(text)
-        secrets = (self.account.api_key, self.account.alert_source_token, self.account.proxy or "")
+        account = self.account
+        secrets = (account.api_key, account.alert_source_token, account.proxy or "", *_proxy_password(account.proxy))
         return redact_secrets(known if isinstance(known, str) else text, known=secrets)
 
 
+<<<<<<< HEAD
 _IN_CONNECTION = frozenset(option.name for option in options_in("connection"))
+=======
+_SHORTEST_KNOWN = 4
+"""Letters of a password that is looked for by itself; a shorter one is in every text."""
+
+
+def _proxy_password(proxy: str | None) -> tuple[str, ...]:
+    """Return a proxy's password, as its URL has it and as it is."""
+    password = urlsplit(proxy or "").password or ""
+    return (password, unquote(password)) if len(password) >= _SHORTEST_KNOWN else ()
+
+
+>>>>>>> wt-secrets
 _SUPERVISOR = "airflow.sdk.execution_time.supervisor"
 """What a process has loaded that Airflow 3 has begun for a task or for callbacks: it is a fork of its supervisor."""
 

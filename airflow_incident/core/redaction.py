@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from airflow_incident.core.secret_names import secrets_of
-from airflow_incident.core.secret_values import BEGIN, PREFIX, QUOTE, Source, read_value
+from airflow_incident.core.secret_values import BEGIN, PREFIX, QUOTE, Source, Value, quoted_value, read_value
 from airflow_incident.core.secret_words import HINTS, Name, fold, is_opaque, is_said, name_of, stands_in
 from airflow_incident.frozen import Frozen
 
@@ -59,11 +59,18 @@ def _option(commands: str, options: str, *, gap: str = _GAP) -> str:
 
 
 _JOINED = r"(?=[^\s'\",)\]]|['\"][^\s,)\]'\"])"
+_THEN = rf"{QUOTE},\s{{0,4}}(?={BEGIN})"
 _GAP_OR_NONE = rf"(?:{_GAP}|{_JOINED})"
 _GAP_OR_IS = rf"(?:{_GAP}|=)"
 _REGISTRIES = "docker|podman|nerdctl|helm|skopeo|oras|crane|buildah|registry"
 _MYSQL = r"mysql\w{0,10}|mariadb(?:-\w{1,10})?|mycli"
 _MONGO = r"mongo(?:sh|dump|restore|export|import|stat|top)?"
+_JWK = tuple(f"{last}{mark}" for last in "dpqik" for mark in "'\"")
+_BREAK = r"(?:\s|\\{1,4}[rn])"
+_PART = (
+    r"(?:(?:Proc-Type|DEK-Info|Comment|Version|Charset|Subject|Hash): ?[^\n\\\"']{0,100}|[A-Za-z0-9+/=]{1,1000}+)"
+    r"(?=\s|[\\\"'-]|\Z)"
+)
 _LINES = r"[A-Za-z0-9+/=]{30,100}[ ]?(?:\r?\n|\\{1,4}r\\{1,4}n|\\{1,4}n)[ ]{0,8}"
 
 _LEADS = (
@@ -75,6 +82,11 @@ _LEADS = (
     Lead(("lftp",), _option("lftp", "-u"), ","),
     Lead(("sqlcmd", "bcp", "osql", "tsql"), _option("sqlcmd|bcp|osql|tsql|freebcp", "-P", gap=_GAP_OR_NONE)),
     Lead(("login",), _option(rf"(?:{_REGISTRIES}|az){_NEXT}login", "-p")),
+    Lead(("login",), _option("login", "-p"), is_vague=True),
+    Lead(("htpasswd",), r"\bhtpasswd[ ]-\w{0,4}b\w{0,4}[ ]\S{1,200}[ ]\S{1,100}[ ]"),
+    Lead(("login ",), r"\bLOGIN[ ]\S{1,100}[ ](?=\S)", is_vague=True),
+    Lead(("pass ",), r"(?:(?<=['\"])|\bUSER[ ]\S{1,100}[ ])PASS[ ](?=\S)", is_vague=True),
+    Lead(("auth.user.info",), r"\bauth\.user\.info\s?[=:]\s?", ":"),
     Lead(("mongo",), _option(_MONGO, "-p")),
     Lead(("ldap",), _option(r"ldap\w{1,12}", "-w")),
     Lead(("plink", "pscp", "psftp", "putty"), _option("plink|pscp|psftp|putty", "-pw")),
@@ -97,8 +109,8 @@ _LEADS = (
     ),
     Lead(("auth",), r"\bAUTH[ ](?:(?:PLAIN|LOGIN|XOAUTH2|CRAM-MD5)[ ])?(?=[^\s'\"]{6})", is_vague=True),
     Lead(
-        ("auth", "login", "credentials"),
-        rf"(?i)(?:auth|login|authenticate|credentials)\([ ]?{BEGIN}[^'\"\n]{{1,80}}{QUOTE},\s{{0,4}}(?={BEGIN})",
+        ("auth", "login", "credentials", "bind"),
+        rf"(?i)(?:auth|login|authenticate|credentials|bind|bind_s)\([ ]?{BEGIN}[^'\"\n]{{1,80}}{_THEN}",
     ),
     Lead(("fernet(",), rf"(?i)\b(?:multi)?fernet\([ ]?(?={BEGIN})"),
     Lead(("bearer", "bas"), r"(?i)\b(?:bearer|basic)\s{1,4}(?=[a-z0-9._~+/=-]{8})", is_vague=True),
@@ -108,7 +120,7 @@ _FORMS = (
     # Without an end the rest goes, for it was cut; this also keeps the search from starting over at each beginning.
     Form(
         ("[parameters: ",),
-        r"(?s)\[parameters: .*?(?:\](?=\n|\\n|['\"]|\Z|\s{0,4}\(Background)|\Z)",
+        r"(?s)\[parameters: (?!%).*?(?:\](?=\n|\\n|['\"]|\Z|\s{0,4}\(Background)|\Z)",
         "[parameters: cut]",
     ),
     # What comes behind a user in an address, unless that is a port.
@@ -127,33 +139,36 @@ _FORMS = (
         ("hooks.slack.com", "/webhooks/", "webhookb2"),
         r"(?:hooks\.slack\.com/(?:services|workflows)|api/webhooks|webhookb2)/([\w/@.-]{8,400})",
     ),
-    Form(("api.telegram.org",), r"api\.telegram\.org/bot([\w:-]{20,100})"),
+    Form(("/bot",), r"/bot(\d{5,12}:[\w-]{20,100})"),
+    Form(("secret_id", "secretid", "secret-id"), r"(?i)secret[_-]?id[\"']?\s?[:=]\s?[\"']?([0-9a-f-]{32,36})\b"),
+    Form(("code=",), r"[?&]code=([\w+/=%.~-]{24,2000})"),
+    Form(("oracle",), r"(?i)oracle\w{0,4}\.connect\([ ]?['\"][\w.]{1,64}/([^\s@/'\"]{1,256})@"),
     Form(
         ("echo", "printf"),
         r"\b(?:echo|printf)[ ](?:-\w{1,3}[ ])?[\"']?([^\n\"'|]{1,400}?)[\"']?[ ]?\|[ ]?"
-        r"(?:sudo[ ]-S|chpasswd|[^\n|]{0,120}--password-stdin)\b",
+        r"(?:sudo[ ]-S|chpasswd|kinit|docker[ ]secret|gh[ ](?:auth|secret)|[^\n|]{0,120}--password-stdin)\b",
     ),
     Form(("key",), r"(?i)\bkey\W{1,4}([\w-]{43}=)(?![\w=])"),
     # .pgpass
     Form((":",), r"(?m)^[\w.*-]{1,255}:(?:\d{4,5}|\*):[^:\s]{1,64}:[^:\s]{1,64}:(\S{1,400})$"),
-    # Keys in armour; the rest goes where an end is missing.
+    # Keys in armour, also such as were cut.
     Form(
         ("private key",),
-        r"(?s)-{4,5} ?BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}(?=(?:\s|\\{1,4}[rn]){1,8}[\w+/=]).*?"
-        r"(?:-{4,5} ?END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}|\Z)",
+        rf"-{{4,5}} ?BEGIN [A-Z\d ]{{0,40}}PRIVATE KEY(?: BLOCK)? ?-{{4,5}}(?:{_BREAK}+{_PART})++"
+        rf"(?:{_BREAK}*-{{4,5}} ?END [A-Z\d ]{{0,40}}PRIVATE KEY(?: BLOCK)? ?-{{4,5}})?",
     ),
     Form(
         ("private key",),
         rf"(?m)((?:{_LINES}){{0,200}}+(?:^[A-Za-z0-9+/=]{{1,100}}\s{{1,8}})?)-{{4,5}} ?END [A-Z\d ]{{0,40}}PRIVATE KEY",
     ),
     Form(("private-lines",), r"(?i)Private-Lines: \d{1,4}\s{1,4}((?:[A-Za-z0-9+/=]{1,100}\s{1,4}){1,200}+)"),
-    Form(('"kty', "'kty"), r"""["'](?:d|p|q|dp|dq|qi|k)["']\s?:\s?["']([\w-]{16,2000})["']"""),
+    Form(_JWK, r"""["'](?:d|p|q|dp|dq|qi|k)["']\s?:\s?["']([\w-]{22,2000})["']"""),
     # Words that are secrets by their own form.
     Form(("eyj",), r"\beyJ[\w-]{8,8000}\.[\w-]{8,8000}(?:\.[\w-]{0,8000}){0,3}"),
     Form(("akia", "asia", "abia", "acca"), r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b"),
     Form(("ghp_", "gho_", "ghu_", "ghs_", "ghr_"), r"\bgh[pousr]_\w{20,255}"),
     Form(("github_pat_",), r"\bgithub_pat_\w{20,255}"),
-    Form(("gl",), r"\bgl(?:pat|ptt|rt|dt|ft|soat|cbt|agent|imt|oas|ffct)-[\w.-]{16,300}"),
+    Form(("glpat-", "glptt-", "glrt-", "gldt-", "glsoat-", "glcbt-"), r"\bgl(?:pat|ptt|rt|dt|soat|cbt)-[\w.-]{16,300}"),
     Form(("xox", "xapp-"), r"\b(?:xox[a-z]|xapp)-[\w.-]{8,400}"),
     Form(("k_live_", "k_test_", "whsec_"), r"\b(?:[psr]k_(?:live|test)|whsec)_[\w+/=]{10,255}"),
     Form(("aiza",), r"\bAIza[\w-]{30,50}"),
@@ -163,11 +178,12 @@ _FORMS = (
     Form(("npm_",), r"\bnpm_[A-Za-z0-9]{30,60}"),
     Form(("pypi-",), r"\bpypi-[\w-]{32,400}"),
     Form(("sg.",), r"\bSG\.[\w-]{16,64}\.[\w-]{16,100}"),
-    Form(("sk",), r"\bSK[0-9a-f]{32}\b"),
+    Form(tuple(f"sk{digit}" for digit in "0123456789abcdef"), r"\bSK[0-9a-f]{32}\b"),
     Form(("dapi",), r"\bdapi[0-9a-f]{32}(?:-\d{1,2})?"),
     Form(("ver:",), r"\bver:\d{1,3}-hint:\d{1,20}-[\w+/=-]{16,2000}"),
     Form(("q~",), r"(?<![\w.~-])[\w.~-]{3}\dQ~[\w.~-]{31,40}"),
     Form(("hvs.", "hvb.", "hvr."), r"\bhv[sbr]\.[\w-]{20,400}"),
+    Form(("sl.",), r"\bsl\.[\w-]{60,2000}"),
     Form(("hf_",), r"\bhf_[A-Za-z0-9]{30,60}"),
     Form(("age-secret-key-",), r"(?i)\bAGE-SECRET-KEY-1[a-z0-9]{40,80}"),
     Form(("shp", "dop_v1_", "doo_v1_", "dckr_"), r"\b(?:shp(?:at|ss|ca|pa)|do[op]_v1|dckr_(?:pat|oat))_[\w-]{20,255}"),
@@ -180,6 +196,10 @@ _FORMS = (
 )  # fmt: skip
 _TOKEN_AS_USER = Form(("://",), r"://([A-Za-z0-9_-]{20,255})(?::x-oauth-basic)?@(?=[\w.-])")
 _INSERT = r"(?i)\binsert\s{1,8}into\s{1,8}[\w.\"'`\[\]]{1,128}\s{0,8}\(([^()]{1,2000})\)\s{0,8}values\s{0,8}\("
+_TABLE = (
+    r"(?m)^(?P<head>[\w.-]{1,64}(?:(?P<mark>[,;\t])[\w.-]{1,64})(?:(?P=mark)[\w.-]{1,64}){0,60})\r?\n"
+    r"(?P<rows>(?:(?=[^\n]*(?P=mark))[^\s][^\n]*(?:\n|\Z)){1,200}+)"
+)
 _HINT = "|".join(map(re.escape, HINTS))
 
 
@@ -187,7 +207,14 @@ def redact_secrets(text: str, *, known: Sequence[str] = ()) -> str:
     """Replace known secrets, and what looks like one, with three stars; cut the parameters of SQL statements."""
     for _ in range(_MOST_PASSES):
         source = Source(text, fold(text))
-        found = [*_known(text, known), *_forms(source), *_leads(source), *_named(source), *_inserted(source)]
+        found = [
+            *_known(text, known),
+            *_forms(source),
+            *_leads(source),
+            *_named(source),
+            *_inserted(source),
+            *_listed(source),
+        ]
         before, text = text, _replaced(text, sorted(found))
         if text == before:
             break
@@ -237,13 +264,19 @@ def _leads(source: Source) -> Iterator[Replacement]:
     for lead in _LEADS:
         if _has(source, lead.words):
             for found in re.finditer(lead.pattern, source.text):
-                value = read_value(source, found.end())
+                value = _enclosed_word(source, found.end()) or read_value(source, found.end())
                 if value is None:
                     continue
                 start = source.text.find(lead.behind, value.start, value.end) + 1 if lead.behind else value.start
                 secret = source.text[start : value.end]
                 if start and not stands_in(secret) and not is_said(secret) and (is_opaque(secret) or not lead.is_vague):
                     yield start, value.end, STARS
+
+
+def _enclosed_word(source: Source, at: int) -> Value | None:
+    """Read what an option has behind it in the same quotation marks, like `'-p…'`."""
+    opened = re.search(r"(['\"])-\w$", source.text[max(0, at - 3) : at])
+    return quoted_value(source, opened[1], at) if opened else None
 
 
 def _named(source: Source) -> Iterator[Replacement]:
@@ -285,9 +318,8 @@ def _inserted(source: Source) -> Iterator[Replacement]:
     if not (_has(source, ("insert",)) and _has(source, HINTS)):
         return
     for found in re.finditer(_INSERT, source.text):
-        columns = [name_of(0, 0, column.strip(" \t\n\"'`[]"), "") for column in found[1].split(",")]
         at = found.end()
-        for column in columns:
+        for column in _columns(found[1].split(",")):
             gap = re.compile(r"[\s,]{0,40}").match(source.text, at)
             value = read_value(source, gap.end()) if gap else None
             if value is None:
@@ -296,3 +328,31 @@ def _inserted(source: Source) -> Iterator[Replacement]:
             if column.is_secret and not stands_in(text) and not is_said(text):
                 yield value.start, value.end, STARS
             at = value.after
+
+
+def _listed(source: Source) -> Iterator[Replacement]:
+    """Find what a table of CSV has in columns of secrets."""
+    if not _has(source, HINTS):
+        return
+    for found in re.finditer(_TABLE, source.text):
+        mark = found["mark"]
+        secret = [column.is_secret for column in _columns(found["head"].split(mark))]
+        at = found.start("rows")
+        for row in found["rows"].splitlines(keepends=True):
+            cells = row.rstrip("\r\n").split(mark)
+            start = at
+            for is_secret, cell in zip(secret, cells, strict=False):
+                if (
+                    is_secret
+                    and len(cells) == len(secret)
+                    and len(cell) > 1
+                    and not stands_in(cell)
+                    and not is_said(cell)
+                ):
+                    yield start, start + len(cell), STARS
+                start += len(cell) + 1
+            at += len(row)
+
+
+def _columns(names: Sequence[str]) -> list[Name]:
+    return [name_of(0, 0, name.strip(" \t\r\n\"'`[]"), "") for name in names]

@@ -5,7 +5,17 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from airflow_incident.core.secret_values import BEGIN, ENCODED, QUOTE, Source, Value, bare_value, compiled, read_value
+from airflow_incident.core.secret_values import (
+    BEGIN,
+    ENCODED,
+    QUOTE,
+    Source,
+    Value,
+    bare_value,
+    compiled,
+    quoted_value,
+    read_value,
+)
 from airflow_incident.core.secret_words import (
     SCHEMES,
     Name,
@@ -28,14 +38,14 @@ _COLOUR = r"(?:(?:\x1b|\\{1,4}x1b|\\{1,4}u001b|\\{1,4}033|\\{1,4}e)\[[0-9;]{0,12
 _SIGN = rf"""(?x)
     (?P<close>(?:{QUOTE}){{1,2}})? [ ]? \]? {_COLOUR}{{0,4}} [ \t]{{0,40}}
     (?: :[ ]?[a-z_][\w.]{{0,40}}(?:\[[^\]\n]{{0,60}}\])?(?:[ ]\|[ ]\w{{1,40}}){{0,3}}[ ](?==[ ]) )?  # a type
-    (?P<sign> =>|:=|(?<=[ ])->(?=[ ])|→|[!=]==?|=|[:：＝](?!:|//)|%3[ad]|(?<=[ \t])\|(?=[ \t]) )
+    (?P<sign> =>|:=|(?<=[ ])->(?=[ ])|→|[!=]==?|=|[:：＝](?!:|//)|%3[ad]|(?<=[ \t])[|│┃](?=[ \t]) )
     {_COLOUR}{{0,4}} (?:[ \t]|%20|\+(?=%2)){{0,40}} {_COLOUR}{{0,4}}"""
-_FIELD = r"\b\w{0,24}?(?:value|default|plaintext|stringdata)"
+_FIELD = r"\b\w{0,24}?(?:value|val|default|plaintext|content)\b"
 _LATER = rf"""(?x)
     (?:{QUOTE})?
     (?: \s{{0,40}}(?:,\s{{0,40}})?(?:{QUOTE})?{_FIELD}(?:{QUOTE})?[ ]{{0,4}}[:=][ ]{{0,4}}  # "name": "PW", "value": …
       | [ ]?\{{\s{{0,40}}(?:[^{{}}\n]{{0,80}}\n\s{{0,40}}){{0,4}}{_FIELD}[ ]{{0,8}}=[ ]{{0,8}}  # "pw" {{ default = …
-      | [ ][^<>\n]{{0,120}}?\bvalue[ ]?=[ ]?(?={QUOTE})  # <add key="ApiKey" value=…
+      | [ ][^<>\n]{{0,120}}?\b(?:value|content)[ ]?=[ ]?(?={QUOTE})  # <add key="ApiKey" value=…
       | </[\w:.-]{{1,40}}>\s{{0,40}}(?:<(?:value|val|string|td|dd)\b[^<>]{{0,40}}>\s{{0,20}}){{1,2}}
       | (?:\r?\n|\\r\\n){{2}}  # a field of a form
       | \n[ \t]{{1,8}}[^\n]{{0,200}}?\binput_value= )  # what pydantic refuses"""
@@ -43,7 +53,10 @@ _IS = rf"(?:{QUOTE})?\s?[:=]\s?"
 _NAMED_SO = rf"\b(?:name|key){_IS}{QUOTE}$"
 _EARLIER = rf"{_FIELD}{_IS}(?P<value>{BEGIN}[^\n]{{1,200}}?),?\s{{0,40}}(?:{QUOTE})?(?:name|key){_IS}{QUOTE}$"
 _OPTION = rf"{QUOTE}\s{{0,20}},\s{{0,20}}(?={BEGIN})|[ \t]{{1,20}}(?:\\\n[ \t]{{0,40}})?(?=[^\s|>#])"
+_REFUSED = rf":[ ][a-z_ ]{{1,60}}:[ ](?={BEGIN})"
 _PAIR = rf"{QUOTE}\s{{0,20}},\s{{0,20}}(?={BEGIN})"
+_ELSE = rf"{QUOTE}[ ]?[\])](?:[ ](?:or|\|\||\?\?)[ ]|[ ]?\|[ ]?d(?:efault)?\([ ]?)(?={BEGIN})"
+_TUPLE = rf",[ ]?(?:<<)?(?={BEGIN})"
 _SAYS = (
     rf"(?:[ ](?:is|was|to|as|set[ ]to|value))?[ ]{{1,4}}(?={BEGIN})"
     rf"|(?:[ ](?:is|was)[ :])?(?:[ ]\(|[ \t]{{1,2}})(?!{BEGIN})(?=[^\s(])"
@@ -54,7 +67,7 @@ _TAG = r"[^<>&]{0,200}(?:>|&gt;)(?:<!\[cdata\[)?"
 _NAMED = rf"{QUOTE}[^<>\n]{{0,100}}>(?=[^<>\n]{{1,400}}</)"
 _SETS = r"(?:\bsetenv|(?:^|\n)(?:env|arg)|\b(?:configure|config) set|\bset -\w{1,3})[ ]$"
 _IN_TAG = r"(?:<|&lt;)(?:[\w-]{1,20}:)?$"
-_IN_PAIR = rf"(?:^|[\[(,\s])\(\s?{BEGIN}$|[\[,]\s?\[\s?{BEGIN}$|\b\w*(?:put|set)\w*\({BEGIN}$"
+_IN_PAIR = rf"(?:^|[\[(,\s])\(\s?{BEGIN}$|[\[,]\s?\[\s?{BEGIN}$|\b\w*(?:put|set|define)\w*\({BEGIN}$"
 _BELOW = r"(?P<block>[|>][+-]?)?[ \t]{0,20}\r?\n(?P<indent>[ \t]{0,80})(?=\S)"
 
 _WRAPPED = rf"(?P<call>[a-z_][\w.]{{0,60}})\(\s{{0,4}}(?={BEGIN})"
@@ -65,10 +78,15 @@ _ESCAPED_ELEMENT = r"(?:(?!&lt;)[^<]){1,4000}+"
 _IN_DICT = rf"\s{{0,40}},?\s{{0,40}}{BEGIN}[^'\"\n]{{1,80}}{QUOTE}\s{{0,4}}:\s{{0,4}}(?={BEGIN})"
 _PARAMETERS = r"""(?:[\w-]{1,40}=(?:"[^"\n]{0,400}"|[^\s,;"]{0,400})[,;]?[ ]{0,2})++"""
 _COOKIES = r"""(?:[^\s=;,"']{1,100}=[^\s;"']{0,4000}+;?[ ]?)++(?:[\w-]{1,20}+(?=;|$))?"""
+_TAGGED = r"(?:(?:&|!{1,2})[a-z][\w/.-]{0,40}[ ]{1,4}){1,2}(?=\S)"
 _BRACES = (
     r"\{(?!(?:[a-z_.]{1,80}(?:![rsa])?|[^{}\n]{0,200}(?::[ ]|[ ]for[ ])[^{}\n]{0,200})\})"  # of code, that is
     r"([^'\"\n{}]{1,200})\}"
 )
+_OBJECTS = frozenset(
+    {"self", "cls", "args", "kwargs", "request", "conn", "config", "settings", "options", "os", "context"}
+)
+"""What has attributes in a line of code."""
 _MOST_ITEMS = 50
 _LONGEST_NAME = 120
 _SHORT_NUMBER = 4
@@ -77,11 +95,41 @@ _SHORT_NUMBER = 4
 
 def secrets_of(source: Source, name: Name) -> Sequence[Span]:
     """Find the secrets that stand behind a name."""
+    if name.is_bare:
+        return _of_bare(source, name)
     if name.is_secret or name.is_weak or name.is_header or name.is_cookie:
-        for link in (_assigned, _later, _of_option, _of_element, _of_pair, _prompted, _said, _called, _earlier):
+        for link in (
+            _refused,
+            _assigned,
+            _later,
+            _of_option,
+            _of_element,
+            _of_pair,
+            _prompted,
+            _said,
+            _called,
+            _earlier,
+        ):
             if (spans := link(source, name)) is not None:
                 return spans
     return ()
+
+
+def _of_bare(source: Source, name: Name) -> Sequence[Span]:
+    """`?code=…`, `--key …`, `key='…'`: where it is no word, no path and no id."""
+    found = source.match(_OPTION if name.is_option else _SIGN, name.end)
+    is_place = name.is_option or source.matches_before(r"[?&(, ]$", name.start)
+    value = read_value(source, found.end()) if found and is_place else None
+    if value is None or re.search("[/.]", source.text[value.start : value.end]):
+        is_query = source.matches_before(r"[?&]$", name.start)
+        return _random(source, [(value.start, value.end)]) if value and is_query else ()
+    return _random(source, [(value.start, value.end)])
+
+
+def _refused(source: Source, name: Name) -> Sequence[Span] | None:
+    """`argument --password: invalid choice: '…'`."""
+    found = source.match(_REFUSED, name.end) if name.is_option else None
+    return _secret(source, name, read_value(source, found.end())) if found else None
 
 
 def _assigned(source: Source, name: Name) -> Sequence[Span] | None:
@@ -100,7 +148,7 @@ def _assigned(source: Source, name: Name) -> Sequence[Span] | None:
     if sign in {":", "=", "=>"} and (below := source.match(_BELOW, at)):
         return _below(source, name, below)
     spans = _values(source, name, at, doubtful=_is_doubtful(source, name, found))
-    return _opaque(source, spans) if sign in {"|", "==", "!=", "===", "!=="} else spans
+    return _opaque(source, spans) if sign in {"|", "│", "┃", "==", "!=", "===", "!=="} else spans
 
 
 def _is_doubtful(source: Source, name: Name, found: re.Match[str]) -> bool:
@@ -154,7 +202,11 @@ def _element(source: Source, name: Name, at: int) -> Sequence[Span]:
 
 
 def _of_pair(source: Source, name: Name) -> Sequence[Span] | None:
-    """`('password', '…')`."""
+    """`('password', '…')`, `{password, "…"}`."""
+    if source.matches_before(r"\{$", name.start) and (found := source.match(_TUPLE, name.end)):
+        return _secret(source, name, read_value(source, found.end()))
+    if found := source.match(_ELSE, name.end):
+        return _secret(source, name, read_value(source, found.end()))
     found = source.match(_PAIR, name.end)
     value = read_value(source, found.end()) if found else None
     if value is None:
@@ -163,8 +215,11 @@ def _of_pair(source: Source, name: Name) -> Sequence[Span] | None:
         return ()
     spans = _secret(source, name, value)
     if source.matches_before(_IN_PAIR, name.start):
-        return spans if name.is_password or not source.match(r"[a-z_]+['\"]", value.start) else ()
-    return _random(source, spans)
+        is_word = source.match(r"[a-z_]+['\"]", value.start)
+        is_name = name_of(0, 0, source.text[value.start : value.end], "").is_secret
+        return () if is_word and (is_name or not name.is_password) else spans
+    is_call = source.matches_before(rf"\w\({BEGIN}$", name.start)
+    return _opaque(source, spans) if is_call else _random(source, spans)
 
 
 def _said(source: Source, name: Name) -> Sequence[Span] | None:
@@ -176,7 +231,12 @@ def _said(source: Source, name: Name) -> Sequence[Span] | None:
     spans = _secret(source, name, value)
     if value and value.is_quoted:
         return spans if name.is_password else _opaque(source, spans)
-    return _opaque(source, spans) if name.is_password else _random(source, spans)
+    is_line = (
+        source.matches_before(r"(?:\n|^)[ \t]*$", name.start, 80)
+        and value
+        and source.match(r"\s*(?:\n|\Z)", value.after)
+    )
+    return _opaque(source, spans) if name.is_password or is_line else _random(source, spans)
 
 
 def _prompted(source: Source, name: Name) -> Sequence[Span] | None:
@@ -208,14 +268,26 @@ def _values(source: Source, name: Name, at: int, *, doubtful: bool = False) -> S
         doubtful = doubtful or not (name.is_password or "secret" in wrapped["call"])
         if is_lookup(wrapped["call"]):
             default = source.match(_DEFAULT, at)
-            if not default:
-                return ()
+            if not default or source.match(rf"{BEGIN}[a-z_]*{QUOTE}", default.end()):
+                return ()  # conf.get("smtp", "smtp_password")
             at = default.end()
-    value = read_value(source, at)
+    tagged = source.match(_TAGGED, at)  # of YAML
+    value = _enclosed(source, name, at) or read_value(source, tagged.end() if tagged else at)
     spans = _secret(source, name, value, doubtful=doubtful)
+    if value and tagged and spans:
+        return [(at, value.end)]
     if value and value.is_quoted and (changed := source.match(rf"[ ]?(?:->|=>|→)[ ]?(?={BEGIN})", value.after)):
         return (*spans, *_secret(source, name, read_value(source, changed.end())))
     return spans
+
+
+def _enclosed(source: Source, name: Name, at: int) -> Value | None:
+    """Read a value that shares its quotation marks with its name, like `'--password=…'`, and nothing else does."""
+    mark = source.text[name.start - 1 : name.start]
+    if not mark or mark not in "'\"" or source.text[at - 1] != "=":
+        return None
+    value = quoted_value(source, mark, at)
+    return None if value is None or re.search(r"[\s;,&][\w.-]+=", source.text[at : value.end]) else value
 
 
 def _items(source: Source, name: Name, at: int) -> Sequence[Span]:
@@ -242,7 +314,9 @@ def _braced(source: Source, name: Name, at: int) -> Sequence[Span]:
     """Read `{…}` of ODBC, or the values of a dictionary of secrets."""
     if inner := source.match(_BRACES, at):
         return _secret(source, name, Value(*inner.span(1), inner.end(), is_quoted=False))
-    if nested := source.match(rf"\{{\s{{0,40}}(?:{QUOTE})?{_FIELD}(?:{QUOTE})?\s?[:=]\s?(?={BEGIN})", at):
+    if nested := source.match(
+        rf"\{{\s{{0,40}}(?:[^{{}}\n]{{1,120}},\s{{0,40}})?(?:{QUOTE})?{_FIELD}{_IS}(?={BEGIN})", at
+    ):
         return _secret(source, name, read_value(source, nested.end()))
     if not (name.is_cookie or name.parts[-1].endswith("s")):
         return ()
@@ -264,7 +338,7 @@ def _below(source: Source, name: Name, below: re.Match[str]) -> Sequence[Span]:
     if below["block"] and indent:
         lines = source.match(rf"[^\n]*+(?:\n{indent}[^\n]*+)*+", at)
         return [lines.span()] if lines else ()
-    if item := source.match(r"-[ ]{1,4}", at):
+    if item := source.match(r"-[ ]{1,4}|(?:secure|value|default|plaintext):[ ]{1,4}", at):
         at = item.end()
     value = read_value(source, at)
     if value is None or not source.match(r"[ \t]{0,20},?[ \t\r]{0,20}(?:\n|\Z)", value.after):
@@ -294,7 +368,7 @@ def _credentials(source: Source, name: Name, at: int) -> Sequence[Span]:
     if first is None:
         return ()
     word = source.text[first.start : first.end]
-    if _is_code(source, name, first, word) or word[0] == "_":
+    if _is_code(source, name, first, word) or not word[0].isalnum():
         return ()
     gap = source.match(r"[ ]{1,4}(?=[^\s:]+(?![^\s]))", first.after)
     second = bare_value(source, gap.end()) if gap else None
@@ -313,7 +387,11 @@ def _without_scheme(source: Source, value: Value) -> Sequence[Span]:
     scheme = source.match(r"[a-z][a-z0-9-]{0,30}[ ]{1,4}(?=\S)", value.start)
     start = scheme.end() if scheme and scheme.end() < value.end else value.start
     text = source.text[start : value.end]
-    return () if stands_in(text) or is_said(source.text[value.start : value.end]) else [(start, value.end)]
+    return (
+        ()
+        if stands_in(text) or text.strip().lower() in SCHEMES or is_said(source.text[value.start : value.end])
+        else [(start, value.end)]
+    )
 
 
 def _secret(
@@ -341,9 +419,11 @@ def _is_name(name: Name, text: str) -> bool:
     if text.lower() == name.written.lower():
         return True
     other = name_of(0, 0, text, "")
+    if re.fullmatch(r"[A-Za-z_]+(?:\.[A-Za-z_]+)+", text) and not set(other.parts).isdisjoint(name.parts):
+        return True  # the path of a class
     if text.count(" ") > 1 and not re.search(r"\d", text) and not set(other.parts).isdisjoint(name.parts):
         return True  # a sentence about it
-    return len(other.parts) > 1 and re.fullmatch(r"[A-Za-z_ -]+", text) is not None and other.is_secret
+    return len(other.parts) > 1 and re.fullmatch(r"[A-Za-z_ -]+", text) is not None and other.mentions_secret
 
 
 def _is_code(source: Source, name: Name, value: Value, text: str) -> bool:
@@ -352,11 +432,14 @@ def _is_code(source: Source, name: Name, value: Value, text: str) -> bool:
         return True
     if code := source.match(_CODE, value.start):
         return code.end() >= value.end
+    parts = name_of(0, 0, text, "").parts
+    if re.fullmatch(r"[A-Za-z_]\w*(?:\.\w+)+", text) and not set(parts).isdisjoint(name.parts):
+        return True
     if not re.fullmatch(r"[A-Za-z_][A-Za-z_.]*", text):
         return False
     line = source.folded[max(0, source.folded.rfind("\n", 0, name.start), name.start - 200) : name.start]
-    is_attribute = re.fullmatch(r"[a-z_]+(?:\.[a-z_]+)+", text) is not None
-    return is_attribute or "def " in line or not set(name_of(0, 0, text, "").parts).isdisjoint(name.parts)
+    is_attribute = "." in text and parts[:1] and parts[0] in _OBJECTS
+    return bool(is_attribute) or "def " in line or not set(parts).isdisjoint(name.parts)
 
 
 def _is_something_else(source: Source, name: Name, found: re.Match[str]) -> bool:
@@ -364,7 +447,7 @@ def _is_something_else(source: Source, name: Name, found: re.Match[str]) -> bool
     sign, at = found["sign"], found.end()
     if found["close"] and sign == ":" and source.match(r"[a-z_]+[\s,})]", at):
         return True  # {"token": token}
-    if name.written.lower() == "pass" and sign == ":":
+    if name.written.lower() == "pass" and sign == ":" and not found["close"]:
         return name.written == "PASS" or source.text[name.end : name.end + 1] != ":"
     return name.written in {"PWD", "OLDPWD"} and bool(source.match(r"/[\w./-]*(?:\s|\Z)|[a-z]:\\", at))
 

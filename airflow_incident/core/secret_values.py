@@ -76,7 +76,7 @@ def read_value(source: Source, at: int) -> Value | None:
     if stars := source.match(r"\*{3}(?!\w)", start):  # what was redacted before may have lost its end
         is_closed = source.text.startswith(mark, stars.end())
         return Value(start, stars.end(), stars.end() + len(mark) * is_closed, is_quoted=True)
-    if mark == '"' and source.match(r'"[^\s,;:)\]}"]', start):  # doubled, as in a table of CSV
+    if mark == '"' and source.match(r'"\w', start):  # doubled, as in a table of CSV
         start, mark = start + 1, '""'
     if (end := _closing(source, mark, start)) is None:
         line = source.match(r"[^\n]*+", start)
@@ -85,6 +85,13 @@ def read_value(source: Source, at: int) -> Value | None:
         return Value(start, stop, stop, is_quoted=True)
     value = Value(start, end, end + len(mark), is_quoted=True)
     return _joined(source, value) if mark in {"'", '"'} else value
+
+
+def quoted_value(source: Source, mark: str, start: int) -> Value | None:
+    """Read a value up to a quotation mark that was opened before it, on this line."""
+    line = source.folded.find("\n", start, start + _WINDOW)
+    end = _mark(source, mark, start, line if line >= 0 else min(len(source.folded), start + _WINDOW))
+    return None if end is None or end == start else Value(start, end, end + 1, is_quoted=False)
 
 
 def _closing(source: Source, mark: str, start: int) -> int | None:

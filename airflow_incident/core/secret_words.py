@@ -40,27 +40,28 @@ _PASSWORDS = _words(
 _ENDS = (*_PASSWORDS, "secret", "token", "apikey", "credential")
 """A part of a name that ends so has a secret, as in `PGPASSWORD` or `dbToken`."""
 HINTS = (
-    *_words("pass pwd pswd pw psw secret token key cred auth cookie sig sess sid jwt psk otp mdp"),
+    *_words("pass pwd pswd pw psw secret token key cred auth cookie sig sess sid jwt psk otp mdp saml"),
     *(word for word in _PASSWORDS if "pass" not in word),
 )
 """A name that has a secret has one of these."""
-_WHOLE = frozenset(_words("pass pw psw psk mdp"))
+_WHOLE = frozenset(_words("pass pw psw psk mdp bindpw rootpw userpw dbpw"))
 """Parts that mean a secret where a name ends with them."""
 _WHOSE_PASS = frozenset(
     _words(
         "db user my ftp smtp mail ssh ldap root admin key store trust http proxy bind redis pg mysql sql wifi new old "
-        "svc service app cert"
+        "svc service app cert require master"
     )
 )
-_NO_PASS = frozenset(_words("first second third last multi single one two render test by each per num pre"))
+_NO_PASS = frozenset(_words("first second third last multi single one two render test by each per num pre mid"))
 _KEYS = _words(
-    "api access private secret account shared preshared signing encryption decryption auth authentication "
+    "api access client private secret account shared preshared signing encryption decryption auth authentication "
     "authorization master storage subscription license licence consumer session hmac fernet webhook deploy function "
     "functions integration symmetric aes jwt security admin app application cipher service recovery restricted "
     "ingestion"
 )
 """Whose key is a secret; a primary, public or partition key is none."""
-_WEAK = frozenset(_words("auth sig signature jwt sid session sessionid otp assertion"))
+_WEAK = frozenset(_words("auth sig signature jwt sid session sessionid otp assertion masterauth"))
+_WEAK_PAIRS = frozenset({("session", "id"), ("saml", "response"), ("routing", "key")})
 """Names whose value may be a secret; it is one if it looks as if nobody could have made it up."""
 _COOKIES = frozenset({"cookie", "cookies"})
 _HEADERS = frozenset({"authorization"})
@@ -126,7 +127,9 @@ _PLACE = r"""(?x)
 _LONG = 200
 """Characters of a value that nobody has to look at to know that it is no word."""
 _LEAST = 8
-_MANY_CHANGES = 4
+_CHANGES = 3
+_WORD_LENGTH = 6
+"""A word with a capital for every so many letters, and that many times, is none."""
 _NO_WORD = r"\d{4}-\d\d-\d\d|[\d.,:/-]+$|[\w.-]+\.\w+:\d+$"
 """A date, a number, a host with its port."""
 
@@ -145,13 +148,23 @@ class Name(Frozen):
         """Whether its value is a secret, whatever that looks like."""
         if not self.parts or self.parts[-1] in _ABOUT:
             return False
-        return any(map(_is_secret_part, self.parts, (self.before, *self.parts))) or _ends_with_pass(self.parts)
+        return self.mentions_secret or _ends_with_pass(self.parts)
+
+    @property
+    def mentions_secret(self) -> bool:
+        """Whether one of its words is of a secret, whatever it says about that."""
+        return any(map(_is_secret_part, self.parts, (self.before, *self.parts)))
 
     @property
     def is_weak(self) -> bool:
         """Whether its value is a secret if it looks like one."""
         last = self.parts[-1] if self.parts else ""
-        return last in _WEAK or last.endswith(("sessionid", "sessid")) or self.parts[-2:] == ("session", "id")
+        return last in _WEAK or last.endswith(("sessionid", "sessid")) or self.parts[-2:] in _WEAK_PAIRS
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it is a key of whatever, which may be a secret one."""
+        return self.parts == ("key",) and not self.is_secret
 
     @property
     def is_header(self) -> bool:
@@ -233,7 +246,9 @@ def is_opaque(value: str) -> bool:
     if len(value) < _LEAST or " " in value.strip() or re.match(_NO_WORD, value):
         return False
     kinds = _kinds(value)
-    return kinds > 1 and (re.search(r"[0-9@#$%^&*!~+=/]", value) is not None or _changes(value) > _MANY_CHANGES)
+    return kinds > 1 and (
+        re.search(r"[0-9@#$%^&*!~+=]", value) is not None or _changes(value) >= max(_CHANGES, len(value) / _WORD_LENGTH)
+    )
 
 
 def _kinds(value: str) -> int:

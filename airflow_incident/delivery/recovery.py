@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_incident.api.calls import send_alert
 from airflow_incident.api.closing import Resolution, Wish, resolution
+<<<<<<< HEAD
 from airflow_incident.core.key import ALERT_MARK, dag_key, earlier_keys, own_keys
+=======
+from airflow_incident.core.key import ALERT_MARK, dag_key, earlier_keys
+from airflow_incident.core.redaction import redact_secrets
+>>>>>>> wt-secrets
 from airflow_incident.delivery.journal import Closing, record_name, whole
 from airflow_incident.delivery.sending import broken, own_record, send, terms_of
 from airflow_incident.delivery.steps import Ask, Delete, Get, Set, StoreFailed
@@ -320,7 +325,7 @@ def _unsettled(record: Record, wish: Wish, error: IncidentIoError) -> Generator[
     """Leave an incident open that could not be closed: until later, or until somebody fixes the cause."""
     if error.retryable or error.blames_connection:
         return (yield from _keep(record, wish, error))
-    refused = record.changed(closing=_left(wish, whole(str(error))))
+    refused = record.changed(closing=_left(wish, whole(redact_secrets(str(error)))))
     return (yield from _written(refused, Settled("refused", refused, error)))
 
 

@@ -230,6 +230,7 @@ def prepare(failure: Failure, settings: Settings, wish: Wish, *, deployment: str
     :raises ConfigurationError: if the failure names no run, or a field cannot be used.
     """
     scope = scope_of(failure, settings.scope)
+    failure = failure._replace(reason=redact(failure.reason)) if failure.reason else failure
     key = idempotency_key(failure, deployment=deployment, scope=scope, name=wish.key_name)
     whole_run = scope in {"dag", "run"}
     name = one_line(redact(_given(wish.name)))
@@ -240,7 +241,7 @@ def prepare(failure: Failure, settings: Settings, wish: Wish, *, deployment: str
         else summary(failure, deployment=deployment, redact=redact)
     )
     name = name or title(failure, whole_run=whole_run)
-    text = with_notes(text, wish.notes)
+    text = with_notes(text, [redact(note) for note in wish.notes])
     if settings.channel == "alert":
         draft = create_alert(
             deduplication_key=key,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_incident.api.calls import Creation
 from airflow_incident.api.head import AlertHead, IncidentHead
 from airflow_incident.api.submit import Terms, at_once, first_version, prepared, submit
+from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.core.text import with_notes
 from airflow_incident.delivery.journal import ForeignRecordError, OpenIncident, Record, read_record, whole
 from airflow_incident.delivery.steps import Ask, Get, Send, Set, Show, Wait
@@ -210,7 +211,9 @@ def after(record: Record, answer: IncidentHead | AlertHead | IncidentIoError, no
         # A connection that cannot be used refuses nothing: somebody will fix it.
         state="pending" if answer.retryable or answer.blames_connection else "dead",
         attempts=record.attempts + 1,
-        error=whole(f"{answer}. {answer.advice}" if isinstance(answer, UnsettledError) else str(answer)),
+        error=whole(
+            redact_secrets(f"{answer}. {answer.advice}" if isinstance(answer, UnsettledError) else str(answer))
+        ),
         due_at=now + timedelta(seconds=wait) if wait else None,
         maybe_delivered=maybe_delivered,
     )

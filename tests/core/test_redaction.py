@@ -35,10 +35,11 @@ def test_no_secret_of_a_kind_is_left(kind):
 
 @pytest.mark.parametrize("kind", KINDS, ids=NAMES)
 def test_nothing_but_the_secret_goes(kind):
-    """What stands on the lines before and behind is there as it was; a key in armour that was cut takes the rest."""
+    """The lines before and behind stay as they were, and all of it the second time."""
     redacted = redact_secrets(f"fact one\n{kind.filled(kind.secret(0))}\nfact: 42 rows")
     assert redacted.startswith("fact one\n")
-    assert redacted.endswith("\nfact: 42 rows") or kind.name == "PEM, cut"
+    assert redacted.endswith("\nfact: 42 rows")
+    assert redact_secrets(redacted) == redacted
 
 
 @pytest.mark.parametrize("text", READABLE)
@@ -113,13 +114,6 @@ def test_redacting_twice_is_redacting_once(text):
     assert redact_secrets(once, known=[KNOWN]) == once
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=NAMES)
-def test_a_redacted_secret_of_a_kind_stays_redacted(kind):
-    """The second time nothing changes."""
-    once = redact_secrets(kind.filled(kind.secret(0)))
-    assert redact_secrets(once) == once
-
-
 HOSTILE = [
     *("a", "token", "token ", "://", "://a:", "a@", "://a:b@c/", "[parameters: ", "bearer ", "\\", '\\\\"', "'", '"'),
     *("password=", 'password="', "password='", 'password=\\"', "password: ", "password is ", "password\n", "password=("),
@@ -133,7 +127,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("flood", HOSTILE)
 def test_the_time_grows_with_the_text_and_no_faster(flood):
-    """Four times as much of a text that was made to make a pattern run away takes no more than eight times as long."""
+    """Eight times as much of a text that was made to make a pattern run away takes no more than 24 times as long."""
 
     def seconds(length):
         text = (flood * (length // len(flood) + 1))[:length]
@@ -143,8 +137,8 @@ def test_the_time_grows_with_the_text_and_no_faster(flood):
 
     seconds(64)  # compiles what it takes
     for _ in range(3):  # a busy machine is given another try
-        short, long = min(seconds(16_000) for _ in range(2)), min(seconds(64_000) for _ in range(2))
-        if long < max(8 * short, 0.05):
+        short, long = min(seconds(8_000) for _ in range(2)), min(seconds(64_000) for _ in range(2))
+        if long < max(24 * short, 0.05):
             return
     pytest.fail(f"{short * 1000:.0f} ms became {long * 1000:.0f}")
 
