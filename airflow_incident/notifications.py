@@ -35,9 +35,6 @@ log = logging.getLogger(__name__)
 
 N = TypeVar("N")
 
-_SLA_MISS = 5
-"""What Airflow 2.11 gives a callback for a missed SLA, two of them texts."""
-
 
 class QuietNotifier(BaseNotifier):
     """A callback that never raises: whatever goes wrong is one line in the log.
@@ -71,9 +68,12 @@ class QuietNotifier(BaseNotifier):
         if context is not None:
             self.context = context  # Airflow's triggerer gives it, and awaits what it has made
         kept, problems = usable(door, arguments | more, kinds)
-        positional = [each for each in contexts if isinstance(each, str)] if len(contexts) < _SLA_MISS else []
-        if problems or positional:
-            _refuse(door, problems, positional, at_failure=context is not None or len(contexts) > len(positional))
+        texts = [each for each in contexts if isinstance(each, str)]
+        at_failure = context is not None or len(texts) < len(contexts)
+        if at_failure and not any(isinstance(each, Mapping) for each in contexts):
+            texts = []  # what Airflow 2.11 says of a missed SLA holds some
+        if problems or texts:
+            _refuse(door, problems, texts, at_failure=at_failure)
         self.conn_id = kept.pop("conn_id", DEFAULT_CONN_ID)
         self.options = kept
 

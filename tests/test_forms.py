@@ -84,13 +84,18 @@ LEVELS = {
     "default_args": ("default_args={{'on_failure_callback': {}}}", "Fails(task_id='load')"),
     "operator": ("", "Fails(task_id='load', on_failure_callback={})"),
     "task": ("", "check.override(on_failure_callback={})(1)"),
+    "group": ("", "with TaskGroup('g', default_args={{'on_failure_callback': {}}}):\n        Fails(task_id='load')"),
     "mapped": ("default_args={{'on_failure_callback': {}}}", "check.expand(number=[1, 2])"),
 }
 
 
 CASES = [
     *((form, level) for form in FORMS for level in ("dag", "default_args")),
-    *((form, level) for form in ("no_parentheses", "partial", "tuple") for level in ("operator", "task", "mapped")),
+    *(
+        (form, level)
+        for form in ("no_parentheses", "partial", "tuple")
+        for level in ("operator", "task", "group", "mapped")
+    ),
 ]
 
 
@@ -207,7 +212,7 @@ def test_a_tuple_of_others_is_left_to_airflow():
 
 
 @pytest.mark.parametrize(
-    "given", [(None,), ([],), (5,), (object(),), ("a", "b"), (1, 2, 3), tuple("abcd"), (object(), "", "", [], [])]
+    "given", [(None,), ([],), (5,), (object(),), (object(), "b"), (1, 2, 3), (5, *"abc"), (object(), "", "", [], [])]
 )
 @pytest.mark.parametrize("door", [open_incident, resolve_incident, IncidentNotifier])
 def test_what_is_no_context_is_one_line(connected, door, given):
