@@ -141,28 +141,21 @@ def _seconds(text: str, *, default: float) -> float:
 
 
 def _address(text: str) -> str | None:
-<<<<<<< HEAD
-    """Read the address of Airflow's pages, without a user; one that is malformed, or a path only, leads nowhere."""
+    """Read the address of Airflow's pages, which goes into links: without user, password, query or fragment.
+
+    One that is malformed, or a path only, leads nowhere, nor does one of which nobody can say where its password ends.
+    """
     text = text.strip()
     if "://" not in text and not text.startswith("//"):
         text = f"//{text}"
-=======
-    """Read the address of Airflow's pages, which goes into links: without user, password, query or fragment.
-
-    One that is malformed leads nowhere, nor does one of which nobody can say where its password ends.
-    """
->>>>>>> wt-secrets
     try:
         parts = urlsplit(text)
         _ = parts.port
     except ValueError:
         return None
-<<<<<<< HEAD
     if not parts.hostname:
         return None
     scheme = parts.scheme or ("http" if is_loopback(parts.hostname) else "https")
-    return parts._replace(scheme=scheme, netloc=parts.netloc.rpartition("@")[2]).geturl()
-=======
-    address = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
-    return address if address and "@" not in address else None
->>>>>>> wt-secrets
+    netloc = parts.netloc.rpartition("@")[2]
+    address = parts._replace(scheme=scheme, netloc=netloc, query="", fragment="").geturl()
+    return None if "@" in address else address

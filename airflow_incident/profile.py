@@ -155,20 +155,20 @@ class Profile(Frozen):
         return redact_secrets(known if isinstance(known, str) else text, known=secrets)
 
 
-<<<<<<< HEAD
 _IN_CONNECTION = frozenset(option.name for option in options_in("connection"))
-=======
 _SHORTEST_KNOWN = 4
 """Letters of a password that is looked for by itself; a shorter one is in every text."""
 
 
 def _proxy_password(proxy: str | None) -> tuple[str, ...]:
     """Return a proxy's password, as its URL has it and as it is."""
-    password = urlsplit(proxy or "").password or ""
+    try:
+        password = urlsplit(proxy or "").password or ""
+    except ValueError:  # no URL at all; where its password is, nobody can say
+        return ()
     return (password, unquote(password)) if len(password) >= _SHORTEST_KNOWN else ()
 
 
->>>>>>> wt-secrets
 _SUPERVISOR = "airflow.sdk.execution_time.supervisor"
 """What a process has loaded that Airflow 3 has begun for a task or for callbacks: it is a fork of its supervisor."""
 

@@ -10,12 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_incident.api.calls import send_alert
 from airflow_incident.api.closing import Resolution, Wish, resolution
-<<<<<<< HEAD
 from airflow_incident.core.key import ALERT_MARK, dag_key, earlier_keys, own_keys
-=======
-from airflow_incident.core.key import ALERT_MARK, dag_key, earlier_keys
 from airflow_incident.core.redaction import redact_secrets
->>>>>>> wt-secrets
 from airflow_incident.delivery.journal import Closing, record_name, whole
 from airflow_incident.delivery.sending import broken, own_record, send, terms_of
 from airflow_incident.delivery.steps import Ask, Delete, Get, Set, StoreFailed

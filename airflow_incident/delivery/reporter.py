@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_incident.api.payload import is_alert
 from airflow_incident.api.submit import at_once
 from airflow_incident.core.key import dag_key, storm_key
+from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.delivery.journal import (
     Ledger,
     Opening,
@@ -253,7 +254,7 @@ def _first_record(report: Report, creation: Creation | None, rules: Rules) -> Re
         run_at=report.failure.run_at,
         written_at=rules.now(),
         api_version=report.choice,
-        error=whole(f"{rules.unusable}. {rules.unusable.advice}") if rules.unusable else None,
+        error=whole(redact_secrets(f"{rules.unusable}. {rules.unusable.advice}")) if rules.unusable else None,
         **_wanted(report, creation, rules),
     )
 
