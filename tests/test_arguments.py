@@ -20,12 +20,16 @@ from airflow_incident import (
     open_incident,
     resolve_incident,
 )
-from airflow_incident.core.settings import NEVER_WEAKER, OPTIONS, kinds_of, read_value
+from airflow_incident.core.settings import NEVER_WEAKER, OPTIONS, PERSON_KINDS, VALUE_KINDS, kinds_of, read_value
 from tests.airflow_versions import AIRFLOW, dag_bag, since
 from tests.doors import call_async, dag_context, listen, task_context
 
 FIELDS = 'must be a dict, like {"Affected team": "Product"}'
 PEOPLE = 'must be a dict, like {"Incident Lead": "bob@example.com"}'
+NEEDS_VALUE = (
+    "needs a text, a number, {kind: value} with one of id, value_catalog_entry_id, value_link, value_numeric, "
+    "value_option_id, value_text, value_timestamp, or a list of these"
+)
 SCOPES = "use one of: dag, run, task, task_instance"
 MODES = "use one of: real, test"
 CONNECTION = "must be the ID of a connection, like 'incident_io_default'"
@@ -52,7 +56,18 @@ WRONG = {
         'open_incident(custom_fields=…): 1 is no name or ID, which must be strings, like {"Affected team": "Product"}'
     ],
     "open_incident(custom_fields={'Team': open})": [
-        "open_incident(custom_fields=…): 'Team' needs a text, a number, a mapping like {'value_text': '…'}, or a list of these"
+        f"open_incident(custom_fields=…): 'Team' {NEEDS_VALUE}"
+    ],
+    "open_incident(custom_fields={'Team': {'value': 'Product'}})": [
+        f"open_incident(custom_fields=…): 'Team' {NEEDS_VALUE}"
+    ],
+    "open_incident(custom_fields={'Team': None})": [f"open_incident(custom_fields=…): 'Team' {NEEDS_VALUE}"],
+    "open_incident(custom_fields={'Team': ['Product', b'x']})": [f"open_incident(custom_fields=…): 'Team' {NEEDS_VALUE}"],
+    "open_incident(roles={'Incident Lead': ' '})": [
+        "open_incident(roles=…): 'Incident Lead' needs a person: an email address, a Slack ID or an ID"
+    ],
+    "open_incident(roles={'Incident Lead': {'mail': 'x@example.com'}})": [
+        "open_incident(roles=…): 'Incident Lead' needs a person: an email address, a Slack ID or an ID"
     ],
     "open_incident(roles=['bob'])": [f"open_incident(roles=…): {PEOPLE}, not list"],
     "open_incident(roles='bob')": [f"open_incident(roles='bob'): {PEOPLE}, not str"],
@@ -185,7 +200,7 @@ RIGHT = [
     ({"severity": "", "mode": "", "custom_fields": ""}, {"severity": "", "mode": ""}),
     ({"custom_fields": '{"Affected team": "Product"}'}, {"custom_fields": {"Affected team": "Product"}}),
     ({"custom_fields": MappingProxyType({"a": 1})}, {"custom_fields": {"a": 1}}),
-    ({"custom_fields": {"a": ["x", 2.5], "b": {"value_text": "x"}, "c": "{{ run_id }}", "d": None, "e": []}}, {}),
+    ({"custom_fields": {"a": ["x", 2.5], "b": {"value_text": "x"}, "c": "{{ run_id }}", "e": []}}, {}),
     ({"roles": {"Incident Lead": "{{ params.lead }}", "Scribe": {"email": "x@example.com"}}}, {}),
     ({"severity": "{{ no template here, and no mistake }}"}, {}),
     ({"conn_id": "a-b.c", "deployment": "staging", "status": "Fixing", "incident_type": "x", "slack_team_id": "T1"}, {}),
@@ -226,7 +241,9 @@ def test_what_is_rendered_later_is_not_checked_in_the_dag_file(kind):
         return "x"
 
     with DAG("later", schedule=None):
-        arguments = LATER.get(kind) or dict.fromkeys(CreateIncidentOperator.template_fields, chosen())
+        result = chosen()
+        arguments = LATER.get(kind) or dict.fromkeys(CreateIncidentOperator.template_fields, result)
+        CreateIncidentOperator(task_id="inside", custom_fields={"Team": [result]}, roles={"Incident Lead": result})
         step = CreateIncidentOperator(task_id="step", **arguments)
         ResolveIncidentOperator(task_id="close", resolve=arguments.get("mode"), scope=arguments.get("scope"))
         IncidentClosedSensor(task_id="wait", severity="x", incident_mode=arguments.get("mode", "test"))
@@ -352,3 +369,20 @@ def test_a_dag_file_that_is_right_loads_no_words_for_mistakes():
     says = "print({'difflib', 'airflow_incident.core.arguments'} & (set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-c", f"{code}; {says}"], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_one_wrong_entry_of_a_mapping_costs_itself(connected):
+    """The other fields and roles are sent."""
+    fields = {"Affected team": "Product", "Service": {"value": "x"}, 5: "x"}
+    roles = {"Incident Lead": "bob@example.com", "Reporter": ""}
+    with listen() as heard:
+        partial(open_incident, custom_fields=fields, roles=roles)(task_context())
+    assert "'Service' needs" in heard.sole(logging.WARNING)
+    body = connected.requests[-1].body
+    assert len(body["custom_field_entries"]) == len(body["incident_role_assignments"]) == 1
+
+
+def test_the_kinds_of_a_value_are_those_of_the_api():
+    from airflow_incident.api import values
+
+    assert (VALUE_KINDS, PERSON_KINDS) == (values.VALUE_KINDS, values.PERSON_KINDS)

@@ -202,12 +202,12 @@ def test_a_value_that_cannot_be_used_costs_itself(box, link, kind, call):
     assert body.get("mode") == ("real" if "mode" in extra else None)
 
 
-@pytest.mark.parametrize("wrong", [{"team": {"value_txt": "x"}}, {"team": object()}, {"team": [b"x"]}])
+@pytest.mark.parametrize("wrong", [{"team": {"value_txt": "x"}}, {"team": object()}, {"team": [b"x"]}, {5: "x"}])
 def test_one_wrong_custom_field_costs_itself(box, link, wrong):
     """The others are sent."""
     link(box.url)
     good = {"01F00000000000000000000001": {"value_text": "kept"}}
-    report(custom_fields=wrong | good)
+    open_incident(dag_context(), custom_fields=wrong | good)
     body = next(r.body for r in box.requests if r.method == "POST")  # the sandbox does not know this field
     assert [entry["custom_field_id"] for entry in body["custom_field_entries"]] == list(good)
 

@@ -81,7 +81,7 @@ REFUSED = [
     ("https://:KEY@api.incident.io", "Connection type: is 'https'; it must be 'incident_io'"),
     ("incident-io://:KEY@api.incident.io/http", "Base URL: plain http would send the API key unencrypted"),
     ("incident_io://:KEY@http%3A%2F%2Fapi.incident.io", "Base URL: plain http would send the API key unencrypted"),
-    ("incident_io://:KEY@gateway.example.com:https", "Base URL: Port could not be cast"),
+    ("incident_io://:KEY@gateway.example.com:https", "Base URL: has a port that is no number"),
     ("incident-io://:KEY@app.incident.io", f"Base URL: is incident.io's website; use {DEFAULT_BASE_URL}"),
     ("incident-io://:KEY@ftp%3A%2F%2Fapi.incident.io", "Base URL: begins with ftp://; use https://"),
 ]

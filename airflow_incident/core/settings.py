@@ -391,6 +391,8 @@ def usable(
             problems[name] = _words().unusable(door, name, value, what)
             if name in NEVER_WEAKER:
                 kept[name] = NEVER_WEAKER[name]
+            elif name in _ENTRIES:
+                kept[name] = _right_entries(name, value) or None
     return kept, problems
 
 
@@ -404,9 +406,13 @@ _PLAIN = (Number, Sequence, set, frozenset, Mapping)
 
 
 def _is_rendered_later(value: Any) -> bool:
-    """Tell templates, and what stands for another task's result, from plain values."""
+    """Tell templates, and what stands for another task's result, from plain values; one inside makes all of it late."""
     if isinstance(value, str):
         return "{{" in value or "{%" in value
+    if isinstance(value, Mapping):
+        return any(map(_is_rendered_later, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_is_rendered_later, value))
     return value is not None and not isinstance(value, _PLAIN)
 
 
@@ -434,28 +440,38 @@ def _read_argument(name: str, kind: str, value: Any) -> Any:
 
 _CHOSEN = frozenset({"incident_mode", *(option.name for option in OPTIONS.values() if option.choices)})
 
-_ENTRIES: Mapping[str, tuple[str, Any, str]] = MappingProxyType(
+VALUE_KINDS = (
+    "id",
+    "value_catalog_entry_id",
+    "value_link",
+    "value_numeric",
+    "value_option_id",
+    "value_text",
+    "value_timestamp",
+)
+"""What one value of a custom field may say that it is."""
+PERSON_KINDS = ("id", "email", "slack_user_id")
+
+_ENTRIES = MappingProxyType(
     {
         "custom_fields": (
             '{"Affected team": "Product"}',
-            (str, Number, Mapping, Sequence),
-            "needs a text, a number, a mapping like {'value_text': '…'}, or a list of these",
+            f"needs a text, a number, {{kind: value}} with one of {', '.join(VALUE_KINDS)}, or a list of these",
         ),
         "roles": (
             '{"Incident Lead": "bob@example.com"}',
-            (str, Mapping),
             "needs a person: an email address, a Slack ID or an ID",
         ),
     }
 )
-"""By argument: an example, the types of its values, and what to say of others."""
+"""By argument: an example, and what to say of a value that cannot be used."""
 
 
 def _read_entries(name: str, value: Any) -> Mapping[str, Any] | None:
     """Read a mapping of names, or the JSON of one."""
-    example, types, needs = _ENTRIES[name]
     if value == "":
         return None
+    example, needs = _ENTRIES[name]
     try:
         entries: Mapping[str, Any] = read_value(OPTIONS[name], value)
     except ValueError:
@@ -463,16 +479,31 @@ def _read_entries(name: str, value: Any) -> Mapping[str, Any] | None:
     for entry, given in entries.items():
         if not isinstance(entry, str):
             raise ValueError(f"{entry!r} is no name or ID, which must be strings, like {example}")  # noqa: TRY004 -- as above
-        if given is not None and not (isinstance(given, types) and _says_something(given)):
+        if not _is_right(name, given):
             raise ValueError(f"{entry!r} {needs}")
     return entries
 
 
-def _says_something(value: Any) -> bool:
-    """Tell whether a text has letters, and a mapping says what kind of value it holds."""
-    if isinstance(value, Mapping):
-        return all(str(kind).startswith(("value_", "id", "email", "slack_user_id")) for kind in value)
-    return not isinstance(value, str) or bool(value.strip())
+def _is_right(name: str, given: Any) -> bool:
+    """Tell whether a custom field's value, or a role's person, can be used."""
+    if name == "roles":
+        is_told = isinstance(given, Mapping) and given and all(kind in PERSON_KINDS for kind in given)
+        return bool(is_told or (isinstance(given, str) and given.strip()))
+    several = given if isinstance(given, Sequence) and not isinstance(given, str | bytes) else [given]
+    return all(
+        each.keys() <= set(VALUE_KINDS) if isinstance(each, Mapping) else isinstance(each, str | Number)
+        for each in several
+    )
+
+
+def _right_entries(name: str, value: Any) -> dict[str, Any]:
+    """Return the entries of a mapping that can be used, whatever is wrong with the others."""
+    try:
+        return {
+            entry: given for entry, given in dict(value).items() if isinstance(entry, str) and _is_right(name, given)
+        }
+    except Exception:  # noqa: BLE001 -- it may be anything
+        return {}
 
 
 def label_of(option: Option, place: Place) -> str:

@@ -95,7 +95,7 @@ class Settled(Frozen):
         record, incident = self.record, self.record.incident
         return told(
             self.outcome,
-            _LEVELS.get(self.kind, logging.INFO),
+            self._level,
             self._words(),
             redact,
             dag_id=record.dag_id,
@@ -107,6 +107,13 @@ class Settled(Frozen):
             error=self.error and type(self.error).__name__,
             request_id=getattr(self.error, "request_id", None),
         )
+
+    @property
+    def _level(self) -> int:
+        """How loudly to say it: what waits for a person is an error."""
+        if self.error and self.error.blames_connection:
+            return logging.ERROR
+        return _LEVELS.get(self.kind, logging.INFO)
 
     def _words(self) -> str:
         record, incident = self.record, self.record.incident
