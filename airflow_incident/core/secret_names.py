@@ -87,7 +87,7 @@ _OBJECTS = frozenset(
     {"self", "cls", "args", "kwargs", "request", "conn", "config", "settings", "options", "os", "context"}
 )
 """What has attributes in a line of code."""
-_MOST_ITEMS = 50
+_MOST_ITEMS = 1000
 _LONGEST_NAME = 120
 _SHORT_NUMBER = 4
 """Digits of a number that is no token."""
@@ -116,7 +116,7 @@ def secrets_of(source: Source, name: Name) -> Sequence[Span]:
 
 
 def _of_bare(source: Source, name: Name) -> Sequence[Span]:
-    """`?code=…`, `--key …`, `key='…'`: where it is no word, no path and no id."""
+    """`?key=…`, `--key …`, `key='…'`: where it is no word, no path and no id."""
     found = source.match(_OPTION if name.is_option else _SIGN, name.end)
     is_place = name.is_option or source.matches_before(r"[?&(, ]$", name.start)
     value = read_value(source, found.end()) if found and is_place else None
@@ -300,7 +300,7 @@ def _items(source: Source, name: Name, at: int) -> Sequence[Span]:
         value = read_value(source, at)
         if value is None or not value.is_quoted:
             break
-        spans += _secret(source, name, value._replace(is_quoted=True), is_item=True)
+        spans += _secret(source, name, value, is_item=True)
         following = source.match(rf"\s{{0,20}},\s{{0,40}}(?={BEGIN})", value.after)
         if not following:
             break
@@ -333,20 +333,29 @@ def _braced(source: Source, name: Name, at: int) -> Sequence[Span]:
 
 
 def _below(source: Source, name: Name, below: re.Match[str]) -> Sequence[Span]:
-    """Read a value that stands on the next line alone, or a block of lines."""
+    """Read a value that stands on the next line alone, a list of such, or a block of lines."""
     at, indent = below.end(), below["indent"]
     if below["block"] and indent:
         lines = source.match(rf"[^\n]*+(?:\n{indent}[^\n]*+)*+", at)
         return [lines.span()] if lines else ()
-    if item := source.match(r"-[ ]{1,4}|(?:secure|value|default|plaintext):[ ]{1,4}", at):
+    if item := source.match(r"(?:secure|value|default|plaintext):[ ]{1,4}", at):
         at = item.end()
-    value = read_value(source, at)
-    if value is None or not source.match(r"[ \t]{0,20},?[ \t\r]{0,20}(?:\n|\Z)", value.after):
-        return ()
-    spans = _secret(source, name, value)
-    if not any(letter.isalnum() for letter in source.text[value.start : value.end]):
-        return ()
-    return spans if indent or value.is_quoted else _opaque(source, spans)
+    spans: list[Span] = []
+    for _ in range(_MOST_ITEMS):
+        item = source.match(r"-[ ]{1,4}", at)
+        value = read_value(source, item.end() if item else at)
+        if value is None or not source.match(r"[ \t]{0,20},?[ \t\r]{0,20}(?:\n|\Z)", value.after):
+            break
+        found = _secret(source, name, value)
+        is_sure = any(letter.isalnum() for letter in source.text[value.start : value.end]) and (
+            indent or value.is_quoted
+        )
+        spans += found if is_sure else _opaque(source, found)
+        following = source.match(r"[ \t\r]{0,20}\n[ \t]{0,80}(?=-[ ])", value.after) if item else None
+        if not following:
+            break
+        at = following.end()
+    return spans
 
 
 def _cookies(source: Source, name: Name, at: int) -> Sequence[Span]:

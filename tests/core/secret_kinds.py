@@ -198,6 +198,7 @@ KINDS = [
     Kind("YAML, quoted", "db:\n  password: '§'\n  port: 1", ANY, _sql),
     Kind("YAML, next line", "db:\n  password:\n    §\n  port: 1", WORD + "-_.!@/"),
     Kind("YAML, block", "db:\n  password: |\n    §\n  port: 1", WORD + "-_.!@/ "),
+    Kind("YAML, list", "passwords:\n  - §\n  - x§\nport: 1", WORD + "-_.!@/"),
     Kind("YAML, list of variables", "env:\n  - name: DB_PASSWORD\n    value: §\n  - name: A", WORD + "-_."),
     Kind("compose", "environment:\n  - POSTGRES_PASSWORD=§\n  - A=b"),
     Kind("JSON", '{"user": "x", "password": "§", "port": 1}', ANY, _json),
