@@ -19,7 +19,7 @@ SILENCE = 30
 
 
 class Ending(NamedTuple):
-    """A component that ended by itself; `is_shaken`: the database was away; `is_ours`: our code is in its trace."""
+    """A component that ended by itself; `is_shaken`: with the database away; `is_ours`: with our code in its trace."""
 
     name: str
     code: int
