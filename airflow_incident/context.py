@@ -63,6 +63,7 @@ def read_failure(context: Any, *, exception_detail: str = "message", level: Leve
         run_type=_text(peek(run, "run_type")) or None,
         logical_date=_moment(_first(peek(context, "logical_date"), peek(run, "logical_date"))),
         run_after=_moment(peek(run, "run_after")),
+        started_at=_moment(peek(run, "start_date")),
         failed_at=_moment(peek(ti if at_task else run, "end_date")) or datetime.now(UTC),
         deadline_at=_moment(peek(peek(context, "deadline"), "deadline_time")),
         exception_type=_type_name(exception),
@@ -98,6 +99,7 @@ def read_success(context: Any, *, level: Level | None = None, scope: Scope = "ru
         run_type=_text(peek(run, "run_type")) or None,
         logical_date=_moment(_first(peek(context, "logical_date"), peek(run, "logical_date"))),
         run_after=_moment(peek(run, "run_after")),
+        started_at=_moment(peek(run, "start_date")),
     )
 
 

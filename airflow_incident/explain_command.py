@@ -81,7 +81,7 @@ def _lines(found: Explanation) -> Iterator[str]:
     if not found.records:
         yield "The journal has no record of it."
     for record in found.records:
-        line = f"clear count {record.clear_count}: {record_line(record)} (key {clean(record.key)})"
+        line = f"clear count {record.clear_count}: {record_line(record)} (key {clean(record.sent_key)})"
         yield from indented(f"{record.state:<{_STATE}}", line)
     yield ""
     for note in found.notes:

@@ -6,7 +6,15 @@ import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_incident.core.failure import Failure
-from airflow_incident.core.key import ALERT_MARK, TASK_SCOPES, dag_key, earlier_keys, idempotency_key, scope_of
+from airflow_incident.core.key import (
+    ALERT_MARK,
+    TASK_SCOPES,
+    dag_key,
+    earlier_keys,
+    idempotency_key,
+    scope_of,
+    started_key,
+)
 from airflow_incident.core.rules import TAG
 from airflow_incident.core.settings import CONFIG_SECTION, DEFAULT_CONN_ID, OPTIONS
 from airflow_incident.delivery.journal import Record, dag_prefix, record_name
@@ -18,6 +26,7 @@ from airflow_incident.profile import examine_profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from datetime import datetime
 
     from airflow_incident.core.key import Scope
     from airflow_incident.profile import Profile
@@ -63,6 +72,7 @@ def explain(
     keys = {key, *earlier, dag_key(profile.deployment, dag_id)}
     records = _records(failure, keys | {f"{ALERT_MARK}{one}" for one in keys}, notes)
     notes += _remarks(profile, failure, scope)
+    notes += _later_key(failure, profile.deployment, scope)
     return Explanation(
         key, record_name(dag_id, key), scope, failure.clear_count, list(_settings(profile)), records, notes
     )
@@ -70,7 +80,7 @@ def explain(
 
 def _failure(dag_id: str, run_id: str, task_id: str | None, clear_count: int | None, notes: list[str]) -> Failure:
     """Make the failure of what is given, and of what Airflow's database says of the run."""
-    run_type = None
+    run_type = started_at = None
     try:
         found = _run(dag_id, run_id)
     except Exception as error:  # noqa: BLE001 -- a database raises whatever its driver raises
@@ -79,7 +89,7 @@ def _failure(dag_id: str, run_id: str, task_id: str | None, clear_count: int | N
         if found is None:
             notes.append("Airflow's database has no such run.")
         else:
-            known, run_type = found
+            known, run_type, started_at = found
             clear_count = known if clear_count is None else clear_count
             if clear_count != known:
                 notes.append(f"Airflow's database says that the run was cleared {known} times.")
@@ -90,19 +100,20 @@ def _failure(dag_id: str, run_id: str, task_id: str | None, clear_count: int | N
         level="task" if task_id else "dag",
         clear_count=clear_count or 0,
         run_type=run_type,
+        started_at=started_at,
     )
 
 
-def _run(dag_id: str, run_id: str) -> tuple[int, str] | None:
-    """Read how often a run was cleared, and its type."""
+def _run(dag_id: str, run_id: str) -> tuple[int, str, datetime | None] | None:
+    """Read how often a run was cleared, its type, and when it began."""
     from airflow.models import DagRun
     from airflow.utils.session import create_session
     from sqlalchemy import select  # noqa: PLC0415 -- law 5
 
-    columns = select(DagRun.clear_number, DagRun.run_type)
+    columns = select(DagRun.clear_number, DagRun.run_type, DagRun.start_date)
     with create_session() as session:
         row = session.execute(columns.where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)).first()
-    return None if row is None else (row[0] or 0, str(getattr(row[1], "value", row[1])))
+    return None if row is None else (row[0] or 0, str(getattr(row[1], "value", row[1])), row[2])
 
 
 def _records(failure: Failure, keys: set[str], notes: list[str]) -> list[Record]:
@@ -138,6 +149,12 @@ def _settings(profile: Profile) -> Iterator[Setting]:
             value = ", ".join(value)
         text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | bool) else str(value or "")
         yield Setting(name, profile.redact(text), origin)
+
+
+def _later_key(failure: Failure, deployment: str, scope: Scope) -> Iterator[str]:
+    """Say which key the failure has if its run was deleted and made again."""
+    if later := started_key(failure, deployment=deployment, scope=scope):
+        yield f"If the incident of this key was over before the run began, it was made again, and its key is {later}."
 
 
 def _remarks(profile: Profile, failure: Failure, scope: Scope) -> Iterator[str]:

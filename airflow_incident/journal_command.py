@@ -162,7 +162,7 @@ def _find(wanted: str, records: Sequence[Record], foreign: Mapping[str, str]) ->
     """Find a record by name, key or the beginning of its digest; what is not ours by its exact name only."""
     if wanted in foreign:
         return wanted
-    exact = [record for record in records if wanted in {record.name, record.key}]
+    exact = [record for record in records if wanted in {record.name, record.key, record.sent_key}]
     short = [record for record in records if len(wanted) >= SHORT and _digest(record).startswith(wanted)]
     matches = exact or short
     if not matches:

@@ -11,7 +11,7 @@ from airflow_incident.api.exchange import BUDGET
 from airflow_incident.api.payload import create_usable_draft
 from airflow_incident.api.submit import submission
 from airflow_incident.channel import LAST_ANSWER, left
-from airflow_incident.core.key import ALERT_MARK, with_deployment
+from airflow_incident.core.key import ALERT_MARK
 from airflow_incident.core.settings import CONN_TYPE
 from airflow_incident.delivery.budget import LEAST_SHARE, Breaker
 from airflow_incident.delivery.courier import AsyncCourier, Courier, carry_all
@@ -194,10 +194,10 @@ def _completed(record: Record) -> Record:
     profile = _profile_of(record.conn_id)
     draft = record.draft or {}
     kept = {name: draft[name] for name in ("name", "summary", *(record.own_fields or ())) if name in draft}
-    is_named = "deployment" in profile.origins and "deployment" not in (record.own_fields or ())
-    key = with_deployment(record.key, profile.deployment) if is_named and record.level != "storm" else record.key
-    completed, _ = create_usable_draft(idempotency_key=key, **profile.settings.incident_fields() | kept)
-    return record.changed(key=key, draft=completed, own_fields=None)
+    if "deployment" in profile.origins and "deployment" not in (record.own_fields or ()) and record.level != "storm":
+        record = record.of_deployment(profile.deployment)
+    completed, _ = create_usable_draft(idempotency_key=record.sent_key, **profile.settings.incident_fields() | kept)
+    return record.changed(draft=completed, own_fields=None)
 
 
 def _profile_of(conn_id: str, **arguments: Any) -> Profile:

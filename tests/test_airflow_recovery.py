@@ -143,6 +143,21 @@ def test_an_incident_with_a_lead_stays_open_and_gets_the_note(airflow, box):
     assert status(box, reference) == "Triage"
 
 
+def test_a_run_that_is_deleted_and_made_again_has_an_incident_of_its_own(airflow, box):
+    """With the id that it had, and no clear: only its start tells. Cleared and well again, it closes its own."""
+    first = fail(airflow, box, "orders", "again", 5)
+    box.store.move(first, "closed")
+    told(airflow, "orders", f"{first} ")
+    airflow.call("DELETE", "dags/orders/dagRuns/again")
+    second = fail(airflow, box, "orders", "again", 5)
+    assert second != first
+    assert "/run/again/started/" in box.store.all()[-1].request["idempotency_key"]
+    clear(airflow, "orders", "again")
+    airflow.wait(lambda: status(box, second) == "Closed", 60, "closed incident")
+    assert len(box.incidents) == 2
+    check_all(box)
+
+
 def test_an_operator_s_incident_of_the_same_attempt_is_not_closed_by_its_run(airflow, box):
     """The leaf of a run that goes green opened it on purpose; the earlier attempt's is closed."""
     reference = fail(airflow, box, "leaf", "green", 1)

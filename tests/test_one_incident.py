@@ -5,6 +5,7 @@ import functools
 import json
 import logging
 import threading
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from airflow_incident import CreateIncidentOperator, IncidentHook, open_incident
 from airflow_incident.core.failure import Failure
-from airflow_incident.core.key import idempotency_key
+from airflow_incident.core.key import idempotency_key, started_key
 from airflow_incident.errors import ContextError
 from airflow_incident.sandbox.options import REPEATS
 from airflow_incident.sandbox.server import Sandbox
@@ -257,6 +258,9 @@ FACTS = st.fixed_dictionaries(
 def key_of(facts, scope="task_instance"):
     facts = dict(facts)
     deployment, name = facts.pop("deployment"), facts.pop("name", None)
+    if began := facts.pop("started_at", None):
+        again = Failure(started_at=datetime.fromisoformat(began), **facts)
+        return started_key(again, deployment=deployment, scope=scope, name=name)
     return idempotency_key(Failure(**facts), deployment=deployment, scope=scope, name=name)
 
 

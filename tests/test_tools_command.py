@@ -234,6 +234,17 @@ def test_earlier_attempts_and_other_failures_of_the_run_are_shown(run, box):
     assert "run r2" not in told
 
 
+def test_the_key_of_a_run_that_was_made_again_is_shown(run, box):
+    """It is in the record of the first key, by which it is dropped or sent again as well."""
+    again = f"{KEY}/started/2026-03-04T09%3A30%3A00.000000Z"
+    kept = keep("r1", state="open", asked_key=again)
+    told = " ".join(run("explain", "orders", "r1")[1].split())
+    assert "INC-7 https://app.incident.io/x/incidents/7 is open for DAG orders, run r1" in told
+    assert f"(key {again})" in told
+    assert run("journal", "drop", again, "--yes")[0] == 0
+    assert Variables().get(kept.name) is None
+
+
 def test_how_often_a_run_was_cleared_is_asked_of_airflow(run, box):
     """A backfill counts as its DAG, which is said."""
     from airflow.models import DagRun
@@ -246,12 +257,14 @@ def test_how_often_a_run_was_cleared_is_asked_of_airflow(run, box):
         dates = {"logical_date": now, "run_after": now} if AIRFLOW >= (3, 0) else {"execution_date": now}
         row = DagRun(dag_id="orders", run_id="b1", run_type=DagRunType.BACKFILL_JOB, **dates)
         row.clear_number = 3
+        row.start_date = now
         session.add(row)
     try:
         told = json.loads(run("explain", "orders", "b1", "--json")[1])
         assert (told["clear_count"], told["scope"]) == (3, "dag")
         assert told["key"].endswith("/run/b1/clear/3")
         assert "Backfill runs count as scope dag." in told["notes"]
+        assert any("clear/3/started/2026-03-04T00%3A00%3A00.000000Z" in note for note in told["notes"])
         told = json.loads(run("explain", "orders", "b1", "--clear", "1", "--json")[1])
         assert told["clear_count"] == 1
         assert "Airflow's database says that the run was cleared 3 times." in told["notes"]

@@ -15,12 +15,17 @@ if TYPE_CHECKING:
 
 OVER = frozenset({"closed", "declined", "canceled", "merged"})
 """Categories of a status, and v1's words for it, in which nobody works on an incident any more."""
+PAST = OVER | {"learning"}
+"""The same, with the post-incident flow: v1 has no word of its own for it, and the trouble is past."""
+_ENDS = frozenset({"closed at", "declined at", "canceled at", "merged at"})
+"""Names of the moments at which an incident was over."""
 
 
 class IncidentHead(Frozen):
     """Which incident it is and how it stands.
 
-    `status` is v1's word or the name of the account's status in v2, which tells its `category` too.
+    `status` is v1's word or the name of the account's status in v2, which tells its `category` too. The moments are
+    texts, for hardly anybody needs them; `closed_at` is the last one at which it was over.
     """
 
     id: str
@@ -30,11 +35,19 @@ class IncidentHead(Frozen):
     status_id: str | None = None
     category: str | None = None
     permalink: str | None = None
+    created_at: str | None = None
+    updated_at: str | None = None
+    closed_at: str | None = None
 
     @property
     def is_over(self) -> bool:
         """Whether a person has closed or declined it."""
         return (self.category or self.status) in OVER
+
+    @property
+    def is_past(self) -> bool:
+        """Whether it is over, or in its post-incident flow: it takes no new failure."""
+        return (self.category or self.status) in PAST
 
     @property
     def phase(self) -> str:
@@ -102,7 +115,29 @@ def _head(incident: Any) -> IncidentHead:
         status_id=_text(known, "id"),
         category=_text(known, "category"),
         permalink=_text(incident, "permalink"),
+        created_at=_text(incident, "created_at"),
+        updated_at=_text(incident, "updated_at"),
+        closed_at=_closed_at(incident),
     )
+
+
+def _closed_at(incident: Mapping[str, Any]) -> str | None:
+    """Read when it was over: v1 says so in `timestamps`, v2 in `incident_timestamp_values`."""
+    moments = [_end(row) for name in ("timestamps", "incident_timestamp_values") for row in _rows(incident, name)]
+    return max(filter(None, moments), default=None)
+
+
+def _end(row: Mapping[str, Any]) -> str | None:
+    named, value = row.get("incident_timestamp", row), row.get("value", row)
+    if not isinstance(named, dict) or not isinstance(value, dict):
+        return None
+    ends = (_text(named, "name") or "").casefold() in _ENDS
+    return (_text(value, "last_occurred_at") or _text(value, "value")) if ends else None
+
+
+def _rows(incident: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
+    rows = incident.get(name)
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else ()
 
 
 def _text(thing: Mapping[str, Any], name: str) -> str | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_incident.api.calls import Creation, Plan
 from airflow_incident.api.directory import Directory
-from airflow_incident.api.head import read_head
+from airflow_incident.api.head import IncidentHead, read_head
 from airflow_incident.api.payload import NAMED, Resolved, compose, is_alert, label, to_v2, unsayable
 from airflow_incident.errors import (
     APIError,
@@ -22,6 +22,7 @@ from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
+    from datetime import datetime
 
     from airflow_incident.api.payload import Draft
 
@@ -45,7 +46,8 @@ class Terms(Frozen):
 
     `strict` fails on what cannot be used instead of leaving it out. `annotate` adds notes to a summary. `unsettled`
     says that an earlier attempt may have taken effect; `since` is the day of the first one, like 2026-11-25. `read`
-    reads the answer.
+    reads the answer. `next_keys` are the keys to go on with, each with the moment before which the incident of the one
+    before must have been over.
     """
 
     choice: Choice
@@ -54,6 +56,7 @@ class Terms(Frozen):
     unsettled: bool = False
     since: str | None = None
     read: Callable[[bytes], Any] = read_head
+    next_keys: Sequence[tuple[str, datetime]] = ()
 
 
 def prepared(draft: Draft, terms: Terms, api_version: Version) -> Generator[Any, Any, Creation]:
@@ -131,12 +134,25 @@ def submit(draft: Draft | None, terms: Terms, *, creation: Creation | None = Non
     :param creation: What was sent before for the same key; the same again, and in the same version.
     :raises IncidentIoError: if it could not be opened.
     """
+    keys = terms.next_keys
+    while True:
+        creation, answer = yield from _accepted(draft, terms, creation)
+        if not keys or not (yield from _was_over(creation, answer, before=keys[0][1])):
+            return answer
+        creation = creation._replace(body={**creation.body, "idempotency_key": keys[0][0]})
+        keys = keys[1:]
+
+
+def _accepted(
+    draft: Draft | None, terms: Terms, creation: Creation | None
+) -> Generator[Any, Any, tuple[Creation, Any]]:
+    """Send a create until it is accepted; return what was, and its answer."""
     if creation is None:
         creation = yield from prepared(draft or {}, terms, first_version(draft or {}, terms.choice))
     flickers = False
     for _ in range(MOST_ANSWERS):
         try:
-            return (yield creation)
+            return creation, (yield creation)
         except ValidationError as error:
             mended = yield from _mended(creation, error, terms)
             if mended is None:
@@ -151,9 +167,9 @@ def submit(draft: Draft | None, terms: Terms, *, creation: Creation | None = Non
                 flickers = True  # gone and there again from one request to the next: once more
                 continue
             if terms.unsettled or error.maybe_delivered:
-                return (yield from _find(creation, terms, error))
+                return creation, (yield from _find(creation, terms, error))
             creation = yield from _in_v2(creation, terms)
-    return (yield creation)
+    return creation, (yield creation)
 
 
 def submission(draft: Draft, terms: Terms) -> Plan[Any]:
@@ -164,6 +180,18 @@ def submission(draft: Draft, terms: Terms) -> Plan[Any]:
         return submit(draft, terms._replace(choice=choice))
 
     return Plan(steps)
+
+
+def _was_over(creation: Creation, answer: Any, *, before: datetime) -> Generator[Any, Any, bool]:
+    """Tell whether a key was answered with an incident that cannot stand for this failure, for it was over before."""
+    if not isinstance(answer, IncidentHead) or not answer.is_past:
+        return False
+    wanted = {creation.body.get("status"), creation.body.get("incident_status_id")} - {None}
+    if wanted & {answer.status, answer.status_id}:  # it was to be opened so
+        return False
+    from airflow_incident.api.renewal import was_over  # noqa: PLC0415 -- hardly any failure meets one
+
+    return (yield from was_over(answer, before=before))
 
 
 def _says_gone(error: IncidentIoError) -> bool:

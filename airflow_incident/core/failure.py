@@ -16,7 +16,8 @@ class Failure(Frozen):
     """What failed. Everything but `dag_id` and `run_id` may be unknown.
 
     `level` is where Airflow told it: a task's callback, the DAG's, a deadline alert, or an operator.
-    `map_index` is -1 for a task that is not mapped. `clear_count` is how often the run was cleared.
+    `map_index` is -1 for a task that is not mapped. `clear_count` is how often the run was cleared, `started_at` when
+    it began: a run that was deleted and made again differs from the first one in that alone.
     `failed_tasks` are the failed task instances' labels, where Airflow tells them.
     `in_processor` says that the DAG processor told it, in a batch with others.
     `exception` is the text that `exception_detail` allows; it is not yet redacted.
@@ -35,6 +36,7 @@ class Failure(Frozen):
     run_type: str | None = None
     logical_date: datetime | None = None
     run_after: datetime | None = None
+    started_at: datetime | None = None
     failed_at: datetime | None = None
     deadline_at: datetime | None = None
     exception_type: str | None = None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from hashlib import sha256
 from typing import TYPE_CHECKING, Literal, get_args
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from airflow_incident.errors import ContextError
 
@@ -34,6 +35,21 @@ def idempotency_key(failure: Failure, *, deployment: str, scope: Scope = "run", 
     :param name: Separates deliberate incidents of one run from its failure.
     :raises ContextError: if the DAG id or the run id is empty.
     """
+    return _fit(_parts(failure, deployment, scope, name))
+
+
+def started_key(failure: Failure, *, deployment: str, scope: Scope = "run", name: str | None = None) -> str | None:
+    """Build the key of a run that was deleted and made again: its first key has an incident that is over.
+
+    None where nobody knows when the run began. Parameters and errors are those of `idempotency_key`.
+    """
+    if failure.started_at is None:
+        return None
+    began = failure.started_at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    return _fit([*_parts(failure, deployment, scope, name), "started", began])
+
+
+def _parts(failure: Failure, deployment: str, scope: Scope, name: str | None) -> list[str]:
     missing = [what for what in ("dag_id", "run_id") if not getattr(failure, what)]
     if missing:
         raise ContextError(f"Airflow's context names no {' and no '.join(missing)}")
@@ -46,7 +62,7 @@ def idempotency_key(failure: Failure, *, deployment: str, scope: Scope = "run", 
             parts += ["map", str(failure.map_index)]
     if name:
         parts += ["key", name]
-    return _fit("/".join(quote(part, safe="", errors="surrogatepass") for part in parts))
+    return parts
 
 
 def scope_of(failure: Failure, scope: Scope) -> Scope:
@@ -66,10 +82,10 @@ def earlier_keys(failure: Failure, *, deployment: str, scope: Scope, name: str |
 
 def with_deployment(key: str, deployment: str) -> str:
     """Return a failure's key as another name of its deployment makes it; one that was cut stays as it is."""
-    start, _, rest = key.split("/", 2)
     if "/sha256/" in key:
         return key
-    return _fit(f"{start}/{quote(deployment, safe='', errors='surrogatepass')}/{rest}")
+    start, _, *rest = (unquote(part, errors="surrogatepass") for part in key.split("/"))
+    return _fit([start, deployment, *rest])
 
 
 def own_keys(success: Failure, *, deployment: str, scope: Scope, name: str | None = None) -> list[str]:
@@ -86,20 +102,17 @@ def own_keys(success: Failure, *, deployment: str, scope: Scope, name: str | Non
 
 def dag_key(deployment: str, dag_id: str) -> str:
     """Name what a DAG has open, for the journal; no incident is ever asked for with it."""
-    return _fit(
-        "/".join(quote(part, safe="", errors="surrogatepass") for part in ("airflow", deployment, "dag", dag_id))
-    )
+    return _fit(["airflow", deployment, "dag", dag_id])
 
 
 def storm_key(deployment: str, began: str) -> str:
     """Build the key of the incident that gathers a storm; the minute it began is the same in racing processes."""
-    return _fit(
-        "/".join(quote(part, safe="", errors="surrogatepass") for part in ("airflow", deployment, "storm", began))
-    )
+    return _fit(["airflow", deployment, "storm", began])
 
 
-def _fit(key: str) -> str:
-    """Cut a long key and close it with the digest of the whole, so that two never meet."""
+def _fit(parts: list[str]) -> str:
+    """Join parts to a key; cut a long one and close it with the digest of the whole, so that two never meet."""
+    key = "/".join(quote(part, safe="", errors="surrogatepass") for part in parts)
     if len(key) <= MAX_LENGTH:
         return key
     end = f"/sha256/{sha256(key.encode()).hexdigest()}"

@@ -16,7 +16,7 @@ from airflow_incident.api.calls import Creation, Via
 from airflow_incident.api.exchange import RETRY_AFTER_LIMIT
 from airflow_incident.api.payload import create_draft
 from airflow_incident.api.submit import Choice  # noqa: TC001 -- pydantic resolves it when a model is built
-from airflow_incident.core.key import ALERT_MARK, TASK_SCOPES
+from airflow_incident.core.key import ALERT_MARK, TASK_SCOPES, with_deployment
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -97,6 +97,9 @@ class Record(BaseModel):
     of the incident that it is gathered under.
     `run_at` is the moment that the run stands for, `clear_count` how often it had been cleared. `recovered` says that
     the incident has been told of the run's recovery; `closing` is what is still to be done about that.
+    `key` names the record. `asked_key` is the idempotency key that it is sent with, where that is another one, and
+    `next_keys` are those to go on with, as in `api.submit.Terms`. `started_at` is when the run began. `over` says that
+    the incident was over when incident.io was last asked.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
@@ -130,6 +133,15 @@ class Record(BaseModel):
     run_at: AwareDatetime | None = None
     recovered: bool = False
     closing: Closing | None = None
+    started_at: AwareDatetime | None = None
+    asked_key: str | None = Field(default=None, min_length=1, max_length=200)
+    next_keys: tuple[tuple[str, AwareDatetime], ...] = ()
+    over: bool = False
+
+    @property
+    def sent_key(self) -> str:
+        """The idempotency key that it is sent with; an alert's has a mark."""
+        return self.asked_key or self.key
 
     @property
     def creation(self) -> Creation | None:
@@ -165,6 +177,36 @@ class Record(BaseModel):
     def changed(self, **fields: Any) -> Record:
         """Return a copy with some fields changed."""
         return self.model_copy(update=fields)
+
+    def asked_as(self, key: str) -> Record:
+        """Return the same failure under the next of its idempotency keys; nothing of the one before stands for it."""
+        if key == self.sent_key:
+            return self
+        known = [next_key for next_key, _ in self.next_keys]
+        left = self.next_keys[known.index(key) + 1 :] if key in known else ()
+        draft = self.draft and {**self.draft, "idempotency_key": key}
+        forgotten: dict[str, Any] = {"incident": None, "opened_at": None, "over": False, "maybe_delivered": False}
+        return self.changed(asked_key=key, next_keys=left, draft=draft, **forgotten)
+
+    def is_of_earlier_start(self, started_at: datetime | None) -> bool:
+        """Tell whether it was written for a run that was deleted since, and made again at this moment.
+
+        One that names no start is judged by the moment of its own answer; what was over then proves nothing for a run
+        whose start is known.
+        """
+        if started_at is None:
+            return False
+        if self.started_at is not None:
+            return self.started_at < started_at
+        return self.over or (self.opened_at or self.written_at) < started_at
+
+    def of_deployment(self, deployment: str) -> Record:
+        """Return this record with the keys that another name of its deployment makes."""
+        return self.changed(
+            key=with_deployment(self.key, deployment),
+            asked_key=self.asked_key and with_deployment(self.asked_key, deployment),
+            next_keys=tuple((with_deployment(key, deployment), began) for key, began in self.next_keys),
+        )
 
     def joined(self, other: Record) -> Record:
         """Return this record of a DAG after another failure joined it: from then on it stands for the later run.
@@ -269,7 +311,7 @@ def read_record(name: str, text: str) -> Record:
         raise ForeignRecordError(f"it cannot be read ({type(error).__name__})") from None
     if not keys and record.state in {"pending", "dead"}:
         raise ForeignRecordError("it has no body to send")
-    if keys - {record.key}:
+    if keys - {record.sent_key}:
         raise ForeignRecordError("its body has another key")
     if record.name != name:
         raise ForeignRecordError("it belongs under another name")

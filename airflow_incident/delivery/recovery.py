@@ -101,7 +101,7 @@ class Settled(Frozen):
             dag_id=record.dag_id,
             run_id=record.run_id,
             task=record.task,
-            key=record.key,
+            key=record.sent_key,
             incident=incident and (incident.reference or incident.id),
             link=incident and incident.permalink,
             error=self.error and type(self.error).__name__,
@@ -134,7 +134,7 @@ class Settled(Frozen):
             "dropped": f"{subject} is dropped: the run {did} before incident.io could be told",
             "forgotten": f"{subject} is dropped: the run {did}, and incident.io had refused it: {record.error}",
             "gathered": f"{subject} {did}; {named}, which stands for several failures, stays as it is",
-            "unknown": f"{subject} {did}; its incident is not known here, so close it by hand (key {record.key})",
+            "unknown": f"{subject} {did}; its incident is not known here, so close it by hand (key {record.sent_key})",
             "elsewhere": f"{named} of {subject}, which {did}, is left to connection {record.conn_id!r}",
         }
         return words[self.kind]
@@ -270,7 +270,7 @@ def _settle(
     if record.state == "open" or record.via == "alert":
         return (yield from _close(record, wish))
     # The same request with the same key is answered with the incident that an attempt may have opened.
-    sent = yield from send(record, terms_of(record), now, stored=record)
+    sent = yield from send(record, terms_of(record)._replace(next_keys=()), now, stored=record)
     yield Set(record.name, sent.record.text())
     if sent.record.state == "pending":
         return (yield from _keep(sent.record, wish, sent.answer if isinstance(sent.answer, IncidentIoError) else None))

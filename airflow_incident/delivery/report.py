@@ -12,7 +12,7 @@ from airflow_incident.api.calls import Creation, addressed, open_incident
 from airflow_incident.api.head import AlertHead
 from airflow_incident.api.payload import NAMED, create_alert, create_draft, create_usable_draft, is_alert
 from airflow_incident.api.submit import Terms, at_once
-from airflow_incident.core.key import ALERT_MARK, idempotency_key, scope_of
+from airflow_incident.core.key import ALERT_MARK, idempotency_key, scope_of, started_key
 from airflow_incident.core.text import (
     LISTED_TASKS,
     beginning,
@@ -31,6 +31,7 @@ from airflow_incident.metrics import Told, told, trouble
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from airflow_incident.api.head import IncidentHead
     from airflow_incident.api.payload import Draft
@@ -71,7 +72,11 @@ class Wish(Frozen):
 
 
 class Report(Frozen):
-    """A failure, ready to be sent, in the words of whoever set it up; an alert to a source of this ID."""
+    """A failure, ready to be sent, in the words of whoever set it up; an alert to a source of this ID.
+
+    `next_keys` are the idempotency keys to go on with, as in `api.submit.Terms`. `own_key` is what it is known by where
+    it is asked for with another key.
+    """
 
     failure: Failure
     draft: Draft
@@ -79,13 +84,26 @@ class Report(Frozen):
     choice: Choice = "auto"
     strict: bool = False
     alert_source_id: str | None = None
+    next_keys: Sequence[tuple[str, datetime]] = ()
+    own_key: str | None = None
 
     @property
     def key(self) -> str:
-        """What tells it from other reports: its idempotency key, marked where it is an alert's deduplication key."""
+        """What tells it from other reports, in the journal."""
+        return self.own_key or self.sent_key
+
+    @property
+    def sent_key(self) -> str:
+        """Its idempotency key; its deduplication key, with a mark, where it is an alert."""
         if is_alert(self.draft):
             return ALERT_MARK + str(self.draft["deduplication_key"])
         return str(self.draft["idempotency_key"])
+
+    def asked_as(self, key: str, next_keys: Sequence[tuple[str, datetime]] = ()) -> Report:
+        """Return the same report, to be asked for with another idempotency key."""
+        if key == self.sent_key:
+            return self._replace(next_keys=next_keys)
+        return self._replace(draft={**self.draft, "idempotency_key": key}, next_keys=next_keys, own_key=self.key)
 
     @property
     def terms(self) -> Terms:
@@ -93,7 +111,7 @@ class Report(Frozen):
         failed_at = self.failure.failed_at
         # A day before, for the two clocks may disagree about which day it was.
         since = f"{failed_at - timedelta(days=1):%Y-%m-%d}" if failed_at else None
-        return Terms(self.choice, with_notes, strict=self.strict, since=since)
+        return Terms(self.choice, with_notes, strict=self.strict, since=since, next_keys=self.next_keys)
 
     @property
     def subject(self) -> str:
@@ -177,7 +195,7 @@ class Outcome(Frozen):
             run_id=failure.run_id,
             task=failure.task_label,
             door=failure.level,
-            key=self.report.key,
+            key=self.report.sent_key,
             incident=incident and (incident.reference or incident.id),
             link=incident and incident.permalink,
             storm=self.storm,
@@ -213,7 +231,7 @@ class Outcome(Frozen):
         lost = f"{none} for {subject}: {type(error).__name__}: {error}.{maybe} {error.advice}"
         words: dict[Kind, str] = {
             "open": f"{named} is open for {subject}",
-            "already_open": f"{thing} is already open for {subject} (key {self.report.key})",
+            "already_open": f"{thing} is already open for {subject} (key {self.report.sent_key})",
             "suppressed": f"{named} is open for {subject}, nothing more was asked for",
             "closed": f"{named} of {subject} was closed by a person; nothing more is sent for this failure",
             "gathered": f"{subject} is gathered under {named}, which stands for several failures (key {self.storm})",
@@ -251,12 +269,15 @@ def prepare(failure: Failure, settings: Settings, wish: Wish, *, deployment: str
             metadata=_metadata(failure, settings, deployment),
         )
         return Report(failure, draft, scope, alert_source_id=settings.alert_source_id)
+    again = started_key(failure, deployment=deployment, scope=scope, name=wish.key_name)
+    next_keys = ((again, failure.started_at),) if again and failure.started_at else ()
     fields: dict[str, Any] = {"name": name, "summary": text, **settings.incident_fields(), **wish.fields}
     if wish.strict:
-        return Report(failure, create_draft(idempotency_key=key, **fields), scope, _choice(settings), strict=True)
-    draft, problems = create_usable_draft(idempotency_key=key, **fields)
-    draft["summary"] = with_notes(text, [f"Left out: {problem}." for problem in problems])
-    return Report(failure, draft, scope, _choice(settings))
+        draft = create_draft(idempotency_key=key, **fields)
+    else:
+        draft, problems = create_usable_draft(idempotency_key=key, **fields)
+        draft["summary"] = with_notes(text, [f"Left out: {problem}." for problem in problems])
+    return Report(failure, draft, scope, _choice(settings), wish.strict, next_keys=next_keys)
 
 
 def _metadata(failure: Failure, settings: Settings, deployment: str) -> dict[str, Any]:

@@ -5,11 +5,14 @@ Whatever comes twice, breaks off or races with another process is the same reque
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow_incident.api.calls import Plan
+from airflow_incident.api.head import IncidentHead
 from airflow_incident.api.payload import is_alert
-from airflow_incident.api.submit import at_once
+from airflow_incident.api.renewal import was_over
+from airflow_incident.api.submit import LOOK_UP_SHARE, at_once
 from airflow_incident.core.key import dag_key, storm_key
 from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.delivery.journal import (
@@ -21,15 +24,16 @@ from airflow_incident.delivery.journal import (
 )
 from airflow_incident.delivery.report import Outcome, late_note, storm_draft
 from airflow_incident.delivery.sending import Sent, leaving, own_record, send, settle, terms_of
-from airflow_incident.delivery.steps import Attach, Get, Keep, Set, Show, StoreFailed
+from airflow_incident.delivery.steps import Ask, Attach, Get, Keep, Set, Show, StoreFailed
 from airflow_incident.errors import IncidentIoError, NotFoundError, UnsettledError
 from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
+    from datetime import datetime
 
     from airflow_incident.api.calls import Creation
-    from airflow_incident.delivery.report import Before, Report
+    from airflow_incident.delivery.report import Before, Kind, Report
     from airflow_incident.delivery.steps import Step
 
 STORM_WINDOW = timedelta(minutes=10)
@@ -83,7 +87,13 @@ def deliver(report: Report, rules: Rules) -> Generator[Step, Any, Outcome]:
         return (yield from _send_unwritten(report, rules, f"{name} holds something else and is left alone"))
     if before and not before.binds(strict=report.strict):
         before = None
-    if before and (answered := (yield from _answered(report, before, rules))):
+    began = report.failure.started_at
+    if began and before and before.state in {"open", "gathered"} and before.is_of_earlier_start(began):
+        made_again = yield from _made_again(report, began, before, rules)
+        if isinstance(made_again, Outcome):
+            return made_again
+        report, before = made_again
+    elif before and (answered := (yield from _answered(report, before, rules))):
         return answered
     try:
         outcome = yield from _write_and_send(report, before, rules)
@@ -98,6 +108,7 @@ def _write_and_send(report: Report, before: Record | None, rules: Rules) -> Gene
     creation = None if _is_to_complete(report, rules) else (yield from settle(report, rules.conn_id))
     if before and before.state != "gathered":
         record = _again(before, report, creation, rules)
+        report = report.asked_as(record.sent_key, record.next_keys)
     else:
         record = _first_record(report, creation, rules)
         # Alerts are gathered by incident.io's own routes.
@@ -115,10 +126,13 @@ def _write_and_send(report: Report, before: Record | None, rules: Rules) -> Gene
     # What is written down keeps the version it was to be sent through.
     choice = record.api_version if record.body is not None else report.choice
     sent = yield from send(record, report.terms._replace(choice=choice), rules.now, stored=stored)
+    report = report if is_alert(report.draft) else report.asked_as(sent.record.sent_key)
     if sent.v1_gone and not isinstance(sent.answer, NotFoundError):  # else all of it is gone, not v1 alone
         yield from _note_v1_gone(rules)
     if sent.superseded:
         return _superseded(report, sent)
+    if sent.record.over and (other := (yield from _asked_otherwise(sent.record))):
+        return Outcome(kind="suppressed", report=report.asked_as(other.sent_key), incident=other.incident)
     rewritten = yield Set(record.name, sent.record.text())
     if isinstance(written, StoreFailed) and isinstance(rewritten, StoreFailed) and sent.record.state == "pending":
         rewritten = yield Keep(sent.record.name, sent.record.text())
@@ -127,6 +141,54 @@ def _write_and_send(report: Report, before: Record | None, rules: Rules) -> Gene
     caught_up = yield from _afterwards(report, sent, ledger, rules)
     outcome = Outcome.of(report, sent.answer, kept=kept, trouble=trouble, creation=sent.creation)
     return outcome._replace(before=_stood(before), caught_up=caught_up)
+
+
+def _made_again(
+    report: Report, began: datetime, before: Record, rules: Rules
+) -> Generator[Step, Any, Outcome | tuple[Report, Record | None]]:
+    """Decide about a failure whose record is of a run that was deleted since, and made again.
+
+    As long as that run's incident is open it stands for this one as well. If it was over before this run began, the
+    failure is a new one, with a key of its own. Who reports it later, and does not know when the run began, finds the
+    record, and in it the key.
+    """
+    if before.state == "gathered" or before.incident is None:
+        return report, before  # asked for as ever: incident.io, or the incident that gathered it, decides
+    may_ask = rules.send and before.conn_id == rules.conn_id
+    shown = (yield Show(before.incident.id, before.conn_id)) if may_ask else None
+    if isinstance(shown, NotFoundError):
+        return _with_new_key(report), None
+    if not isinstance(shown, IncidentHead):
+        # Nobody can tell now; what its key is answered will.
+        return report.asked_as(before.sent_key, _left(report.next_keys, before)), None
+    plan = Plan(lambda _: was_over(shown, before=began), LOOK_UP_SHARE)
+    if shown.is_past and (yield Ask(plan, before.conn_id)) is True:
+        return _with_new_key(report), None
+    now = rules.now()
+    joined = before.changed(started_at=began, opened_at=now, over=shown.is_past, suppressed=before.suppressed + 1)
+    written = yield Set(joined.name, joined.text())
+    kind: Kind = "closed" if shown.is_past else "suppressed"
+    trouble = written.why if isinstance(written, StoreFailed) else None
+    return Outcome(kind=kind, report=report.asked_as(joined.sent_key), incident=shown, trouble=trouble)
+
+
+def _with_new_key(report: Report) -> Report:
+    (key, _), *others = report.next_keys
+    return report.asked_as(key, tuple(others))
+
+
+def _left(next_keys: Sequence[tuple[str, datetime]], before: Record) -> Sequence[tuple[str, datetime]]:
+    """Return the keys to go on with from a record's own one."""
+    return tuple(entry for entry in next_keys or before.next_keys if entry[0] != before.sent_key)
+
+
+def _asked_otherwise(record: Record) -> Generator[Step, Any, Record | None]:
+    """Look for what another process has made of a failure that was answered with an incident that is over.
+
+    It may know when the run began, and so that this is a new failure, with another key.
+    """
+    found = own_record(record.name, (yield Get(record.name)), record.key)
+    return found if found and found.sent_key != record.sent_key and found.state in {"pending", "open"} else None
 
 
 def _stood(before: Record | None) -> Before | None:
@@ -160,12 +222,17 @@ def _again(before: Record, report: Report, creation: Creation | None, rules: Rul
 
     What one version has opened is no business of the other's: its record keeps its version.
     """
+    began = report.failure.started_at or before.started_at
+    before = before.changed(state="pending", started_at=began, next_keys=_left(report.next_keys, before))
     if before.own_fields is not None:  # never sent, and now there may be more to say
-        return before.changed(state="pending", **_wanted(report, creation, rules))
+        return before.changed(**_wanted(report, creation, rules))
     if before.body is not None or before.draft is not None:
-        return before.changed(state="pending")
+        return before
     other = before.opened_at and creation and creation.via != before.via
-    return before.changed(state="pending", **_wanted(report, None if other else creation, rules))
+    wanted = report if is_alert(report.draft) else report.asked_as(before.sent_key)
+    if creation and not other and not is_alert(report.draft):
+        creation = creation._replace(body={**creation.body, "idempotency_key": before.sent_key})
+    return before.changed(**_wanted(wanted, None if other else creation, rules))
 
 
 def _answered(report: Report, record: Record, rules: Rules) -> Generator[Step, Any, Outcome | None]:
@@ -236,7 +303,7 @@ def _take_up(report: Report, record: Record, rules: Rules) -> Generator[Step, An
 def _of_dag(record: Record, rules: Rules) -> tuple[str, str]:
     """Note what a DAG has open."""
     key = dag_key(rules.deployment, record.dag_id)
-    return record_name(record.dag_id, key), record.changed(key=key).text()
+    return record_name(record.dag_id, key), _without_run(record).changed(key=key).text()
 
 
 def _first_record(report: Report, creation: Creation | None, rules: Rules) -> Record:
@@ -254,6 +321,9 @@ def _first_record(report: Report, creation: Creation | None, rules: Rules) -> Re
         run_at=report.failure.run_at,
         written_at=rules.now(),
         api_version=report.choice,
+        started_at=report.failure.started_at,
+        asked_key=None if report.sent_key == report.key else report.sent_key,
+        next_keys=tuple(report.next_keys),
         error=whole(redact_secrets(f"{rules.unusable}. {rules.unusable.advice}")) if rules.unusable else None,
         **_wanted(report, creation, rules),
     )
@@ -357,4 +427,9 @@ def _storm_record(report: Report, record: Record, storm: str, rules: Rules) -> R
     of_storm = report._replace(draft=draft, strict=False)
     creation = None if _is_to_complete(report, rules) else at_once(draft, of_storm.terms)
     wanted = _wanted(of_storm, creation, rules)
-    return record.changed(key=storm, dag_id=STORM, run_id=storm, level="storm", **wanted)
+    return _without_run(record).changed(key=storm, dag_id=STORM, run_id=storm, level="storm", **wanted)
+
+
+def _without_run(record: Record) -> Record:
+    """Take away what only the key of a run needs."""
+    return record.changed(started_at=None, asked_key=None, next_keys=())

@@ -48,7 +48,7 @@ class Sent(Frozen):
 
 def terms_of(record: Record) -> Terms:
     """Tell how a record that waits is to be sent."""
-    return Terms(record.api_version, with_notes)
+    return Terms(record.api_version, with_notes, next_keys=record.next_keys)
 
 
 def settle(report: Report, conn_id: str) -> Generator[Step, Any, Creation | None]:
@@ -146,9 +146,8 @@ def broken(error: Exception, *, left: bool) -> IncidentIoError:
 
 def _pinned(record: Record, creation: Creation, stored: Record | None) -> Generator[Step, Any, Record]:
     """Write down what is about to be sent, unless that is what the journal holds."""
-    pinned = record.changed(
-        body=dict(creation.body), via=creation.via, draft=record.draft if creation.partial else None
-    )
+    moved = record if creation.via == "alert" else record.asked_as(creation.body["idempotency_key"])
+    pinned = moved.changed(body=dict(creation.body), via=creation.via, draft=moved.draft if creation.partial else None)
     if stored and leaving(pinned) != stored:
         yield Set(pinned.name, leaving(pinned).text())
     return pinned
@@ -200,7 +199,14 @@ def after(record: Record, answer: IncidentHead | AlertHead | IncidentIoError, no
     if not isinstance(answer, IncidentIoError):
         incident = _open_incident(answer, record.body or {})
         return record.changed(
-            state="open", opened_at=now, incident=incident, body=None, draft=None, error=None, due_at=None
+            state="open",
+            opened_at=now,
+            incident=incident,
+            over=answer.is_past and incident.began == "triage",
+            body=None,
+            draft=None,
+            error=None,
+            due_at=None,
         )
     wait = answer.retry_after if isinstance(answer, APIError) else None
     maybe_delivered = record.maybe_delivered or answer.maybe_delivered

@@ -18,7 +18,7 @@ def record_line(record: Record) -> str:
     subject = f"DAG {record.dag_id}, run {record.run_id}"
     failed = f" (failed at {moment(record.failed_at)})" if record.failed_at else ""
     words = {
-        "open": f"{named(record) or record.thing} is open for {subject}{failed}",
+        "open": f"{named(record) or record.thing} {'was over' if record.over else 'is open'} for {subject}{failed}",
         "pending": f"{subject} waits since {moment(record.written_at)}{failed}, {tries(record)}",
         "gathered": f"{subject}{failed} is gathered under {named(record) or record.storm}",
         "dead": f"{subject}{failed} was refused",
@@ -39,7 +39,7 @@ def record_told(record: Record) -> Told:
         run_id=record.run_id,
         task=record.task,
         door=record.level,
-        key=record.key,
+        key=record.sent_key,
         incident=incident and (incident.reference or incident.id),
         link=incident and incident.permalink,
     )
