@@ -25,7 +25,7 @@ _UNNAMED_NOTE = (
 LONGEST_REPORT = 12.0
 """Seconds that one report may take at most."""
 SHORTEST_REPORT = 1.0
-"""Seconds that it may take at the least, however few Airflow lets it have."""
+"""Seconds that its requests get at the least, however long Airflow took to say where to send them."""
 LONGEST_WAIT = 60.0
 """Seconds that a coroutine waits for Airflow: in the triggerer nobody waits for it, and first answers take long."""
 RESERVE = 6.0

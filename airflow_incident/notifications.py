@@ -562,12 +562,13 @@ def _turn(profile: Profile, began: float, *, in_processor: bool) -> Iterator[flo
 
 
 def _seconds_left(seconds: float, began: float) -> float:
-    """Take off what it took to read the connection."""
+    """Take off what reading the connection took; a request gets its try, if the callback's time allows for one."""
     from airflow_incident.channel import LAST_WORD, left  # noqa: PLC0415 -- law 5
+    from airflow_incident.installation import SHORTEST_REPORT  # noqa: PLC0415 -- law 5
 
-    seconds -= time.monotonic() - began
+    seconds = max(min(seconds, SHORTEST_REPORT), seconds - (time.monotonic() - began))
     remains = left(LAST_WORD)
-    return max(0.1, seconds if remains is None else min(seconds, remains))
+    return seconds if remains is None else max(0.0, min(seconds, remains))
 
 
 def _dispatch() -> ModuleType:
