@@ -38,14 +38,10 @@ class Course:
     def go(self) -> Seen:
         """Let everything happen."""
         self.airflow, refused = self.installation.bring_up(self.watch, self.wire.url)
-        untried = {name: f"refused by Airflow: {why}" for name, why in refused.items()}
-        names = [name for name in IDS if name not in untried]
-        if self.installation.is_serial:
-            untried |= dict.fromkeys(names[2:], "not tried where tasks run one after the other")
-            names = names[:2]
+        names = [name for name in IDS if name not in refused]
         scenarios = [each for each in SCENARIOS.values() if each.level != "deadline" or AIRFLOW >= (3, 1)]
         plan = [run for scenario in scenarios for run in runs_of(scenario, names)]
-        self.seen = Seen(untried=untried, runs=plan)
+        self.seen = Seen(refused=refused, runs=plan)
         self.seen.starts = self.installation.starts
         self.seen.endings = self.installation.endings
         self.say("Airflow is up")
