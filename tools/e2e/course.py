@@ -45,7 +45,7 @@ class Course:
         self.seen.starts = self.installation.starts
         self.seen.endings = self.installation.endings
         self.say("Airflow is up")
-        self.airflow.trigger("neighbour_waits", "waits.e2e")
+        self.until_answered(lambda: self.airflow.trigger("neighbour_waits", "waits.e2e"))
         self.fail_by_level()
         self.fail_in_outage()
         self.fail_without_server()
@@ -108,7 +108,8 @@ class Course:
         self.say("the database was away, and is back")
 
     def recover(self) -> None:
-        """Clear every run that failed, now that nothing is wrong any more."""
+        """Clear every run that failed, now that nothing is wrong any more and what was kept is delivered."""
+        self.journal("flush")
         self.await_incidents(self.seen.runs)
         states = self.states()
         failed = [run for run in self.seen.runs if states.get(run.run_id) == "failed"]
@@ -161,7 +162,7 @@ class Course:
         """Trigger a plain run of the neighbour's, and wait for its end."""
         run_id = f"works.{self.errands}.e2e"
         self.errands += 1
-        self.airflow.trigger("neighbour_works", run_id)
+        self.until_answered(lambda: self.airflow.trigger("neighbour_works", run_id))
         self.wait("the neighbour works", lambda: self.states().get(run_id) in ENDED, FINISH)
 
     def neighbours(self) -> list[str]:
@@ -196,8 +197,8 @@ class Course:
         """Wait until Airflow finds all of itself healthy."""
         needed = [name.replace("-", "_") for name in self.installation.components if name != WEB]
         healthy = lambda: self.airflow.unready(*needed) == []  # noqa: E731
-        if not self.wait("Airflow recovers", healthy, HEALTH):
-            self.seen.remarks.append(f"not healthy: {', '.join(self.airflow.unready(*needed) or ['no answer'])}")
+        if not self.wait("Airflow recovers", healthy, HEALTH) and (sick := self.airflow.unready(*needed)) != []:
+            self.seen.remarks.append(f"not healthy: {', '.join(sick or ['the API'])}")
 
     def await_ends(self) -> None:
         """Wait until no process is left that should have ended, and note those that are."""
