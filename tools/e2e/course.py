@@ -139,8 +139,6 @@ class Course:
         self.seen.silence = self.silence()
         self.seen.incidents = self.box.incidents
 
-    # Steps
-
     def trigger(self, name: str) -> list[Run]:
         """Trigger the runs of a scenario, all with the same moment as logical date but for some microseconds."""
         now = datetime.now(UTC)
