@@ -27,7 +27,7 @@ STACK = """Current thread 0x1 (most recent call first):
 """
 INCIDENTS = [incident(number, run) for number, run in enumerate(RUNS)]
 GREEN = Seen(
-    untried={"quotes": "refused by Airflow: The key has to be made of alphanumeric characters"},
+    refused={"quotes": "The key has to be made of alphanumeric characters"},
     runs=RUNS,
     failed=RUN_IDS,
     recovered=RUN_IDS,

@@ -38,18 +38,14 @@ class Course:
     def go(self) -> Seen:
         """Let everything happen."""
         self.airflow, refused = self.installation.bring_up(self.watch, self.wire.url)
-        untried = {name: f"refused by Airflow: {why}" for name, why in refused.items()}
-        names = [name for name in IDS if name not in untried]
-        if self.installation.is_serial:
-            untried |= dict.fromkeys(names[2:], "not tried where tasks run one after the other")
-            names = names[:2]
+        names = [name for name in IDS if name not in refused]
         scenarios = [each for each in SCENARIOS.values() if each.level != "deadline" or AIRFLOW >= (3, 1)]
         plan = [run for scenario in scenarios for run in runs_of(scenario, names)]
-        self.seen = Seen(untried=untried, runs=plan)
+        self.seen = Seen(refused=refused, runs=plan)
         self.seen.starts = self.installation.starts
         self.seen.endings = self.installation.endings
         self.say("Airflow is up")
-        self.airflow.trigger("neighbour_waits", "waits.e2e")
+        self.until_answered(lambda: self.airflow.trigger("neighbour_waits", "waits.e2e"))
         self.fail_by_level()
         self.fail_in_outage()
         self.fail_without_server()
@@ -112,7 +108,8 @@ class Course:
         self.say("the database was away, and is back")
 
     def recover(self) -> None:
-        """Clear every run that failed, now that nothing is wrong any more."""
+        """Clear every run that failed, now that nothing is wrong any more and what was kept is delivered."""
+        self.journal("flush")
         self.await_incidents(self.seen.runs)
         states = self.states()
         failed = [run for run in self.seen.runs if states.get(run.run_id) == "failed"]
@@ -142,8 +139,6 @@ class Course:
         self.seen.silence = self.silence()
         self.seen.incidents = self.box.incidents
 
-    # Steps
-
     def trigger(self, name: str) -> list[Run]:
         """Trigger the runs of a scenario, all with the same moment as logical date but for some microseconds."""
         now = datetime.now(UTC)
@@ -165,7 +160,7 @@ class Course:
         """Trigger a plain run of the neighbour's, and wait for its end."""
         run_id = f"works.{self.errands}.e2e"
         self.errands += 1
-        self.airflow.trigger("neighbour_works", run_id)
+        self.until_answered(lambda: self.airflow.trigger("neighbour_works", run_id))
         self.wait("the neighbour works", lambda: self.states().get(run_id) in ENDED, FINISH)
 
     def neighbours(self) -> list[str]:
@@ -200,8 +195,8 @@ class Course:
         """Wait until Airflow finds all of itself healthy."""
         needed = [name.replace("-", "_") for name in self.installation.components if name != WEB]
         healthy = lambda: self.airflow.unready(*needed) == []  # noqa: E731
-        if not self.wait("Airflow recovers", healthy, HEALTH):
-            self.seen.remarks.append(f"not healthy: {', '.join(self.airflow.unready(*needed) or ['no answer'])}")
+        if not self.wait("Airflow recovers", healthy, HEALTH) and (sick := self.airflow.unready(*needed)) != []:
+            self.seen.remarks.append(f"not healthy: {', '.join(sick or ['the API'])}")
 
     def await_ends(self) -> None:
         """Wait until no process is left that should have ended, and note those that are."""

@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import sqlite3
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -104,6 +105,8 @@ class Installation(Stage):
             "E2E_WORDS": str(self.words),
             "E2E_DEADLINE": str(DEADLINE),
             "E2E_STACKS": str(self.home / "stacks.txt"),
+            # Airflow 2 starts `airflow` for a task.
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), told["PATH"]]),
             "PYTHONPATH": os.pathsep.join([str(HERE / "site"), str(ROOT)]),
         }
 

@@ -52,7 +52,7 @@ class Leftover(NamedTuple):
 class Seen:
     """The end of a session.
 
-    :param untried: the IDs that Airflow refuses, or that are left out, and why.
+    :param refused: the IDs that Airflow refuses, and how it says so.
     :param runs: every run that was to fail.
     :param failed: IDs of the runs that failed, and of those that succeeded once they were cleared.
     :param incidents: what incident.io has, as v1 shows it.
@@ -62,7 +62,7 @@ class Seen:
     :param remarks: what took too long, in words.
     """
 
-    untried: dict[str, str]
+    refused: dict[str, str]
     runs: list[Run]
     failed: set[str] = field(default_factory=set)
     recovered: set[str] = field(default_factory=set)
@@ -87,8 +87,8 @@ class Seen:
             for name in IDS:
                 if runs := [run for run in self.runs if (run.scenario, run.name) == (scenario, name)]:
                     yield f"{scenario:14}{padded(name)}{len(runs):6}" + "".join(map("{:11}".format, self.figures(runs)))
-        for name, why in self.untried.items():
-            yield f"{'all':14}{padded(name)} {why}"
+        for name, why in self.refused.items():
+            yield f"{'all':14}{padded(name)} refused by Airflow: {why}"
         if LONGEST < MOST:
             yield f"{'all':14}{MOST} of x     refused by Airflow 2's rights, which take {LONGEST} characters"
         yield f"\n{'component':14}{'started':>8}{'ended without the database':>28}{'ended otherwise':>17}"
