@@ -26,8 +26,6 @@ LONGEST_REPORT = 12.0
 """Seconds that one report may take at most."""
 SHORTEST_REPORT = 1.0
 """Seconds that its requests get at the least, however long Airflow took to say where to send them."""
-LONGEST_WAIT = 60.0
-"""Seconds that a coroutine waits for Airflow: in the triggerer nobody waits for it, and first answers take long."""
 RESERVE = 6.0
 """Seconds of a task's overtime that are left to Airflow and to other callbacks."""
 

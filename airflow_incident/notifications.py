@@ -110,11 +110,11 @@ class QuietNotifier(BaseNotifier):
         import asyncio  # noqa: PLC0415 -- law 5
 
         from airflow_incident.channel import callback  # noqa: PLC0415 -- law 5
-        from airflow_incident.installation import LONGEST_WAIT  # noqa: PLC0415 -- law 5
+        from airflow_incident.installation import LONGEST_REPORT  # noqa: PLC0415 -- law 5
 
         try:
-            with callback(LONGEST_WAIT):
-                async with asyncio.timeout(LONGEST_WAIT):
+            with callback(LONGEST_REPORT):
+                async with asyncio.timeout(LONGEST_REPORT):
                     await self._anotify(context, time.monotonic())
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: a callback never harms Airflow
             _tell_trouble(error, context, self._undone, self.lost)
@@ -136,10 +136,13 @@ class QuietNotifier(BaseNotifier):
             self._do(job, profile, began)
 
     async def _anotify(self, context: Any, began: float) -> None:
+        from airflow_incident.channel import shorten  # noqa: PLC0415 -- law 5
         from airflow_incident.profile import aread_lenient_profile, prepare_any_client  # noqa: PLC0415 -- law 5
 
-        installation = self._installation(context)
-        if installation is None or not await self._ahas_work(context, installation):
+        if (installation := self._installation(context)) is None:
+            return
+        shorten(installation.report_seconds)
+        if not await self._ahas_work(context, installation):
             return
         prepare_any_client(installation)
         profile = await aread_lenient_profile(self.conn_id, installation, **self.options)

@@ -150,7 +150,7 @@ def test_a_template_that_never_gets_its_variable_gives_way_to_the_default_text(s
     with supervisor():
         _, took = report(context, name="{{ var.value.team }} failed")
     (incident,) = sandbox.incidents
-    assert incident["name"] == "DAG orders failed"
+    assert incident["name"] == "Task orders.load failed"
     assert "The template of name could not be rendered (AirflowTimeoutError" in incident["summary"]
     assert took < 12
 
@@ -209,8 +209,9 @@ def test_eight_deadlines_at_once_share_the_triggerer_s_channel(supervised, sandb
 
 
 @since("3.0", "triggerer with a channel")
-def test_a_triggerer_that_answers_late_after_its_start_writes_down_all_the_same(supervised, sandbox):
+def test_a_triggerer_that_answers_late_after_its_start_writes_down_all_the_same(supervised, sandbox, monkeypatch):
     """The incident opens after two seconds; nobody waits for the journal, and it has its time."""
+    monkeypatch.delenv("AIRFLOW__CORE__TASK_SUCCESS_OVERTIME")
     supervisor = supervised(GetVariable=[3.0, 0.0])
 
     async def run() -> None:
