@@ -9,7 +9,7 @@ from airflow_incident.api.closing import Wish
 from airflow_incident.delivery.flushed import Flushed
 from airflow_incident.delivery.journal import KEEP_FOR, KEEP_RECORDS, PREFIX, ForeignRecordError, Record, read_record
 from airflow_incident.delivery.recovery import Settled, settle
-from airflow_incident.delivery.sending import SETTLE_SECONDS, own_record, send, terms_of
+from airflow_incident.delivery.sending import SETTLE_SECONDS, note_of_dag, own_record, send, terms_of
 from airflow_incident.delivery.steps import Delete, Get, Names, Set, StoreFailed
 from airflow_incident.errors import IncidentIoError, JournalError, UnsettledError
 
@@ -61,6 +61,7 @@ def flush(
         written = yield Set(record.name, result.text())
         if isinstance(written, StoreFailed):
             raise JournalError(f"the journal cannot be written: {written.why}")
+        yield from note_of_dag(result)
         done.append(result)
         current[listed.name] = result
         if isinstance(answer, IncidentIoError) and result.state == "pending" and not isinstance(answer, UnsettledError):
