@@ -161,7 +161,7 @@ def _remarks(profile: Profile, failure: Failure, scope: Scope) -> Iterator[str]:
     if failure.run_type == "backfill" and profile.settings.scope == "run":
         yield "Backfill runs count as scope dag."
     if scope == "dag":
-        yield "At scope dag an incident that the DAG has open takes the failure; else the run's key opens one."
+        yield "At scope dag an incident that the DAG has open takes the failure; else its runs share the next key."
     if scope in TASK_SCOPES and failure.task_id is None:
         yield f"At scope {scope} each task has a key of its own, with --task; this is the run's."
     if scope == "task_instance" and failure.task_id is not None:

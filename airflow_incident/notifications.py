@@ -49,6 +49,8 @@ class QuietNotifier(BaseNotifier):
     """What does not happen where incidents are turned off."""
     undone: Mapping[str, str] = MappingProxyType({})
     """What did not happen when something goes wrong, by channel."""
+    place = ""
+    """Where it belongs in a DAG file."""
     lost = ""
     """What it counts as, when something goes wrong before incident.io or the journal is asked."""
 
@@ -160,6 +162,9 @@ class QuietNotifier(BaseNotifier):
         """Read airflow.cfg; None if it turns incidents off, or there is nothing to do."""
         from airflow_incident.installation import read_installation  # noqa: PLC0415 -- law 5
 
+        if _is_sla_miss(context):
+            _tell_misplaced(self._undone, self.place, context)
+            return None
         installation = read_installation()
         if not self._is_needed(context, installation):
             return None
@@ -221,6 +226,7 @@ class IncidentNotifier(QuietNotifier):
     :param conn_id: Connection of type `incident_io`.
     """
 
+    place = "on_failure_callback"
     off = "nothing is opened"
     undone = MappingProxyType({"incident": "NO incident was opened", "alert": "NO alert was sent"})
     lost = "dropped"
@@ -333,6 +339,7 @@ class RecoveryNotifier(QuietNotifier):
     :param conn_id: Connection of type `incident_io`.
     """
 
+    place = "on_success_callback"
     off = "nothing is closed"
     undone = MappingProxyType({"incident": "NO incident was closed", "alert": "NO alert was resolved"})
     lost = "left_open"
@@ -596,6 +603,20 @@ def _tell_all(lines: Iterable[Told]) -> None:
     from airflow_incident.metrics import tell  # noqa: PLC0415 -- law 5
 
     tell(log, lines)
+
+
+def _is_sla_miss(context: Any) -> bool:
+    """Tell what Airflow 2.11 says of a missed SLA, which names no run, only lines of text and rows of its database."""
+    return isinstance(context, dict) and {"task_list", "blocking_task_list"} <= context.keys()
+
+
+def _tell_misplaced(undone: str, place: str, context: Any) -> None:
+    from airflow_incident.context import ids  # noqa: PLC0415 -- law 5
+
+    dag_id, _ = ids(context)
+    subject = f"DAG {dag_id or '(unknown)'}"
+    words = f"{undone} for {subject}: it stands as sla_miss_callback, which names no run. Use it as {place}"
+    _tell_short("suppressed", logging.ERROR, words, context)
 
 
 def _tell_trouble(error: BaseException, context: Any, undone: str, lost: str) -> None:

@@ -12,16 +12,26 @@ from types import MappingProxyType, SimpleNamespace
 
 import pytest
 
-from airflow_incident import CreateIncidentOperator, open_incident
+from airflow_incident import CreateIncidentOperator, open_incident, resolve_incident
 from airflow_incident.context import read_failure
 from airflow_incident.sandbox.server import Sandbox
-from tests.airflow_versions import BASE_URL
+from tests.airflow_versions import AIRFLOW, BASE_URL
 from tests.doors import API_KEY, call_async, call_sync, dag_context, listen, report, task_context
 
 PASSWORD = "hunter2-Xy9"
 MEGABYTES = 2 * 1024 * 1024
 SECONDS = 2.0
 """What the reading of the worst context may take on a busy machine."""
+
+SLOW = """
+from datetime import datetime, timedelta
+from airflow.models import DAG
+from airflow.operators.empty import EmptyOperator
+from airflow_incident import open_incident
+
+with DAG("slow", start_date=datetime(2026, 3, 4), schedule="@daily", sla_miss_callback=open_incident()):
+    EmptyOperator(task_id="load", sla=timedelta(hours=1))
+"""
 
 HOSTILE_IDS = {
     "spaces": " a b  c ",
@@ -143,11 +153,38 @@ def test_without_a_run_there_is_one_clear_line(box, context, call):
     assert box.requests == []
 
 
-def test_the_five_arguments_of_an_sla_callback_are_survived(box):
-    """A callback of Airflow 2's SLAs has no run: one error line, no exception."""
+@pytest.mark.parametrize(
+    ("callback", "place"),
+    [(open_incident, "on_failure_callback"), (resolve_incident, "on_success_callback")],
+)
+def test_the_five_arguments_of_an_sla_callback_are_told_where_the_callback_belongs(box, callback, place):
+    """A callback of Airflow 2's SLAs has no run: one error line that says what to do, and no exception."""
     with listen() as heard:
-        open_incident()(SimpleNamespace(dag_id="orders"), "tasks", "blocking", [], [])
-    assert "DAG orders, run (unknown)" in heard.error
+        callback()(SimpleNamespace(dag_id="orders"), "tasks", "blocking", [], [])
+    line = heard.error
+    assert "for DAG orders: it stands as sla_miss_callback, which names no run" in line
+    assert f"Use it as {place}" in line
+    assert "bug" not in line
+    assert box.requests == []
+
+
+@pytest.mark.skipif(AIRFLOW >= (3, 0), reason="Airflow 3 has no SLAs")
+@pytest.mark.airflow
+def test_a_missed_sla_of_a_real_dag_is_one_clear_line(box, airflow_db, tmp_path):
+    """As Airflow 2.11's DAG processor calls it, with a missed SLA in the database."""
+    from airflow.dag_processing.processor import DagFileProcessor
+    from airflow.models import SlaMiss
+    from airflow.utils.session import create_session
+
+    file = tmp_path / "slow.py"
+    file.write_text(SLOW)
+    missed = SlaMiss(dag_id="slow", task_id="load", execution_date=dt.datetime(2026, 3, 4, tzinfo=dt.UTC))
+    with create_session() as session:
+        session.add(missed)
+        session.commit()
+        with listen() as heard:
+            DagFileProcessor.manage_slas(str(file), "slow", session=session)
+    assert "for DAG slow: it stands as sla_miss_callback" in heard.error
 
 
 def test_a_run_without_a_logical_date_is_reported(box):

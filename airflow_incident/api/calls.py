@@ -85,6 +85,10 @@ class Creation(Frozen):
     partial: bool = False
     read: Callable[[bytes], Any] = read_head
 
+    def with_key(self, key: str) -> Creation:
+        """Return the same with another idempotency key."""
+        return self._replace(body={**self.body, "idempotency_key": key})
+
 
 def open_incident(creation: Creation) -> Call[Any]:
     """Open an incident with a body that is ready, or get the one that its key has opened before; or send an alert.

@@ -30,8 +30,8 @@ def idempotency_key(failure: Failure, *, deployment: str, scope: Scope = "run", 
     """Build the key of a failure from stable facts only: never an attempt's number, never a clock.
 
     :param scope: `run` is one incident per run, `task` one per task with all its map indexes, `task_instance` one
-        per map index. Where no task is known, the run's key stands in; so it does at scope `dag`, for which
-        incident a DAG has open, the journal knows.
+        per map index. Where no task is known, the run's key stands in; so it does at scope `dag`, as the name of the
+        failure in the journal: what is sent is `open_key`.
     :param name: Separates deliberate incidents of one run from its failure.
     :raises ContextError: if the DAG id or the run id is empty.
     """
@@ -105,14 +105,31 @@ def dag_key(deployment: str, dag_id: str) -> str:
     return _fit(["airflow", deployment, "dag", dag_id])
 
 
+def open_key(of_dag: str, *, after: str | None) -> str:
+    """Build the key of the next incident of a DAG, at scope `dag`: runs that fail together make the same one.
+
+    :param of_dag: The DAG's `dag_key`.
+    :param after: ID of the incident that the DAG had before; None where the journal knows of none.
+    """
+    return _cut(f"{of_dag}/first" if after is None else f"{of_dag}/after/{_quote(after)}")
+
+
 def storm_key(deployment: str, began: str) -> str:
     """Build the key of the incident that gathers a storm; the minute it began is the same in racing processes."""
     return _fit(["airflow", deployment, "storm", began])
 
 
 def _fit(parts: list[str]) -> str:
-    """Join parts to a key; cut a long one and close it with the digest of the whole, so that two never meet."""
-    key = "/".join(quote(part, safe="", errors="surrogatepass") for part in parts)
+    """Join parts to a key."""
+    return _cut("/".join(map(_quote, parts)))
+
+
+def _quote(part: str) -> str:
+    return quote(part, safe="", errors="surrogatepass")
+
+
+def _cut(key: str) -> str:
+    """Cut a long key and close it with the digest of the whole, so that two never meet."""
     if len(key) <= MAX_LENGTH:
         return key
     end = f"/sha256/{sha256(key.encode()).hexdigest()}"

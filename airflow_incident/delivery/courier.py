@@ -135,7 +135,7 @@ class Courier:
                 self._first = _opening(step)
                 self._turn.set()
                 return True
-            return self._key in {step.body.get("idempotency_key"), step.body.get("deduplication_key")}
+            return self._key in {step.body.get("idempotency_key"), step.body.get("deduplication_key"), step.record_key}
 
     def _ask(self, step: Show | Attach | Ask | Wait) -> Any:
         self._asking = True

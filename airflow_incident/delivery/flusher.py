@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_incident.delivery.flushed import Flushed
 from airflow_incident.delivery.journal import KEEP_FOR, KEEP_RECORDS, PREFIX, ForeignRecordError, Record, read_record
 from airflow_incident.delivery.recovery import Settled, settle_later
-from airflow_incident.delivery.sending import SETTLE_SECONDS, after, own_record, send, terms_of
+from airflow_incident.delivery.sending import SETTLE_SECONDS, after, note_of_dag, own_record, send, terms_of
 from airflow_incident.delivery.steps import Complete, Delete, Get, Names, Set, StoreFailed
 from airflow_incident.errors import IncidentIoError, JournalError, UnexpectedResponseError, UnsettledError
 
@@ -71,6 +71,7 @@ def flush(
         written = yield Set(record.name, result.text())
         if isinstance(written, StoreFailed):
             raise JournalError(f"the journal cannot be written: {written.why}")
+        yield from note_of_dag(result)
         done.append(result)
         current[result.name] = result
         if not isinstance(answer, UnsettledError):

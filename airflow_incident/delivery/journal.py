@@ -99,7 +99,8 @@ class Record(BaseModel):
     the incident has been told of the run's recovery; `closing` is what is still to be done about that.
     `key` names the record. `asked_key` is the idempotency key that it is sent with, where that is another one, and
     `next_keys` are those to go on with, as in `api.submit.Terms`. `started_at` is when the run began. `over` says that
-    the incident was over when incident.io was last asked.
+    the incident was over when incident.io was last asked. `of_dag` is the key of the record that says what its DAG has
+    open, at scope `dag`; `on_dags_key` says that it is sent with the key that the DAG's runs share.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
@@ -137,6 +138,8 @@ class Record(BaseModel):
     asked_key: str | None = Field(default=None, min_length=1, max_length=200)
     next_keys: tuple[tuple[str, AwareDatetime], ...] = ()
     over: bool = False
+    of_dag: str | None = None
+    on_dags_key: bool = False
 
     @property
     def sent_key(self) -> str:
@@ -179,14 +182,19 @@ class Record(BaseModel):
         return self.model_copy(update=fields)
 
     def asked_as(self, key: str) -> Record:
-        """Return the same failure under the next of its idempotency keys; nothing of the one before stands for it."""
+        """Return the same failure under another of its idempotency keys; nothing of the one before stands for it."""
         if key == self.sent_key:
             return self
         known = [next_key for next_key, _ in self.next_keys]
-        left = self.next_keys[known.index(key) + 1 :] if key in known else ()
-        draft = self.draft and {**self.draft, "idempotency_key": key}
-        forgotten: dict[str, Any] = {"incident": None, "opened_at": None, "over": False, "maybe_delivered": False}
-        return self.changed(asked_key=key, next_keys=left, draft=draft, **forgotten)
+        fields: dict[str, Any] = {"asked_key": key, "draft": self.draft and {**self.draft, "idempotency_key": key}}
+        fields |= {"incident": None, "opened_at": None, "over": False, "maybe_delivered": False}
+        if key in known:  # else it is the next one of those that the DAG's runs share
+            fields |= {"next_keys": self.next_keys[known.index(key) + 1 :], "on_dags_key": False}
+        return self.changed(**fields)
+
+    def without_run(self) -> Record:
+        """Return it without what only the key of a run needs."""
+        return self.changed(started_at=None, asked_key=None, next_keys=(), on_dags_key=False)
 
     def is_of_earlier_start(self, started_at: datetime | None) -> bool:
         """Tell whether it was written for a run that was deleted since, and made again at this moment.
@@ -205,6 +213,7 @@ class Record(BaseModel):
         return self.changed(
             key=with_deployment(self.key, deployment),
             asked_key=self.asked_key and with_deployment(self.asked_key, deployment),
+            of_dag=self.of_dag and with_deployment(self.of_dag, deployment),
             next_keys=tuple((with_deployment(key, deployment), began) for key, began in self.next_keys),
         )
 
@@ -217,6 +226,12 @@ class Record(BaseModel):
             return self.changed(suppressed=self.suppressed + 1)
         later = {name: getattr(other, name) for name in ("run_id", "run_at", "clear_count", "level")}
         return self.changed(suppressed=self.suppressed + 1, **later)
+
+    def is_later_than(self, other: Record) -> bool:
+        """Tell whether this record of a DAG stands for another failure's run already, or for a later one."""
+        if (self.run_id, self.clear_count) == (other.run_id, other.clear_count) or self.run_at is None:
+            return True
+        return other.run_at is not None and other.run_at < self.run_at
 
     def answers_for(self, key: str, now: datetime) -> bool:
         """Tell whether this record makes a request for the same failure needless."""
@@ -237,6 +252,11 @@ class Record(BaseModel):
     def is_of(self, dag_id: str, run_id: str) -> bool:
         """Tell whether it is about this run."""
         return (self.dag_id, self.run_id) == (whole(dag_id), whole(run_id))
+
+    @property
+    def is_dags(self) -> bool:
+        """Whether it says what a DAG has open, for whichever of its runs."""
+        return self.of_dag == self.key
 
     def is_settled(self, *, always: bool) -> bool:
         """Tell whether its incident was left to the person who has it, and still is to be.

@@ -13,7 +13,7 @@ from airflow_incident.api.closing import Resolution, Wish, resolution
 from airflow_incident.core.key import ALERT_MARK, dag_key, earlier_keys, own_keys
 from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.delivery.journal import Closing, record_name, whole
-from airflow_incident.delivery.sending import broken, own_record, send, terms_of
+from airflow_incident.delivery.sending import broken, note_of_dag, own_record, send, terms_of
 from airflow_incident.delivery.steps import Ask, Delete, Get, Set, StoreFailed
 from airflow_incident.errors import IncidentIoError, JournalError, NotFoundError
 from airflow_incident.frozen import Frozen
@@ -166,13 +166,16 @@ class Recovered(Frozen):
 def recover(recovery: Recovery, rules: Rules) -> Generator[Step, Any, Recovered]:
     """Close what a run has opened, and forget what it has left waiting."""
     settled: list[Settled] = []
+    of_dag: Record | None = None
     for key in _keys(recovery, rules.deployment):
         name = record_name(recovery.success.dag_id, key)
         found = yield Get(name)
         if isinstance(found, StoreFailed):
             return Recovered(tuple(settled), found.why)
         record = own_record(name, found, key)
-        if record is None or not _concerns(record, recovery, rules):
+        if record and record.is_dags:
+            of_dag = record
+        if record is None or not _concerns(record, recovery, of_dag):
             continue
         handled = _is_of_this_attempt(record, recovery.success)
         wish = recovery.wish
@@ -199,20 +202,26 @@ def _keys(recovery: Recovery, deployment: str) -> list[str]:
     return [ALERT_MARK + key for key in keys] if recovery.alerts else keys
 
 
-def _concerns(record: Record, recovery: Recovery, rules: Rules) -> bool:
+def _concerns(record: Record, recovery: Recovery, of_dag: Record | None) -> bool:
     """Tell whether a record is this recovery's to settle: never what a later run, or a deliberate step, stands for."""
     success = recovery.success
-    if record.key == dag_key(rules.deployment, success.dag_id):
+    if record.is_dags:
+        if record.over:
+            return False
         if record.run_id != whole(success.run_id):
             return record.run_at is not None and success.run_at is not None and record.run_at <= success.run_at
         if record.clear_count != success.clear_count:
             return record.clear_count < success.clear_count
-    # What a DAG has open may stand for other runs, too: the DAG's own record decides.
-    elif record.scope == "dag" and record.state == "open" and record.via != "alert":
-        return False
+    elif record.of_dag and record.state == "open" and _is_same(record, of_dag):
+        return False  # what a DAG has open may stand for other runs, too: the DAG's own record decides
     if _is_of_this_attempt(record, success):
         return recovery.all_the_same is not None and record.level != "operator"
     return True
+
+
+def _is_same(record: Record, other: Record | None) -> bool:
+    """Tell whether both are about one incident."""
+    return bool(other and other.incident and record.incident and other.incident.id == record.incident.id)
 
 
 def _is_of_this_attempt(record: Record, success: Failure) -> bool:
@@ -272,6 +281,7 @@ def _settle(
     # The same request with the same key is answered with the incident that an attempt may have opened.
     sent = yield from send(record, terms_of(record)._replace(next_keys=()), now, stored=record)
     yield Set(record.name, sent.record.text())
+    yield from note_of_dag(sent.record)
     if sent.record.state == "pending":
         return (yield from _keep(sent.record, wish, sent.answer if isinstance(sent.answer, IncidentIoError) else None))
     return (yield from _settle(sent.record, wish, now, conn_id=conn_id, may_send=may_send))
@@ -350,7 +360,10 @@ def _written(record: Record, settled: Settled) -> Generator[Step, Any, Settled]:
 
 
 def _forget(settled: Settled) -> Generator[Step, Any, Settled]:
-    answer = yield Delete(settled.record.name)
+    record = settled.record
+    if record.is_dags:  # the DAG's next incident comes after this one
+        return (yield from _written(record.changed(over=True, closing=None), settled))
+    answer = yield Delete(record.name)
     if isinstance(answer, StoreFailed):
         raise _Unwritten(answer.why, settled)
     return settled

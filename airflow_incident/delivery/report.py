@@ -99,6 +99,11 @@ class Report(Frozen):
             return ALERT_MARK + str(self.draft["deduplication_key"])
         return str(self.draft["idempotency_key"])
 
+    @property
+    def is_of_dag(self) -> bool:
+        """Whether it is about what its DAG has open, for whichever of its runs."""
+        return self.scope == "dag" and not is_alert(self.draft)
+
     def asked_as(self, key: str, next_keys: Sequence[tuple[str, datetime]] = ()) -> Report:
         """Return the same report, to be asked for with another idempotency key."""
         if key == self.sent_key:

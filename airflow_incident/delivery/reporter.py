@@ -13,7 +13,7 @@ from airflow_incident.api.head import IncidentHead
 from airflow_incident.api.payload import is_alert
 from airflow_incident.api.renewal import was_over
 from airflow_incident.api.submit import LOOK_UP_SHARE, at_once
-from airflow_incident.core.key import dag_key, storm_key
+from airflow_incident.core.key import dag_key, open_key, storm_key
 from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.delivery.journal import (
     Ledger,
@@ -23,7 +23,7 @@ from airflow_incident.delivery.journal import (
     whole,
 )
 from airflow_incident.delivery.report import Outcome, late_note, storm_draft
-from airflow_incident.delivery.sending import Sent, leaving, own_record, send, settle, terms_of
+from airflow_incident.delivery.sending import Sent, leaving, note_of_dag, own_record, send, settle, terms_of
 from airflow_incident.delivery.steps import Ask, Attach, Get, Keep, Set, Show, StoreFailed
 from airflow_incident.errors import IncidentIoError, NotFoundError, UnsettledError
 from airflow_incident.frozen import Frozen
@@ -113,10 +113,15 @@ def _write_and_send(report: Report, before: Record | None, rules: Rules) -> Gene
         record = _first_record(report, creation, rules)
         # Alerts are gathered by incident.io's own routes.
         alone = is_alert(report.draft)
-        if report.scope == "dag" and not alone and (taken := (yield from _take_up(report, record, rules))):
+        taken = (yield from _take_up(report, record, rules)) if record.of_dag else None
+        if isinstance(taken, Outcome):
             return taken
         if not alone and (storm := (yield from _storm(report, ledger, rules))):
             return (yield from _gather(report, record, storm, rules))
+        if taken:
+            before_it = report.failure.failed_at or rules.now()
+            report = report.asked_as(taken, ((report.sent_key, before_it), *report.next_keys))
+            record = _first_record(report, creation and creation.with_key(taken), rules).changed(on_dags_key=True)
     may_send = rules.send and record.is_due(rules.now())
     stored = leaving(record) if may_send else record
     written = yield Set(record.name, stored.text())
@@ -125,7 +130,8 @@ def _write_and_send(report: Report, before: Record | None, rules: Rules) -> Gene
         return Outcome(kind="kept", report=report, before=_stood(before), error=rules.unusable)
     # What is written down keeps the version it was to be sent through.
     choice = record.api_version if record.body is not None else report.choice
-    sent = yield from send(record, report.terms._replace(choice=choice), rules.now, stored=stored)
+    terms = report.terms._replace(choice=choice, of_dag=terms_of(record).of_dag)
+    sent = yield from send(record, terms, rules.now, stored=stored)
     report = report if is_alert(report.draft) else report.asked_as(sent.record.sent_key)
     if sent.v1_gone and not isinstance(sent.answer, NotFoundError):  # else all of it is gone, not v1 alone
         yield from _note_v1_gone(rules)
@@ -179,7 +185,9 @@ def _with_new_key(report: Report) -> Report:
 
 def _left(next_keys: Sequence[tuple[str, datetime]], before: Record) -> Sequence[tuple[str, datetime]]:
     """Return the keys to go on with from a record's own one."""
-    return tuple(entry for entry in next_keys or before.next_keys if entry[0] != before.sent_key)
+    left = tuple(entry for entry in next_keys or before.next_keys if entry[0] != before.sent_key)
+    # What the DAG's runs share may turn out to be over before this one failed, as long as it was never answered.
+    return (before.next_keys[0], *left) if before.on_dags_key and not before.opened_at else left
 
 
 def _asked_otherwise(record: Record) -> Generator[Step, Any, Record | None]:
@@ -231,7 +239,7 @@ def _again(before: Record, report: Report, creation: Creation | None, rules: Rul
     other = before.opened_at and creation and creation.via != before.via
     wanted = report if is_alert(report.draft) else report.asked_as(before.sent_key)
     if creation and not other and not is_alert(report.draft):
-        creation = creation._replace(body={**creation.body, "idempotency_key": before.sent_key})
+        creation = creation.with_key(before.sent_key)
     return before.changed(**_wanted(wanted, None if other else creation, rules))
 
 
@@ -254,8 +262,7 @@ def _afterwards(report: Report, sent: Sent, ledger: Ledger, rules: Rules) -> Gen
     if record.state == "pending":
         yield from _note_waiting(record, rules)
     elif record.incident:
-        if report.scope == "dag":
-            yield Set(*_of_dag(record, rules))
+        yield from note_of_dag(record)
         return (yield from _catch_up(report, ledger, rules))
     return ()
 
@@ -283,27 +290,36 @@ def _tell_late(report: Report, record: Record) -> Generator[Step, Any, bool]:
     return not isinstance(answer, IncidentIoError)
 
 
-def _take_up(report: Report, record: Record, rules: Rules) -> Generator[Step, Any, Outcome | None]:
-    """Let the incident that the DAG has open take the failure; None if it has none, or nobody can tell."""
+def _take_up(report: Report, record: Record, rules: Rules) -> Generator[Step, Any, Outcome | str | None]:
+    """Let the incident that the DAG has open take the failure; if it has none, return the key that opens one.
+
+    Runs that fail together ask with the same key, so that incident.io makes one incident of them. None where nobody can
+    tell what the DAG has open: the run's own key opens one.
+    """
     key = dag_key(rules.deployment, report.failure.dag_id)
     name = record_name(report.failure.dag_id, key)
-    found = own_record(name, (yield Get(name)), key)
+    stored = yield Get(name)
+    if stored is None:
+        return open_key(key, after=None)
+    found = own_record(name, stored, key)
     if not found or not found.incident or found.conn_id != rules.conn_id:
         return None
-    shown = yield Show(found.incident.id, found.conn_id)
-    if isinstance(shown, IncidentIoError) or shown.is_over:
-        return None
+    if not found.over:
+        shown = (yield Show(found.incident.id, found.conn_id)) if rules.send else None
+        if isinstance(shown, IncidentHead) and not shown.is_past:
+            return (yield from _joined(report, record, found))
+        if not isinstance(shown, IncidentHead | NotFoundError):
+            return None
+    return open_key(key, after=found.incident.id)
+
+
+def _joined(report: Report, record: Record, found: Record) -> Generator[Step, Any, Outcome | None]:
+    """Write a failure down under the incident that its DAG has open; None if that cannot be done."""
     joined = record.changed(state="gathered", storm=found.key, incident=found.incident, body=None, draft=None)
     if isinstance((yield Set(record.name, joined.text())), StoreFailed):
         return None
-    yield Set(name, found.joined(joined).text())
+    yield Set(found.name, found.joined(joined).text())
     return Outcome(kind="gathered", report=report, incident=found.incident, storm=found.key, before="opened")
-
-
-def _of_dag(record: Record, rules: Rules) -> tuple[str, str]:
-    """Note what a DAG has open."""
-    key = dag_key(rules.deployment, record.dag_id)
-    return record_name(record.dag_id, key), _without_run(record).changed(key=key).text()
 
 
 def _first_record(report: Report, creation: Creation | None, rules: Rules) -> Record:
@@ -324,6 +340,7 @@ def _first_record(report: Report, creation: Creation | None, rules: Rules) -> Re
         started_at=report.failure.started_at,
         asked_key=None if report.sent_key == report.key else report.sent_key,
         next_keys=tuple(report.next_keys),
+        of_dag=dag_key(rules.deployment, report.failure.dag_id) if report.is_of_dag else None,
         error=whole(redact_secrets(f"{rules.unusable}. {rules.unusable.advice}")) if rules.unusable else None,
         **_wanted(report, creation, rules),
     )
@@ -383,6 +400,7 @@ def _catch_up(report: Report, ledger: Ledger, rules: Rules) -> Generator[Step, A
             sent = yield from send(record, terms_of(record), rules.now, stored=record)
             record = sent.record
             yield Set(name, record.text())
+            yield from note_of_dag(record)
             if record.state == "pending" and not isinstance(sent.answer, UnsettledError):
                 break
             if record.state != "pending" and not sent.superseded:
@@ -427,9 +445,4 @@ def _storm_record(report: Report, record: Record, storm: str, rules: Rules) -> R
     of_storm = report._replace(draft=draft, strict=False)
     creation = None if _is_to_complete(report, rules) else at_once(draft, of_storm.terms)
     wanted = _wanted(of_storm, creation, rules)
-    return _without_run(record).changed(key=storm, dag_id=STORM, run_id=storm, level="storm", **wanted)
-
-
-def _without_run(record: Record) -> Record:
-    """Take away what only the key of a run needs."""
-    return record.changed(started_at=None, asked_key=None, next_keys=())
+    return record.without_run().changed(key=storm, dag_id=STORM, run_id=storm, level="storm", of_dag=None, **wanted)

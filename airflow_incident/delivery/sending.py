@@ -10,7 +10,14 @@ from airflow_incident.api.head import AlertHead, IncidentHead
 from airflow_incident.api.submit import Terms, at_once, first_version, prepared, submit
 from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.core.text import with_notes
-from airflow_incident.delivery.journal import ForeignRecordError, OpenIncident, Record, read_record, whole
+from airflow_incident.delivery.journal import (
+    ForeignRecordError,
+    OpenIncident,
+    Record,
+    read_record,
+    record_name,
+    whole,
+)
 from airflow_incident.delivery.steps import Ask, Get, Send, Set, Show, Wait
 from airflow_incident.errors import (
     APIError,
@@ -32,6 +39,10 @@ SETTLE_SECONDS = 1.5
 """How long a record is left alone before it changes to v2: another process may be about to open it through v1."""
 
 
+_LOOKS = 2
+"""How often what a DAG has open is looked at, and written if somebody else wrote it meanwhile."""
+
+
 class Sent(Frozen):
     """What became of a record that was sent.
 
@@ -48,7 +59,8 @@ class Sent(Frozen):
 
 def terms_of(record: Record) -> Terms:
     """Tell how a record that waits is to be sent."""
-    return Terms(record.api_version, with_notes, next_keys=record.next_keys)
+    of_dag = record.of_dag if record.on_dags_key else None
+    return Terms(record.api_version, with_notes, next_keys=record.next_keys, of_dag=of_dag)
 
 
 def settle(report: Report, conn_id: str) -> Generator[Step, Any, Creation | None]:
@@ -113,7 +125,9 @@ def send(
                 record = yield from _pinned(record, call, stored)
                 stored = stored and leaving(record)
                 creation, left = call, True
-                answer = yield Send(call.body, record.conn_id, call.via)
+                answer = yield Send(call.body, record.conn_id, call.via, record.key)
+                if record.on_dags_key and isinstance(answer, APIError) and answer.already_open:
+                    answer = yield from _shared(record, patience)
             else:
                 answer = yield Ask(call, record.conn_id)
             call = steps.throw(answer) if isinstance(answer, IncidentIoError) else steps.send(answer)
@@ -163,13 +177,50 @@ def _taken_over(stored: Record, patience: float) -> Generator[Step, Any, Record 
     return found if found.state == "open" or (found.via == "v1" and found.maybe_delivered) else None
 
 
+_LONG_OVER = IncidentHead(id="", status="merged", updated_at="1970-01-01T00:00:00Z")
+"""Stands for what a used key has opened some time, where the answer does not tell what."""
+
+
+def _shared(record: Record, patience: float) -> Generator[Step, Any, IncidentHead]:
+    """Find the incident that another run of the DAG has opened just now, with the key that both share.
+
+    It says so in the DAG's record. Otherwise the key was used before, and the run's own comes next.
+    """
+    if patience:
+        yield Wait(patience)
+    name = record_name(record.dag_id, record.of_dag or "")
+    found = own_record(name, (yield Get(name)), record.of_dag or "")
+    return _LONG_OVER if found is None or found.over or found.incident is None else _head(found.incident)
+
+
+def note_of_dag(record: Record) -> Generator[Step, Any, None]:
+    """Note what a DAG has open, for its next run that fails, or recovers.
+
+    It is looked at once more after it is written: another run that fails at the same moment may have written its own,
+    and the incident stands for the later one.
+    """
+    if not record.of_dag or record.state != "open" or not record.incident or record.over:
+        return
+    name = record_name(record.dag_id, record.of_dag)
+    for _ in range(_LOOKS):
+        found = own_record(name, (yield Get(name)), record.of_dag)
+        if found is None or found.incident is None or found.incident.id != record.incident.id:
+            noted = record.without_run().changed(key=record.of_dag)
+        elif found.over or found.is_later_than(record):
+            return
+        else:
+            noted = found.joined(record)
+        yield Set(name, noted.text())
+
+
 def _answer_of(record: Record) -> IncidentHead | IncidentIoError:
     """Say what another process was answered, or that it still waits for it."""
     if record.state != "open":
         return UnsettledError("v1 of the API is no longer served, and another process may have used it a moment ago")
-    incident = record.incident
-    if incident is None:
-        return ConflictError(409)
+    return ConflictError(409) if record.incident is None else _head(record.incident)
+
+
+def _head(incident: OpenIncident) -> IncidentHead:
     return IncidentHead(id=incident.id, reference=incident.reference, name=incident.name, permalink=incident.permalink)
 
 

@@ -46,11 +46,15 @@ class Names(Frozen):
 
 
 class Send(Frozen):
-    """Ask incident.io for an incident, with a connection's key, through a version of its API."""
+    """Ask incident.io for an incident, with a connection's key, through a version of its API.
+
+    `record_key` is the failure's key in the journal, which need not be the one that it is asked for with.
+    """
 
     body: Mapping[str, Any]
     conn_id: str
     via: Via = "v1"
+    record_key: str | None = None
 
 
 class Show(Frozen):

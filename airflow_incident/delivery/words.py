@@ -18,11 +18,13 @@ def record_line(record: Record) -> str:
     subject = f"DAG {record.dag_id}, run {record.run_id}"
     failed = f" (failed at {moment(record.failed_at)})" if record.failed_at else ""
     words = {
-        "open": f"{named(record) or record.thing} {'was over' if record.over else 'is open'} for {subject}{failed}",
+        "open": f"{named(record) or record.thing} is open for {subject}{failed}",
         "pending": f"{subject} waits since {moment(record.written_at)}{failed}, {tries(record)}",
         "gathered": f"{subject}{failed} is gathered under {named(record) or record.storm}",
         "dead": f"{subject}{failed} was refused",
     }
+    if record.over:
+        words["open"] = f"{named(record) or record.thing} of {subject}{failed} is over"
     why = f": {record.error}" if record.error and record.state in {"pending", "dead"} else ""
     return clean(words[record.state] + why)
 

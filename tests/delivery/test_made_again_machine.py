@@ -42,17 +42,77 @@ class Incident:
         )
 
 
-class MadeAgainMachine(RuleBasedStateMachine):
+class IncidentIo:
+    """An incident.io that is up, down or slow (the answer is lost), a store, and the processes that use both."""
+
+    def __init__(self):
+        super().__init__()
+        self.texts = {}
+        self.incidents = []
+        self.mode = "up"
+        self.processes = []
+
+    def _go(self, process, steps):
+        try:
+            while steps is None or steps > 0:
+                process[1] = self._take(process[0].send(process[1]))
+                steps = None if steps is None else steps - 1
+        except StopIteration:
+            return
+        self.processes.append(process)
+
+    def _take(self, step):
+        match step:
+            case Get(name):
+                return self.texts.get(name)
+            case Set(name, text):
+                self.texts[name] = text
+            case Delete(name):
+                self.texts.pop(name, None)
+            case Names(prefix):
+                return sorted(name for name in self.texts if name.startswith(prefix))
+            case Send(body):
+                return self._create(body["idempotency_key"])
+            case Show(incident_id):
+                return ServerError(503) if self.mode == "down" else self._shown(incident_id).head()
+            case Ask(call):
+                return self._asked(call)
+        return None
+
+    def _create(self, key):
+        if self.mode == "down":
+            return TransportError("ConnectError: refused")
+        found = next((each for each in self.incidents if each.key == key), None)
+        if found is None:
+            found = Incident(len(self.incidents), key, self.now)
+            self.incidents.append(found)
+        return TransportError("ReadTimeout", maybe_delivered=True) if self.mode == "slow" else found.head()
+
+    def _shown(self, incident_id):
+        return next(each for each in self.incidents if each.id == incident_id)
+
+    def _asked(self, call):
+        if isinstance(call, Plan):
+            steps, answer = call.steps(None), None
+            try:
+                while True:
+                    answer = self._asked(steps.send(answer))
+            except StopIteration as end:
+                return end.value
+        return self._answered(call)
+
+    def _answered(self, call):
+        assert call.path == "/v2/incident_updates"
+        return self._shown(call.query["incident_id"]).closed_at
+
+
+class MadeAgainMachine(IncidentIo, RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.now = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
         self.began = self.now - timedelta(minutes=1)
         self.starts = [self.began]
         self.told = set()
-        self.texts = {}
-        self.incidents = []
-        self.mode = "up"
-        self.processes = []
 
     @initialize(lives=st.sampled_from([0, 1, 1]), forgotten=st.booleans())
     def begin(self, lives, forgotten):
@@ -77,11 +137,11 @@ class MadeAgainMachine(RuleBasedStateMachine):
         rules = Rules(now=lambda: self.now, deployment="prod", conn_id="c", storm_dag=0, storm_deployment=0)
         if knows and steps is None:
             self.told.add(self.began)
-        self._go([deliver(told, rules), None, 0], steps)
+        self._go([deliver(told, rules), None], steps)
 
     @rule()
     def flush(self):
-        self._go([flush(lambda: self.now), None, 0], None)
+        self._go([flush(lambda: self.now), None], None)
 
     @precondition(lambda self: self.processes)
     @rule(data=st.data(), steps=st.none() | st.integers(1, 8))
@@ -131,56 +191,6 @@ class MadeAgainMachine(RuleBasedStateMachine):
         """As a recovery does with what it has closed; what waits stays."""
         self.texts = {name: text for name, text in self.texts.items() if '"pending"' in text}
 
-    def _go(self, process, steps):
-        try:
-            while steps is None or steps > 0:
-                process[1] = self._take(process[0].send(process[1]))
-                steps = None if steps is None else steps - 1
-        except StopIteration:
-            return
-        self.processes.append(process)
-
-    def _take(self, step):
-        match step:
-            case Get(name):
-                return self.texts.get(name)
-            case Set(name, text):
-                self.texts[name] = text
-            case Delete(name):
-                self.texts.pop(name, None)
-            case Names(prefix):
-                return sorted(name for name in self.texts if name.startswith(prefix))
-            case Send(body):
-                return self._create(body["idempotency_key"])
-            case Show(incident_id):
-                return ServerError(503) if self.mode == "down" else self._shown(incident_id).head()
-            case Ask(call):
-                return self._asked(call)
-        return None
-
-    def _create(self, key):
-        if self.mode == "down":
-            return TransportError("ConnectError: refused")
-        found = next((each for each in self.incidents if each.key == key), None)
-        if found is None:
-            found = Incident(len(self.incidents), key, self.now)
-            self.incidents.append(found)
-        return TransportError("ReadTimeout", maybe_delivered=True) if self.mode == "slow" else found.head()
-
-    def _shown(self, incident_id):
-        return next(each for each in self.incidents if each.id == incident_id)
-
-    def _asked(self, call):
-        if isinstance(call, Plan):
-            steps, answer = call.steps(None), None
-            try:
-                while True:
-                    answer = self._asked(steps.send(answer))
-            except StopIteration as end:
-                return end.value
-        assert call.path == "/v2/incident_updates"
-        return self._shown(call.query["incident_id"]).closed_at
-
     @invariant()
     def one_is_open_at_most(self):
         assert sum(not each.closed_at for each in self.incidents) <= 1
@@ -208,7 +218,7 @@ class MadeAgainMachine(RuleBasedStateMachine):
         """Each life whose failure was told to the end has had an incident that was open in it."""
         self.mode = "up"
         self.processes.clear()
-        self._go([flush(lambda: self.now), None, 0], None)
+        self._go([flush(lambda: self.now), None], None)
         for start in self.told - {self.began}:
             assert any(each.closed_at is None or each.closed_at >= start for each in self.incidents)
         if self.began in self.told:
