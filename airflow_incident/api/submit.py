@@ -11,7 +11,6 @@ from airflow_incident.api.calls import Creation, Plan
 from airflow_incident.api.directory import Directory
 from airflow_incident.api.head import IncidentHead, read_head
 from airflow_incident.api.payload import NAMED, Resolved, compose, is_alert, label, to_v2, unsayable
-from airflow_incident.core.key import open_key
 from airflow_incident.errors import (
     APIError,
     IncidentIoError,
@@ -50,7 +49,8 @@ class Terms(Frozen):
     `strict` fails on what cannot be used instead of leaving it out. `annotate` adds notes to a summary. `unsettled`
     says that an earlier attempt may have taken effect; `since` is the day of the first one, like 2026-11-25. `read`
     reads the answer. `next_keys` are the keys to go on with, each with the moment before which the incident of the one
-    before must have been over. Before these come, with `of_dag`, the keys that a DAG's runs share.
+    before must have been over. Before these come the keys that a DAG's runs share: `key_after` makes the one after an
+    incident of this ID.
     """
 
     choice: Choice
@@ -60,7 +60,7 @@ class Terms(Frozen):
     since: str | None = None
     read: Callable[[bytes], Any] = read_head
     next_keys: Sequence[tuple[str, datetime]] = ()
-    of_dag: str | None = None
+    key_after: Callable[[str], str] | None = None
 
 
 def prepared(draft: Draft, terms: Terms, api_version: Version) -> Generator[Any, Any, Creation]:
@@ -138,13 +138,13 @@ def submit(draft: Draft | None, terms: Terms, *, creation: Creation | None = Non
     :param creation: What was sent before for the same key; the same again, and in the same version.
     :raises IncidentIoError: if it could not be opened.
     """
-    keys, shared = terms.next_keys, MOST_SHARED if terms.of_dag else 0
+    keys, shared = terms.next_keys, MOST_SHARED if terms.key_after else 0
     while True:
         creation, answer = yield from _accepted(draft, terms, creation)
         if not keys or not (yield from _was_over(creation, answer, before=keys[0][1])):
             return answer
-        if terms.of_dag and shared and answer.id:
-            creation = creation.with_key(open_key(terms.of_dag, after=answer.id))
+        if terms.key_after and shared and answer.id:
+            creation = creation.with_key(terms.key_after(answer.id))
             shared -= 1
         else:
             creation = creation.with_key(keys[0][0])

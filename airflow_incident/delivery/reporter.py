@@ -130,7 +130,7 @@ def _write_and_send(report: Report, before: Record | None, rules: Rules) -> Gene
         return Outcome(kind="kept", report=report, before=_stood(before), error=rules.unusable)
     # What is written down keeps the version it was to be sent through.
     choice = record.api_version if record.body is not None else report.choice
-    terms = report.terms._replace(choice=choice, of_dag=terms_of(record).of_dag)
+    terms = report.terms._replace(choice=choice, key_after=terms_of(record).key_after)
     sent = yield from send(record, terms, rules.now, stored=stored)
     report = report if is_alert(report.draft) else report.asked_as(sent.record.sent_key)
     if sent.v1_gone and not isinstance(sent.answer, NotFoundError):  # else all of it is gone, not v1 alone

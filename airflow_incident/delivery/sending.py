@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_incident.api.calls import Creation
 from airflow_incident.api.head import AlertHead, IncidentHead
 from airflow_incident.api.submit import Terms, at_once, first_version, prepared, submit
+from airflow_incident.core.key import open_key
 from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.core.text import with_notes
 from airflow_incident.delivery.journal import (
@@ -60,7 +61,8 @@ class Sent(Frozen):
 def terms_of(record: Record) -> Terms:
     """Tell how a record that waits is to be sent."""
     of_dag = record.of_dag if record.on_dags_key else None
-    return Terms(record.api_version, with_notes, next_keys=record.next_keys, of_dag=of_dag)
+    key_after = (lambda incident_id: open_key(of_dag, after=incident_id)) if of_dag else None
+    return Terms(record.api_version, with_notes, next_keys=record.next_keys, key_after=key_after)
 
 
 def settle(report: Report, conn_id: str) -> Generator[Step, Any, Creation | None]:
@@ -125,9 +127,7 @@ def send(
                 record = yield from _pinned(record, call, stored)
                 stored = stored and leaving(record)
                 creation, left = call, True
-                answer = yield Send(call.body, record.conn_id, call.via, record.key)
-                if record.on_dags_key and isinstance(answer, APIError) and answer.already_open:
-                    answer = yield from _shared(record, patience)
+                answer = yield from _answered(record, call, patience)
             else:
                 answer = yield Ask(call, record.conn_id)
             call = steps.throw(answer) if isinstance(answer, IncidentIoError) else steps.send(answer)
@@ -142,6 +142,14 @@ def send(
     except Exception as error:  # noqa: BLE001 -- whatever a record or its answer breaks is that record's error
         answer = broken(error, left=left)
     return _sent(record, answer, now(), creation, gone=gone)
+
+
+def _answered(record: Record, call: Creation, patience: float) -> Generator[Step, Any, Any]:
+    """Send a create; where its key is the DAG's and used, look for the incident that it has opened."""
+    answer = yield Send(call.body, record.conn_id, call.via, record.key)
+    if record.on_dags_key and isinstance(answer, APIError) and answer.already_open:
+        return (yield from _shared(record, patience))
+    return answer
 
 
 def _sent(record: Record, answer: Any, now: datetime, creation: Creation | None, *, gone: bool) -> Sent:
