@@ -163,3 +163,13 @@ def test_a_letter_that_is_read_as_another_hides_no_secret(word, letter, odd):
     """To Python's `re` there are four letters i, and more than one s and k."""
     odd_word = word.replace(letter, odd)
     assert redact_secrets(f"{odd_word}hunter2hunter2") == f"{odd_word}***"
+
+
+def test_a_text_that_breaks_a_rule_neither_leaves_nor_raises(monkeypatch):
+    """It stands for nothing then, and the failure is told all the same."""
+
+    def fails(_):
+        raise RecursionError
+
+    monkeypatch.setattr(redaction, "_named", fails)
+    assert redact_secrets("password=hunter2") == redaction.WITHHELD
