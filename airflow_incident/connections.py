@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_incident.channel import awithin, supervisor, within
@@ -113,11 +113,11 @@ def _from_database(conn_id: str) -> Any:
         from airflow.secrets.metastore import MetastoreBackend  # noqa: PLC0415 -- loads the database
         from airflow.utils.session import create_session  # noqa: PLC0415 -- as above
 
-        # A session of its own: `dag.test()` goes on with the one that the thread has.
-        with create_session(scoped=False) as session:
-            found = MetastoreBackend().get_connection(conn_id, session=session)
-        if found:
-            return found
+        # A session of its own: `dag.test()` goes on with the one that the thread has. A database that cannot be read,
+        # as in a script that is none of Airflow's, has no connection.
+        with suppress(Exception), create_session(scoped=False) as session:
+            if found := MetastoreBackend().get_connection(conn_id, session=session):
+                return found
     raise AirflowNotFoundException(f"The conn_id `{conn_id}` isn't defined")
 
 

@@ -9,7 +9,7 @@ from airflow_incident.api.closing import Wish
 from airflow_incident.core.key import scope_of
 from airflow_incident.core.text import one_line
 from airflow_incident.delivery.budget import LEAST_SHARE
-from airflow_incident.delivery.courier import PATIENCE, AsyncCourier, carry_all
+from airflow_incident.delivery.courier import AsyncCourier, carry_all, store_patience
 from airflow_incident.delivery.recovery import Recovered, Recovery, recover
 from airflow_incident.journalled import client_of, may_ask, note_outage, rules_of, to_ask
 from airflow_incident.variables import Variables, async_store
@@ -66,7 +66,7 @@ def recover_run(recovery: Recovery, profile: Profile, *, seconds: float, may_wai
 
     send = may_wait or (seconds >= LEAST_SHARE and may_ask(profile))
     steps = recover(recovery, rules_of(profile, send=send))
-    return _noted(carry_all(steps, Variables(), call, patience=PATIENCE), profile)
+    return _noted(carry_all(steps, Variables(), call, patience=store_patience()), profile)
 
 
 async def arecover_run(recovery: Recovery, profile: Profile, *, seconds: float) -> Recovered:

@@ -58,17 +58,18 @@ def lives(pid: int) -> bool:
         return False
 
 
-def test_no_task_process_is_left_when_the_api_server_was_away(airflow, sandbox):
+@pytest.mark.parametrize("trouble", ["killed", "stopped"])
+def test_no_task_process_is_left_when_the_api_server_was_away(airflow, sandbox, trouble):
     """Each ends in its callback's time, whatever becomes of its supervisor; the incident opens once all is back."""
     home = airflow.home
     fields = {"conn_type": "incident_io", "host": sandbox.url, "password": sandbox.api_key}
     airflow.call("POST", "connections", connection_id="incident_io_default", **fields)
     airflow.trigger("doomed")
     airflow.wait(lambda: len(processes(home)) == 3, 60, "three tasks")
-    airflow.kill("api-server")
+    (airflow.kill if trouble == "killed" else airflow.pause)("api-server")
     (home / "go").touch()
     time.sleep(AWAY)
-    airflow.start("api-server")
+    (airflow.start if trouble == "killed" else airflow.resume)("api-server")
     airflow.wait_until_healthy()
     airflow.wait(lambda: not any(map(lives, processes(home))), 20, "end of every task process")
     airflow.wait(lambda: sandbox.incidents, 90, "incident")

@@ -9,7 +9,7 @@ import pytest
 from airflow_incident import journalled, notifications, open_incident
 from airflow_incident.delivery.journal import read_record, record_name
 from airflow_incident.sandbox.fault import FaultProxy
-from tests.airflow_versions import since
+from tests.airflow_versions import AIRFLOW, since
 from tests.doors import dag_context, listen, report, task_context
 from tests.supervisor import LateSupervisor
 
@@ -225,6 +225,23 @@ def test_a_triggerer_that_answers_late_after_its_start_writes_down_all_the_same(
     assert 1.8 < row.opened_at - began < 3
     assert heard.texts() == []
     assert state_of(supervisor) == "open"
+
+
+def test_an_odd_connection_id_does_not_end_the_triggerer(supervised):
+    """Before 3.2 the API that it holds itself bears names in ASCII alone, and ends it; so it is not asked."""
+    supervisor = supervised()
+
+    async def run() -> None:
+        async with supervisor.on_the_loop():
+            await open_incident(conn_id="ü").async_notify(deadline_context("run-1"))
+
+    with listen() as heard:
+        asyncio.run(run())
+    if AIRFLOW < (3, 2):
+        assert supervisor.heard == []
+        assert "Connection id: must be ASCII" in heard.texts()[-1]
+    else:
+        assert supervisor.heard[0] == "GetConnection"
 
 
 def deadline_context(run_id: str) -> dict:

@@ -61,6 +61,11 @@ class AsyncStore(Protocol):
         """List the names that begin with a prefix."""
 
 
+def store_patience() -> float:
+    """Say how long a store may take that is believed: in a callback, whose time is limited as a whole, all of that."""
+    return PATIENCE if left() is None else _FOR_EVER
+
+
 class Courier:
     """Carries one report from ordinary code.
 
@@ -73,8 +78,7 @@ class Courier:
     """
 
     def __init__(self, store: Store, client: Client, *, key: str, first: Plan[Any], seconds: float) -> None:
-        # In a callback the store has what is left of its time, for what it says late is still worth writing down.
-        self._shelf = _Shelf(store, patience=PATIENCE if left() is None else _FOR_EVER)
+        self._shelf = _Shelf(store, patience=store_patience())
         self._client = client
         self._seconds = seconds
         self._deadline = time.monotonic() + seconds
@@ -150,9 +154,9 @@ class Courier:
             self._asking = False
 
     def _wait_and_send(self, answer: Future[IncidentHead | AlertHead]) -> None:
-        patience = PATIENCE
-        while not self._turn.wait(patience) and self._asking:
-            patience = _LOOK_AGAIN  # it is incident.io that takes long, not the store
+        seconds = PATIENCE
+        while not self._turn.wait(seconds) and self._asking:
+            seconds = _LOOK_AGAIN  # it is incident.io that takes long, not the store
         if not self._wanted:
             return
         with self._lock:
@@ -183,7 +187,7 @@ class AsyncCourier:
         key: str = "",
         first: Plan[Any] | None = None,
     ) -> None:
-        self._shelf = _AsyncShelf(store)
+        self._shelf = _AsyncShelf(store, seconds)
         self._client = client
         now = time.monotonic()
         self._deadline, self._patience = now + seconds, now + PATIENCE
@@ -346,8 +350,8 @@ class _Shelf(_Trouble):
 class _AsyncShelf(_Trouble):
     """The same for coroutines."""
 
-    def __init__(self, store: AsyncStore) -> None:
-        super().__init__(_FOR_EVER)
+    def __init__(self, store: AsyncStore, patience: float) -> None:
+        super().__init__(patience)
         self._store = store
 
     async def take(self, step: Step) -> Any:
@@ -355,7 +359,7 @@ class _AsyncShelf(_Trouble):
         if trouble := self.in_the_way_of(step):
             return trouble
         try:
-            return await awithin(_do(self._store, step), last=isinstance(step, Set | Keep))
+            return await awithin(_do(self._store, step), self._patience, last=isinstance(step, Set | Keep))
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- a secrets backend may raise anything
             return self.give_up(error)
 
