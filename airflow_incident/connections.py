@@ -11,6 +11,7 @@ from airflow_incident.channel import awithin, supervisor, within
 from airflow_incident.compat import AirflowNotFoundException, BaseHook
 from airflow_incident.core.account import fault_of_id
 from airflow_incident.errors import AirflowTimeoutError, MissingConnectionError, Problem
+from airflow_incident.teams import connection_of_a_team
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,6 +119,8 @@ def _from_database(conn_id: str) -> Any:
         with suppress(Exception), create_session(scoped=False) as session:
             if found := MetastoreBackend().get_connection(conn_id, session=session):
                 return found
+    if (of_a_team := connection_of_a_team(conn_id)) is not None:
+        return of_a_team
     raise AirflowNotFoundException(f"The conn_id `{conn_id}` isn't defined")
 
 

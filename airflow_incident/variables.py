@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from airflow_incident.channel import supervisor
 from airflow_incident.errors import JournalError
+from airflow_incident.teams import in_team_of_variable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,18 +30,22 @@ class Variables:
         """Return a Variable's text; None where there is none, or where Airflow could not tell."""
         _forget_cached(name)
         if not _has_supervisor():
-            return _text(_model().get(name, default_var=None))
+            return _text(_model().get(name, default_var=None, **in_team_of_variable(name)))
         return _text(_sdk().get(name, default=None))
 
     def set(self, name: str, text: str) -> None:
         """Write a Variable."""
-        variable = _sdk() if _has_supervisor() else _model()
-        variable.set(name, text, description=DESCRIPTION)
+        if _has_supervisor():
+            _sdk().set(name, text, description=DESCRIPTION)
+        else:
+            _model().set(name, text, description=DESCRIPTION, **in_team_of_variable(name))
 
     def delete(self, name: str) -> None:
         """Delete a Variable."""
-        variable = _sdk() if _has_supervisor() else _model()
-        variable.delete(name)
+        if _has_supervisor():
+            _sdk().delete(name)
+        else:
+            _model().delete(name, **in_team_of_variable(name))
 
     def names(self, prefix: str) -> list[str]:
         """List the Variables whose key begins with a prefix.
