@@ -103,7 +103,7 @@ def test_every_command_sees_the_records_of_all_teams(command, box):
     assert sorted(record["run_id"] for record in listed) == ["a1", "a2", "b1", "b2", "n1"]
     explained = json.loads(command("explain", "orders", "b1", "--json"))
     assert [record["run_id"] for record in explained["records"]] == ["b1"]
-    assert "1 refused; mend the cause" in command("doctor")
+    assert "1 refused; fix the cause" in command("doctor")
     assert len(json.loads(command("journal", "flush", "--json", code=1))["delivered"]) == 3
     assert {row.request["idempotency_key"].rpartition("/")[2] for row in box.store.all()} == {"a1", "b1", "n1"}
     assert len(json.loads(command("journal", "retry", "--json"))["delivered"]) == 1
