@@ -330,6 +330,43 @@ def test_a_deliberate_step_is_made_again_as_well(connected, store):
     assert keys(connected)[1].startswith(f"{KEY}/key/bad%20rows/started/")
 
 
+def test_a_clock_that_goes_wrong_doubles_nothing(connected, store):
+    """The scheduler's is an hour ahead: by its time the run begins after its incident was closed."""
+    start = now() + timedelta(hours=1)
+    fail(at_task(start))
+    close(connected)
+    for context in (at_task(start), at_dag(start), poorest()):
+        fail(context)
+    assert keys(connected) == [KEY]
+
+
+def test_a_callback_that_comes_late_from_the_deleted_run_joins_the_second(connected, store):
+    """A worker that was cut off tells of its task when the run is made again already."""
+    fail(at_dag(LONG_AGO))
+    close(connected)
+    start = now()
+    fail(at_dag(start))
+    fail(at_task(LONG_AGO))
+    assert keys(connected) == [KEY, later(start)]
+
+
+@pytest.mark.parametrize("clear", [None, "0", 0.0], ids=repr)
+def test_an_unreadable_count_of_clears_is_none(connected, store, clear):
+    fail(at_dag(LONG_AGO, clear_number=clear))
+    close(connected)
+    start = now()
+    fail(at_dag(start, clear_number=clear))
+    assert keys(connected) == [KEY, later(start)]
+
+
+def test_backfill_runs_that_are_made_again(connected, store):
+    """At scope dag the DAG's incident decides: it is over, so there is a next one."""
+    for start in (LONG_AGO, None):
+        fail(at_dag(start or now(), run_type="backfill"))
+        close(connected)
+    assert categories(connected) == ["closed", "closed"]
+
+
 def test_a_cleared_run_needs_no_other_key(connected, store):
     """The count of clears tells it apart; its start is new, too."""
     fail(at_dag(LONG_AGO))

@@ -158,12 +158,16 @@ class Store:
         return incident
 
     def alert(self, event: JsonObject) -> None:
-        """Fire or resolve an alert; a new one opens an incident by the alert route."""
+        """Fire or resolve an alert; a new one opens an incident by the alert route.
+
+        A key whose alert is resolved fires a new one: https://docs.incident.io/alerts/deduplication
+        """
         key = event["deduplication_key"]
         with self._lock:
             opened = self._by_alert.get(key)
             now = self.options.clock()
-            if opened is None and event["status"] == "firing":
+            is_active = opened is not None and opened.alert is not None and opened.alert["status"] == "firing"
+            if not is_active and event["status"] == "firing":
                 alert = alerts.fired(event, now)
                 incident = self._build(alerts.routed(alert), alerts.creator(alert))
                 opened = Opened(incident, event, {"incident": incident}, "alert", now, alert=alert)

@@ -59,9 +59,17 @@ def test_resolved_ends_the_alert_once_and_leaves_the_incident(box):
     (ended,) = box.alerts
     assert ended["status"] == "resolved"
     send(box, {**FIRING, "status": "resolved"})
-    send(box, FIRING)
     assert box.alerts == [ended]
     assert box.incidents_v2 == [incident]
+    check_all(box)
+
+
+def test_what_fires_after_it_was_resolved_is_a_new_alert(box):
+    """A deduplication key stands for an alert as long as that is active."""
+    for status in ("firing", "firing", "resolved", "resolved", "firing", "firing"):
+        assert send(box, {**FIRING, "status": status}).status_code == 202
+    assert [alert["status"] for alert in box.alerts] == ["resolved", "firing"]
+    assert len(box.incidents) == 2
     check_all(box)
 
 
