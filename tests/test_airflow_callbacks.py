@@ -313,7 +313,7 @@ def test_a_connection_in_the_database_is_found_at_both_levels(airflow_db, kept_i
         command = [sys.executable, "-m", "airflow", "dags", "test", name]
         subprocess.run(command, check=False, capture_output=True, timeout=120)
     (incident,) = kept_in_database.incidents
-    assert incident["name"] == f"DAG {name} failed"
+    assert incident["name"] == (f"DAG {name} failed" if level == "dag" else f"Task {name}.boom failed")
     assert ("- **Task:** `boom`" in incident["summary"]) is (level == "task")
 
 
