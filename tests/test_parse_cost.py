@@ -40,12 +40,16 @@ def callback_modules(request):
 
 
 def test_a_callback_adds_few_modules(callback_modules):
-    """Calling open_incident() or resolve_incident() in a DAG file loads at most 15 modules that Airflow has not.
+    """Calling open_incident() or resolve_incident() in a DAG file loads at most 8 modules of ours, and no library.
 
-    On 3.0 Airflow itself loads one more for its notifiers, airflow.models.asset.
+    Airflow 2.11 and 3.0 load some of their own for notifiers, which newer ones have loaded already.
     """
-    assert "airflow_incident.notifications" in callback_modules
-    assert len(callback_modules) <= 15 + (AIRFLOW == (3, 0)), callback_modules
+    ours = [name for name in callback_modules if name.partition(".")[0] == "airflow_incident"]
+    assert "airflow_incident.notifications" in ours
+    assert len(ours) <= 8, ours
+    others = [name for name in callback_modules if name not in ours]
+    assert all(name.partition(".")[0] == "airflow" for name in others), others
+    assert AIRFLOW < (3, 1) or not others, others
 
 
 @pytest.mark.parametrize("kept_out", ["api", "hooks", "delivery", "context", "installation", "resolving", "sandbox"])
