@@ -23,11 +23,13 @@ def load(dag_run=None):
         raise ValueError("three bad rows")
 """
 DAGS = {
-    "orders": """
-with DAG("orders", default_args={"on_failure_callback": open_incident()}, on_failure_callback=open_incident(),
+    name: f"""
+with DAG("{name}", default_args={{"on_failure_callback": open_incident()}}, on_failure_callback=open_incident(),
          on_success_callback=resolve_incident()):
     load()
-""",
+"""
+    for name in ("orders", "stock")
+} | {
     "leaf": """
 with DAG("leaf", on_failure_callback=open_incident(), on_success_callback=resolve_incident()):
     load() >> CreateIncidentOperator(task_id="tell", name="Late, but there")
@@ -145,14 +147,14 @@ def test_an_incident_with_a_lead_stays_open_and_gets_the_note(airflow, box):
 
 def test_a_run_that_is_deleted_and_made_again_has_an_incident_of_its_own(airflow, box):
     """With the id that it had, and no clear: only its start tells. Cleared and well again, it closes its own."""
-    first = fail(airflow, box, "orders", "again", 5)
+    first = fail(airflow, box, "stock", "again", 5)
     box.store.move(first, "closed")
-    told(airflow, "orders", f"{first} ")
-    airflow.call("DELETE", "dags/orders/dagRuns/again")
-    second = fail(airflow, box, "orders", "again", 5)
+    told(airflow, "stock", f"{first} ")
+    airflow.call("DELETE", "dags/stock/dagRuns/again")
+    second = fail(airflow, box, "stock", "again", 5)
     assert second != first
     assert "/run/again/started/" in box.store.all()[-1].request["idempotency_key"]
-    clear(airflow, "orders", "again")
+    clear(airflow, "stock", "again")
     airflow.wait(lambda: status(box, second) == "Closed", 60, "closed incident")
     assert len(box.incidents) == 2
     check_all(box)
