@@ -139,7 +139,7 @@ class Courier:
                 self._first = _opening(step)
                 self._turn.set()
                 return True
-            return self._key in {step.body.get("idempotency_key"), step.body.get("deduplication_key"), step.record_key}
+            return self._key in _keys_of(step)
 
     def _ask(self, step: Show | Attach | Ask | Wait) -> Any:
         self._asking = True
@@ -231,7 +231,7 @@ class AsyncCourier:
     async def _ask(self, step: Send | Show | Attach | Ask) -> Any:
         if isinstance(step, Send):
             self._first = None
-            if self._sending and self._key in {step.body.get("idempotency_key"), step.body.get("deduplication_key")}:
+            if self._sending and self._key in _keys_of(step):
                 return await self._sending
         return await self._call(_call(step))
 
@@ -280,6 +280,11 @@ def carry_all(
     except StopIteration as end:
         result: T = end.value
         return result
+
+
+def _keys_of(step: Send) -> set[str | None]:
+    """Return the keys that a request may be known by."""
+    return {step.body.get("idempotency_key"), step.body.get("deduplication_key"), step.record_key}
 
 
 def _opening(step: Send) -> Call[Any]:
