@@ -5,7 +5,6 @@ What hangs is ended by a timer on the process's main thread, as Airflow's own ti
 
 from __future__ import annotations
 
-import select
 import signal
 import socket
 import sys
@@ -306,8 +305,12 @@ class _Late:
         self._comms.socket = self._socket
 
     def has_come(self) -> bool:
-        """Tell whether there is something to read."""
-        return bool(select.select([self._socket], [], [], 0)[0])
+        """Tell whether there is something to read, were it the end."""
+        try:
+            self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        return True
 
     def _read(self, size: int) -> bytes:
         content = b""
@@ -329,7 +332,10 @@ def _catch_up() -> None:
     if not isinstance(late, _Late):
         return
     if late.has_come():
-        late.wait()
+        try:
+            late.wait()
+        except EOFError as error:
+            raise AirflowTimeoutError(str(error)) from None
     elif late.callback != _began():
         raise AirflowTimeoutError("Airflow still owes the answer that an earlier callback waited for")
 

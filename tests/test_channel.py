@@ -176,6 +176,16 @@ def test_the_next_callback_of_a_batch_does_not_wait_for_what_the_first_one_waite
         assert ask(supervisor.comms, "third") == "answer to third"
 
 
+def test_a_supervisor_that_ends_while_it_owes_an_answer_is_told_as_a_time_out(supervised):
+    """Whoever asks next is told so at once."""
+    supervisor = supervised(None)
+    with callback(SECONDS), pytest.raises(AirflowTimeoutError):
+        ask(supervisor.comms)
+    supervisor.end.shutdown(socket.SHUT_RDWR)
+    with callback(SECONDS), pytest.raises(AirflowTimeoutError, match="closed its channel"):
+        ask(supervisor.comms)
+
+
 def test_a_message_that_has_begun_is_read_to_its_end(supervised):
     """The timer that comes between an answer's head and its body waits a moment."""
     supervisor = supervised(0.7, pause=0.5)
