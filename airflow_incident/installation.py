@@ -26,6 +26,8 @@ LONGEST_REPORT = 12.0
 """Seconds that one report may take at most."""
 SHORTEST_REPORT = 1.0
 """Seconds that its requests get at the least, however long Airflow took to say where to send them."""
+LONGEST_WAIT = 60.0
+"""Seconds that a coroutine has in all: a triggerer's first answers take long, and nobody waits for it."""
 RESERVE = 6.0
 """Seconds of a task's overtime that are left to Airflow and to other callbacks."""
 

@@ -112,11 +112,11 @@ class QuietNotifier(BaseNotifier):
         import asyncio  # noqa: PLC0415 -- law 5
 
         from airflow_incident.channel import callback  # noqa: PLC0415 -- law 5
-        from airflow_incident.installation import LONGEST_REPORT  # noqa: PLC0415 -- law 5
+        from airflow_incident.installation import LONGEST_WAIT  # noqa: PLC0415 -- law 5
 
         try:
-            with callback(LONGEST_REPORT):
-                async with asyncio.timeout(LONGEST_REPORT):
+            with callback(LONGEST_WAIT):
+                async with asyncio.timeout(LONGEST_WAIT):
                     await self._anotify(context, time.monotonic())
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: a callback never harms Airflow
             _tell_trouble(error, context, self._undone, self.lost)
@@ -141,13 +141,15 @@ class QuietNotifier(BaseNotifier):
         from airflow_incident.channel import shorten  # noqa: PLC0415 -- law 5
         from airflow_incident.profile import aread_lenient_profile, prepare_any_client  # noqa: PLC0415 -- law 5
 
-        if (installation := self._installation(context)) is None:
-            return
-        shorten(installation.report_seconds)
-        if not await self._ahas_work(context, installation):
+        installation = self._installation(context)
+        if installation is None or not await self._ahas_work(context, installation):
             return
         prepare_any_client(installation)
         profile = await aread_lenient_profile(self.conn_id, installation, **self.options)
+        # Without a connection there is nothing but to wait for it, and in the triggerer nobody waits for us.
+        waited = time.monotonic() - began
+        shorten(waited + installation.report_seconds)
+        began += waited
         _pass_if_set_up(profile)
         profile.prepare_client()
         if (job := self._job(context, profile)) is not None:
