@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_incident.compat import DAG, AirflowFailException, task
-from airflow_incident.core.arguments import error, strangers
+from airflow_incident.core.wrong_arguments import error, strangers
 from airflow_incident.notifications import IncidentNotifier, kind_of
 
 if TYPE_CHECKING:

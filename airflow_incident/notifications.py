@@ -11,7 +11,8 @@ from types import MappingProxyType, MethodType
 from typing import TYPE_CHECKING, Any, Never, TypeVar
 
 from airflow_incident.compat import BaseNotifier
-from airflow_incident.core.settings import DEFAULT_CONN_ID, NEVER_WEAKER, kinds_of, usable
+from airflow_incident.core.arguments import kinds_of, usable
+from airflow_incident.core.settings import DEFAULT_CONN_ID, NEVER_WEAKER
 from airflow_incident.errors import IncidentIoError, MissingConnectionError
 
 if TYPE_CHECKING:
@@ -517,8 +518,8 @@ def _refuse(door: str, problems: Mapping[str, Problem], positional: list[str], *
 
     :raises ConfigurationError: while a DAG file is parsed.
     """
-    from airflow_incident.core.arguments import error, unnamed  # noqa: PLC0415 -- law 5
     from airflow_incident.core.text import log_line  # noqa: PLC0415 -- law 5
+    from airflow_incident.core.wrong_arguments import error, unnamed  # noqa: PLC0415 -- law 5
 
     unnamed_ones = [unnamed(door, each) for each in positional]
     if not at_failure:

@@ -20,7 +20,8 @@ from airflow_incident import (
     open_incident,
     resolve_incident,
 )
-from airflow_incident.core.settings import NEVER_WEAKER, OPTIONS, PERSON_KINDS, VALUE_KINDS, kinds_of, read_value
+from airflow_incident.core.arguments import PERSON_KINDS, VALUE_KINDS, kinds_of
+from airflow_incident.core.settings import NEVER_WEAKER, OPTIONS, read_value
 from tests.airflow_versions import AIRFLOW, dag_bag, since
 from tests.doors import call_async, dag_context, listen, task_context
 
@@ -366,7 +367,7 @@ def test_a_dag_file_that_is_right_loads_no_words_for_mistakes():
     code = (
         "import sys; before = set(sys.modules); from airflow_incident import open_incident; open_incident(mode='test')"
     )
-    says = "print({'difflib', 'airflow_incident.core.arguments'} & (set(sys.modules) - before))"
+    says = "print({'difflib', 'airflow_incident.core.wrong_arguments'} & (set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-c", f"{code}; {says}"], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "set()"
 

@@ -1,94 +1,165 @@
-"""What is said of an argument that cannot be used. A DAG file with callbacks that are right never imports this."""
+"""Arguments of callbacks and operators, checked when a DAG file is parsed: by name, choice and type. No I/O enters."""
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from inspect import signature
+from numbers import Number
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from airflow_incident.core.settings import CONFIG_SECTION, OPTIONS, kinds_of, usable
-from airflow_incident.errors import ConfigurationError, WrongArgument
+from airflow_incident.core.settings import DEFAULT_CONN_ID, NEVER_WEAKER, OPTIONS, read_text, read_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from types import FrameType
+    from collections.abc import Collection, Iterable, Iterator
+    from types import ModuleType
 
     from airflow_incident.errors import Problem
 
-_LONGEST = 60
-"""Characters of a value that are shown with it."""
-_BETWEEN = ("airflow_incident", "airflow", "contextlib")
-"""Packages that stand between a DAG file and what is wrong in it."""
-_NEAREST = 3
-"""Lines of other modules that are shown."""
+
+def kinds_of(function: Any) -> dict[str, str]:
+    """Return the arguments that a door takes by name, with their types as its signature writes them."""
+    names = getattr(function, "__wrapped__", function).__kwdefaults__  # Airflow wraps what an operator's class has
+    return {name: function.__annotations__[name] for name in names}
 
 
-def unusable(door: str, name: str, value: Any, what: str) -> WrongArgument:
-    """Say that the value of an argument cannot be used."""
-    return WrongArgument(f"{door}({name}={_shown(value)})", what)
+def usable(
+    door: str, arguments: Mapping[str, Any], kinds: Mapping[str, str], *, templates: Collection[str] = ()
+) -> tuple[dict[str, Any], dict[str, Problem]]:
+    """Read the arguments of a door as a DAG file holds them; tell by name what cannot be used, which is left out.
 
-
-def unnamed(door: str, value: Any) -> WrongArgument:
-    """Say that an argument has no name."""
-    return WrongArgument(f"{door}({_shown(value)})", "takes its arguments by name, like severity=…")
-
-
-def unknown(door: str, name: str, known: Iterable[str], others: Iterable[str] = ()) -> WrongArgument:
-    """Say that there is no such argument, and what was meant instead. Its value may be a secret.
-
-    :param known: What the door takes itself.
-    :param others: What those behind it take.
+    :param door: What its author has called.
+    :param kinds: What the door takes, and of which types.
+    :param templates: Arguments that may be known only when they are rendered.
     """
-    return WrongArgument(f"{door}({name}=…)", _instead(name, list(known), list(others)))
+    kept: dict[str, Any] = {}
+    problems: dict[str, Problem] = {}
+    for name, value in arguments.items():
+        try:
+            if name not in kinds:
+                problems[name] = _words().unknown(door, name, kinds)
+            elif name in templates and _is_rendered_later(value):
+                kept[name] = value
+            else:
+                kept[name] = _read_argument(name, kinds[name], value)
+        except Exception as error:  # noqa: BLE001 -- a mapping may raise anything, and a failure must not be lost for it
+            what = str(error) if isinstance(error, ValueError) else f"cannot be read ({type(error).__name__})"
+            problems[name] = _words().unusable(door, name, value, what)
+            if name in NEVER_WEAKER:
+                kept[name] = NEVER_WEAKER[name]
+            elif name in _ENTRIES:
+                kept[name] = _right_entries(name, value) or None
+    return kept, problems
 
 
-def _instead(name: str, known: list[str], others: list[str]) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415 -- law 5: only where something is wrong
+def _words() -> ModuleType:
+    from airflow_incident.core import wrong_arguments  # noqa: PLC0415 -- only where something is wrong
 
-    option = OPTIONS.get(name)
-    if option and "argument" not in option.places:
-        places = {"connection": "the connection", "config": f"[{CONFIG_SECTION}] of airflow.cfg"}
-        return f"is no argument; set {name!r} in {' or in '.join(places[place] for place in option.places)}"
-    if option:
-        other = "resolve_incident" if name.startswith("resolve") else "open_incident"
-        return f"is no argument of this one; {other} takes {name!r}"
-    for names in (known, others):
-        if near := get_close_matches(name.lower(), names, n=1):
-            return f"there is no argument {name!r}; did you mean {near[0]!r}?"
-    return f"there is no argument {name!r}; known: {', '.join(known)}"
+    return wrong_arguments
 
 
-def strangers(door: str, given: Mapping[str, Any], known: Iterable[str], takers: Iterable[Any]) -> list[WrongArgument]:
-    """Say which arguments none of the classes behind a door takes.
+_PLAIN = (Number, Sequence, set, frozenset, Mapping)
 
-    :param known: The door's own arguments, which may have been meant.
+
+def _is_rendered_later(value: Any) -> bool:
+    """Tell templates, and what stands for another task's result, from plain values; one inside makes all of it late."""
+    if isinstance(value, str):
+        return "{{" in value or "{%" in value
+    if isinstance(value, Mapping):
+        return any(map(_is_rendered_later, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_is_rendered_later, value))
+    return value is not None and not isinstance(value, _PLAIN)
+
+
+def _read_argument(name: str, kind: str, value: Any) -> Any:
+    """Read one argument.
+
+    :raises ValueError: saying what is expected instead.
     """
-    taken = {name for taker in takers for name in signature(taker).parameters}
-    odd = [name for name in given if name not in taken and not name.startswith("_")]
-    return [unknown(door, name, known, taken - {"self", "args", "kwargs"}) for name in odd]
+    kind, _, may_be_none = kind.partition(" | ")
+    if value is None and may_be_none:
+        return None
+    if name == "conn_id" and not (isinstance(value, str) and value.strip()):
+        raise ValueError(f"must be the ID of a connection, like {DEFAULT_CONN_ID!r}")
+    if kind == "bool":
+        if not isinstance(value, bool):
+            raise ValueError(f"must be True or False, not {type(value).__name__}")
+        return value
+    if kind == "Mapping[str, Any]":
+        return _read_entries(name, value)
+    if not isinstance(value, str):
+        raise ValueError(f"must be a string, not {type(value).__name__}")  # noqa: TRY004 -- one kind of error for all
+    option = OPTIONS["mode" if name == "incident_mode" else name] if name in _CHOSEN else None
+    return read_value(option, value) if option and (value.strip() or not may_be_none) else read_text(value)
 
 
-def error(problems: Iterable[Problem]) -> ConfigurationError:
-    """Make an error that shows, as a traceback does, where in the DAG file it is wrong.
+_CHOSEN = frozenset({"incident_mode", *(option.name for option in OPTIONS.values() if option.choices)})
 
-    Airflow shows the last two lines of a traceback, which are inside this package.
-    """
-    wrong = ConfigurationError(problems)
-    for place in _places():
-        wrong.add_note(place)
-    return wrong
+VALUE_KINDS = (
+    "id",
+    "value_catalog_entry_id",
+    "value_link",
+    "value_numeric",
+    "value_option_id",
+    "value_text",
+    "value_timestamp",
+)
+"""What one value of a custom field may say that it is."""
+PERSON_KINDS = ("id", "email", "slack_user_id")
+
+_ENTRIES = MappingProxyType(
+    {
+        "custom_fields": (
+            '{"Affected team": "Product"}',
+            f"needs a text, a number, {{kind: value}} with one of {', '.join(VALUE_KINDS)}, or a list of these",
+        ),
+        "roles": (
+            '{"Incident Lead": "bob@example.com"}',
+            "needs a person: an email address, a Slack ID or an ID",
+        ),
+    }
+)
+"""By argument: an example, and what to say of a value that cannot be used."""
 
 
-def _places() -> list[str]:
-    """Name the DAG file's line, and where it has left the call to other modules, the nearest ones of these."""
-    places = []
-    frame: FrameType | None = sys._getframe()  # noqa: SLF001 -- its public name, inspect.currentframe, is the same function
-    while frame and (package := str(frame.f_globals.get("__name__")).partition(".")[0]) != "importlib":
-        if package not in _BETWEEN:
-            places.append(f'  File "{frame.f_code.co_filename}", line {frame.f_lineno}')
-        frame = frame.f_back
-    return [*places[_NEAREST:][-1:], *reversed(places[:_NEAREST])]
+def _read_entries(name: str, value: Any) -> Mapping[str, Any] | None:
+    """Read a mapping of names, or the JSON of one."""
+    if value == "":
+        return None
+    example, needs = _ENTRIES[name]
+    try:
+        entries: Mapping[str, Any] = read_value(OPTIONS[name], value)
+    except ValueError:
+        raise ValueError(f"must be a dict, like {example}, not {type(value).__name__}") from None
+    for entry, given in entries.items():
+        if not isinstance(entry, str):
+            raise ValueError(f"{entry!r} is no name or ID, which must be strings, like {example}")  # noqa: TRY004 -- as above
+        if not _is_right(name, given):
+            raise ValueError(f"{entry!r} {needs}")
+    return entries
+
+
+def _is_right(name: str, given: Any) -> bool:
+    """Tell whether a custom field's value, or a role's person, can be used."""
+    if name == "roles":
+        is_told = isinstance(given, Mapping) and given and all(kind in PERSON_KINDS for kind in given)
+        return bool(is_told or (isinstance(given, str) and given.strip()))
+    several = given if isinstance(given, Sequence) and not isinstance(given, str | bytes) else [given]
+    return all(
+        each.keys() <= set(VALUE_KINDS) if isinstance(each, Mapping) else isinstance(each, str | Number)
+        for each in several
+    )
+
+
+def _right_entries(name: str, value: Any) -> dict[str, Any]:
+    """Return the entries of a mapping that can be used, whatever is wrong with the others."""
+    try:
+        return {
+            entry: given for entry, given in dict(value).items() if isinstance(entry, str) and _is_right(name, given)
+        }
+    except Exception:  # noqa: BLE001 -- it may be anything
+        return {}
 
 
 @contextmanager
@@ -107,15 +178,9 @@ def checked(operator: Any, door: Any, given: Mapping[str, Any]) -> Iterator[list
         yield problems
     except Exception:
         classes: Iterable[Any] = type(operator).__mro__
-        odd = strangers(name, given["kwargs"], kinds, (each.__init__ for each in classes))
+        odd = _words().strangers(name, given["kwargs"], kinds, (each.__init__ for each in classes))
         if not odd:
             raise
         problems += odd
     if problems:
-        raise error(problems) from None
-
-
-def _shown(value: Any) -> str:
-    """Show a value that is short and plain; others may hold an address that is new at each parse."""
-    shown = repr(value) if isinstance(value, str | int | float | None) else "…"
-    return shown if len(shown) <= _LONGEST else "…"
+        raise _words().error(problems) from None

@@ -6,9 +6,8 @@ Precedence: argument > connection > [incident_io] in airflow.cfg > default.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from numbers import Number
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,8 +15,7 @@ from airflow_incident.core.key import SCOPES, Scope
 from airflow_incident.errors import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
-    from types import ModuleType
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 CONN_TYPE = "incident_io"
 CONFIG_SECTION = "incident_io"
@@ -37,7 +35,7 @@ _PLACES: dict[str, str] = {
 }
 
 
-def _text(value: Any) -> str:
+def read_text(value: Any) -> str:
     """Read a text; a string of an enumeration has another one for whoever reads it."""
     return str.__str__(value) if isinstance(value, str) else str(value)
 
@@ -53,7 +51,7 @@ class Option:
     choices: tuple[str, ...] = ()
     places: tuple[Place, ...] = EVERYWHERE
     secret: bool = False
-    parse: Callable[[Any], Any] = _text
+    parse: Callable[[Any], Any] = read_text
 
 
 def _mapping(value: Any) -> Any:
@@ -359,151 +357,6 @@ def _choice(option: Option, text: str) -> str:
         shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
         raise ValueError(f"{shown!r} is unknown; use one of: {', '.join(option.choices)}")
     return choice
-
-
-def kinds_of(function: Any) -> dict[str, str]:
-    """Return the arguments that a door takes by name, with their types as its signature writes them."""
-    names = getattr(function, "__wrapped__", function).__kwdefaults__  # Airflow wraps what an operator's class has
-    return {name: function.__annotations__[name] for name in names}
-
-
-def usable(
-    door: str, arguments: Mapping[str, Any], kinds: Mapping[str, str], *, templates: Collection[str] = ()
-) -> tuple[dict[str, Any], dict[str, Problem]]:
-    """Read the arguments of a door as a DAG file holds them; tell by name what cannot be used, which is left out.
-
-    :param door: What its author has called.
-    :param kinds: What the door takes, and of which types.
-    :param templates: Arguments that may be known only when they are rendered.
-    """
-    kept: dict[str, Any] = {}
-    problems: dict[str, Problem] = {}
-    for name, value in arguments.items():
-        try:
-            if name not in kinds:
-                problems[name] = _words().unknown(door, name, kinds)
-            elif name in templates and _is_rendered_later(value):
-                kept[name] = value
-            else:
-                kept[name] = _read_argument(name, kinds[name], value)
-        except Exception as error:  # noqa: BLE001 -- a mapping may raise anything, and a failure must not be lost for it
-            what = str(error) if isinstance(error, ValueError) else f"cannot be read ({type(error).__name__})"
-            problems[name] = _words().unusable(door, name, value, what)
-            if name in NEVER_WEAKER:
-                kept[name] = NEVER_WEAKER[name]
-            elif name in _ENTRIES:
-                kept[name] = _right_entries(name, value) or None
-    return kept, problems
-
-
-def _words() -> ModuleType:
-    from airflow_incident.core import arguments  # noqa: PLC0415 -- law 5: only where something is wrong
-
-    return arguments
-
-
-_PLAIN = (Number, Sequence, set, frozenset, Mapping)
-
-
-def _is_rendered_later(value: Any) -> bool:
-    """Tell templates, and what stands for another task's result, from plain values; one inside makes all of it late."""
-    if isinstance(value, str):
-        return "{{" in value or "{%" in value
-    if isinstance(value, Mapping):
-        return any(map(_is_rendered_later, value.values()))
-    if isinstance(value, list | tuple):
-        return any(map(_is_rendered_later, value))
-    return value is not None and not isinstance(value, _PLAIN)
-
-
-def _read_argument(name: str, kind: str, value: Any) -> Any:
-    """Read one argument.
-
-    :raises ValueError: saying what is expected instead.
-    """
-    kind, _, may_be_none = kind.partition(" | ")
-    if value is None and may_be_none:
-        return None
-    if name == "conn_id" and not (isinstance(value, str) and value.strip()):
-        raise ValueError(f"must be the ID of a connection, like {DEFAULT_CONN_ID!r}")
-    if kind == "bool":
-        if not isinstance(value, bool):
-            raise ValueError(f"must be True or False, not {type(value).__name__}")
-        return value
-    if kind == "Mapping[str, Any]":
-        return _read_entries(name, value)
-    if not isinstance(value, str):
-        raise ValueError(f"must be a string, not {type(value).__name__}")  # noqa: TRY004 -- one kind of error for all
-    option = OPTIONS["mode" if name == "incident_mode" else name] if name in _CHOSEN else None
-    return read_value(option, value) if option and (value.strip() or not may_be_none) else _text(value)
-
-
-_CHOSEN = frozenset({"incident_mode", *(option.name for option in OPTIONS.values() if option.choices)})
-
-VALUE_KINDS = (
-    "id",
-    "value_catalog_entry_id",
-    "value_link",
-    "value_numeric",
-    "value_option_id",
-    "value_text",
-    "value_timestamp",
-)
-"""What one value of a custom field may say that it is."""
-PERSON_KINDS = ("id", "email", "slack_user_id")
-
-_ENTRIES = MappingProxyType(
-    {
-        "custom_fields": (
-            '{"Affected team": "Product"}',
-            f"needs a text, a number, {{kind: value}} with one of {', '.join(VALUE_KINDS)}, or a list of these",
-        ),
-        "roles": (
-            '{"Incident Lead": "bob@example.com"}',
-            "needs a person: an email address, a Slack ID or an ID",
-        ),
-    }
-)
-"""By argument: an example, and what to say of a value that cannot be used."""
-
-
-def _read_entries(name: str, value: Any) -> Mapping[str, Any] | None:
-    """Read a mapping of names, or the JSON of one."""
-    if value == "":
-        return None
-    example, needs = _ENTRIES[name]
-    try:
-        entries: Mapping[str, Any] = read_value(OPTIONS[name], value)
-    except ValueError:
-        raise ValueError(f"must be a dict, like {example}, not {type(value).__name__}") from None
-    for entry, given in entries.items():
-        if not isinstance(entry, str):
-            raise ValueError(f"{entry!r} is no name or ID, which must be strings, like {example}")  # noqa: TRY004 -- as above
-        if not _is_right(name, given):
-            raise ValueError(f"{entry!r} {needs}")
-    return entries
-
-
-def _is_right(name: str, given: Any) -> bool:
-    """Tell whether a custom field's value, or a role's person, can be used."""
-    if name == "roles":
-        is_told = isinstance(given, Mapping) and given and all(kind in PERSON_KINDS for kind in given)
-        return bool(is_told or (isinstance(given, str) and given.strip()))
-    several = given if isinstance(given, Sequence) and not isinstance(given, str | bytes) else [given]
-    return all(
-        each.keys() <= set(VALUE_KINDS) if isinstance(each, Mapping) else isinstance(each, str | Number)
-        for each in several
-    )
-
-
-def _right_entries(name: str, value: Any) -> dict[str, Any]:
-    """Return the entries of a mapping that can be used, whatever is wrong with the others."""
-    try:
-        return {
-            entry: given for entry, given in dict(value).items() if isinstance(entry, str) and _is_right(name, given)
-        }
-    except Exception:  # noqa: BLE001 -- it may be anything
-        return {}
 
 
 def label_of(option: Option, place: Place) -> str:
