@@ -1,9 +1,10 @@
 """A clean, throw-away Airflow and a fresh sandbox for every test that asks for them."""
 
+import contextlib
 import json
 import logging
 import os
-import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -43,8 +44,16 @@ def airflow_home() -> Path:
 @pytest.fixture(scope="session")
 def airflow_db(airflow_home: Path) -> Path:
     """Migrate the database of the tests' own Airflow, once."""
+    settings = sys.modules.get("airflow.settings")
+    if getattr(settings, "engine", None) is not None:
+        settings.engine.dispose()  # whoever looked for a connection before has opened an empty one
     subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=300)
-    shutil.copy(airflow_home / "airflow.db", airflow_home / "empty.db")
+    # Not the file alone: what SQLite has not yet written back stands in another one.
+    with (
+        contextlib.closing(sqlite3.connect(airflow_home / "airflow.db")) as migrated,
+        contextlib.closing(sqlite3.connect(airflow_home / "empty.db")) as copy,
+    ):
+        migrated.backup(copy)
     return airflow_home
 
 
