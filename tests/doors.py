@@ -24,6 +24,23 @@ CREATED = json.dumps(
 ).encode()
 
 
+def use_store(monkeypatch: Any, texts: Any) -> Any:
+    """Let every door keep its records in a store."""
+    from airflow_incident import journalled, looking, resolving  # a test counts what else is loaded
+
+    for home in (journalled, looking, resolving):
+        monkeypatch.setattr(home, "Variables", lambda: texts)
+    return texts
+
+
+def forget_process() -> None:
+    """Let this process have met no outage and spent no time."""
+    from airflow_incident import journalled, notifications
+
+    notifications._meter.cache_clear()
+    journalled._breaker.cache_clear()
+
+
 def dag_context(run_id: str = "run-1", dag_id: str = "orders", **more: Any) -> dict[str, Any]:
     """Build the poorest context of a DAG's callback."""
     return {"dag": SimpleNamespace(dag_id=dag_id), "run_id": run_id, "reason": "task_failure"} | more

@@ -6,14 +6,25 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from airflow_incident import cli, journalled, looking, notifications, open_incident, resolve_incident, resolving
+from airflow_incident import cli, journalled, open_incident, resolve_incident
 from airflow_incident.journalled import flush_journal
 from airflow_incident.sandbox.fault import FaultProxy
 from airflow_incident.sandbox.fault_answers import answer
 from airflow_incident.sandbox.options import ALERT_SOURCE_ID, ALERT_SOURCE_TOKEN
 from airflow_incident.sandbox.server import Sandbox
 from tests.contract import check_all, check_request
-from tests.doors import API_KEY, Scripted, call_async, call_sync, dag_context, listen, report, task_context
+from tests.doors import (
+    API_KEY,
+    Scripted,
+    call_async,
+    call_sync,
+    dag_context,
+    forget_process,
+    listen,
+    report,
+    task_context,
+    use_store,
+)
 from tests.test_journal_trouble import Texts
 
 AWAY = "http://127.0.0.1:9"
@@ -64,10 +75,8 @@ def journal(monkeypatch):
     """Turn the journal on, over a store in memory, in a process that has met no outage."""
     texts = Texts()
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
-    for module in (journalled, looking, resolving):
-        monkeypatch.setattr(module, "Variables", lambda: texts)
-    forget_outage()
-    return texts
+    forget_process()
+    return use_store(monkeypatch, texts)
 
 
 @pytest.fixture
@@ -75,11 +84,6 @@ def brisk(monkeypatch):
     """Make callbacks, and the pauses of their requests, short."""
     monkeypatch.setattr("airflow_incident.api.exchange.BACKOFF_SECONDS", 0.02)
     monkeypatch.setenv("AIRFLOW__CORE__TASK_SUCCESS_OVERTIME", "8")
-
-
-def forget_outage():
-    notifications._meter.cache_clear()
-    journalled._breaker.cache_clear()
 
 
 def run_context(run="run-1", *, clear=0, start_date=None, **more):

@@ -7,14 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_incident import journalled, looking, open_incident, resolve_incident, resolving
+from airflow_incident import journalled, open_incident, resolve_incident
 from airflow_incident.core.key import dag_key
 from airflow_incident.delivery.journal import record_name
 from airflow_incident.sandbox.fault import FaultProxy
 from airflow_incident.sandbox.options import REPEATS
 from airflow_incident.sandbox.server import Sandbox
 from tests.contract import check_all
-from tests.doors import listen
+from tests.doors import forget_process, listen, use_store
 from tests.file_store import FileStore, ended, flush_to, fork, report_of, report_to, wait_for
 from tests.test_journal_trouble import Texts
 from tests.test_one_incident import at_once
@@ -46,25 +46,16 @@ class Racing(Texts):
 @pytest.fixture(autouse=True)
 def _process(monkeypatch):
     """Turn the journal on, in a process that has met no outage and spent no time."""
-    from airflow_incident import notifications
-
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
-    notifications._meter.cache_clear()
-    journalled._breaker.cache_clear()
+    forget_process()
     yield
-    journalled._breaker.cache_clear()
+    forget_process()
 
 
 @pytest.fixture
 def use(monkeypatch):
     """Let every door use a store."""
-
-    def install(texts):
-        for home in (journalled, looking, resolving):
-            monkeypatch.setattr(home, "Variables", lambda: texts)
-        return texts
-
-    return install
+    return functools.partial(use_store, monkeypatch)
 
 
 @pytest.fixture(params=REPEATS)

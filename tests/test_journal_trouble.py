@@ -17,7 +17,18 @@ from airflow_incident.sandbox.fault import FaultProxy
 from airflow_incident.sandbox.fault_answers import answer
 from airflow_incident.variables import Variables
 from tests.airflow_versions import since
-from tests.doors import API_KEY, Scripted, by_hand, call_async, call_sync, dag_context, listen, report, task_context
+from tests.doors import (
+    API_KEY,
+    Scripted,
+    by_hand,
+    call_async,
+    call_sync,
+    dag_context,
+    forget_process,
+    listen,
+    report,
+    task_context,
+)
 
 EVERY_DOOR = pytest.mark.parametrize("call", [call_sync, call_async], ids=["sync", "async"])
 KEY = "airflow/tests/dag/orders/run/run-1"
@@ -60,13 +71,10 @@ class Texts:
 @pytest.fixture(autouse=True)
 def _journal(monkeypatch):
     """Turn the journal on, with a process that has met no outage and spent no time."""
-    from airflow_incident import notifications
-
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
-    notifications._meter.cache_clear()
-    journalled._breaker.cache_clear()
+    forget_process()
     yield
-    journalled._breaker.cache_clear()
+    forget_process()
 
 
 @pytest.fixture

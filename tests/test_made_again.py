@@ -8,12 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_incident import CreateIncidentOperator, journalled, looking, open_incident, resolve_incident, resolving
+from airflow_incident import CreateIncidentOperator, journalled, open_incident, resolve_incident
 from airflow_incident.sandbox.fault import FaultProxy
 from airflow_incident.sandbox.options import REPEATS
 from airflow_incident.sandbox.server import Sandbox
 from tests.contract import check_all
-from tests.doors import call_async, call_sync, listen
+from tests.doors import call_async, call_sync, forget_process, listen, use_store
 from tests.test_journal_trouble import Texts
 
 EVERY_DOOR = pytest.mark.parametrize("call", [call_sync, call_async], ids=["sync", "async"])
@@ -24,21 +24,15 @@ KEY = "airflow/tests/dag/orders/run/run-1"
 @pytest.fixture(autouse=True)
 def _process(monkeypatch):
     """Turn the journal on, in a process that has met no outage and spent no time."""
-    from airflow_incident import notifications
-
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
-    notifications._meter.cache_clear()
-    journalled._breaker.cache_clear()
+    forget_process()
     yield
-    journalled._breaker.cache_clear()
+    forget_process()
 
 
 @pytest.fixture
 def store(monkeypatch):
-    texts = Texts()
-    for home in (journalled, looking, resolving):
-        monkeypatch.setattr(home, "Variables", lambda: texts)
-    return texts
+    return use_store(monkeypatch, Texts())
 
 
 @pytest.fixture(params=REPEATS)

@@ -17,10 +17,8 @@ from airflow_incident import (
     RecoveryNotifier,
     ResolveIncidentOperator,
     journalled,
-    looking,
     open_incident,
     resolve_incident,
-    resolving,
 )
 from airflow_incident.compat import BaseHook
 from airflow_incident.sandbox import catalogue
@@ -28,7 +26,7 @@ from airflow_incident.sandbox.fault import FaultProxy
 from airflow_incident.sandbox.server import Sandbox
 from tests.airflow_versions import AIRFLOW, BASE_URL
 from tests.contract import check_all
-from tests.doors import API_KEY, call_async, call_sync, dag_context, listen, task_context
+from tests.doors import API_KEY, call_async, call_sync, dag_context, forget_process, listen, task_context, use_store
 from tests.test_journal_trouble import Texts
 
 pytestmark = pytest.mark.release
@@ -42,22 +40,16 @@ LEAD = {"incident_role_id": catalogue.ROLES[0]["id"], "assignee": {"email": "bob
 @pytest.fixture(autouse=True)
 def _process(monkeypatch):
     """Turn the journal on, in a process that has met no outage and spent no time; the UI has an address."""
-    from airflow_incident import notifications
-
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
     monkeypatch.setenv(BASE_URL, UI)
-    notifications._meter.cache_clear()
-    journalled._breaker.cache_clear()
+    forget_process()
     yield
-    journalled._breaker.cache_clear()
+    forget_process()
 
 
 @pytest.fixture
 def store(monkeypatch):
-    texts = Texts()
-    for home in (journalled, looking, resolving):
-        monkeypatch.setattr(home, "Variables", lambda: texts)
-    return texts
+    return use_store(monkeypatch, Texts())
 
 
 @pytest.fixture

@@ -659,7 +659,7 @@ KINDS = [
     Kind("vault url", "https://vault/v1/auth/approle/login {'role_id': 'x', 'secret_id': '§'}", HEX, length=(36, 36)),
     Kind("gitlab ci", "CI_JOB_TOKEN=§ git clone x", NAME),
     Kind("git clone", "git clone https://oauth2:§@gitlab.com/x.git", NAME),
-    Kind("pip index", "pip install --extra-index-url https://u:§@pypi.x.com/simple y", NAME),
+    Kind("pip index", "pip install --extra-index-url https://u:§@packages.x.com/simple y", NAME),
     Kind("helm values", '--values-json {"auth":{"postgresPassword":"§"}}', WORD),
     Kind("airflow.cfg env", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=postgresql+psycopg2://airflow:§@pg/airflow", WORD),
     Kind("airflow smtp env", "AIRFLOW__SMTP__SMTP_PASSWORD: §", WORD + "!@"),
