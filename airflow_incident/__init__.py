@@ -83,7 +83,7 @@ __all__ = ["__version__", *_HOMES]  # noqa: PLE0604 -- the names of the table ab
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return import_module(f"{__name__}.version").VERSION
+        return import_module(f"{__name__}.constants").VERSION
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
@@ -96,11 +96,11 @@ def get_provider_info() -> dict[str, Any]:
     https://airflow.apache.org/docs/apache-airflow-providers/howto/create-custom-providers.html
     """
     try:
-        from airflow_incident import provider  # noqa: PLC0415 -- what is broken must be so inside
+        from airflow_incident import provider  # what is broken must be so inside
 
         return provider.get_provider_info()
     except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: raising here would end every Airflow command
-        import logging  # noqa: PLC0415 -- only here
+        import logging
 
         logging.getLogger(__name__).warning("incident.io: airflow-incident is broken: %.300r", error)
         return {"package-name": "airflow-incident", "name": "incident.io", "description": "Broken; see Airflow's log."}

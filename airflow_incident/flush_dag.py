@@ -6,7 +6,7 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_incident.compat import DAG, AirflowFailException, task
+from airflow_incident.airflow_bridge.compat import DAG, AirflowFailException, task
 from airflow_incident.core.wrong_arguments import error, strangers
 from airflow_incident.notifications import IncidentNotifier, kind_of
 
@@ -62,12 +62,12 @@ def _opens(callback: Any) -> bool:
 
 
 def _flush() -> None:
-    from airflow_incident.core.redaction import redact_secrets  # noqa: PLC0415 -- law 5
-    from airflow_incident.delivery.flushed import closing, worry  # noqa: PLC0415 -- law 5
-    from airflow_incident.delivery.journal import utc_now  # noqa: PLC0415 -- law 5
-    from airflow_incident.delivery.words import clean, record_line, record_told  # noqa: PLC0415 -- law 5
-    from airflow_incident.errors import JournalError  # noqa: PLC0415 -- law 5
-    from airflow_incident.journalled import flush_journal  # noqa: PLC0415 -- law 5
+    from airflow_incident.core.redaction import redact_secrets
+    from airflow_incident.delivery.flushed import closing, worry
+    from airflow_incident.delivery.messages import clean, record_line, record_told
+    from airflow_incident.delivery.record import utc_now
+    from airflow_incident.delivery.run import flush_journal
+    from airflow_incident.errors import JournalError
 
     try:
         flushed = flush_journal()

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from airflow_incident.airflow_bridge.airflow_cfg import unknown_options
+from airflow_incident.airflow_bridge.compat import BaseHook
+from airflow_incident.airflow_bridge.config import aread_profile, examine_profile, read_profile
 from airflow_incident.api import endpoints
 from airflow_incident.api.exchange import BUDGET
 from airflow_incident.api.verbs import Asked, Verbs
-from airflow_incident.compat import BaseHook
 from airflow_incident.core.settings import CONN_TYPE, DEFAULT_CONN_ID, OPTIONS, unknown_settings
 from airflow_incident.errors import ConfigurationError, IncidentIoError
-from airflow_incident.installation import unknown_options
-from airflow_incident.profile import aread_profile, examine_profile, read_profile
 from airflow_incident.provider import form_fields, form_layout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from airflow_incident.airflow_bridge.airflow_cfg import Installation
+    from airflow_incident.airflow_bridge.config import Profile
     from airflow_incident.api.calls import Plan
     from airflow_incident.api.client import Client
     from airflow_incident.api.closing import Resolution
     from airflow_incident.api.models import Incident
     from airflow_incident.core.account import Account
-    from airflow_incident.installation import Installation
-    from airflow_incident.profile import Profile
 
 T = TypeVar("T")
 
@@ -206,9 +206,9 @@ def _options(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _submission(profile: Profile, idempotency_key: str, fields: Mapping[str, Any]) -> Plan[Incident]:
-    from airflow_incident.api.payload import create_draft  # noqa: PLC0415 -- law 5
-    from airflow_incident.api.submit import Terms, submission  # noqa: PLC0415 -- law 5
-    from airflow_incident.core.text import with_notes  # noqa: PLC0415 -- law 5
+    from airflow_incident.api.payload import create_draft
+    from airflow_incident.api.submit import Terms, submission
+    from airflow_incident.core.text import with_notes
 
     own = {name: value for name, value in fields.items() if name not in OPTIONS}
     choice: Any = profile.settings.api_version
@@ -222,8 +222,8 @@ def _submission(profile: Profile, idempotency_key: str, fields: Mapping[str, Any
 def _resolution(
     profile: Profile, incident_id: str, *, note: str | None, url: str | None, always: bool
 ) -> Plan[Resolution]:
-    from airflow_incident.api.closing import Wish, resolution  # noqa: PLC0415 -- law 5
-    from airflow_incident.core.text import one_line  # noqa: PLC0415 -- law 5
+    from airflow_incident.api.closing import Wish, resolution
+    from airflow_incident.core.text import one_line
 
     title = one_line(note or "") or "Resolved by Airflow"
     return resolution(incident_id, Wish(title, url, always=always, status=profile.settings.resolved_status))

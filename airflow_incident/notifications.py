@@ -10,7 +10,7 @@ from functools import lru_cache, partial
 from types import MappingProxyType, MethodType
 from typing import TYPE_CHECKING, Any, Never, TypeVar
 
-from airflow_incident.compat import BaseNotifier
+from airflow_incident.airflow_bridge.compat import BaseNotifier
 from airflow_incident.core.arguments import kinds_of, usable
 from airflow_incident.core.settings import DEFAULT_CONN_ID, NEVER_WEAKER
 from airflow_incident.errors import IncidentIoError, MissingConnectionError
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import ModuleType
 
+    from airflow_incident.airflow_bridge.airflow_cfg import Installation
+    from airflow_incident.airflow_bridge.config import Profile
+    from airflow_incident.airflow_bridge.stats import Told
     from airflow_incident.core.failure import Failure
     from airflow_incident.core.key import Scope
     from airflow_incident.core.settings import Settings
     from airflow_incident.core.text import Redact
     from airflow_incident.delivery.budget import Meter
+    from airflow_incident.delivery.effects import StoreFailed
     from airflow_incident.delivery.recovery import Recovery
     from airflow_incident.delivery.report import Report
-    from airflow_incident.delivery.steps import StoreFailed
     from airflow_incident.errors import Problem
-    from airflow_incident.installation import Installation
-    from airflow_incident.metrics import Told
-    from airflow_incident.profile import Profile
 
 log = logging.getLogger(__name__)
 
@@ -99,8 +99,8 @@ class QuietNotifier(BaseNotifier):
 
     def notify(self, context: Any) -> None:
         """Do what this callback is for, or say in one line why not. Never raises."""
-        from airflow_incident.channel import callback  # noqa: PLC0415 -- law 5
-        from airflow_incident.installation import LONGEST_REPORT  # noqa: PLC0415 -- law 5
+        from airflow_incident.airflow_bridge.airflow_cfg import LONGEST_REPORT
+        from airflow_incident.airflow_bridge.channel import callback
 
         try:
             with callback(LONGEST_REPORT):
@@ -110,10 +110,10 @@ class QuietNotifier(BaseNotifier):
 
     async def async_notify(self, context: Any) -> None:
         """Do as `notify` does, in the triggerer's event loop."""
-        import asyncio  # noqa: PLC0415 -- law 5
+        import asyncio
 
-        from airflow_incident.channel import callback  # noqa: PLC0415 -- law 5
-        from airflow_incident.installation import LONGEST_WAIT  # noqa: PLC0415 -- law 5
+        from airflow_incident.airflow_bridge.airflow_cfg import LONGEST_WAIT
+        from airflow_incident.airflow_bridge.channel import callback
 
         try:
             with callback(LONGEST_WAIT):
@@ -123,8 +123,8 @@ class QuietNotifier(BaseNotifier):
             _tell_trouble(error, context, self._undone, self.lost)
 
     def _notify(self, context: Any, began: float) -> None:
-        from airflow_incident.channel import shorten  # noqa: PLC0415 -- law 5
-        from airflow_incident.profile import prepare_any_client, read_lenient_profile  # noqa: PLC0415 -- law 5
+        from airflow_incident.airflow_bridge.channel import shorten
+        from airflow_incident.airflow_bridge.config import prepare_any_client, read_lenient_profile
 
         if (installation := self._installation(context)) is None:
             return
@@ -139,8 +139,8 @@ class QuietNotifier(BaseNotifier):
             self._do(job, profile, began)
 
     async def _anotify(self, context: Any, began: float) -> None:
-        from airflow_incident.channel import shorten  # noqa: PLC0415 -- law 5
-        from airflow_incident.profile import aread_lenient_profile, prepare_any_client  # noqa: PLC0415 -- law 5
+        from airflow_incident.airflow_bridge.channel import shorten
+        from airflow_incident.airflow_bridge.config import aread_lenient_profile, prepare_any_client
 
         installation = self._installation(context)
         if installation is None or not await self._ahas_work(context, installation):
@@ -163,7 +163,7 @@ class QuietNotifier(BaseNotifier):
 
     def _installation(self, context: Any) -> Installation | None:
         """Read airflow.cfg; None if it turns incidents off, or there is nothing to do."""
-        from airflow_incident.installation import read_installation  # noqa: PLC0415 -- law 5
+        from airflow_incident.airflow_bridge.airflow_cfg import read_installation
 
         if _is_sla_miss(context):
             _tell_misplaced(self._undone, self.place, context)
@@ -286,8 +286,8 @@ class IncidentNotifier(QuietNotifier):
 
     def _job(self, context: Any, profile: Profile) -> Report | None:
         """Read the failure and write its incident; None if another attempt is coming."""
-        from airflow_incident.context import read_failure  # noqa: PLC0415 -- law 5
-        from airflow_incident.delivery.report import Wish, prepare  # noqa: PLC0415 -- law 5
+        from airflow_incident.airflow_bridge.context import read_failure
+        from airflow_incident.delivery.report import Wish, prepare
 
         failure = read_failure(context, exception_detail=profile.settings.exception_detail)
         if failure.retry_coming:
@@ -308,8 +308,8 @@ class IncidentNotifier(QuietNotifier):
 
     def _rendered(self, context: Any, redact: Redact) -> tuple[dict[str, str | None], list[str]]:
         """Render the templates; one that is broken gives way to the default text, which says so."""
-        from airflow_incident.context import render  # noqa: PLC0415 -- law 5
-        from airflow_incident.core.text import MESSAGE_LENGTH, log_line, safe_str, shorten  # noqa: PLC0415 -- law 5
+        from airflow_incident.airflow_bridge.context import render
+        from airflow_incident.core.text import MESSAGE_LENGTH, log_line, safe_str, shorten
 
         texts: dict[str, str | None] = {}
         notes: list[str] = []
@@ -371,7 +371,7 @@ class RecoveryNotifier(QuietNotifier):
 
     def _is_needed(self, context: Any, installation: Installation) -> bool:
         """Tell whether this run may have opened something that this level closes."""
-        from airflow_incident.core.key import TASK_SCOPES  # noqa: PLC0415 -- law 5
+        from airflow_incident.core.key import TASK_SCOPES
 
         success, settings, scope = self._read(context, installation)
         if success.level == "task" and scope not in TASK_SCOPES:
@@ -382,7 +382,7 @@ class RecoveryNotifier(QuietNotifier):
         success, settings, scope = self._read(context, installation)
         if _may_be_earlier(success, scope):
             return True
-        from airflow_incident.looking import look  # noqa: PLC0415 -- law 5
+        from airflow_incident.delivery.looking import look
 
         named = settings.deployment or self._deployment(installation)
         return _found(context, answer=look(success, settings, named))
@@ -391,16 +391,16 @@ class RecoveryNotifier(QuietNotifier):
         success, settings, scope = self._read(context, installation)
         if _may_be_earlier(success, scope):
             return True
-        from airflow_incident.looking import alook  # noqa: PLC0415 -- law 5
+        from airflow_incident.delivery.looking import alook
 
         named = settings.deployment or await self._adeployment(installation)
         return _found(context, answer=await alook(success, settings, named))
 
     def _read(self, context: Any, installation: Installation) -> tuple[Failure, Settings, Scope]:
         """Read what succeeded, and what is known of the settings without the connection."""
-        from airflow_incident.context import read_success  # noqa: PLC0415 -- law 5
-        from airflow_incident.core.key import scope_of  # noqa: PLC0415 -- law 5
-        from airflow_incident.core.settings import merge  # noqa: PLC0415 -- law 5
+        from airflow_incident.airflow_bridge.context import read_success
+        from airflow_incident.core.key import scope_of
+        from airflow_incident.core.settings import merge
 
         settings, *_ = merge(arguments=self.options, connection={}, config=installation.config)
         success = read_success(context, scope=settings.scope)
@@ -408,19 +408,19 @@ class RecoveryNotifier(QuietNotifier):
 
     def _deployment(self, installation: Installation) -> str:
         """Read the name that is part of each key from where only the connection may have it."""
-        from airflow_incident.profile import read_lenient_profile  # noqa: PLC0415 -- law 5
+        from airflow_incident.airflow_bridge.config import read_lenient_profile
 
         return read_lenient_profile(self.conn_id, installation, **self.options).deployment
 
     async def _adeployment(self, installation: Installation) -> str:
         """Async version of `_deployment`."""
-        from airflow_incident.profile import aread_lenient_profile  # noqa: PLC0415 -- law 5
+        from airflow_incident.airflow_bridge.config import aread_lenient_profile
 
         return (await aread_lenient_profile(self.conn_id, installation, **self.options)).deployment
 
     def _job(self, context: Any, profile: Profile) -> Recovery | None:
-        from airflow_incident.context import read_success  # noqa: PLC0415 -- law 5
-        from airflow_incident.core.text import log_line  # noqa: PLC0415 -- law 5
+        from airflow_incident.airflow_bridge.context import read_success
+        from airflow_incident.core.text import log_line
 
         if not profile.settings.journal:
             words = "nothing is closed, [incident_io] journal is false, which says what was opened"
@@ -518,8 +518,8 @@ def _refuse(door: str, problems: Mapping[str, Problem], positional: list[str], *
 
     :raises ConfigurationError: while a DAG file is parsed.
     """
-    from airflow_incident.core.text import log_line  # noqa: PLC0415 -- law 5
-    from airflow_incident.core.wrong_arguments import error, unnamed  # noqa: PLC0415 -- law 5
+    from airflow_incident.core.text import log_line
+    from airflow_incident.core.wrong_arguments import error, unnamed
 
     unnamed_ones = [unnamed(door, each) for each in positional]
     if not at_failure:
@@ -552,7 +552,7 @@ def kind_of(callback: Any) -> type[QuietNotifier] | None:
 
 @lru_cache(maxsize=1)
 def _meter() -> Meter:
-    from airflow_incident.delivery.budget import Meter  # noqa: PLC0415 -- law 5
+    from airflow_incident.delivery.budget import Meter
 
     return Meter(time.monotonic)
 
@@ -564,7 +564,7 @@ def _turn(profile: Profile, began: float, *, in_processor: bool) -> Iterator[flo
     if not in_processor:
         yield _seconds_left(longest, began)
         return
-    from airflow_incident.channel import LAST_WRITE, shorten  # noqa: PLC0415 -- law 5
+    from airflow_incident.airflow_bridge.channel import LAST_WRITE, shorten
 
     share = _meter().share(longest=longest, batch=batch, written=profile.settings.journal)
     shorten(max(share, time.monotonic() - began + LAST_WRITE))
@@ -576,8 +576,8 @@ def _turn(profile: Profile, began: float, *, in_processor: bool) -> Iterator[flo
 
 def _seconds_left(seconds: float, began: float) -> float:
     """Take off what reading the connection took; a request gets its try, if the callback's time allows for one."""
-    from airflow_incident.channel import LAST_WORD, left  # noqa: PLC0415 -- law 5
-    from airflow_incident.installation import SHORTEST_REPORT  # noqa: PLC0415 -- law 5
+    from airflow_incident.airflow_bridge.airflow_cfg import SHORTEST_REPORT
+    from airflow_incident.airflow_bridge.channel import LAST_WORD, left
 
     seconds = max(min(seconds, SHORTEST_REPORT), seconds - (time.monotonic() - began))
     remains = left(LAST_WORD)
@@ -585,13 +585,13 @@ def _seconds_left(seconds: float, began: float) -> float:
 
 
 def _dispatch() -> ModuleType:
-    from airflow_incident import dispatch  # noqa: PLC0415 -- law 5
+    from airflow_incident.delivery import dispatch
 
     return dispatch
 
 
 def _resolving() -> ModuleType:
-    from airflow_incident import resolving  # noqa: PLC0415 -- law 5
+    from airflow_incident.delivery import resolving
 
     return resolving
 
@@ -603,7 +603,7 @@ def _pass_if_set_up(profile: Profile) -> None:
 
 
 def _tell_all(lines: Iterable[Told]) -> None:
-    from airflow_incident.metrics import tell  # noqa: PLC0415 -- law 5
+    from airflow_incident.airflow_bridge.stats import tell
 
     tell(log, lines)
 
@@ -614,7 +614,7 @@ def _is_sla_miss(context: Any) -> bool:
 
 
 def _tell_misplaced(undone: str, place: str, context: Any) -> None:
-    from airflow_incident.context import ids  # noqa: PLC0415 -- law 5
+    from airflow_incident.airflow_bridge.context import ids
 
     dag_id, _ = ids(context)
     subject = f"DAG {dag_id or '(unknown)'}"
@@ -632,8 +632,8 @@ def _tell_trouble(error: BaseException, context: Any, undone: str, lost: str) ->
 
 
 def _tell_why(error: BaseException, context: Any, undone: str, lost: str) -> None:
-    from airflow_incident.context import ids  # noqa: PLC0415 -- law 5
-    from airflow_incident.core.text import safe_str  # noqa: PLC0415 -- law 5
+    from airflow_incident.airflow_bridge.context import ids
+    from airflow_incident.core.text import safe_str
 
     dag_id, run_id = ids(context)
     subject = f"DAG {dag_id or '(unknown)'}, run {run_id or '(unknown)'}"
@@ -647,8 +647,8 @@ def _tell_why(error: BaseException, context: Any, undone: str, lost: str) -> Non
 
 def _tell_short(outcome: str, level: int, words: str, context: Any, **facts: Any) -> None:
     """Tell an outcome that incident.io had no part in."""
-    from airflow_incident.context import ids  # noqa: PLC0415 -- law 5
-    from airflow_incident.metrics import told  # noqa: PLC0415 -- law 5
+    from airflow_incident.airflow_bridge.context import ids
+    from airflow_incident.airflow_bridge.stats import told
 
     dag_id, run_id = ids(context)
     _tell_all([told(outcome, level, words, _clean, dag_id=dag_id, run_id=run_id, **facts)])
@@ -656,7 +656,7 @@ def _tell_short(outcome: str, level: int, words: str, context: Any, **facts: Any
 
 def _clean(text: str) -> str:
     """Redact what Airflow knows as a secret, and what looks like one."""
-    from airflow_incident.compat import redact  # noqa: PLC0415 -- law 5
-    from airflow_incident.core.redaction import redact_secrets  # noqa: PLC0415 -- law 5
+    from airflow_incident.airflow_bridge.compat import redact
+    from airflow_incident.core.redaction import redact_secrets
 
     return redact_secrets(str(redact(text)))

@@ -6,7 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from airflow_incident.compat import AirflowFailException, BaseOperator
+from airflow_incident.airflow_bridge.compat import AirflowFailException, BaseOperator
 from airflow_incident.core.arguments import checked
 from airflow_incident.core.settings import DEFAULT_CONN_ID
 from airflow_incident.errors import ConfigurationError, IncidentIoError, JournalError, Problem
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from airflow_incident.airflow_bridge.config import Profile
     from airflow_incident.delivery.recovery import Recovery
     from airflow_incident.delivery.report import Outcome
-    from airflow_incident.profile import Profile
 
 
 class CreateIncidentOperator(BaseOperator):
@@ -139,13 +139,13 @@ class CreateIncidentOperator(BaseOperator):
         return opened
 
     def _open(self, context: Context) -> dict[str, str | None] | None:
-        from airflow_incident.api.exchange import BUDGET  # noqa: PLC0415 -- law 5
-        from airflow_incident.context import read_failure  # noqa: PLC0415 -- law 5
-        from airflow_incident.delivery.report import Wish, prepare  # noqa: PLC0415 -- law 5
-        from airflow_incident.dispatch import dispatch  # noqa: PLC0415 -- law 5
-        from airflow_incident.installation import read_installation  # noqa: PLC0415 -- law 5
-        from airflow_incident.metrics import tell  # noqa: PLC0415 -- law 5
-        from airflow_incident.profile import read_profile  # noqa: PLC0415 -- law 5
+        from airflow_incident.airflow_bridge.airflow_cfg import read_installation
+        from airflow_incident.airflow_bridge.config import read_profile
+        from airflow_incident.airflow_bridge.context import read_failure
+        from airflow_incident.airflow_bridge.stats import tell
+        from airflow_incident.api.exchange import BUDGET
+        from airflow_incident.delivery.dispatch import dispatch
+        from airflow_incident.delivery.report import Wish, prepare
 
         began = time.monotonic()
         installation = read_installation()
@@ -174,7 +174,7 @@ class CreateIncidentOperator(BaseOperator):
         return _named(outcome.incident)
 
     def _options(self) -> dict[str, Any]:
-        from airflow_incident.core.settings import options_in  # noqa: PLC0415 -- law 5
+        from airflow_incident.core.settings import options_in
 
         return {option.name: getattr(self, option.name, None) for option in options_in("argument")}
 
@@ -268,10 +268,10 @@ class ResolveIncidentOperator(BaseOperator):
             raise AirflowFailException(f"{error} {error.advice}") from None
 
     def _close(self, context: Context) -> list[dict[str, str | None]]:
-        from airflow_incident.context import read_success  # noqa: PLC0415 -- law 5
-        from airflow_incident.installation import read_installation  # noqa: PLC0415 -- law 5
-        from airflow_incident.profile import read_profile  # noqa: PLC0415 -- law 5
-        from airflow_incident.resolving import recovery_of  # noqa: PLC0415 -- law 5
+        from airflow_incident.airflow_bridge.airflow_cfg import read_installation
+        from airflow_incident.airflow_bridge.config import read_profile
+        from airflow_incident.airflow_bridge.context import read_success
+        from airflow_incident.delivery.resolving import recovery_of
 
         installation = read_installation()
         if not installation.enabled:
@@ -286,9 +286,9 @@ class ResolveIncidentOperator(BaseOperator):
         return self._close_one(recovery, profile) if self.incident_id else self._close_earlier(recovery, profile)
 
     def _close_one(self, recovery: Recovery, profile: Profile) -> list[dict[str, str | None]]:
-        from airflow_incident.api.closing import resolution  # noqa: PLC0415 -- law 5
-        from airflow_incident.api.exchange import BUDGET  # noqa: PLC0415 -- law 5
-        from airflow_incident.metrics import tell, told  # noqa: PLC0415 -- law 5
+        from airflow_incident.airflow_bridge.stats import tell, told
+        from airflow_incident.api.closing import resolution
+        from airflow_incident.api.exchange import BUDGET
 
         became = profile.client.call(resolution(str(self.incident_id), recovery.wish), budget=BUDGET)
         if became.error:
@@ -301,9 +301,9 @@ class ResolveIncidentOperator(BaseOperator):
         return [_named(became.standing)] if became.kind in {"closed", "over"} else []
 
     def _close_earlier(self, recovery: Recovery, profile: Profile) -> list[dict[str, str | None]]:
-        from airflow_incident.api.exchange import BUDGET  # noqa: PLC0415 -- law 5
-        from airflow_incident.metrics import tell  # noqa: PLC0415 -- law 5
-        from airflow_incident.resolving import recover_run  # noqa: PLC0415 -- law 5
+        from airflow_incident.airflow_bridge.stats import tell
+        from airflow_incident.api.exchange import BUDGET
+        from airflow_incident.delivery.resolving import recover_run
 
         if not profile.settings.journal:
             what = "is off, so nobody knows what was opened; give incident_id"
@@ -320,8 +320,8 @@ class ResolveIncidentOperator(BaseOperator):
 
 def _tell_off(log: Any, off: str, context: Context) -> None:
     """Say that incidents are turned off."""
-    from airflow_incident.context import ids  # noqa: PLC0415 -- law 5
-    from airflow_incident.metrics import tell, told  # noqa: PLC0415 -- law 5
+    from airflow_incident.airflow_bridge.context import ids
+    from airflow_incident.airflow_bridge.stats import tell, told
 
     dag_id, run_id = ids(context)
     words = f"{off}, [incident_io] enabled is false"

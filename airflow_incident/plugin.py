@@ -7,9 +7,12 @@ but the table of Airflow's own names.
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow_incident.compat import AirflowPlugin
+from airflow_incident.airflow_bridge.compat import AirflowPlugin
+
+if TYPE_CHECKING:
+    from airflow.sdk.types import TaskInstanceKey
 
 log = logging.getLogger(__name__)
 
@@ -26,12 +29,27 @@ class RunLink:
     def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ARG002 -- Airflow's signature
         """Return the incident's page; empty where there is none, which hides the button."""
         try:
-            from airflow_incident.run_page import read_page  # noqa: PLC0415 -- what is broken must be so inside
-
             return read_page(ti_key)
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: raising here would cost the page all its links
             log.warning("incident.io: no link from a task instance to its incident: %s", _readable(error))
             return ""
+
+
+def read_page(ti_key: TaskInstanceKey) -> str:
+    """Return the page of the incident that a task instance's run is in, as the journal has it; empty if there is none.
+
+    :raises Exception: whatever the database raises.
+    :raises ForeignRecordError: if what the journal holds of the run cannot be read.
+    """
+    # Here, for what is broken must be so inside; incident.io is not asked.
+    from airflow_incident.airflow_bridge.variables import Variables, texts_in_database
+    from airflow_incident.core.failure import Failure
+    from airflow_incident.delivery.opened import page_of
+    from airflow_incident.delivery.record import dag_prefix
+
+    dag_id, task_id, run_id, map_index = ti_key.dag_id, ti_key.task_id, ti_key.run_id, ti_key.map_index
+    failure = Failure(dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index)
+    return page_of(failure, texts_in_database(dag_prefix(dag_id)), Variables().get)
 
 
 class IncidentPlugin(AirflowPlugin):
@@ -44,7 +62,7 @@ class IncidentPlugin(AirflowPlugin):
 def _readable(error: BaseException) -> str:
     """Read an error without what looks like a secret; where that is broken as well, by its name alone."""
     try:
-        from airflow_incident.core.redaction import redact_secrets  # noqa: PLC0415 -- see above
+        from airflow_incident.core.redaction import redact_secrets
 
         return redact_secrets(repr(error))[:300]
     except (Exception, SystemExit):  # noqa: BLE001 -- some have a `__repr__` that raises

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_incident.constants import VERSION
 from airflow_incident.core.account import DEFAULT_BASE_URL
 from airflow_incident.core.settings import CONFIG_SECTION, CONN_TYPE, Option, options_in
-from airflow_incident.version import VERSION
 
 _HIDDEN = ["login", "port", "schema", "extra"]
 _RELABELED = {"host": "Base URL", "password": "API key"}
@@ -89,8 +89,8 @@ def _configured(option: Option) -> dict[str, Any]:
 
 def form_fields() -> dict[str, Any]:
     """Build the form's own fields, for Airflow before 3.2."""
-    from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget  # noqa: PLC0415
-    from wtforms import PasswordField, StringField  # noqa: PLC0415 -- only those Airflows bring both
+    from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
+    from wtforms import PasswordField, StringField  # only those Airflows bring both
 
     return {
         option.name: (PasswordField if option.secret else StringField)(

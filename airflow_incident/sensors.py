@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow_incident.compat import AirflowFailException, AirflowSensorTimeout, BaseSensorOperator, conf
+from airflow_incident.airflow_bridge.compat import AirflowFailException, AirflowSensorTimeout, BaseSensorOperator, conf
 from airflow_incident.core.arguments import checked
 from airflow_incident.core.settings import DEFAULT_CONN_ID, OPTIONS, read_value
 from airflow_incident.errors import ConfigurationError, IncidentIoError, Problem, WrongArgument
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from airflow_incident.api.standing import Standing, Wait
-    from airflow_incident.profile import Profile
+    from airflow_incident.airflow_bridge.config import Profile
+    from airflow_incident.api.waiting import Standing, Wait
 
 
 class IncidentClosedSensor(BaseSensorOperator):
@@ -88,7 +88,7 @@ class IncidentClosedSensor(BaseSensorOperator):
 
         :raises AirflowFailException: if waiting cannot help.
         """
-        from airflow_incident.api.standing import waiting_line  # noqa: PLC0415 -- law 5
+        from airflow_incident.api.waiting import waiting_line
 
         waiting = self._look(context)
         if waiting:
@@ -107,7 +107,7 @@ class IncidentClosedSensor(BaseSensorOperator):
             self._defer(context, since=since or time.time())
 
     def _defer(self, context: Context, *, since: float) -> NoReturn:
-        from airflow_incident.triggers import IncidentClosedTrigger  # noqa: PLC0415 -- law 5
+        from airflow_incident.triggers import IncidentClosedTrigger
 
         left = self.timeout - (time.time() - since)
         if left <= 0:
@@ -135,8 +135,8 @@ class IncidentClosedSensor(BaseSensorOperator):
 
     def _look(self, context: Context) -> list[Standing] | None:
         """Ask which incidents are still open; None if that cannot be known now."""
-        from airflow_incident.api.standing import patience  # noqa: PLC0415 -- law 5
-        from airflow_incident.triggers import POKE_BUDGET  # noqa: PLC0415 -- law 5
+        from airflow_incident.api.waiting import patience
+        from airflow_incident.triggers import POKE_BUDGET
 
         try:
             profile = self._profile()
@@ -153,12 +153,12 @@ class IncidentClosedSensor(BaseSensorOperator):
         return found
 
     def _profile(self) -> Profile:
-        from airflow_incident.profile import read_profile  # noqa: PLC0415 -- law 5
+        from airflow_incident.airflow_bridge.config import read_profile
 
         return read_profile(self.conn_id, deployment=self.deployment)
 
     def _wait(self, context: Context, profile: Profile) -> Wait:
-        from airflow_incident.api.standing import Wait  # noqa: PLC0415 -- law 5
+        from airflow_incident.api.waiting import Wait
 
         if self.waits_for == "dag":
             return Wait(self._own_incidents(context, profile), may_be_gone=True)
@@ -176,9 +176,9 @@ class IncidentClosedSensor(BaseSensorOperator):
         return Wait(severity=text, mode=mode)
 
     def _own_incidents(self, context: Context, profile: Profile) -> list[str]:
-        from airflow_incident.context import read_failure  # noqa: PLC0415 -- law 5
-        from airflow_incident.delivery.opened import opened_by  # noqa: PLC0415 -- law 5
-        from airflow_incident.variables import Variables  # noqa: PLC0415 -- law 5
+        from airflow_incident.airflow_bridge.context import read_failure
+        from airflow_incident.airflow_bridge.variables import Variables
+        from airflow_incident.delivery.opened import opened_by
 
         if not profile.settings.journal:
             what = "is turned off, so this DAG's incidents are not known; give incident_id or severity"

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_incident.api.standing import Wait, patience, waiting_line
+from airflow_incident.airflow_bridge.config import aread_profile
+from airflow_incident.api.waiting import Wait, patience, waiting_line
 from airflow_incident.core.settings import DEFAULT_CONN_ID
 from airflow_incident.errors import IncidentIoError
-from airflow_incident.profile import aread_profile
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

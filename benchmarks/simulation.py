@@ -20,11 +20,11 @@ from airflow_incident.api.calls import Creation
 from airflow_incident.api.exchange import Request, Response, Terms, converse
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
-from airflow_incident.delivery.flusher import flush
-from airflow_incident.delivery.journal import PREFIX
+from airflow_incident.delivery.effects import Delete, Get, Names, Send, Set, StoreFailed
+from airflow_incident.delivery.flush import flush
+from airflow_incident.delivery.record import PREFIX
 from airflow_incident.delivery.report import Report, Wish, prepare
 from airflow_incident.delivery.reporter import Rules, deliver
-from airflow_incident.delivery.steps import Delete, Get, Names, Send, Set, StoreFailed
 from airflow_incident.errors import IncidentIoError, JournalError, TransportError
 from benchmarks.tables import table
 
@@ -344,10 +344,10 @@ def _table(rows: list[tuple[str, Result]]) -> str:
 
 def draw(lived: list[tuple[Day, Result]], file: Path) -> None:
     """Draw what grows with the failures, and what waits during the worst day."""
-    import matplotlib as mpl  # noqa: PLC0415 -- only the figure needs it
+    import matplotlib as mpl  # only the figure needs it
 
     mpl.use("Agg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415 -- as above
+    from matplotlib import pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     sizes = [result.failures for _, result in lived]

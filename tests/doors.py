@@ -26,7 +26,8 @@ CREATED = json.dumps(
 
 def use_store(monkeypatch: Any, texts: Any) -> Any:
     """Let every door keep its records in a store."""
-    from airflow_incident import journalled, looking, resolving  # a test counts what else is loaded
+    from airflow_incident.delivery import looking, resolving
+    from airflow_incident.delivery import run as journalled  # a test counts what else is loaded
 
     for home in (journalled, looking, resolving):
         monkeypatch.setattr(home, "Variables", lambda: texts)
@@ -35,7 +36,8 @@ def use_store(monkeypatch: Any, texts: Any) -> Any:
 
 def forget_process() -> None:
     """Let this process have met no outage and spent no time."""
-    from airflow_incident import journalled, notifications
+    from airflow_incident import notifications
+    from airflow_incident.delivery import run as journalled
 
     notifications._meter.cache_clear()
     journalled._breaker.cache_clear()

@@ -11,9 +11,9 @@ from airflow_incident.api.client import Client, Connector
 from airflow_incident.api.submit import submission
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
-from airflow_incident.delivery.courier import Courier, carry_all
-from airflow_incident.delivery.flusher import Flushed, flush
-from airflow_incident.delivery.journal import PREFIX, Record, read_record, utc_now
+from airflow_incident.delivery.driver import Courier, carry_all
+from airflow_incident.delivery.flush import Flushed, flush
+from airflow_incident.delivery.record import PREFIX, Record, read_record, utc_now
 from airflow_incident.delivery.report import Outcome, Report, Wish, prepare
 from airflow_incident.delivery.reporter import Rules, deliver
 

@@ -3,11 +3,11 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from airflow_incident.airflow_bridge.variables import Variables
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
-from airflow_incident.delivery.journal import OpenIncident, Record, read_record
+from airflow_incident.delivery.record import OpenIncident, Record, read_record
 from airflow_incident.delivery.report import Wish, by_hand, prepare
-from airflow_incident.variables import Variables
 
 FAILED = datetime(2026, 3, 4, 9, 30, tzinfo=UTC)
 INCIDENT = OpenIncident(id="01H", reference="INC-7", permalink="https://app.incident.io/x/incidents/7")

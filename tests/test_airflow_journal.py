@@ -48,7 +48,7 @@ def airflow(airflow_db, tmp_path, monkeypatch):
 
 def command(home: Path, *arguments: str) -> str:
     """Run `airflow-incident journal` beside the database, and return what it prints."""
-    given = [sys.executable, "-m", "airflow_incident.cli", "journal", *arguments]
+    given = [sys.executable, "-m", "airflow_incident.cli.main", "journal", *arguments]
     environment = os.environ | {"AIRFLOW_HOME": str(home)}
     return subprocess.run(given, env=environment, capture_output=True, text=True, timeout=60, check=True).stdout
 

@@ -6,8 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from airflow_incident import cli, journalled, open_incident, resolve_incident
-from airflow_incident.journalled import flush_journal
+from airflow_incident import open_incident, resolve_incident
+from airflow_incident.cli import main as cli
+from airflow_incident.delivery import run as journalled
+from airflow_incident.delivery.run import flush_journal
 from airflow_incident.sandbox.fault import FaultProxy
 from airflow_incident.sandbox.fault_answers import answer
 from airflow_incident.sandbox.options import ALERT_SOURCE_ID, ALERT_SOURCE_TOKEN

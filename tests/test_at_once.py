@@ -7,9 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_incident import journalled, open_incident, resolve_incident
+from airflow_incident import open_incident, resolve_incident
 from airflow_incident.core.key import dag_key
-from airflow_incident.delivery.journal import record_name
+from airflow_incident.delivery import run as journalled
+from airflow_incident.delivery.record import record_name
 from airflow_incident.sandbox.fault import FaultProxy
 from airflow_incident.sandbox.options import REPEATS
 from airflow_incident.sandbox.server import Sandbox

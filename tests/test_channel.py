@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_incident import channel
-from airflow_incident.channel import LAST_WORD, Hung, awithin, callback, left, shorten, within
+from airflow_incident.airflow_bridge import channel
+from airflow_incident.airflow_bridge.channel import LAST_WORD, Hung, awithin, callback, left, shorten, within
 from airflow_incident.errors import AirflowTimeoutError
 
 SECONDS = 1.2

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from airflow.providers.common.compat import sdk
 
-from airflow_incident import compat
+from airflow_incident.airflow_bridge import compat
 
 
 @pytest.mark.parametrize("name", compat._HOMES)
@@ -27,4 +27,4 @@ def test_a_name_that_is_nowhere_is_an_attribute_error():
     with pytest.raises(AttributeError, match="BaseHooks"):
         _ = compat.BaseHooks
     with pytest.raises(ImportError, match="BaseHooks"):
-        from airflow_incident.compat import BaseHooks  # noqa: F401 -- it is not there
+        from airflow_incident.airflow_bridge.compat import BaseHooks  # noqa: F401 -- it is not there

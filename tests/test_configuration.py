@@ -13,10 +13,10 @@ import pytest
 import trustme
 
 from airflow_incident import CreateIncidentOperator, IncidentHook, open_incident
-from airflow_incident.compat import BaseHook
+from airflow_incident.airflow_bridge.compat import BaseHook
+from airflow_incident.airflow_bridge.config import _clients
 from airflow_incident.core.settings import OPTIONS, options_in, read_value
 from airflow_incident.errors import ConfigurationError, MissingConnectionError
-from airflow_incident.profile import _clients
 from airflow_incident.sandbox.server import Sandbox
 from tests.airflow_versions import AIRFLOW, BASE_URL, BATCH_TIMEOUT
 from tests.doors import API_KEY, Scripted, call_async, call_sync, dag_context, listen, report, task_context
@@ -335,7 +335,7 @@ def test_a_fixed_mapping_is_a_mapping(box, link):
 @pytest.mark.usefixtures("no_network")
 def test_an_operator_with_a_wrong_setting_fails_for_good(connect):
     """A wrong setting is no reason to try again; the message names all of it."""
-    from airflow_incident.compat import AirflowFailException
+    from airflow_incident.airflow_bridge.compat import AirflowFailException
 
     connect("http://api.incident.io", password=API_KEY, extra=json.dumps({"mode": "tset"}))
     with pytest.raises(AirflowFailException, match=r"Base URL: .*Mode: .*Fix connection"):

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_incident.compat import BaseHook
+from airflow_incident.airflow_bridge.airflow_cfg import read_installation
+from airflow_incident.airflow_bridge.compat import BaseHook
+from airflow_incident.airflow_bridge.config import read_lenient_profile, read_profile
 from airflow_incident.core.account import DEFAULT_BASE_URL, read_account
 from airflow_incident.core.settings import CONN_TYPE, Settings
 from airflow_incident.errors import ConfigurationError
-from airflow_incident.installation import read_installation
-from airflow_incident.profile import read_lenient_profile, read_profile
 from tests.airflow_versions import BASE_URL
 
 CONN_ID = "one_of_many_forms"

@@ -13,7 +13,7 @@ from types import MappingProxyType, SimpleNamespace
 import pytest
 
 from airflow_incident import CreateIncidentOperator, open_incident, resolve_incident
-from airflow_incident.context import read_failure
+from airflow_incident.airflow_bridge.context import read_failure
 from airflow_incident.sandbox.server import Sandbox
 from tests.airflow_versions import AIRFLOW, BASE_URL
 from tests.doors import API_KEY, call_async, call_sync, dag_context, listen, report, task_context

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import airflow_incident
-from airflow_incident.cli import build_parser
+from airflow_incident.cli.main import build_parser
 from airflow_incident.core.settings import OPTIONS, Settings, merge, options_in
 from airflow_incident.hooks import IncidentHook
 from tools.pages import PAGES, ROOT, filled

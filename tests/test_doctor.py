@@ -11,10 +11,10 @@ from airflow.secrets import BaseSecretsBackend
 from airflow.utils.session import create_session
 from sqlalchemy import text
 
-from airflow_incident import cli
+from airflow_incident.airflow_bridge.variables import Variables
+from airflow_incident.cli import main as cli
 from airflow_incident.sandbox.options import ALERT_SOURCE_ID, DEFAULT_ROLES
 from airflow_incident.sandbox.server import Sandbox
-from airflow_incident.variables import Variables
 from tests.airflow_versions import BASE_URL, PAGES
 from tests.doors import API_KEY
 from tests.journal_records import forget_all, keep
@@ -323,7 +323,7 @@ def test_a_connection_that_is_not_ours_is_named(doctor, connect):
 
 
 def test_without_airflow_it_is_one_clear_line():
-    code = "import sys; sys.modules['airflow'] = None; from airflow_incident import cli; sys.exit(cli.main(['doctor']))"
+    code = "import sys; sys.modules['airflow'] = None; from airflow_incident.cli.main import main; sys.exit(main(['doctor']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
@@ -355,7 +355,7 @@ def test_a_name_that_means_nothing_is_told_with_the_nearest_one(sole, served, co
 @pytest.mark.parametrize("place", ["environment", "file"])
 def test_a_name_in_airflow_cfg_that_means_nothing_is_told(sole, served, connect, monkeypatch, request, place):
     """In the environment and in the file alike; an option's `_cmd` is known."""
-    from airflow_incident.compat import conf
+    from airflow_incident.airflow_bridge.compat import conf
 
     connect(served.url, password=API_KEY)
     if place == "environment":

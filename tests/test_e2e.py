@@ -23,7 +23,7 @@ def ended(*, is_shaken=True, reason="sqlalchemy.exc.OperationalError", is_ours=F
 
 STACK = """Current thread 0x1 (most recent call first):
   File "/venv/lib/site-packages/comms.py", line 9 in get
-  File "airflow_incident/profile.py", line 8 in read
+  File "airflow_incident/airflow_bridge/config.py", line 8 in read
 """
 INCIDENTS = [incident(number, run) for number, run in enumerate(RUNS)]
 GREEN = Seen(
@@ -66,7 +66,10 @@ def test_an_airflow_that_was_not_harmed_is_told_in_figures():
         ({"neighbour": {"waits.e2e": "deferred"}}, "the neighbour's waits.e2e is deferred"),
         ({"silence": 31}, "the neighbour's trigger was silent for 31 s"),
         ({"leftovers": [Leftover("scheduler", 7, "")]}, "process 7 of the scheduler has not ended: none of ours"),
-        ({"leftovers": [Leftover("scheduler", 7, STACK)]}, "comms.py:9, get < airflow_incident/profile.py:8, read"),
+        (
+            {"leftovers": [Leftover("scheduler", 7, STACK)]},
+            "comms.py:9, get < airflow_incident/airflow_bridge/config.py:8, read",
+        ),
         ({"remarks": ["not healthy: triggerer"]}, "not healthy: triggerer"),
     ],
 )

@@ -13,8 +13,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from airflow_incident import CreateIncidentOperator, IncidentHook, cli, journalled, notifications
-from airflow_incident.delivery.journal import Ledger
+from airflow_incident import CreateIncidentOperator, IncidentHook, notifications
+from airflow_incident.cli import main as cli
+from airflow_incident.delivery import run as journalled
+from airflow_incident.delivery.record import Ledger
 from airflow_incident.errors import ConfigurationError, UnsettledError
 from airflow_incident.sandbox.fault import FaultProxy
 from airflow_incident.sandbox.server import Sandbox
@@ -323,7 +325,7 @@ def test_what_v1_opened_is_not_opened_again_hours_later(box, store, monkeypatch,
     box.store.v1_removed = True
     if reads_ledger:
         report_to(box.url, store, report_of("r2"))
-    monkeypatch.setattr("airflow_incident.delivery.journal.SUPPRESS_FOR", -1 * _HOUR)
+    monkeypatch.setattr("airflow_incident.delivery.record.SUPPRESS_FOR", -1 * _HOUR)
     outcome = report_to(box.url, store, report_of("r1", **LEVELS[1]))
     assert (outcome.kind, outcome.incident.reference) == ("open", "INC-1")
     box.store.move("INC-1", "closed")
@@ -343,7 +345,7 @@ def test_what_waited_for_v1_is_not_refused_once_it_is_known_to_be_gone(box, stor
 
 def test_a_long_queue_is_flushed_without_a_pause_for_each(box, store, monkeypatch):
     """Fifty failures that waited through v1's end take seconds."""
-    monkeypatch.setattr("airflow_incident.delivery.flusher.YOUNG", 0 * _HOUR)
+    monkeypatch.setattr("airflow_incident.delivery.flush.YOUNG", 0 * _HOUR)
     for number in range(50):
         report_to(box.url, store, report_of(f"r{number}"), send=False)
     box.store.v1_removed = True

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from airflow_incident import IncidentNotifier, journal_flush_dag, open_incident
-from airflow_incident.variables import Variables
+from airflow_incident.airflow_bridge.variables import Variables
 from tests.airflow_dags import load_dag
 from tests.airflow_versions import AIRFLOW, TASKS_CAN_LIST
 from tests.journal_records import FAILED, forget_all, keep, kept

@@ -8,11 +8,11 @@ from airflow.providers.common.compat.sdk import BaseHook
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_incident import journalled
 from airflow_incident.api import exchange
 from airflow_incident.api.client import Client
-from airflow_incident.delivery.flusher import MOST_ODD
-from airflow_incident.delivery.journal import Closing, OpenIncident, Record, read_record, record_name
+from airflow_incident.delivery import run as journalled
+from airflow_incident.delivery.flush import MOST_ODD
+from airflow_incident.delivery.record import Closing, OpenIncident, Record, read_record, record_name
 from airflow_incident.errors import JournalError
 from airflow_incident.sandbox.fault_answers import answer
 from tests.doors import CREATED, Scripted
@@ -274,9 +274,9 @@ forged = st.fixed_dictionaries(
 @given(raw=forged)
 def test_no_forged_record_ends_a_flush(store, connected, raw):
     """Nor the lines and tables that tell of it."""
+    from airflow_incident.cli.journal import _row
     from airflow_incident.delivery.flushed import closing, worry
-    from airflow_incident.delivery.words import record_line
-    from airflow_incident.journal_command import _row
+    from airflow_incident.delivery.messages import record_line
 
     store.texts.clear()
     keep(store, "r1", raw=raw or {"attempts": 1}), keep(store, "r2", minutes=5)

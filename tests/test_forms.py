@@ -187,7 +187,7 @@ def test_zero_touch_leaves_a_dag_alone_that_has_one(form, level):
 
     from airflow_incident.core.rules import Rules
     from airflow_incident.core.settings import Settings
-    from airflow_incident.zero_touch import ZeroTouch
+    from airflow_incident.policy.auto_callbacks import ZeroTouch
 
     callback, _ = OURS[form]
     arguments = {"on_failure_callback": (neighbour, callback)}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from airflow_incident.compat import conf
-from airflow_incident.installation import Installation, read_installation
+from airflow_incident.airflow_bridge.airflow_cfg import Installation, read_installation
+from airflow_incident.airflow_bridge.compat import conf
 from tests.airflow_versions import AIRFLOW, BASE_URL, BATCH_TIMEOUT, PAGES
 
 pytestmark = pytest.mark.release

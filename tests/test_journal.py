@@ -6,10 +6,10 @@ import importlib
 import pytest
 
 from airflow_incident import CreateIncidentOperator, open_incident
-from airflow_incident.delivery.journal import LEDGER_PREFIX, PREFIX, read_record
+from airflow_incident.airflow_bridge.variables import Variables
+from airflow_incident.delivery.record import LEDGER_PREFIX, PREFIX, read_record
+from airflow_incident.delivery.run import _breaker, flush_journal
 from airflow_incident.errors import TransportError
-from airflow_incident.journalled import _breaker, flush_journal
-from airflow_incident.variables import Variables
 from tests.airflow_dags import load_dag
 from tests.airflow_versions import AIRFLOW
 from tests.contract import check_all
@@ -17,7 +17,7 @@ from tests.contract import check_all
 pytestmark = [pytest.mark.airflow, pytest.mark.release]
 AWAY = "http://127.0.0.1:9"
 SOURCE = """
-from airflow_incident.compat import DAG, task
+from airflow_incident.airflow_bridge.compat import DAG, task
 from airflow_incident import CreateIncidentOperator, open_incident
 
 with DAG("{name}", schedule=None, on_failure_callback=open_incident(),

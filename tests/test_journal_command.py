@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from airflow_incident import cli
-from airflow_incident.delivery.journal import PREFIX
-from airflow_incident.variables import Variables
+from airflow_incident.airflow_bridge.variables import Variables
+from airflow_incident.cli import main as cli
+from airflow_incident.delivery.record import PREFIX
 from tests.airflow_versions import AIRFLOW
 from tests.journal_records import forget_all, keep, kept
 
@@ -240,7 +240,7 @@ def test_on_a_terminal_a_drop_asks(journal, monkeypatch, answer, code, left):
 def test_without_a_database_it_is_one_clear_line(arguments, tmp_path):
     """No traceback, and nothing on standard output."""
     environment = os.environ | {"AIRFLOW_HOME": str(tmp_path)}
-    command = [sys.executable, "-m", "airflow_incident.cli", "journal", *arguments]
+    command = [sys.executable, "-m", "airflow_incident.cli.main", "journal", *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     *others, line = done.stderr.splitlines()
@@ -259,24 +259,24 @@ def test_trouble_of_any_kind_is_one_clear_line(journal, monkeypatch):
         raise RuntimeError("sql_alchemy_conn\nis broken: password=hunter2secret")
 
     with monkeypatch.context() as patched:
-        patched.setattr("airflow_incident.journalled.list_journal", broken)
+        patched.setattr("airflow_incident.delivery.run.list_journal", broken)
         code, out, err = journal("list")
         assert (code, out) == (1, "")
         assert err.startswith("airflow-incident journal: RuntimeError: sql_alchemy_conn is broken")
         assert "hunter2secret" not in err
-        patched.setattr("airflow_incident.journalled.list_journal", names)
+        patched.setattr("airflow_incident.delivery.run.list_journal", names)
         assert journal("list")[0] == 130
 
 
 def test_a_digest_that_stands_for_several_records_drops_none(journal, monkeypatch):
     records = [keep("r1"), keep("r2")]
-    monkeypatch.setattr("airflow_incident.journal_command._digest", lambda _: "0123456789abcdef")
+    monkeypatch.setattr("airflow_incident.cli.journal._digest", lambda _: "0123456789abcdef")
     assert "stands for 2 records; give the name of one" in journal("drop", "01234567", "--yes")[2]
     assert [kept(record.name) for record in records] == records
 
 
 def test_without_airflow_it_is_one_clear_line():
-    code = "import sys; sys.modules['airflow'] = None; from airflow_incident import cli; sys.exit(cli.main(['journal', 'list']))"
+    code = "import sys; sys.modules['airflow'] = None; from airflow_incident.cli.main import main; sys.exit(main(['journal', 'list']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()

@@ -9,9 +9,9 @@ from collections import Counter
 
 import pytest
 
-from airflow_incident.delivery.courier import carry_all
-from airflow_incident.delivery.flusher import flush
-from airflow_incident.delivery.journal import utc_now
+from airflow_incident.delivery.driver import carry_all
+from airflow_incident.delivery.flush import flush
+from airflow_incident.delivery.record import utc_now
 from airflow_incident.errors import RateLimitError
 from airflow_incident.sandbox.server import Sandbox
 from tests.file_store import FileStore, client_of, ended, flush_to, fork, report_of, report_to, wait_for
@@ -232,7 +232,7 @@ def test_a_flush_that_was_frozen_opens_nothing_twice(box, store):
 
 def test_a_slow_store_never_lets_a_storm_have_anothers_incident(box, store, monkeypatch):
     """Sent without the store when its time was over, a failure's own incident is not taken for the storm's."""
-    monkeypatch.setattr("airflow_incident.delivery.courier.PATIENCE", 0.2)
+    monkeypatch.setattr("airflow_incident.delivery.driver.PATIENCE", 0.2)
     report_to(box.url, store, report_of("r1"), storm_dag=1)
     get = store.get
 

@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from airflow_incident import journalled
-from airflow_incident.compat import BaseHook
-from airflow_incident.delivery.journal import PREFIX, Record, read_record, record_name
+from airflow_incident.airflow_bridge.compat import BaseHook
+from airflow_incident.airflow_bridge.variables import Variables
+from airflow_incident.delivery import run as journalled
+from airflow_incident.delivery.record import PREFIX, Record, read_record, record_name
 from airflow_incident.sandbox.fault import FaultProxy
 from airflow_incident.sandbox.fault_answers import answer
-from airflow_incident.variables import Variables
 from tests.airflow_versions import since
 from tests.doors import (
     API_KEY,
@@ -335,7 +335,7 @@ def test_twenty_failures_of_one_batch_in_an_outage_are_all_written_down(airflow_
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__STORM_LIMIT", "0")
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__STORM_LIMIT_PER_DAG", "0")
     source = """
-from airflow_incident.compat import DAG
+from airflow_incident.airflow_bridge.compat import DAG
 from airflow_incident import open_incident
 
 with DAG("batch", schedule=None, on_failure_callback=open_incident()) as dag:

@@ -5,12 +5,13 @@ import logging
 
 import pytest
 
-from airflow_incident import cli, open_incident, resolve_incident
-from airflow_incident.compat import BaseHook
-from airflow_incident.delivery.journal import PREFIX, read_record
-from airflow_incident.journalled import _breaker, flush_journal
+from airflow_incident import open_incident, resolve_incident
+from airflow_incident.airflow_bridge.compat import BaseHook
+from airflow_incident.airflow_bridge.variables import Variables
+from airflow_incident.cli import main as cli
+from airflow_incident.delivery.record import PREFIX, read_record
+from airflow_incident.delivery.run import _breaker, flush_journal
 from airflow_incident.sandbox.server import Sandbox
-from airflow_incident.variables import Variables
 from tests.doors import API_KEY, call_async, call_sync, dag_context, listen, report, task_context
 from tests.journal_records import forget_all
 

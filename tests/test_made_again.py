@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_incident import CreateIncidentOperator, journalled, open_incident, resolve_incident
+from airflow_incident import CreateIncidentOperator, open_incident, resolve_incident
+from airflow_incident.delivery import run as journalled
 from airflow_incident.sandbox.fault import FaultProxy
 from airflow_incident.sandbox.options import REPEATS
 from airflow_incident.sandbox.server import Sandbox

@@ -20,9 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_incident import CreateIncidentOperator, ResolveIncidentOperator, flush_dag, open_incident, resolve_incident
+from airflow_incident.airflow_bridge.stats import OUTCOMES, PREFIX, SECONDS, told
 from airflow_incident.core.text import log_line
 from airflow_incident.errors import IncidentIoError, TransportError
-from airflow_incident.metrics import OUTCOMES, PREFIX, SECONDS, told
 from airflow_incident.sandbox.fault_answers import answer
 from tests.airflow_versions import AIRFLOW
 from tests.doors import API_KEY, CREATED, Scripted, call_async, call_sync, dag_context, listen, task_context
@@ -53,7 +53,8 @@ def outcomes(heard):
 @pytest.fixture(autouse=True)
 def _journal(airflow_db, monkeypatch):
     """Turn the journal on, and begin with an empty one, in a process that has met no outage."""
-    from airflow_incident import journalled, notifications
+    from airflow_incident import notifications
+    from airflow_incident.delivery import run as journalled
 
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
     journalled._breaker.cache_clear()
@@ -69,7 +70,7 @@ def counts(monkeypatch):
         incr=lambda name, number: counted.update({name.removeprefix(PREFIX): number}),
         timing=lambda name, lasted: counted.update({name.removeprefix(PREFIX): 0 < lasted.total_seconds() < 30}),
     )
-    monkeypatch.setattr("airflow_incident.compat.Stats", stats, raising=False)
+    monkeypatch.setattr("airflow_incident.airflow_bridge.compat.Stats", stats, raising=False)
     return counted
 
 
@@ -98,7 +99,7 @@ def flush():
 
 
 def end_outage():
-    from airflow_incident import journalled
+    from airflow_incident.delivery import run as journalled
 
     journalled._breaker.cache_clear()
 
@@ -218,7 +219,7 @@ def test_what_is_refused_for_good_is_dead_once(connect, counts, call):
 
 
 def retry():
-    from airflow_incident.journalled import flush_journal
+    from airflow_incident.delivery.run import flush_journal
 
     flush_journal(also_dead=True)
 
@@ -392,7 +393,9 @@ def test_metrics_that_are_broken_harm_nobody(connected, monkeypatch, call, error
     def fail(*_: object):
         raise error
 
-    monkeypatch.setattr("airflow_incident.compat.Stats", SimpleNamespace(incr=fail, timing=fail), raising=False)
+    monkeypatch.setattr(
+        "airflow_incident.airflow_bridge.compat.Stats", SimpleNamespace(incr=fail, timing=fail), raising=False
+    )
     with listen() as heard:
         call(open_incident(), dag_context())
     assert len(connected.incidents) == 1
@@ -482,7 +485,7 @@ def test_a_statsd_hears_what_a_real_airflow_counts(airflow_db, connected, connec
         connect(AWAY)
         assert run(file).stdout.endswith("failed\n")
         connect(connected.url)
-        flushed = run("-m", "airflow_incident.cli", "journal", "flush")
+        flushed = run("-m", "airflow_incident.cli.main", "journal", "flush")
         assert "1 delivered" in flushed.stdout, flushed.stderr
     finally:
         statsd.stop()

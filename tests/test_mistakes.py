@@ -13,15 +13,16 @@ from typing import Any, NamedTuple
 import pytest
 import trustme
 
-from airflow_incident import IncidentNotifier, doctor
-from airflow_incident.compat import BaseHook
-from airflow_incident.delivery.journal import PREFIX
-from airflow_incident.delivery.words import clean
+from airflow_incident import IncidentNotifier
+from airflow_incident.airflow_bridge.compat import BaseHook
+from airflow_incident.airflow_bridge.variables import Variables
+from airflow_incident.cli.doctor import checks as doctor
+from airflow_incident.delivery.messages import clean
+from airflow_incident.delivery.record import PREFIX
+from airflow_incident.delivery.run import _breaker, flush_journal
 from airflow_incident.errors import ConfigurationError
-from airflow_incident.journalled import _breaker, flush_journal
 from airflow_incident.sandbox.options import ALERT_SOURCE_ID, ALERT_SOURCE_TOKEN
 from airflow_incident.sandbox.server import Sandbox
-from airflow_incident.variables import Variables
 from tests.airflow_versions import AIRFLOW, BASE_URL
 from tests.doors import API_KEY, listen, task_context
 from tests.journal_records import forget_all
@@ -212,7 +213,7 @@ def tls_box(authority, tmp_path_factory):
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(pem))
     with Sandbox(api_key=API_KEY, certfile=str(pem), keyfile=str(pem)) as served:
         yield served
-        from airflow_incident.profile import _clients
+        from airflow_incident.airflow_bridge.config import _clients
 
         while _clients:
             _clients.popitem()[1].close()

@@ -7,13 +7,14 @@ from collections import Counter
 
 import pytest
 
-from airflow_incident import CreateIncidentOperator, IncidentHook, journalled, notifications
-from airflow_incident.compat import AirflowFailException
+from airflow_incident import CreateIncidentOperator, IncidentHook, notifications
+from airflow_incident.airflow_bridge.compat import AirflowFailException
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
+from airflow_incident.delivery import run as journalled
 from airflow_incident.delivery.report import Wish, prepare
+from airflow_incident.delivery.run import flush_journal
 from airflow_incident.errors import ConfigurationError, PermissionDeniedError, UnknownNameError, ValidationError
-from airflow_incident.journalled import flush_journal
 from airflow_incident.sandbox import catalogue
 from airflow_incident.sandbox.catalogue import fixed_id
 from airflow_incident.sandbox.fault import FAULTS, FaultProxy

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_incident.airflow_bridge.config import read_profile
+from airflow_incident.airflow_bridge.variables import Variables
 from airflow_incident.core.account import fault_of_id
 from airflow_incident.core.failure import Failure
-from airflow_incident.delivery.journal import dag_prefix, is_of_dag, read_record, record_name
 from airflow_incident.delivery.opened import opened_by
+from airflow_incident.delivery.record import dag_prefix, is_of_dag, read_record, record_name
 from airflow_incident.errors import MissingConnectionError
-from airflow_incident.profile import read_profile
-from airflow_incident.variables import Variables
 from tests.airflow_versions import since
 from tests.journal_records import forget_all, keep
 

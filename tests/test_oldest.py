@@ -153,7 +153,7 @@ def test_a_template_touches_no_variable_that_it_does_not_name():
     """Airflow 2 warns whoever reads one of those that it is to lose."""
     from airflow.utils.context import Context
 
-    from airflow_incident.context import render
+    from airflow_incident.airflow_bridge.context import render
 
     context = Context({"run_id": "r1", "execution_date": "2026-03-04"})
     with warnings.catch_warnings():
@@ -204,10 +204,10 @@ def _serialized(dag):
 
 def test_the_journal_keeps_and_delivers(load, sandbox, connect, monkeypatch, capsys):
     """Written down before it is sent, suppressed when it comes again, kept in an outage, delivered by the command."""
-    from airflow_incident.cli import main
-    from airflow_incident.delivery.journal import PREFIX, read_record
-    from airflow_incident.journalled import _breaker
-    from airflow_incident.variables import Variables
+    from airflow_incident.airflow_bridge.variables import Variables
+    from airflow_incident.cli.main import main
+    from airflow_incident.delivery.record import PREFIX, read_record
+    from airflow_incident.delivery.run import _breaker
 
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
     store = Variables()

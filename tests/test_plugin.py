@@ -10,12 +10,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from airflow.models.taskinstancekey import TaskInstanceKey
 
+from airflow_incident.airflow_bridge.variables import Variables
 from airflow_incident.core.key import dag_key, storm_key
-from airflow_incident.delivery.journal import OpenIncident, record_name
+from airflow_incident.delivery.record import OpenIncident, record_name
 from airflow_incident.delivery.reporter import STORM
 from airflow_incident.links import IncidentLink
 from airflow_incident.plugin import IncidentPlugin, RunLink
-from airflow_incident.variables import Variables
 from tests.conftest import ROOT
 from tests.journal_records import INCIDENT, forget_all, keep
 

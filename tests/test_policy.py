@@ -387,7 +387,7 @@ def test_a_dag_of_another_make_is_left_as_it_is(caplog):
     from airflow_incident import policy
     from airflow_incident.core.rules import Rules
     from airflow_incident.core.settings import Settings
-    from airflow_incident.zero_touch import ZeroTouch
+    from airflow_incident.policy.auto_callbacks import ZeroTouch
 
     zero_touch = ZeroTouch(Rules(Settings(auto_open=True)))
     with pytest.MonkeyPatch.context() as patch:

@@ -13,10 +13,10 @@ from pathlib import Path
 import certifi
 import pytest
 
+from airflow_incident.airflow_bridge.compat import AirflowNotFoundException
+from airflow_incident.airflow_bridge.config import read_profile
 from airflow_incident.api import trust
-from airflow_incident.compat import AirflowNotFoundException
 from airflow_incident.errors import ConfigurationError
-from airflow_incident.profile import read_profile
 from tests.airflow_versions import AIRFLOW
 from tests.doors import report
 
@@ -122,7 +122,7 @@ def test_a_fork_of_the_supervisor_loads_while_it_asks_for_the_connection(connect
         begun.append(len(trust._stores))
         raise AirflowNotFoundException(conn_id)
 
-    monkeypatch.setattr("airflow_incident.connections.BaseHook.get_connection", asked)
+    monkeypatch.setattr("airflow_incident.airflow_bridge.connections.BaseHook.get_connection", asked)
     report()
     assert begun == [int(loaded)]
 

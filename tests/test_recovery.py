@@ -16,11 +16,11 @@ from airflow_incident import (
     PermissionDeniedError,
     RecoveryNotifier,
     ResolveIncidentOperator,
-    journalled,
     open_incident,
     resolve_incident,
 )
-from airflow_incident.compat import BaseHook
+from airflow_incident.airflow_bridge.compat import BaseHook
+from airflow_incident.delivery import run as journalled
 from airflow_incident.sandbox import catalogue
 from airflow_incident.sandbox.fault import FaultProxy
 from airflow_incident.sandbox.server import Sandbox
@@ -57,7 +57,7 @@ def counted(monkeypatch):
     counts = {}
     add = lambda name, number: counts.update({name: counts.get(name, 0) + number})  # noqa: E731
     stats = SimpleNamespace(incr=add, timing=lambda *_: None)
-    monkeypatch.setattr("airflow_incident.compat.Stats", stats, raising=False)
+    monkeypatch.setattr("airflow_incident.airflow_bridge.compat.Stats", stats, raising=False)
     return counts
 
 
@@ -587,7 +587,7 @@ def test_the_operator_closes_one_incident_by_id_without_the_journal(connected, m
 @pytest.mark.parametrize("options", [{"incident_id": "01H0000000000000000000000"}, {"resolved_status": "Finished"}])
 def test_what_a_retry_cannot_help_fails_the_task_for_good(connected, store, options):
     """An incident that is not there, a status that is not there."""
-    from airflow_incident.compat import AirflowFailException
+    from airflow_incident.airflow_bridge.compat import AirflowFailException
 
     failed()
     with pytest.raises(AirflowFailException, match=r"answered 404|known: Triage"):
@@ -608,7 +608,7 @@ def test_what_a_retry_may_help_is_raised(sandbox, connect, store):
 
 def test_the_operator_needs_the_journal_or_an_id(connected, monkeypatch):
     """Else nobody knows what was opened."""
-    from airflow_incident.compat import AirflowFailException
+    from airflow_incident.airflow_bridge.compat import AirflowFailException
 
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "False")
     with pytest.raises(AirflowFailException, match="give incident_id"):

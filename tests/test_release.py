@@ -8,9 +8,9 @@ import sys
 import pytest
 
 import airflow_incident
-from airflow_incident.delivery.journal import PREFIX
+from airflow_incident.airflow_bridge.variables import Variables
+from airflow_incident.delivery.record import PREFIX
 from airflow_incident.provider import get_provider_info
-from airflow_incident.variables import Variables
 from tests.airflow_dags import load_dag
 from tests.airflow_versions import AIRFLOW
 
@@ -55,7 +55,7 @@ def test_everything_public_can_be_imported():
     for name in airflow_incident.__all__:
         assert getattr(airflow_incident, name)
     assert "incident_io" in json.dumps(get_provider_info())
-    assert airflow_incident.__version__ in ask("airflow_incident.cli", "--version")
+    assert airflow_incident.__version__ in ask("airflow_incident.cli.main", "--version")
 
 
 def test_airflow_lists_provider_and_plugin(airflow_db):

@@ -5,9 +5,9 @@ import logging
 
 import pytest
 
-from airflow_incident import journalled
-from airflow_incident.installation import Installation, read_installation
-from airflow_incident.profile import read_profile
+from airflow_incident.airflow_bridge.airflow_cfg import Installation, read_installation
+from airflow_incident.airflow_bridge.config import read_profile
+from airflow_incident.delivery import run as journalled
 from airflow_incident.sandbox.fault_answers import answer
 from tests.airflow_versions import BASE_URL
 from tests.doors import API_KEY, Scripted, by_hand, dag_context, listen, report, task_context
@@ -137,7 +137,7 @@ def test_a_line_to_be_sent_by_hand_is_json_without_a_secret(connect, monkeypatch
 
 def test_an_error_of_the_button_or_of_the_policy_has_no_secret(monkeypatch):
     """What a database's driver says may hold its address; it is redacted before it is cut."""
-    from airflow_incident import policy, run_page
+    from airflow_incident import plugin, policy
     from airflow_incident.plugin import RunLink
 
     class OddError(Exception):
@@ -153,7 +153,7 @@ def test_an_error_of_the_button_or_of_the_policy_has_no_secret(monkeypatch):
     said = OSError("x" * 270 + f" postgresql://airflow:{SECRET}@db/x")
     with listen() as heard:
         for error in (said, OddError()):
-            monkeypatch.setattr(run_page, "read_page", fails(error))
+            monkeypatch.setattr(plugin, "read_page", fails(error))
             assert RunLink().get_link(None, ti_key=None) == ""
             policy._tell(error)
     assert len(heard.texts(logging.WARNING)) == 4

@@ -9,14 +9,14 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, TaskDeferred
 
 from airflow_incident import IncidentClosedSensor
-from airflow_incident.api.standing import Standing, waiting_line
+from airflow_incident.airflow_bridge.variables import Variables
+from airflow_incident.api.waiting import Standing, waiting_line
 from airflow_incident.core.key import dag_key
-from airflow_incident.delivery.journal import OpenIncident
+from airflow_incident.delivery.record import OpenIncident
 from airflow_incident.sandbox.catalogue import fixed_id
 from airflow_incident.sandbox.fault import FaultProxy
 from airflow_incident.sandbox.fault_answers import answer
 from airflow_incident.triggers import IncidentClosedTrigger
-from airflow_incident.variables import Variables
 from tests import contract
 from tests.airflow_dags import load_dag
 from tests.airflow_versions import TASKS_CAN_LIST

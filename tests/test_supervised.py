@@ -6,8 +6,9 @@ import time
 
 import pytest
 
-from airflow_incident import journalled, notifications, open_incident
-from airflow_incident.delivery.journal import read_record, record_name
+from airflow_incident import notifications, open_incident
+from airflow_incident.delivery import run as journalled
+from airflow_incident.delivery.record import read_record, record_name
 from airflow_incident.sandbox.fault import FaultProxy
 from tests.airflow_versions import since
 from tests.doors import dag_context, listen, report, task_context

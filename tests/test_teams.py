@@ -22,7 +22,7 @@ from airflow.utils.session import create_session
 from airflow_incident.delivery.report import Wish, by_hand, prepare
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
-from airflow_incident.delivery.journal import OpenIncident, Record, utc_now
+from airflow_incident.delivery.record import OpenIncident, Record, utc_now
 
 url = sys.argv[1]
 with create_session() as session:
@@ -51,7 +51,7 @@ from airflow.models import TaskInstance, Variable
 from airflow.models.taskinstancekey import TaskInstanceKey
 from airflow.utils.session import create_session
 from sqlalchemy import select
-from airflow_incident.run_page import read_page
+from airflow_incident.plugin import read_page
 
 with create_session() as session:
     rows = session.scalars(select(Variable).where(Variable.key.startswith("incident_io.orders.")))
@@ -80,7 +80,7 @@ def command(airflow_db, box, tmp_path):
     }
 
     def run(*arguments, code=0):
-        module = [] if arguments[0] == "-c" else ["-m", "airflow_incident.cli"]
+        module = [] if arguments[0] == "-c" else ["-m", "airflow_incident.cli.main"]
         done = subprocess.run(
             [sys.executable, *module, *arguments],
             env=environment,

@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from airflow_incident import cli, open_incident
-from airflow_incident.delivery.journal import record_name
+from airflow_incident import open_incident
+from airflow_incident.airflow_bridge.variables import Variables
+from airflow_incident.cli import main as cli
+from airflow_incident.delivery.record import record_name
 from airflow_incident.sandbox.server import Sandbox
-from airflow_incident.variables import Variables
 from tests.airflow_versions import AIRFLOW
 from tests.contract import check_all
 from tests.doors import API_KEY, dag_context, task_context
@@ -335,9 +336,7 @@ def test_wrong_words_are_told_as_such(arguments, capsys):
 
 @pytest.mark.parametrize("arguments", [["send-test"], ["explain", "a", "b"]])
 def test_without_airflow_it_is_one_clear_line(arguments):
-    code = (
-        f"import sys; sys.modules['airflow'] = None; from airflow_incident import cli; sys.exit(cli.main({arguments}))"
-    )
+    code = f"import sys; sys.modules['airflow'] = None; from airflow_incident.cli.main import main; sys.exit(main({arguments}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from urllib.parse import quote
 
-from airflow_incident.api.head import read_alert, read_head
+from airflow_incident.api.incident import read_alert, read_head
 from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ import httpx
 from airflow_incident.api.calls import ALERT_SOURCE, addressed
 from airflow_incident.api.directory import Directory
 from airflow_incident.api.exchange import Pause, Request, Response, Returned, Terms, converse
+from airflow_incident.constants import VERSION
 from airflow_incident.errors import (
     ConfigurationError,
     IncidentIoError,
@@ -23,7 +24,6 @@ from airflow_incident.errors import (
     TransportError,
     UnexpectedResponseError,
 )
-from airflow_incident.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -79,7 +79,7 @@ class Connector:
         self.ignored_proxies: str | None = None
         """Why the environment's proxies are left aside."""
         if base_url.startswith("https:"):
-            from airflow_incident.api.trust import trust  # noqa: PLC0415 -- law 5
+            from airflow_incident.api.trust import trust
 
             self.options |= {"verify": trust(ca_bundle), "trust_env": True, "proxy": proxy}
 
@@ -95,7 +95,7 @@ class Connector:
                 raise ConfigurationError([Problem("Proxy", f"cannot be used ({error})")]) from None
             self.ignored_proxies = str(error)
         # httpx reads all of them at once: one that is not for this host must not keep the others from being used.
-        from airflow_incident.api.proxies import proxy_for  # noqa: PLC0415 -- only where something is wrong
+        from airflow_incident.api.proxies import proxy_for  # only where something is wrong
 
         self.options |= {"trust_env": False, "proxy": proxy_for(self.base_url)}
         try:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from airflow_incident.api.calls import PAGE_LIMIT, Call, Plan
 from airflow_incident.api.endpoints import attach_link
-from airflow_incident.api.standing import Standing, read_standing, show_standing
+from airflow_incident.api.waiting import Standing, read_standing, show_standing
 from airflow_incident.errors import ConfigurationError, IncidentIoError, PermissionDeniedError, Problem
 from airflow_incident.frozen import Frozen
 

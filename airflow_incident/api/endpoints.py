@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_incident.api.calls import PAGE_LIMIT, Call, Listing, pages, part, send_alert
 from airflow_incident.api.filters import filter_query
-from airflow_incident.api.head import read_head, read_heads
+from airflow_incident.api.incident import read_head, read_heads
 
 
 class Late:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from airflow_incident.api import body as bodies
     from airflow_incident.api import envelopes
-    from airflow_incident.api.head import IncidentHead
+    from airflow_incident.api.incident import IncidentHead
     from airflow_incident.api.models import Attachment, Identity, Incident, IncidentUpdate
 else:
     bodies, envelopes = Late("airflow_incident.api.body"), Late("airflow_incident.api.envelopes")

@@ -10,13 +10,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_incident.api.calls import PAGE_LIMIT, Call
-from airflow_incident.api.head import PAST
+from airflow_incident.api.incident import PAST
 from airflow_incident.errors import IncidentIoError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from airflow_incident.api.head import IncidentHead
+    from airflow_incident.api.incident import IncidentHead
 
 
 def was_over(head: IncidentHead, *, before: datetime) -> Generator[Any, Any, bool]:

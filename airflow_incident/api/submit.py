@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_incident.api.calls import Creation, Plan
 from airflow_incident.api.directory import Directory
-from airflow_incident.api.head import IncidentHead, read_head
+from airflow_incident.api.incident import IncidentHead, read_head
 from airflow_incident.api.payload import NAMED, Resolved, compose, is_alert, label, to_v2, unsayable
 from airflow_incident.errors import (
     APIError,
@@ -89,7 +89,7 @@ def _resolved(wanted: Mapping[str, Any], api_version: Version) -> Generator[Any,
     """Resolve names; IDs need no look-up, and no step."""
     if not wanted:
         return Resolved()
-    from airflow_incident.api.names import resolve  # noqa: PLC0415 -- law 5: most failures name nothing
+    from airflow_incident.api.names import resolve
 
     try:
         next(resolve(wanted, Directory(), api_version=api_version))
@@ -197,7 +197,7 @@ def _was_over(creation: Creation, answer: Any, *, before: datetime) -> Generator
     wanted = {creation.body.get("status"), creation.body.get("incident_status_id")} - {None}
     if wanted & {answer.status, answer.status_id}:  # it was to be opened so
         return False
-    from airflow_incident.api.renewal import was_over  # noqa: PLC0415 -- hardly any failure meets one
+    from airflow_incident.api.renewal import was_over  # hardly any failure meets one
 
     return (yield from was_over(answer, before=before))
 
@@ -213,7 +213,7 @@ def _says_gone(error: IncidentIoError) -> bool:
 
 def is_v1_gone(directory: Directory) -> Generator[Any, Any, bool]:
     """Ask once more, in a way that no field can be to blame; what is gone stays gone for this process."""
-    from airflow_incident.api.endpoints import any_incident  # noqa: PLC0415 -- law 5
+    from airflow_incident.api.endpoints import any_incident
 
     if not directory.v1_gone:
         try:
@@ -225,7 +225,7 @@ def is_v1_gone(directory: Directory) -> Generator[Any, Any, bool]:
 
 def _find(creation: Creation, terms: Terms, error: IncidentIoError) -> Generator[Any, Any, Any]:
     """Look for what an attempt through v1 may have opened; through v2 it might be opened twice."""
-    from airflow_incident.api.endpoints import find_incident  # noqa: PLC0415 -- law 5
+    from airflow_incident.api.endpoints import find_incident
 
     name, summary = creation.body.get("name"), creation.body.get("summary")
     if terms.since and name and summary:
@@ -282,7 +282,7 @@ def _mended(creation: Creation, error: ValidationError, terms: Terms) -> Generat
 
 
 def _lowest() -> Generator[Any, Any, str | None]:
-    from airflow_incident.api.names import lowest_severity  # noqa: PLC0415 -- as above
+    from airflow_incident.api.names import lowest_severity
 
     try:
         lowest: str | None = yield Plan(lowest_severity, LOOK_UP_SHARE)

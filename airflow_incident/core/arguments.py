@@ -53,7 +53,7 @@ def usable(
 
 
 def _words() -> ModuleType:
-    from airflow_incident.core import wrong_arguments  # noqa: PLC0415 -- only where something is wrong
+    from airflow_incident.core import wrong_arguments  # only where something is wrong
 
     return wrong_arguments
 

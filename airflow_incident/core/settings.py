@@ -320,7 +320,7 @@ def unknown_settings(names: Iterable[str], place: Place) -> list[Problem]:
 
 
 def _unknown(name: str, place: Place, known: Sequence[str]) -> Problem:
-    from difflib import get_close_matches  # noqa: PLC0415 -- only where something is wrong
+    from difflib import get_close_matches  # only where something is wrong
 
     where = f"{name!r} in the connection's extra" if place == "connection" else f"[{CONFIG_SECTION}] {name}"
     if name in OPTIONS:

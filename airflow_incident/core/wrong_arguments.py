@@ -43,7 +43,7 @@ def unknown(door: str, name: str, known: Iterable[str], others: Iterable[str] = 
 
 
 def _instead(name: str, known: list[str], others: list[str]) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415 -- law 5: only where something is wrong
+    from difflib import get_close_matches
 
     option = OPTIONS.get(name)
     if option and "argument" not in option.places:

@@ -6,14 +6,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from airflow_incident.core.text import moment
-from airflow_incident.delivery.words import clean
+from airflow_incident.delivery.messages import clean
 from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from airflow_incident.delivery.journal import Record
+    from airflow_incident.delivery.record import Record
     from airflow_incident.delivery.recovery import Settled
 
 OVERDUE = timedelta(hours=1)

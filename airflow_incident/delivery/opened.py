@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_incident.core.key import dag_key, idempotency_key
 from airflow_incident.core.pages import is_incident_page
-from airflow_incident.delivery.journal import (
+from airflow_incident.delivery.record import (
     ForeignRecordError,
     dag_prefix,
     is_of_dag,
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from airflow_incident.core.failure import Failure
-    from airflow_incident.delivery.journal import Record, Store
+    from airflow_incident.delivery.record import Record, Store
 
 
 def opened_by(failure: Failure, *, deployment: str, store: Store) -> dict[str, str]:

@@ -8,16 +8,16 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow_incident.airflow_bridge.stats import Told, told, trouble
 from airflow_incident.api.calls import send_alert
 from airflow_incident.api.closing import Resolution, Wish, resolution
 from airflow_incident.core.key import ALERT_MARK, dag_key, earlier_keys, own_keys
 from airflow_incident.core.redaction import redact_secrets
-from airflow_incident.delivery.journal import Closing, record_name, whole
+from airflow_incident.delivery.effects import Ask, Delete, Get, Set, StoreFailed
+from airflow_incident.delivery.record import Closing, record_name, whole
 from airflow_incident.delivery.sending import broken, note_of_dag, own_record, send, terms_of
-from airflow_incident.delivery.steps import Ask, Delete, Get, Set, StoreFailed
 from airflow_incident.errors import IncidentIoError, JournalError, NotFoundError
 from airflow_incident.frozen import Frozen
-from airflow_incident.metrics import Told, told, trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from airflow_incident.core.failure import Failure
     from airflow_incident.core.key import Scope
     from airflow_incident.core.text import Redact
-    from airflow_incident.delivery.journal import Record
+    from airflow_incident.delivery.effects import Step
+    from airflow_incident.delivery.record import Record
     from airflow_incident.delivery.reporter import Rules
-    from airflow_incident.delivery.steps import Step
 
 Kind = Literal[
     "closed",

@@ -8,8 +8,9 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow_incident.airflow_bridge.stats import Told, told, trouble
 from airflow_incident.api.calls import Creation, addressed, open_incident
-from airflow_incident.api.head import AlertHead
+from airflow_incident.api.incident import AlertHead
 from airflow_incident.api.payload import NAMED, create_alert, create_draft, create_usable_draft, is_alert
 from airflow_incident.api.submit import Terms, at_once
 from airflow_incident.core.key import ALERT_MARK, idempotency_key, scope_of, started_key
@@ -27,20 +28,19 @@ from airflow_incident.core.text import (
 )
 from airflow_incident.errors import APIError, IncidentIoError, UnsettledError
 from airflow_incident.frozen import Frozen
-from airflow_incident.metrics import Told, told, trouble
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from airflow_incident.api.head import IncidentHead
+    from airflow_incident.api.incident import IncidentHead
     from airflow_incident.api.payload import Draft
     from airflow_incident.api.submit import Choice
     from airflow_incident.core.failure import Failure
     from airflow_incident.core.key import Scope
     from airflow_incident.core.settings import Settings
     from airflow_incident.core.text import Redact
-    from airflow_incident.delivery.journal import OpenIncident, Record
+    from airflow_incident.delivery.record import OpenIncident, Record
 
 Kind = Literal["open", "already_open", "closed", "suppressed", "gathered", "kept", "refused", "failed"]
 Before = Literal["waited", "opened", "refused"]
@@ -183,7 +183,7 @@ class Outcome(Frozen):
         lines = [trouble(self.trouble, redact)] if self.trouble else []
         lines.append(self._told(redact, seconds))
         if self.caught_up:
-            from airflow_incident.delivery.words import record_told  # noqa: PLC0415 -- only after an outage
+            from airflow_incident.delivery.messages import record_told  # only after an outage
 
             lines += map(record_told, self.caught_up)
         return lines

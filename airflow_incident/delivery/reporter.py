@@ -9,13 +9,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_incident.api.calls import Plan
-from airflow_incident.api.head import IncidentHead
+from airflow_incident.api.incident import IncidentHead
 from airflow_incident.api.payload import is_alert
 from airflow_incident.api.renewal import was_over
 from airflow_incident.api.submit import LOOK_UP_SHARE, at_once
 from airflow_incident.core.key import dag_key, open_key, storm_key
 from airflow_incident.core.redaction import redact_secrets
-from airflow_incident.delivery.journal import (
+from airflow_incident.delivery.effects import Ask, Attach, Get, Keep, Set, Show, StoreFailed
+from airflow_incident.delivery.record import (
     Ledger,
     Opening,
     Record,
@@ -24,7 +25,6 @@ from airflow_incident.delivery.journal import (
 )
 from airflow_incident.delivery.report import Outcome, late_note, storm_draft
 from airflow_incident.delivery.sending import Sent, leaving, note_of_dag, own_record, send, settle, terms_of
-from airflow_incident.delivery.steps import Ask, Attach, Get, Keep, Set, Show, StoreFailed
 from airflow_incident.errors import IncidentIoError, NotFoundError, UnsettledError
 from airflow_incident.frozen import Frozen
 
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from airflow_incident.api.calls import Creation
+    from airflow_incident.delivery.effects import Step
     from airflow_incident.delivery.report import Before, Kind, Report
-    from airflow_incident.delivery.steps import Step
 
 STORM_WINDOW = timedelta(minutes=10)
 STORM = "storm"

@@ -6,12 +6,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_incident.api.calls import Creation
-from airflow_incident.api.head import AlertHead, IncidentHead
+from airflow_incident.api.incident import AlertHead, IncidentHead
 from airflow_incident.api.submit import Terms, at_once, first_version, prepared, submit
 from airflow_incident.core.key import open_key
 from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.core.text import with_notes
-from airflow_incident.delivery.journal import (
+from airflow_incident.delivery.effects import Ask, Get, Send, Set, Show, Wait
+from airflow_incident.delivery.record import (
     ForeignRecordError,
     OpenIncident,
     Record,
@@ -19,7 +20,6 @@ from airflow_incident.delivery.journal import (
     record_name,
     whole,
 )
-from airflow_incident.delivery.steps import Ask, Get, Send, Set, Show, Wait
 from airflow_incident.errors import (
     APIError,
     ConflictError,
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
     from datetime import datetime
 
+    from airflow_incident.delivery.effects import Step
     from airflow_incident.delivery.report import Report
-    from airflow_incident.delivery.steps import Step
 
 SETTLE_SECONDS = 1.5
 """How long a record is left alone before it changes to v2: another process may be about to open it through v1."""

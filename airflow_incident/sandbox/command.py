@@ -80,7 +80,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 def run(args: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM, and return the exit code."""
     try:
-        from .server import Sandbox  # noqa: PLC0415 - only this command needs FastAPI
+        from .server import Sandbox
     except ModuleNotFoundError as error:
         if error.name not in EXTRA:
             raise

@@ -14,9 +14,9 @@ from airflow_incident.api.calls import Call, Creation, Listing, Plan
 from airflow_incident.api.client import AsyncClient, Client, Connector
 from airflow_incident.api.directory import Directory
 from airflow_incident.api.exchange import Part, Pause, Request, Response, Returned, Terms, converse
-from airflow_incident.api.standing import Wait
 from airflow_incident.api.submit import Terms as SubmitTerms
 from airflow_incident.api.submit import submission
+from airflow_incident.api.waiting import Wait
 from airflow_incident.core.text import with_notes
 from airflow_incident.errors import ConfigurationError, IncidentIoError, TransportError, UnexpectedResponseError
 from airflow_incident.sandbox.fault_answers import answer

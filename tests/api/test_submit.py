@@ -6,7 +6,7 @@ import pytest
 
 from airflow_incident.api.calls import Call, Creation, Listing, Plan
 from airflow_incident.api.directory import Directory
-from airflow_incident.api.head import IncidentHead
+from airflow_incident.api.incident import IncidentHead
 from airflow_incident.api.payload import create_draft
 from airflow_incident.api.submit import MOST_ANSWERS, Terms, at_once, submit
 from airflow_incident.errors import (

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from airflow_incident.api.closing import Status, Wish
-from airflow_incident.api.standing import Standing
+from airflow_incident.api.waiting import Standing
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
-from airflow_incident.delivery.flusher import flush
-from airflow_incident.delivery.journal import PREFIX
+from airflow_incident.delivery.flush import flush
+from airflow_incident.delivery.record import PREFIX
 from airflow_incident.delivery.recovery import Recovery, recover
 from airflow_incident.delivery.report import Wish as Text
 from airflow_incident.delivery.report import prepare

@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from airflow_incident.api.calls import Listing, Plan
-from airflow_incident.api.head import IncidentHead
+from airflow_incident.api.incident import IncidentHead
 from airflow_incident.api.submit import is_v1_gone
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.core.settings import Settings
-from airflow_incident.delivery.flusher import flush
-from airflow_incident.delivery.journal import PREFIX, SUPPRESS_FOR, read_record
+from airflow_incident.delivery.effects import Ask, Delete, Get, Names, Send, Set, Show, StoreFailed, Wait
+from airflow_incident.delivery.flush import flush
+from airflow_incident.delivery.record import PREFIX, SUPPRESS_FOR, read_record
 from airflow_incident.delivery.report import Wish, prepare
 from airflow_incident.delivery.reporter import Rules, deliver
-from airflow_incident.delivery.steps import Ask, Delete, Get, Names, Send, Set, Show, StoreFailed, Wait
 from airflow_incident.errors import (
     AuthenticationError,
     ConflictError,

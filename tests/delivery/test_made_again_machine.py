@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from airflow_incident.api.calls import Plan
-from airflow_incident.api.head import IncidentHead
+from airflow_incident.api.incident import IncidentHead
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.key import started_key
 from airflow_incident.core.settings import Settings
-from airflow_incident.delivery.flusher import flush
-from airflow_incident.delivery.journal import PREFIX, read_record
+from airflow_incident.delivery.effects import Ask, Delete, Get, Names, Send, Set, Show
+from airflow_incident.delivery.flush import flush
+from airflow_incident.delivery.record import PREFIX, read_record
 from airflow_incident.delivery.report import Wish, prepare
 from airflow_incident.delivery.reporter import Rules, deliver
-from airflow_incident.delivery.steps import Ask, Delete, Get, Names, Send, Set, Show
 from airflow_incident.errors import ServerError, TransportError
 
 TASK, DAG, POOREST = ("task", True), ("dag", True), ("dag", False)

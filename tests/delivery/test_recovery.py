@@ -6,14 +6,14 @@ import pytest
 
 from airflow_incident.api.calls import Plan
 from airflow_incident.api.closing import Status, Wish
-from airflow_incident.api.standing import Standing
+from airflow_incident.api.waiting import Standing
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
+from airflow_incident.delivery.effects import Ask, Get
 from airflow_incident.delivery.recovery import Recovery, recover
 from airflow_incident.delivery.report import Wish as Text
 from airflow_incident.delivery.report import prepare
 from airflow_incident.delivery.reporter import Rules
-from airflow_incident.delivery.steps import Ask, Get
 from airflow_incident.errors import (
     FieldError,
     IncidentIoError,

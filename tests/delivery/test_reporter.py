@@ -6,14 +6,14 @@ import pytest
 
 from airflow_incident.api.calls import Listing, Plan
 from airflow_incident.api.directory import Directory
-from airflow_incident.api.head import IncidentHead
+from airflow_incident.api.incident import IncidentHead
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
-from airflow_incident.delivery.flusher import flush
-from airflow_incident.delivery.journal import PREFIX, Ledger, read_record, record_name
+from airflow_incident.delivery.effects import Ask, Attach, Delete, Get, Names, Send, Set, Show, StoreFailed, Wait
+from airflow_incident.delivery.flush import flush
+from airflow_incident.delivery.record import PREFIX, Ledger, read_record, record_name
 from airflow_incident.delivery.report import Wish, prepare
 from airflow_incident.delivery.reporter import Rules, deliver
-from airflow_incident.delivery.steps import Ask, Attach, Delete, Get, Names, Send, Set, Show, StoreFailed, Wait
 from airflow_incident.errors import (
     ConflictError,
     FieldError,
@@ -288,7 +288,7 @@ def test_a_storm_in_an_outage_is_delivered_by_a_flush(world):
 
 def test_old_and_many_delivered_records_are_deleted(world, monkeypatch):
     """Thirty days, two thousand records; what waits is never deleted."""
-    monkeypatch.setattr("airflow_incident.delivery.flusher.KEEP_RECORDS", 5)
+    monkeypatch.setattr("airflow_incident.delivery.flush.KEEP_RECORDS", 5)
     for n in range(8):
         world.deliver(f"r{n}")
         world.now += timedelta(seconds=1)
@@ -521,7 +521,7 @@ def test_a_flush_sends_nothing_that_another_has_delivered_meanwhile(world):
 
 def test_a_storm_keeps_its_record_however_many_it_gathers(world, monkeypatch):
     """Without it, the next failure would ask for the storm's incident anew."""
-    monkeypatch.setattr("airflow_incident.delivery.flusher.KEEP_RECORDS", 5)
+    monkeypatch.setattr("airflow_incident.delivery.flush.KEEP_RECORDS", 5)
     for n in range(20):
         world.deliver(f"r{n}", storm_dag=1)
         world.now += timedelta(seconds=1)

@@ -13,13 +13,14 @@ import sys
 import httpx
 import pytest
 
-from airflow_incident import __version__, cli
+from airflow_incident import __version__
+from airflow_incident.cli import main as cli
 from airflow_incident.sandbox import command, options
 from airflow_incident.sandbox.server import Sandbox
 
 from .conftest import BODY
 
-COMMAND = [sys.executable, "-m", "airflow_incident.cli"]
+COMMAND = [sys.executable, "-m", "airflow_incident.cli.main"]
 
 
 @contextlib.contextmanager
@@ -131,7 +132,7 @@ def test_without_a_port_it_takes_the_usual_one_or_else_any(monkeypatch, capsys):
 def test_what_is_missing_is_told_with_the_command_that_installs_it(module):
     code = (
         f"import sys; sys.modules[{module!r}] = None\n"
-        "from airflow_incident.cli import main; sys.exit(main(['sandbox']))"
+        "from airflow_incident.cli.main import main; sys.exit(main(['sandbox']))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
@@ -219,7 +220,7 @@ def test_a_word_says_what_became_of_an_incident(before, after, word):
 
 
 def test_the_command_line_itself_imports_nothing_heavy():
-    code = "import sys, airflow_incident.cli; print([m for m in sys.argv[1:] if m in sys.modules])"
+    code = "import sys, airflow_incident.cli.main; print([m for m in sys.argv[1:] if m in sys.modules])"
     heavy = ["fastapi", "uvicorn", "httpx", "pydantic", "airflow", "markdown_it"]
     done = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

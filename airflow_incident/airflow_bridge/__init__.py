@@ -1,0 +1,1 @@
+"""Everything that touches Airflow: its names, configuration, connections, contexts, Variables and metrics."""

@@ -1,0 +1,347 @@
+"""An Airflow connection, merged with arguments and airflow.cfg, and the client of its account. No verb enters."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from airflow_incident.airflow_bridge.airflow_cfg import UNNAMED, Installation, read_installation
+from airflow_incident.airflow_bridge.compat import AirflowNotFoundException, redact
+from airflow_incident.airflow_bridge.connections import aread_connection, read_connection
+from airflow_incident.core.account import Account, read_account, read_fields
+from airflow_incident.core.pages import with_pages
+from airflow_incident.core.redaction import redact_secrets
+from airflow_incident.core.settings import (
+    CONN_TYPE,
+    DEFAULT_CONN_ID,
+    NEVER_WEAKER,
+    OPTIONS,
+    SWITCHES,
+    Place,
+    Settings,
+    label_of,
+    merge,
+    options_in,
+)
+from airflow_incident.core.text import safe_str
+from airflow_incident.errors import (
+    ConfigurationError,
+    IncidentIoError,
+    MissingConnectionError,
+    Problem,
+    UnreadableConnectionError,
+    UnusableConnectionError,
+)
+from airflow_incident.frozen import Frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow_incident.api.client import AsyncClient, Client
+    from airflow_incident.core.failure import Failure
+
+
+class Profile(Frozen):
+    """A connection, merged with arguments and airflow.cfg: everything that a door needs to know.
+
+    `origins` says where each option is set that is set at all. `problems` are the values that cannot be used, which
+    count as not set. `unusable` is why no request can be made; `is_read` says that the connection's options are known
+    all the same. `unknown` are the names in its extra that mean nothing there.
+    """
+
+    conn_id: str
+    account: Account
+    settings: Settings
+    installation: Installation
+    problems: tuple[Problem, ...] = ()
+    conn_type: str = CONN_TYPE
+    origins: Mapping[str, Place] = MappingProxyType({})
+    unusable: IncidentIoError | None = None
+    is_read: bool = True
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether nobody has set incident.io up here: the default connection is not there, and no other was named."""
+        return self.conn_id == DEFAULT_CONN_ID and isinstance(self.unusable, MissingConnectionError)
+
+    @property
+    def own_fields(self) -> tuple[str, ...]:
+        """What an incident looks like by the arguments alone, whatever the connection says."""
+        names = ("deployment", *self.settings.incident_fields())
+        return tuple(name for name in names if self.origins.get(name) == "argument")
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Say of each value that cannot be used what becomes of it."""
+        return tuple(f"{problem}; {_instead(problem)}." for problem in self.problems)
+
+    @property
+    def for_alerts_alone(self) -> bool:
+        """Whether it can only send alerts, for it has no API key."""
+        return not self.account.api_key
+
+    @property
+    def deployment(self) -> str:
+        """The installation's name in keys and texts."""
+        return self.settings.deployment or self.installation.named
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know about this set-up."""
+        return (*self.warnings, *self.unnamed_notes)
+
+    @property
+    def unnamed_notes(self) -> tuple[str, ...]:
+        """Say that the installation has no name, if it has none."""
+        return (self.installation.unnamed_note,) if self.deployment == UNNAMED else ()
+
+    def prepare_client(self) -> None:
+        """Begin to load the client's trust store on a thread, while a failure is read."""
+        if self.account.is_encrypted and not self.unusable:
+            from airflow_incident.api.trust import begin
+
+            begin(self.account.ca_bundle)
+
+    @property
+    def client(self) -> Client:
+        """The client of this account.
+
+        :raises UnusableConnectionError: if the CA bundle or the proxy cannot be used.
+        :raises IncidentIoError: if no request can be made with this connection.
+        """
+        if self.unusable:
+            raise self.unusable
+        try:
+            return _client(self.account)
+        except ConfigurationError as error:
+            raise UnusableConnectionError(_placed(error.problems, self.origins), conn_id=self.conn_id) from None
+
+    def with_client(self) -> Profile:
+        """Build the client; where that fails, no request can be made."""
+        if self.unusable:
+            return self
+        try:
+            _ = self.client
+        except UnusableConnectionError as error:
+            return self._replace(unusable=error)
+        return self
+
+    @property
+    def async_client(self) -> AsyncClient:
+        """The client of this account for coroutines."""
+        from airflow_incident.api.client import AsyncClient
+
+        return AsyncClient(self.client.connector)
+
+    def with_pages(self, failure: Failure) -> Failure:
+        """Add the addresses of Airflow's pages, where the reader can open them."""
+        return with_pages(
+            failure,
+            base_url=self.installation.base_url,
+            airflow=self.installation.major,
+            local=self.account.is_local,
+        )
+
+    def redact(self, text: str) -> str:
+        """Replace every secret that Airflow or this connection knows, and what looks like one."""
+        known = redact(text)
+        account = self.account
+        secrets = (account.api_key, account.alert_source_token, account.proxy or "", *_proxy_password(account.proxy))
+        return redact_secrets(known if isinstance(known, str) else text, known=secrets)
+
+
+_IN_CONNECTION = frozenset(option.name for option in options_in("connection"))
+_SHORTEST_KNOWN = 4
+"""Letters of a password that is looked for by itself; a shorter one is in every text."""
+
+
+def _proxy_password(proxy: str | None) -> tuple[str, ...]:
+    """Return a proxy's password, as its URL has it and as it is."""
+    try:
+        password = urlsplit(proxy or "").password or ""
+    except ValueError:  # no URL at all; where its password is, nobody can say
+        return ()
+    return (password, unquote(password)) if len(password) >= _SHORTEST_KNOWN else ()
+
+
+_SUPERVISOR = "airflow.sdk.execution_time.supervisor"
+"""What a process has loaded that Airflow 3 has begun for a task or for callbacks: it is a fork of its supervisor."""
+
+
+def prepare_any_client(installation: Installation) -> None:
+    """Begin to load the store that most connections need, where to read one is to wait for the supervisor's answer."""
+    if _SUPERVISOR in sys.modules and not _clients:
+        from airflow_incident.api.trust import begin
+
+        begin(installation.config.get("ca_bundle"))
+
+
+def read_profile(conn_id: str, installation: Installation | None = None, **arguments: Any) -> Profile:
+    """Read a connection and merge it with arguments and airflow.cfg, for whoever can be told of a mistake.
+
+    :raises UnusableConnectionError: if no request can be made with it, naming everything that is wrong.
+    :raises ConfigurationError: naming every argument that cannot be used.
+    """
+    return _checked(read_lenient_profile(conn_id, installation, **arguments))
+
+
+async def aread_profile(conn_id: str, installation: Installation | None = None, **arguments: Any) -> Profile:
+    """Do as `read_profile` does, from a coroutine."""
+    return _checked(await aread_lenient_profile(conn_id, installation, **arguments))
+
+
+def read_lenient_profile(conn_id: str, installation: Installation | None = None, **arguments: Any) -> Profile:
+    """Read what can be read, for a failure that must not be lost: what is wrong is in the profile, nothing raises."""
+    try:
+        connection = read_connection(conn_id)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 -- a secrets backend may raise anything
+        return _unread(conn_id, installation, arguments, error)
+    return _merged(conn_id, connection, installation, arguments)
+
+
+async def aread_lenient_profile(conn_id: str, installation: Installation | None = None, **arguments: Any) -> Profile:
+    """Async version of `read_lenient_profile`."""
+    try:
+        connection = await aread_connection(conn_id)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 -- a secrets backend may raise anything
+        return _unread(conn_id, installation, arguments, error)
+    return _merged(conn_id, connection, installation, arguments)
+
+
+def examine_profile(conn_id: str, installation: Installation | None = None, **arguments: Any) -> Profile:
+    """Read a connection for whoever looks at it: one without an API key may be for alerts alone."""
+    profile = read_lenient_profile(conn_id, installation, **arguments)
+    if not profile.unusable or isinstance(profile.unusable, MissingConnectionError):
+        return profile.with_client()
+    for_alerts = read_lenient_profile(conn_id, installation, **arguments | {"channel": "alert"}).with_client()
+    is_for_alerts = for_alerts.account.alert_source_token and not for_alerts.account.api_key
+    return for_alerts if is_for_alerts or not for_alerts.unusable else profile
+
+
+def _checked(profile: Profile) -> Profile:
+    """Raise what a callback would leave out or keep a failure for."""
+    if isinstance(profile.unusable, ConfigurationError):
+        raise type(profile.unusable)((*profile.unusable.problems, *profile.problems), conn_id=profile.conn_id)
+    if profile.unusable:
+        raise profile.unusable
+    if any(problem.place == "argument" for problem in profile.problems):
+        raise ConfigurationError(profile.problems, conn_id=profile.conn_id)
+    return profile
+
+
+def _unread(
+    conn_id: str, installation: Installation | None, arguments: Mapping[str, Any], error: BaseException
+) -> Profile:
+    """Make a profile of what is known without the connection."""
+    installation = installation or read_installation()
+    settings, problems, origins = merge(arguments=arguments, connection={}, config=installation.config)
+    return Profile(
+        conn_id=conn_id,
+        account=Account(alert_source_id=settings.alert_source_id),
+        settings=settings,
+        installation=installation,
+        problems=_worth_telling(problems),
+        origins=origins,
+        unusable=_why_unread(conn_id, error),
+        is_read=False,
+    )
+
+
+def _why_unread(conn_id: str, error: BaseException) -> IncidentIoError:
+    if isinstance(error, AirflowNotFoundException):
+        return MissingConnectionError([Problem("Connection", "is not defined, or not readable")], conn_id=conn_id)
+    if isinstance(error, IncidentIoError):
+        return error
+    what = f"cannot be read ({type(error).__name__}: {safe_str(error)})"
+    return UnreadableConnectionError([Problem("Connection", what)], conn_id=conn_id)
+
+
+def _merged(conn_id: str, connection: Any, installation: Installation | None, arguments: Mapping[str, Any]) -> Profile:
+    """Read and merge everything first, so that one error can name all that is wrong."""
+    installation = installation or read_installation()
+    extra, wrong = _read_extra(connection.extra)
+    is_read = not wrong
+    fields = read_fields(connection)
+    if fields.conn_type not in {CONN_TYPE, "generic"}:
+        wrong.append(Problem("Connection type", f"is {fields.conn_type!r}; it must be {CONN_TYPE!r}"))
+    settings, problems, origins = merge(arguments=arguments, connection=extra, config=installation.config)
+    account, bad = read_account(
+        login=fields.login,
+        password=fields.password,
+        host=fields.host,
+        schema=fields.schema,
+        port=fields.port,
+        settings=settings,
+    )
+    wrong += bad
+    return Profile(
+        conn_id=conn_id,
+        account=account,
+        settings=settings,
+        installation=installation,
+        problems=_worth_telling(problems),
+        conn_type=fields.conn_type,
+        origins=origins,
+        unusable=UnusableConnectionError(_placed(wrong, origins), conn_id=conn_id) if wrong else None,
+        is_read=is_read,
+        unknown=tuple(str(name) for name in extra if name not in _IN_CONNECTION),
+    )
+
+
+def _placed(problems: Sequence[Problem], origins: Mapping[str, Place]) -> list[Problem]:
+    """Name airflow.cfg where that has set what is wrong with the way to incident.io."""
+    in_config = {option.label: option for option in options_in("config") if origins.get(option.name) == "config"}
+    return [
+        Problem(label_of(in_config[problem.where], "config"), problem.what) if problem.where in in_config else problem
+        for problem in problems
+    ]
+
+
+def _worth_telling(problems: Sequence[Problem]) -> tuple[Problem, ...]:
+    """Leave out zero touch, which says who calls, not what becomes of it; the policy and the doctor tell of that."""
+    return tuple(problem for problem in problems if problem.option not in SWITCHES)
+
+
+def _instead(problem: Problem) -> str:
+    """Say what a value that cannot be used counts as."""
+    if instead := NEVER_WEAKER.get(problem.option):
+        return f"taken as {instead}"
+    return "taken as true" if OPTIONS[problem.option].default is True else "left out"
+
+
+def _read_extra(text: str | None) -> tuple[dict[str, Any], list[Problem]]:
+    """Decode the extra ourselves: Airflow logs a traceback and goes on when it is malformed."""
+    try:
+        extra = json.loads(text or "{}")
+    except (ValueError, RecursionError) as error:
+        return {}, [Problem("Extra", f"is not valid JSON ({error})")]
+    if not isinstance(extra, dict):
+        return {}, [Problem("Extra", "must be a JSON object")]
+    return extra, []
+
+
+_clients: dict[tuple[int, Account], Client] = {}
+"""One client per account and process: it keeps connections open, and a fork must not share sockets."""
+
+
+def _client(account: Account) -> Client:
+    """Get the account's client, or build it. The first of several threads wins, without a lock: see api/trust.py."""
+    from airflow_incident.api.client import Client, Connector
+
+    known = (os.getpid(), account)
+    if known in _clients:
+        return _clients[known]
+    connector = Connector(
+        base_url=account.base_url,
+        api_key=account.api_key,
+        alert_source_id=account.alert_source_id,
+        alert_source_token=account.alert_source_token,
+        proxy=account.proxy,
+        ca_bundle=account.ca_bundle,
+    )
+    return _clients.setdefault(known, Client(connector))

@@ -1,0 +1,139 @@
+"""Where a connection of Airflow's is read from, whichever process this is. What it means is said elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from airflow_incident.airflow_bridge.channel import awithin, supervisor, within
+from airflow_incident.airflow_bridge.compat import AirflowNotFoundException, BaseHook
+from airflow_incident.airflow_bridge.teams import connection_of_a_team
+from airflow_incident.core.account import fault_of_id
+from airflow_incident.errors import AirflowTimeoutError, MissingConnectionError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_CONTEXT = "_AIRFLOW_PROCESS_CONTEXT"
+"""Where a process of Airflow 3 says whether it may ask the database; one that says nothing is none of Airflow's own."""
+_PROCESSOR = "airflow.dag_processing.processor"
+
+
+def read_connection(conn_id: str) -> Any:
+    """Read a connection.
+
+    :raises AirflowNotFoundException: if there is none.
+    :raises AirflowTimeoutError: if Airflow cannot say so, or not in the time of a callback.
+    :raises MissingConnectionError: if this process of Airflow would not outlive the question.
+    """
+    _check_id(conn_id)
+    with within():
+        try:
+            return BaseHook.get_connection(conn_id)
+        except AirflowNotFoundException:
+            if supervisor() is None:
+                return _from_database(conn_id)
+            with _doubt():
+                answer = supervisor().send(_question(conn_id))
+            _must_be_missing(answer)
+            raise
+
+
+async def aread_connection(conn_id: str) -> Any:
+    """Do as `read_connection` does, from a coroutine."""
+    _check_id(conn_id)
+    return await awithin(_aread(conn_id))
+
+
+async def _aread(conn_id: str) -> Any:
+    try:
+        return await _aget(conn_id)
+    except AirflowNotFoundException:
+        if supervisor() is None:
+            return _from_database(conn_id)
+        with _doubt():
+            answer = await supervisor().asend(_question(conn_id))
+        _must_be_missing(answer)
+        raise
+
+
+async def _aget(conn_id: str) -> Any:
+    """Get a connection as this Airflow can.
+
+    Before 3.3.2 its own coroutine masks what is secret in it by a blocking call, which fails beside another one. So
+    a thread asks there, whose questions come back to this very loop.
+    """
+    from airflow_incident.airflow_bridge.compat import Connection  # tasks need none
+
+    if hasattr(Connection, "aextra_dejson"):
+        return await BaseHook.aget_connection(conn_id)
+    from asgiref.sync import sync_to_async  # tasks need none
+
+    return await sync_to_async(BaseHook.get_connection)(conn_id)
+
+
+def _question(conn_id: str) -> Any:
+    from airflow.sdk.execution_time.comms import GetConnection  # Airflow 3 alone has it
+
+    return GetConnection(conn_id=conn_id)
+
+
+@contextmanager
+def _doubt() -> Iterator[None]:
+    """Ask again, for to Airflow an outage is as good as no connection.
+
+    :raises AirflowTimeoutError: if that raises.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise AirflowTimeoutError(f"Airflow could not read the connection: {type(error).__name__}") from error
+
+
+def _must_be_missing(answer: Any) -> None:
+    """Believe that there is no connection only if that is the answer.
+
+    :raises AirflowTimeoutError: if it is another one.
+    """
+    error = getattr(getattr(answer, "error", None), "value", "it could a moment later")
+    if error != "CONNECTION_NOT_FOUND":
+        raise AirflowTimeoutError(f"Airflow could not read the connection: {error}")
+
+
+def _from_database(conn_id: str) -> Any:
+    """Read a connection from Airflow's database, where the process says nothing of itself, as in `airflow dags test`.
+
+    Airflow looks there for its own processes, and lets nobody do so for tasks; `dag.test()` calls the DAG's callbacks
+    in neither.
+
+    :raises AirflowNotFoundException: if there is none, or it must not be looked for.
+    """
+    if _CONTEXT not in os.environ and "airflow.sdk" in sys.modules:
+        from airflow.secrets.metastore import MetastoreBackend  # loads the database
+        from airflow.utils.session import create_session
+
+        # A session of its own: `dag.test()` goes on with the one that the thread has. A database that cannot be read,
+        # as in a script that is none of Airflow's, has no connection.
+        with suppress(Exception), create_session(scoped=False) as session:
+            if found := MetastoreBackend().get_connection(conn_id, session=session):
+                return found
+    if (of_a_team := connection_of_a_team(conn_id)) is not None:
+        return of_a_team
+    raise AirflowNotFoundException(f"The conn_id `{conn_id}` isn't defined")
+
+
+def _check_id(conn_id: str) -> None:
+    """Count as missing what would end a process of Airflow's.
+
+    :raises MissingConnectionError: if Airflow must not be asked for it.
+    """
+    why = fault_of_id(conn_id, in_process=supervisor() is not None and _asks_in_process())
+    if why and not (conn_id.isprintable() and f"AIRFLOW_CONN_{conn_id.upper()}" in os.environ):
+        raise MissingConnectionError([Problem("Connection", why)], conn_id=conn_id)
+
+
+def _asks_in_process() -> bool:
+    """Tell the DAG processor and the triggerer, which hold the API themselves, from a task."""
+    return _PROCESSOR in sys.modules or hasattr(supervisor(), "_async_writer")

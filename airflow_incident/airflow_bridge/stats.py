@@ -1,0 +1,113 @@
+"""What became of a failure: one line in the log, and one count in Airflow's own metrics, wherever it sends them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import timedelta
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from airflow_incident.core.text import log_line
+from airflow_incident.frozen import Frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from airflow_incident.core.text import Redact
+
+log = logging.getLogger(__name__)
+
+_MARKS = frozenset(' "=()\\')
+"""What a word must not have that stands in a line of pairs without quotes."""
+
+PREFIX = "incident_io."
+OUTCOMES: Mapping[str, str] = MappingProxyType(
+    {
+        "opened": "incidents opened, and alerts sent, at once",
+        "deduplicated": "reports of what an incident, or a record in the journal, stands for already",
+        "suppressed": "callbacks that had nobody to tell: `enabled` is false, there is no such connection, another "
+        "attempt is coming, or there is no journal that says what to close",
+        "journalled": "failures kept in the journal, to be delivered later",
+        "replayed": "incidents opened, and alerts sent, out of the journal",
+        "dead": "failures that incident.io refused for good; they wait in the journal for somebody who fixes the cause",
+        "dropped": "failures neither sent nor kept: the log has all that was known",
+        "recovered": "incidents closed, and alerts resolved, because the run recovered",
+        "over": "incidents of a recovered run that somebody had closed before",
+        "left_open": "recoveries that closed nothing: a person has the incident, it stands for several failures, or "
+        "incident.io or the journal could not be asked or refused",
+        "withdrawn": "failures that were waiting or refused when their run recovered: nobody is told any more",
+    }
+)
+"""Every outcome: the counter's name, which the line has too, and what it counts."""
+SECONDS = "seconds"
+"""The timer: how long it took from the callback's start until an incident was open."""
+
+
+class Told(Frozen):
+    """One outcome in a line, and how loudly a log should say it; a line beside it has no outcome."""
+
+    outcome: str | None
+    level: int
+    line: str
+    seconds: float | None = None
+
+
+def told(
+    outcome: str, level: int, words: str, redact: Redact, *, rest: str = "", seconds: float | None = None, **facts: Any
+) -> Told:
+    """Say an outcome in one line: to a person first, then in `name=value` pairs to a machine; neither has a secret.
+
+    :param rest: What follows the words as it is: it was redacted before.
+    :param facts: What is unset is left out.
+    """
+    known = {"outcome": outcome, **{name: value for name, value in facts.items() if value not in {None, ""}}}
+    if seconds is not None:
+        known["seconds"] = f"{seconds:.3f}"
+    # Redacted one by one: a pattern that sees the whole line may swallow a quote, or a neighbour.
+    pairs = " ".join(f"{name}={_quoted(log_line(redact(str(value))))}" for name, value in known.items())
+    parts = [log_line(redact(f"incident.io: {words}")), rest, f"({pairs})"]
+    return Told(outcome, level, " ".join(filter(None, parts)), seconds)
+
+
+def trouble(why: str, redact: Redact) -> Told:
+    """Say what kept the journal from being used, beside an outcome."""
+    return Told(None, logging.WARNING, log_line(redact(f"incident.io: the journal cannot be used: {why}")))
+
+
+def tell(logger: Any, lines: Iterable[Told]) -> None:
+    """Write each line, and count its outcome."""
+    for said in lines:
+        logger.log(said.level, "%s", said.line)
+        if said.outcome:
+            count(said.outcome)
+        if said.outcome == "opened" and said.seconds is not None:
+            _time(timedelta(seconds=said.seconds))
+
+
+def count(outcome: str, number: int = 1) -> None:
+    """Add to an outcome's counter."""
+    if number:
+        _emit(lambda stats: stats.incr(PREFIX + outcome, number))
+
+
+def _time(lasted: timedelta) -> None:
+    _emit(lambda stats: stats.timing(PREFIX + SECONDS, lasted))
+
+
+def _quoted(text: str) -> str:
+    """Quote a line as JSON does, unless it is one plain word."""
+    return text if text and _MARKS.isdisjoint(text) else json.dumps(text, ensure_ascii=False)
+
+
+def _emit(send: Callable[[Any], None]) -> None:
+    """Use Airflow's metrics. Never raises: a number that is lost harms nobody.
+
+    https://airflow.apache.org/docs/apache-airflow/stable/administration-and-deployment/logging-monitoring/metrics.html
+    """
+    try:
+        from airflow_incident.airflow_bridge.compat import Stats
+
+        send(Stats)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: a callback never harms Airflow
+        log.debug("incident.io: a metric could not be sent (%s)", type(error).__name__)

@@ -1,0 +1,1 @@
+"""`airflow-incident doctor`: checks of the set-up, each with what to do."""

@@ -1,0 +1,146 @@
+"""What zero touch does here: whether it is on and found, which DAGs it covers, and what it makes of one of them."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, NamedTuple
+
+from airflow_incident.airflow_bridge.config import read_profile
+from airflow_incident.cli.doctor.finding import Finding
+from airflow_incident.core.rules import TAG, Rules, Wishes, matches, read_tags
+from airflow_incident.core.settings import CONFIG_SECTION, SWITCHES, merge
+from airflow_incident.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from airflow_incident.airflow_bridge.airflow_cfg import Installation
+
+POLICY = "airflow_incident.policy"
+GLOBS = ("auto_include", "auto_exclude")
+_MOST_DAGS = 5
+"""DAGs that one finding names."""
+
+
+class Cover(NamedTuple):
+    """What zero touch makes of one DAG: what its tags ask for, if they count, and what a reader should know."""
+
+    wishes: Wishes
+    notes: Sequence[str]
+
+
+def examine_policy(installation: Installation) -> Iterator[Finding]:
+    """Look at the options, at the policy's registration and at the DAGs that Airflow knows."""
+    rules, wrong = _rules(installation)
+    for name, problem in wrong.items():
+        told = f"[{CONFIG_SECTION}] {name} is {installation.config[name]!r}, which counts as false: it {problem}"
+        yield Finding("error", "zero touch", told, "Set it to true or false where DAGs are loaded, and restart there.")
+    if not rules.on:
+        if not wrong:
+            told = f"off; [{CONFIG_SECTION}] auto_open would cover every DAG without editing one"
+            yield Finding("ok", "zero touch", told)
+        return
+    if not any(point.value == POLICY for point in entry_points(group="airflow.policy")):
+        told = f"{_asked(rules)} is true, but Airflow finds no policy of this package: no DAG is covered"
+        yield Finding("error", "zero touch", told, "Install airflow-incident anew where DAGs are loaded.")
+    try:
+        dags = known_dags()
+    except Exception as error:  # noqa: BLE001 -- a database raises whatever its driver raises
+        told = f"on ({_asked(rules)}); Airflow's DAGs cannot be listed ({type(error).__name__})"
+        yield Finding("warning", "zero touch", told, "Run this where Airflow's database is; see 'airflow db check'.")
+        return
+    wishes = {dag_id: read_tags(tags) for dag_id, tags in dags.items()}
+    yield from _covered(rules, wishes)
+    for conn_id in sorted({wish.conn_id for wish in wishes.values() if wish.conn_id}):
+        yield from _named_connection(conn_id, installation)
+
+
+def explain_policy(dag_id: str, installation: Installation) -> Cover:
+    """Say what zero touch makes of one DAG, as far as it can be known without its file."""
+    rules, _ = _rules(installation)
+    tags: Sequence[str] | None = None
+    notes = []
+    try:
+        tags = known_dags(dag_id).get(dag_id)
+    except Exception as error:  # noqa: BLE001 -- a database raises whatever its driver raises
+        notes.append(f"Airflow's database cannot be asked for the DAG's tags ({type(error).__name__}).")
+    else:
+        if tags is None:
+            notes.append("Airflow's database does not know this DAG, nor its tags.")
+    wishes = read_tags(tags or ())
+    if not rules.on:
+        return Cover(Wishes(), [*notes, "Zero touch is off: only what a DAG's file has opens and closes incidents."])
+    if wishes.wrong:
+        notes.append(f"Tags that are ignored: {', '.join(wishes.wrong)}.")
+    why_not = f"its tag {TAG}off" if wishes.off else rules.why_not(dag_id)
+    if why_not:
+        return Cover(Wishes(), [*notes, f"Zero touch leaves this DAG alone: {why_not}."])
+    if wishes.conn_id:
+        notes.append(f"Its tag {TAG}conn={wishes.conn_id} names the connection.")
+    covers = f"Zero touch ({_asked(rules)}) {'would cover' if tags is None else 'covers'} this DAG"
+    return Cover(wishes, [*notes, f"{covers}, unless its file has a callback of ours: then tags count for nothing."])
+
+
+def known_dags(dag_id: str | None = None) -> Mapping[str, Sequence[str]]:
+    """Return the DAGs that Airflow has loaded, or one of them, with their tags."""
+    from airflow.models.dag import DagModel, DagTag
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    loaded = DagModel.is_stale.is_(False) if hasattr(DagModel, "is_stale") else DagModel.is_active.is_(True)
+    query = select(DagModel.dag_id, DagTag.name).outerjoin(DagTag, DagTag.dag_id == DagModel.dag_id).where(loaded)
+    if dag_id is not None:
+        query = query.where(DagModel.dag_id == dag_id)
+    dags: dict[str, list[str]] = {}
+    with create_session() as session:
+        for known, tag in session.execute(query):
+            dags.setdefault(known, []).extend([tag] if tag else [])
+    return dags
+
+
+def _rules(installation: Installation) -> tuple[Rules, dict[str, str]]:
+    """Read the options as the policy does; tell what is wrong with which of the switches."""
+    wrong: dict[str, str] = {}
+    config: dict[str, str] = {}
+    for name in (*SWITCHES, *GLOBS):
+        given = {name: installation.config.get(name, "")}
+        _, problems, _ = merge(arguments={}, connection={}, config=given)
+        if problems:
+            wrong[name] = problems[0].what
+        config |= given
+    settings, *_ = merge(arguments={}, connection={}, config=config)
+    return Rules(settings), wrong
+
+
+def _covered(rules: Rules, dags: Mapping[str, Wishes]) -> Iterator[Finding]:
+    """Count what is covered, and name what looks like a slip: a glob without DAGs, a tag that is ignored."""
+    covered = [dag_id for dag_id, wishes in dags.items() if not wishes.off and not rules.why_not(dag_id)]
+    globs = {name: getattr(rules.settings, name) or () for name in GLOBS}
+    limits = [f"{name} = {', '.join(given)}" for name, given in globs.items() if given]
+    told = "; ".join([f"on ({_asked(rules)}), for {len(covered)} of {len(dags)} DAGs that Airflow knows", *limits])
+    yield Finding("ok", "zero touch", told)
+    for name, glob in ((name, glob) for name, given in globs.items() for glob in given):
+        if dags and not any(matches(dag_id, [glob]) for dag_id in dags):
+            told = f"[{CONFIG_SECTION}] {name}: {glob!r} is the name of no DAG"
+            yield Finding("warning", "zero touch", told, "Fix it, or remove it; case counts.")
+    odd = [f"{dag_id} ({', '.join(dags[dag_id].wrong)})" for dag_id in sorted(dags) if dags[dag_id].wrong]
+    if odd:
+        more = f" and {len(odd) - _MOST_DAGS} more" if len(odd) > _MOST_DAGS else ""
+        told = f"DAGs have tags that are ignored: {', '.join(odd[:_MOST_DAGS])}{more}"
+        yield Finding("warning", "zero touch", told, f"Use, each once: {TAG}off, {TAG}severity=…, {TAG}conn=…")
+
+
+def _named_connection(conn_id: str, installation: Installation) -> Iterator[Finding]:
+    """Tell what keeps a connection that tags name from being used."""
+    try:
+        read_profile(conn_id, installation)
+    except ConfigurationError as error:
+        problems = "; ".join(map(str, error.problems))
+        yield Finding("error", "zero touch", f"tag {TAG}conn={conn_id}: {problems}", error.advice)
+    except Exception as error:  # noqa: BLE001 -- a secrets backend may raise anything
+        told = f"tag {TAG}conn={conn_id}: the connection cannot be read ({type(error).__name__})"
+        yield Finding("error", "zero touch", told, "Check Airflow's secrets backend and its database.")
+
+
+def _asked(rules: Rules) -> str:
+    return ", ".join(name for name in SWITCHES if getattr(rules.settings, name))

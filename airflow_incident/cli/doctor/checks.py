@@ -1,0 +1,298 @@
+"""What an installation needs so that incidents open, looked at piece by piece. Opens nothing, sends no alert."""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING, Any
+
+from airflow_incident.airflow_bridge.airflow_cfg import UNNAMED, Installation, read_installation, unknown_options
+from airflow_incident.airflow_bridge.config import examine_profile
+from airflow_incident.api import lookups
+from airflow_incident.api.calls import Plan
+from airflow_incident.api.client import can_read_proxies
+from airflow_incident.api.closing import closing_status, list_statuses
+from airflow_incident.api.endpoints import show_identity
+from airflow_incident.api.names import resolve
+from airflow_incident.api.proxies import blamed_variables
+from airflow_incident.api.submit import is_v1_gone
+from airflow_incident.cli.doctor.auto_callbacks import examine_policy
+from airflow_incident.cli.doctor.finding import Finding
+from airflow_incident.cli.doctor.journal import examine_journal
+from airflow_incident.constants import VERSION
+from airflow_incident.core.settings import CONFIG_SECTION, CONN_TYPE, OPTIONS, merge, unknown_settings
+from airflow_incident.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    IncidentIoError,
+    MissingConnectionError,
+    Problem,
+    TransportError,
+    UnreadableConnectionError,
+)
+from airflow_incident.hooks import HELPFUL_ROLES, NEEDED_ROLE, TEST_BUDGET
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping, Sequence
+
+    from airflow_incident.airflow_bridge.config import Profile
+    from airflow_incident.api.closing import Status
+    from airflow_incident.api.models import Identity
+    from airflow_incident.api.payload import Resolved
+    from airflow_incident.core.settings import Place
+
+CLOCK_WARNING = 30.0
+"""Seconds that two clocks may differ before anybody should care."""
+CLOCK_ERROR = 300.0
+"""Seconds from which on the times in incidents mislead."""
+_CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"
+_NAMED = ("severity", "incident_type", "custom_fields", "roles")
+
+
+def examine(conn_id: str) -> Iterator[Finding]:
+    """Look at this installation and at one connection, and yield what is found as it is found."""
+    yield _versions()
+    installation = read_installation()
+    if not installation.enabled:
+        yield Finding(
+            "warning",
+            "enabled",
+            "[incident_io] enabled is false: no failure opens an incident",
+            "Set it to true, or remove it, where incidents are wanted.",
+        )
+    yield from _settings(unknown_options(), "airflow.cfg")
+    profile = yield from _connection(conn_id, installation)
+    yield from _deployment(profile, installation)
+    if profile is not None:
+        yield from _account(profile)
+        yield _alert_source(profile)
+    yield from examine_policy(installation)
+    yield from examine_journal(installation)
+
+
+def _versions() -> Finding:
+    from airflow import __version__
+
+    told = f"airflow-incident {VERSION}, Airflow {__version__}, Python {platform.python_version()}"
+    return Finding("ok", "versions", told)
+
+
+def _connection(conn_id: str, installation: Installation) -> Generator[Finding, None, Profile | None]:
+    """Read the connection; each field or setting that cannot be used is a finding."""
+    profile = examine_profile(conn_id, installation)
+    for problem, note in zip(profile.problems, profile.warnings, strict=True):
+        place = "connection" if problem.place == "connection" else "airflow.cfg"
+        yield Finding("error", place, note, "Fix it, or remove it.")
+    yield from _settings(unknown_settings(profile.unknown, "connection"), "connection")
+    if profile.unusable:
+        problems: Sequence[object] = getattr(profile.unusable, "problems", (profile.unusable,))
+        kept = "" if profile.is_absent else " Failures are kept in the journal meanwhile."
+        for trouble in problems:
+            yield Finding("error", "connection", f"{conn_id!r}, {trouble}", f"{_remedy(profile)}{kept}")
+        return None
+    yield Finding("ok", "connection", f"{conn_id!r} leads to {profile.account.base_url}")
+    if profile.conn_type != CONN_TYPE:
+        told = f"{conn_id!r} is of type {profile.conn_type!r}: what waits in the journal is not sent with it"
+        yield Finding("warning", "connection", told, f"Set its type to {CONN_TYPE}.")
+    yield from _proxies(profile)
+    return profile
+
+
+def _remedy(profile: Profile) -> str:
+    """Say what makes a connection usable; to be sent to this very command would be no help."""
+    if isinstance(profile.unusable, MissingConnectionError | UnreadableConnectionError):
+        return profile.unusable.advice
+    return "Fix it where it is set; a connection is, for example, under Admin > Connections in Airflow's UI."
+
+
+def _settings(problems: Sequence[Problem], place: str) -> Iterator[Finding]:
+    """Tell each name that means nothing where it is set."""
+    for problem in problems:
+        yield Finding("warning", place, f"{problem.where} {problem.what}", "Rename it, or remove it.")
+
+
+def _proxies(profile: Profile) -> Iterator[Finding]:
+    """Tell which of the environment's proxies cannot be read, and are left aside."""
+    if why := profile.client.connector.ignored_proxies:
+        names = ", ".join(blamed_variables(can_read_proxies)) or "the proxies of the environment"
+        told = f"{names} cannot be read ({why}), and is left aside"
+        yield Finding("warning", "proxy", told, "Fix it where Airflow runs, or set a proxy in the connection.")
+
+
+def _deployment(profile: Profile | None, installation: Installation) -> Iterator[Finding]:
+    """Tell how the installation is called, and whether its pages can be linked."""
+    name, origin = _deployment_name(profile, installation)
+    option = installation.base_url_option
+    address = installation.base_url
+    trouble = f"{option} is {'not set' if not address else 'an address that only this machine knows'}"
+    if name is None:
+        told = f"this installation has no name: {trouble}"
+        advice = f"Set {option}, or deployment in the connection: two without a name may share one incident."
+        yield Finding("warning", "deployment", told, advice)
+    else:
+        where = {"connection": "from the connection", "config": "from airflow.cfg"}
+        yield Finding("ok", "deployment", f"{name!r}, {where.get(origin or '', f'from {option}')}")
+    if installation.name is None:
+        told = f"{trouble}: incidents have no links to runs and logs"
+        yield Finding("warning", "base_url", told, f"Set {option} to the address at which people open Airflow.")
+    else:
+        yield Finding("ok", "base_url", f"incidents link to {installation.name}")
+
+
+def _deployment_name(profile: Profile | None, installation: Installation) -> tuple[str | None, str | None]:
+    if profile is not None:
+        return (None if profile.deployment == UNNAMED else profile.deployment), profile.origins.get("deployment")
+    settings, *_ = merge(arguments={}, connection={}, config=installation.config)
+    return settings.deployment or installation.name, "config" if settings.deployment else None
+
+
+def _account(profile: Profile) -> Iterator[Finding]:
+    """Ask incident.io who the key is, and, where it answers, all that depends on it."""
+    if profile.for_alerts_alone:
+        told = 'there is none: only channel="alert" can be used; key, names and network are not looked at'
+        advice = "Put one into the connection's password, if failures are to open incidents themselves."
+        yield Finding("warning", "API key", told, advice)
+        return
+    try:
+        identity = profile.client.call(show_identity(), budget=TEST_BUDGET)
+    except IncidentIoError as error:
+        yield _unanswered(error, profile)
+        yield from _clock(profile)
+        return
+    yield Finding("ok", "API key", f"incident.io knows it as {identity.name!r}")
+    yield from _roles(identity)
+    yield from _clock(profile)
+    yield from _names(profile)
+    yield _api_version(profile)
+
+
+def _unanswered(error: IncidentIoError, profile: Profile) -> Finding:
+    where = profile.account.base_url
+    if isinstance(error, AuthenticationError):
+        return Finding("error", "API key", f"{where} does not know it: {error}", error.advice)
+    if _CERTIFICATE in str(error):
+        advice = (
+            "If a proxy of yours signs it, put its authority into the connection's CA bundle; else the address or "
+            "the server's certificate is wrong."
+        )
+        return Finding("error", "certificate", f"{where} cannot prove who it is: {error}", advice)
+    told = f"{where} cannot be reached" if isinstance(error, TransportError) else f"{where} does not work"
+    return Finding("error", "network", f"{told}: {error}", error.advice)
+
+
+def _roles(identity: Identity) -> Iterator[Finding]:
+    if NEEDED_ROLE in identity.roles:
+        yield Finding("ok", "key roles", ", ".join(role.replace("_", " ") for role in identity.roles))
+    else:
+        told = "the key lacks the role 'incident creator': it cannot open incidents"
+        yield Finding("error", "key roles", told, "Give it that role in incident.io under Settings > API keys.")
+    for role, loss in HELPFUL_ROLES.items():
+        if role not in identity.roles:
+            name = role.replace("_", " ")
+            told = f"the key lacks the role {name!r}: there is no {loss}"
+            yield Finding("warning", "key roles", told, "Give it that role, unless you do without.")
+
+
+def _clock(profile: Profile) -> Iterator[Finding]:
+    """Compare this machine's clock with the API's, where it has told."""
+    ahead = profile.client.connector.directory.ahead
+    if ahead is None:
+        return
+    seconds = abs(ahead)
+    if seconds < CLOCK_WARNING:
+        yield Finding("ok", "clock", "agrees with incident.io's")
+        return
+    much = f"{seconds:.0f} seconds" if seconds < 2 * 60 else f"{seconds / 60:.0f} minutes"
+    told = f"this machine's clock is {much} {'slow' if ahead > 0 else 'fast'}: incidents tell wrong times"
+    advice = "Set it by NTP, like: timedatectl set-ntp true"
+    yield Finding("error" if seconds >= CLOCK_ERROR else "warning", "clock", told, advice)
+
+
+def _names(profile: Profile) -> Iterator[Finding]:
+    """Look up each name and ID that the connection or airflow.cfg sets."""
+    for name in _NAMED:
+        if name not in profile.origins:
+            continue
+        value = getattr(profile.settings, name)
+        yield _looked_up(name, profile, lambda name=name, value=value: _resolution(profile, {name: value}))
+    if wanted := profile.settings.resolved_status:
+        yield _looked_up("resolved_status", profile, lambda: _status_trouble(profile, wanted))
+
+
+def _looked_up(name: str, profile: Profile, find: Any) -> Finding:
+    """Say whether incident.io knows what an option names; `find` returns what is wrong and what is odd."""
+    place = _place(name, profile.origins)
+    try:
+        wrong, odd = find()
+    except IncidentIoError as error:
+        return Finding("warning", name, f"could not be looked up ({place}): {error}", error.advice)
+    if wrong:
+        advice = "Incidents open without it. Use a known name or ID; names are matched in any case."
+        return Finding("error", name, f"{'; '.join(wrong)} ({place})", advice)
+    if odd:
+        return Finding("warning", name, f"{odd} ({place})", "Set visibility to private, to say so yourself.")
+    value = getattr(profile.settings, name)
+    told = ", ".join(value) if isinstance(value, dict) else repr(value)
+    return Finding("ok", name, f"{told} ({place})")
+
+
+def _resolution(profile: Profile, wanted: Mapping[str, Any]) -> tuple[list[str], str]:
+    plan: Plan[Resolved] = Plan(lambda known: resolve(wanted, known, api_version="v2", trust_ids=False))
+    found = profile.client.call(plan, budget=TEST_BUDGET)
+    for error in found.missing.values():
+        raise error
+    wrong = [problem.what for problem in found.problems]
+    for assignment in found.fields.get("incident_role_assignments", ()):
+        wrong += _nobody(profile, assignment["assignee"])
+    public = found.private_only and profile.settings.visibility == "public"
+    return wrong, "this type is for private incidents only, so incidents are private" if public else ""
+
+
+def _nobody(profile: Profile, person: Mapping[str, str]) -> list[str]:
+    """Tell if nobody has an email address or a Slack ID; who an ID means is not asked."""
+    email, slack_user_id = person.get("email"), person.get("slack_user_id")
+    if email is None and slack_user_id is None:
+        return []
+    found = profile.client.call(lookups.list_users(email=email, slack_user_id=slack_user_id), budget=TEST_BUDGET)
+    return [] if found else [f"nobody is {(email or slack_user_id)!r}"]
+
+
+def _status_trouble(profile: Profile, wanted: str) -> tuple[list[str], str]:
+    try:
+        statuses: list[Status] = profile.client.call(list_statuses(), budget=TEST_BUDGET)
+        closing_status(statuses, wanted)
+    except ConfigurationError as error:
+        return [problem.what for problem in error.problems], ""
+    return [], ""
+
+
+def _place(name: str, origins: Mapping[str, Place]) -> str:
+    in_config = f"[{CONFIG_SECTION}] {name} in airflow.cfg"
+    return f"{OPTIONS[name].label} in the connection" if origins.get(name) == "connection" else in_config
+
+
+def _api_version(profile: Profile) -> Finding:
+    """Tell which version of the incidents API is spoken, and whether v1 is still served."""
+    choice = profile.settings.api_version
+    try:
+        gone = profile.client.call(Plan(is_v1_gone), budget=TEST_BUDGET)
+    except IncidentIoError as error:
+        return Finding("warning", "api_version", f"it is unknown whether v1 is served: {error}", error.advice)
+    if not gone:
+        return Finding("ok", "api_version", f"{choice}; v1 is served")
+    if choice == "v1":
+        advice = "Set api_version to auto or v2 in the connection or in airflow.cfg."
+        return Finding("error", "api_version", "v1, which incident.io no longer serves", advice)
+    if choice == "auto":
+        advice = "Nothing breaks; api_version=v2 in the connection saves the question."
+        return Finding("warning", "api_version", "auto; incident.io no longer serves v1, so v2 is spoken", advice)
+    return Finding("ok", "api_version", "v2; v1 is no longer served")
+
+
+def _alert_source(profile: Profile) -> Finding:
+    source, token = profile.account.alert_source_id, profile.account.alert_source_token
+    if source and token:
+        return Finding("ok", "alert source", f"{source!r} is set; it is not tried, for that would page somebody")
+    if source or token:
+        told = f"alerts cannot be sent: its {'token' if source else 'ID'} is missing"
+        return Finding("warning", "alert source", told, "Fill in both fields of the connection, or neither.")
+    return Finding("ok", "alert source", 'not set; only channel="alert" needs it')

@@ -1,0 +1,260 @@
+"""`airflow-incident journal`: what waits, what was refused, and what to do about it.
+
+Airflow is imported only when it runs.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from datetime import UTC
+from typing import TYPE_CHECKING
+
+from airflow_incident.cli.terminal import CommandError, asks, quiet, record_json, say, start
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from airflow_incident.delivery.flushed import Flushed
+    from airflow_incident.delivery.record import Record
+
+STATES = ("pending", "open", "gathered", "dead", "foreign")
+SHORT = 8
+"""Characters of a record's digest that stand for it in the list."""
+WIDE = 140
+"""Columns that a table needs to be read with pleasure."""
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to a command line."""
+    told = "Look after the failures that are written down in Airflow's Variables. Runs where Airflow's database is."
+    parser = commands.add_parser("journal", help="see and deliver the failures that wait", description=told)
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    listing = _action(actions, "list", "show what is written down", _list)
+    listing.add_argument("--state", choices=STATES, help="only the records in this state")
+    listing.add_argument("--dag", metavar="DAG_ID", help="only the records of this DAG")
+    flushing = _action(
+        actions,
+        "flush",
+        "deliver what waits; exit 1 if anything is left to do",
+        _flush,
+    )
+    retrying = _action(actions, "retry", "deliver what was refused, once its cause is fixed", _retry)
+    retrying.add_argument(
+        "records", nargs="*", metavar="RECORD", help="ID, name or key; default: all that were refused"
+    )
+    for action in (listing, flushing, retrying):
+        action.add_argument("--json", action="store_true", help="print JSON, and logs to standard error")
+    dropping = _action(actions, "drop", "delete records; what waits in them is never delivered", _drop)
+    dropping.add_argument("records", nargs="+", metavar="RECORD", help="ID, name or key")
+    dropping.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _action(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    told: str,
+    run: Callable[[argparse.Namespace], int],
+) -> argparse.ArgumentParser:
+    parser = actions.add_parser(name, help=told, description=f"{told[0].upper()}{told[1:]}.", allow_abbrev=False)
+    start(parser, "journal", run)
+    return parser
+
+
+def _list(args: argparse.Namespace) -> int:
+    from airflow_incident.delivery.record import is_of_dag, whole
+
+    records, foreign = _read()
+    if args.dag is not None:
+        records = [record for record in records if record.dag_id == whole(args.dag)]
+        foreign = {name: why for name, why in foreign.items() if is_of_dag(name, args.dag)}
+    if args.state is not None:
+        records = [record for record in records if record.state == args.state]
+        foreign = foreign if args.state == "foreign" else {}
+    records.sort(key=lambda record: (STATES.index(record.state), record.written_at))
+    if args.json:
+        say(json.dumps({"records": list(map(record_json, records)), "foreign": foreign}, indent=2))
+    elif not records and not foreign:
+        narrowed = args.dag is not None or args.state is not None
+        say("The journal has no such record." if narrowed else "The journal is empty: nothing waits.")
+    else:
+        _show(records, foreign)
+    return 0
+
+
+def _flush(args: argparse.Namespace) -> int:
+    with quiet():
+        from airflow_incident.delivery.run import flush_journal  # imports Airflow
+
+        flushed = flush_journal()
+    return _tell(flushed, as_json=args.json)
+
+
+def _retry(args: argparse.Namespace) -> int:
+    records, foreign = _read()
+    chosen = [record for record in records if record.state == "dead"]
+    if args.records:
+        chosen = [_sendable(_find(wanted, records, foreign), foreign) for wanted in args.records]
+    return _tell(_send_again(chosen), as_json=args.json)
+
+
+def _sendable(record: Record | str, foreign: Mapping[str, str]) -> Record:
+    if isinstance(record, str):
+        raise CommandError(f"{record} cannot be sent: {foreign[record]}")
+    if record.state not in {"dead", "pending"}:
+        raise CommandError(f"{record.name} has nothing to send: it is {record.state}")
+    return record
+
+
+def _send_again(records: Iterable[Record]) -> Flushed:
+    """Flush each of these records, refused or not; what a connection's outage would meet stays as it is."""
+    from airflow_incident.delivery.flushed import Flushed  # builds models
+
+    parts: list[Flushed] = []
+    stopped: dict[str, str] = {}
+    with quiet():
+        from airflow_incident.delivery.run import flush_journal  # imports Airflow
+
+        for record in {record.name: record for record in records}.values():
+            if record.conn_id in stopped:
+                parts.append(Flushed(dead=[record]) if record.state == "dead" else Flushed(pending=[record]))
+                continue
+            parts.append(flush_journal(prefix=record.name, also_dead=True))
+            if why := parts[-1].stopped:
+                stopped[record.conn_id] = why
+    return Flushed(
+        opened=[record for part in parts for record in part.opened],
+        pending=[record for part in parts for record in part.pending],
+        dead=[record for part in parts for record in part.dead],
+        stopped="; ".join(dict.fromkeys(stopped.values())) or None,
+    )
+
+
+def _drop(args: argparse.Namespace) -> int:
+    records, foreign = _read()
+    found = [_find(wanted, records, foreign) for wanted in args.records]
+    chosen = {each if isinstance(each, str) else each.name: each for each in found}
+    lost = sum(not isinstance(each, str) and each.state in {"pending", "dead"} for each in chosen.values())
+    if not args.yes and not _confirmed(list(chosen), lost):
+        say("Nothing was deleted.")
+        return 1
+    with quiet():
+        from airflow_incident.delivery.run import drop_from_journal  # imports Airflow
+
+        drop_from_journal(list(chosen))
+    say(f"Deleted {_count(len(chosen))}.")
+    return 0
+
+
+def _confirmed(names: Sequence[str], lost: int) -> bool:
+    """Ask, where somebody is there to answer."""
+    if not sys.stdin.isatty():
+        raise CommandError("nothing was deleted; without a terminal to ask on, it takes --yes")
+    for name in names:
+        say(name)
+    loss = f" {lost} of them never became an incident, and then never will." if lost else ""
+    return asks(f"Delete {_count(len(names))}?{loss}", default=False)
+
+
+def _find(wanted: str, records: Sequence[Record], foreign: Mapping[str, str]) -> Record | str:
+    """Find a record by name, key or the beginning of its digest; what is not ours by its exact name only."""
+    if wanted in foreign:
+        return wanted
+    exact = [record for record in records if wanted in {record.name, record.key, record.sent_key}]
+    short = [record for record in records if len(wanted) >= SHORT and _digest(record).startswith(wanted)]
+    matches = exact or short
+    if not matches:
+        raise CommandError(f"there is no record {wanted}; airflow-incident journal list shows all")
+    if len(matches) > 1:
+        raise CommandError(f"{wanted} stands for {len(matches)} records; give the name of one")
+    return matches[0]
+
+
+def _read() -> tuple[list[Record], dict[str, str]]:
+    with quiet():
+        from airflow_incident.delivery.run import list_journal  # imports Airflow
+
+        return list_journal()
+
+
+def _tell(flushed: Flushed, *, as_json: bool) -> int:
+    """Say what became of each record."""
+    from airflow_incident.core.redaction import redact_secrets
+    from airflow_incident.delivery.flushed import closing  # builds models
+    from airflow_incident.delivery.messages import record_line  # builds models
+
+    left = [settled for settled in flushed.settled if settled.error]
+    if as_json:
+        parts = {"delivered": flushed.opened, "waiting": flushed.pending, "refused": flushed.dead}
+        told = {part: list(map(record_json, records)) for part, records in parts.items()}
+        told["left_open"] = [record_json(settled.record) for settled in left]
+        say(json.dumps(told | {"foreign": dict(flushed.foreign), "stopped": flushed.stopped}, indent=2))
+    else:
+        for record in (*flushed.opened, *flushed.pending, *flushed.dead):
+            say(record_line(record))
+        for settled in left:
+            say(settled.told(redact_secrets).line)
+        text = closing(flushed)
+        say(f"{text[0].upper()}{text[1:]}.")
+    return 1 if flushed.pending or flushed.dead or left else 0
+
+
+def _show(records: Sequence[Record], foreign: Mapping[str, str]) -> None:
+    """Show a table on a terminal that is wide enough, else a line for each."""
+    from airflow_incident.delivery.messages import clean, record_line  # builds models
+
+    if not sys.stdout.isatty() or shutil.get_terminal_size().columns < WIDE:
+        for record in records:
+            say(f"{_digest(record)[:SHORT]} {record.state}: {record_line(record)}")
+    elif records:
+        _show_table(records)
+    for name, why in foreign.items():
+        say(clean(f"{name} foreign: {why}; it is left alone"))
+
+
+def _show_table(records: Sequence[Record]) -> None:
+    from rich.console import Console  # Airflow brings it
+    from rich.table import Table  # Airflow brings it
+    from rich.text import Text  # Airflow brings it
+
+    rows = list(map(_row, records))
+    table = Table(box=None, pad_edge=False)
+    shown = [title for title in rows[0] if any(row[title] for row in rows)]
+    for title in shown:
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(row[title]) for title in shown))  # as Text, an id is never read as markup
+    Console().print(table)
+
+
+def _row(record: Record) -> dict[str, str]:
+    from airflow_incident.delivery.messages import clean, named  # builds models
+
+    failed_at = (record.failed_at or record.written_at).astimezone(UTC)
+    became = {
+        "open": named(record),
+        "gathered": f"under {named(record) or record.storm}",
+        "pending": record.error or "",
+        "dead": record.error or "",
+    }
+    row = {
+        "id": _digest(record)[:SHORT],
+        "state": record.state,
+        "DAG": record.dag_id,
+        "run": record.run_id,
+        "failed (UTC)": f"{failed_at:%Y-%m-%d %H:%M:%S}",
+        "attempts": str(record.attempts or ""),
+        "suppressed": str(record.suppressed or ""),
+        "incident or error": became[record.state],
+    }
+    return {title: clean(text) for title, text in row.items()}
+
+
+def _digest(record: Record) -> str:
+    return record.name.rpartition(".")[2]
+
+
+def _count(number: int) -> str:
+    return "1 record" if number == 1 else f"{number} records"

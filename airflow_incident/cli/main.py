@@ -1,0 +1,33 @@
+"""The command `airflow-incident`: finds the subcommand and lets it run. Imports nothing heavy by itself."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from airflow_incident import __version__
+from airflow_incident.cli import explain, journal, send_test
+from airflow_incident.cli.doctor import command as doctor
+from airflow_incident.sandbox import command as sandbox
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command line with all subcommands."""
+    parser = argparse.ArgumentParser(
+        prog="airflow-incident", description="Tools around incident.io and Airflow.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (doctor, send_test, explain, journal):
+        command.add(commands)
+    sandbox.add(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    args = build_parser().parse_args(argv)
+    return int(args.run(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""How a command behaves on a terminal: what goes wrong is one line, and what Airflow says is not on standard output.
+
+Airflow is imported only by what runs here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+from airflow_incident.core.settings import DEFAULT_CONN_ID
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator
+
+    from airflow_incident.delivery.record import Record
+
+
+WIDTH = 100
+"""Columns of what is printed; an address that is longer stays whole, or nobody could click on it."""
+_CONTEXT = "_AIRFLOW_PROCESS_CONTEXT"
+"""Where Airflow 3 marks the processes that may ask its database."""
+
+
+class CommandError(Exception):
+    """What was asked for cannot be done; said in one line."""
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of every command that asks incident.io."""
+    told = f"the connection, of type incident_io; default: {DEFAULT_CONN_ID}"
+    parser.add_argument("--conn-id", metavar="CONN_ID", default=DEFAULT_CONN_ID, help=told)
+    parser.add_argument("--json", action="store_true", help="print JSON, and logs to standard error")
+
+
+def start(parser: argparse.ArgumentParser, command: str, action: Callable[[argparse.Namespace], int]) -> None:
+    """Let a parser's arguments start an action, under the name of its command."""
+    parser.set_defaults(run=lambda args: _run(command, action, args))
+
+
+def _run(command: str, action: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    """Run one action; whatever goes wrong is one line."""
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request, where Airflow logs to the terminal
+    try:
+        with _beside_the_database():
+            return action(args)
+    except CommandError as error:
+        return fail(command, str(error))
+    except ModuleNotFoundError as error:
+        return fail(command, f"there is no module {error.name} here; run it with the Python that runs Airflow")
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # https://docs.python.org/3/library/signal.html#note-on-sigpipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # noqa: BLE001 -- a broken airflow.cfg or database may raise anything
+        from airflow_incident.delivery.messages import clean  # needs Python alone
+
+        return fail(command, clean(f"{type(error).__name__}: {error}"))
+
+
+@contextlib.contextmanager
+def _beside_the_database() -> Iterator[None]:
+    """Let Airflow 3 look for connections in its database, too, as its own commands do; tasks may not.
+
+    See `ensure_secrets_backend_loaded` in airflow.sdk.execution_time.supervisor.
+    """
+    before = os.environ.get(_CONTEXT)
+    os.environ[_CONTEXT] = "server"
+    try:
+        yield
+    finally:
+        os.environ.pop(_CONTEXT) if before is None else os.environ.update({_CONTEXT: before})
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Send what Airflow says while it works to standard error; trouble that has an advice becomes one line."""
+    from airflow_incident.delivery.messages import clean  # only commands talk
+    from airflow_incident.errors import IncidentIoError, JournalError  # only commands talk
+
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    except JournalError as error:
+        hint = "It needs Airflow's own database, migrated: see 'airflow db check' and 'airflow db check-migrations'"
+        raise CommandError(f"{clean(str(error).partition(chr(10))[0])}. {hint}") from None
+    except IncidentIoError as error:
+        raise CommandError(clean(f"{str(error).rstrip('.')}. {error.advice}")) from None
+
+
+def asks(question: str, *, default: bool) -> bool:
+    """Ask whoever sits at the terminal; an empty answer is the default."""
+    print(f"{question} [{'Y/n' if default else 'y/N'}] ", end="", flush=True)  # noqa: T201 -- a command talks
+    answer = sys.stdin.readline().strip().lower()
+    return answer in {"y", "yes"} if answer else default
+
+
+def indented(head: str, text: str) -> list[str]:
+    """Break a text into lines that begin where its head ends."""
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=head,
+        subsequent_indent=" " * len(head),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def record_json(record: Record) -> dict[str, Any]:
+    """Say a record of the journal to a script."""
+    return {"name": record.name} | record.model_dump(mode="json", exclude={"body", "version"})
+
+
+def say(text: str) -> None:
+    """Print, also where the terminal knows no Unicode."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "replace").decode(encoding), flush=True)  # noqa: T201 -- a command talks
+
+
+def fail(command: str, text: str) -> int:
+    """Say on standard error why a command cannot do what was asked."""
+    remark(command, text)
+    return 1
+
+
+def remark(command: str, text: str) -> None:
+    """Say on standard error what is no part of the answer."""
+    print(f"airflow-incident {command}: {text}", file=sys.stderr)  # noqa: T201 -- a command talks

@@ -1,0 +1,101 @@
+"""What a report or a flush asks for, step by step: of the store, and of incident.io."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_incident.frozen import Frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_incident.api.calls import Call, Listing, Plan, Via
+    from airflow_incident.delivery.record import Record
+
+
+class Get(Frozen):
+    """Read what is under a name."""
+
+    name: str
+
+
+class Set(Frozen):
+    """Write a text under a name."""
+
+    name: str
+    text: str
+
+
+class Keep(Frozen):
+    """Write a text under a name at any price: without it a failure is lost. It may take all the time that is left."""
+
+    name: str
+    text: str
+
+
+class Delete(Frozen):
+    """Delete what is under a name."""
+
+    name: str
+
+
+class Names(Frozen):
+    """List the names that begin with a prefix."""
+
+    prefix: str
+
+
+class Send(Frozen):
+    """Ask incident.io for an incident, with a connection's key, through a version of its API.
+
+    `record_key` is the failure's key in the journal, which need not be the one that it is asked for with.
+    """
+
+    body: Mapping[str, Any]
+    conn_id: str
+    via: Via = "v1"
+    record_key: str | None = None
+
+
+class Show(Frozen):
+    """Ask incident.io how an incident stands."""
+
+    incident_id: str
+    conn_id: str
+
+
+class Attach(Frozen):
+    """Attach a link to an incident."""
+
+    incident_id: str
+    url: str
+    title: str
+    conn_id: str
+
+
+class Ask(Frozen):
+    """Ask incident.io anything else, with a connection's key; an error is its answer, too."""
+
+    call: Call[Any] | Plan[Any] | Listing[Any]
+    conn_id: str
+
+
+class Complete(Frozen):
+    """Add to a record's draft what its connection says, which could not be read when it was written."""
+
+    record: Record
+
+
+class Wait(Frozen):
+    """Let some seconds pass."""
+
+    seconds: float
+
+
+class StoreFailed(Frozen):
+    """What a step of the store answers when it could not be done."""
+
+    why: str
+
+
+Step = Get | Set | Keep | Delete | Names | Send | Show | Attach | Ask | Complete | Wait

@@ -1,0 +1,425 @@
+"""What was promised about a failure and what became of it: one record per key, kept as text under one name.
+
+A record that is read is untrusted input: it names no host, path or header, and its body must pass the models.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from airflow_incident.api.calls import Creation, Via
+from airflow_incident.api.exchange import RETRY_AFTER_LIMIT
+from airflow_incident.api.payload import create_draft
+from airflow_incident.api.submit import Choice  # noqa: TC001 -- pydantic resolves it when a model is built
+from airflow_incident.core.key import ALERT_MARK, TASK_SCOPES, with_deployment
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from airflow_incident.core.failure import Failure
+
+PREFIX = "incident_io."
+"""Beginning of every record's name; the rest is the DAG id, cut, and a digest of the key."""
+LEDGER_PREFIX = "incident_io_storm."
+SUPPRESS_FOR = timedelta(hours=1)
+"""How long an open record answers for its incident, without a request."""
+WAIT_LIMIT = timedelta(seconds=RETRY_AFTER_LIMIT, minutes=5)
+"""How far ahead a retry date may be, with some room for clocks that differ."""
+KEEP_FOR = timedelta(days=30)
+KEEP_RECORDS = 2_000
+"""Delivered records are deleted when they are older or more than this."""
+_DAG_ID_LENGTH = 100
+_UNSAFE = re.compile(r"[^\w.-]", re.ASCII)
+MOST_WAITING = 50
+"""Failures that a ledger remembers as waiting; a flush finds the others."""
+
+
+class Store(Protocol):
+    """Where records live; every method may raise whatever its backend raises."""
+
+    def get(self, name: str) -> str | None:
+        """Return the text under a name; None does not prove that there is none."""
+
+    def set(self, name: str, text: str) -> None:
+        """Write a text under a name, over what was there."""
+
+    def delete(self, name: str) -> None:
+        """Delete what is under a name, if there is anything."""
+
+    def names(self, prefix: str) -> list[str]:
+        """List the names that begin with a prefix."""
+
+
+class OpenIncident(BaseModel):
+    """The incident that a record stands for.
+
+    `began` is the category of the status that it was opened in, `was_assigned` whether it was opened with people in its
+    roles: neither means that a person has taken it.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
+
+    id: str
+    reference: str | None = None
+    name: str | None = None
+    permalink: str | None = None
+    began: str = "triage"
+    was_assigned: bool = False
+
+
+class Closing(BaseModel):
+    """What is still to be done for a failure whose run has recovered; see `api.closing.Wish`.
+
+    `error` is why incident.io refused it: a flush does not ask again.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
+
+    title: str
+    url: str | None = None
+    always: bool = False
+    status: str | None = None
+    error: str | None = None
+
+
+class Record(BaseModel):
+    """One failure: `pending` until it is delivered, then `open`; `gathered` under a storm; `dead` after a refusal.
+
+    `draft` is what is wanted, in the words of whoever set it up, until its names have become IDs; `body` is what is
+    sent, the same each time, `via` one version of the API; `own_fields` are the fields that its caller set, as long as
+    the connection's options are not known; `api_version` is the one that was asked for. `due_at` is
+    when the API asked to come back. `maybe_delivered` says that an attempt may have taken effect. `storm` is the key
+    of the incident that it is gathered under.
+    `run_at` is the moment that the run stands for, `clear_count` how often it had been cleared. `recovered` says that
+    the incident has been told of the run's recovery; `closing` is what is still to be done about that.
+    `key` names the record. `asked_key` is the idempotency key that it is sent with, where that is another one, and
+    `next_keys` are those to go on with, as in `api.submit.Terms`. `started_at` is when the run began. `over` says that
+    the incident was over when incident.io was last asked. `of_dag` is the key of the record that says what its DAG has
+    open, at scope `dag`; `on_dags_key` says that it is sent with the key that the DAG's runs share.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
+
+    version: Literal[1] = 1
+    state: Literal["pending", "open", "gathered", "dead"]
+    key: str = Field(min_length=1, max_length=220)
+    dag_id: str
+    run_id: str
+    conn_id: str
+    api_version: Choice = "auto"
+    via: Via = "v1"
+    level: Literal["task", "dag", "deadline", "operator", "storm"]
+    task: str | None = None
+    failed_at: AwareDatetime | None = None
+    written_at: AwareDatetime
+    opened_at: AwareDatetime | None = None
+    due_at: AwareDatetime | None = None
+    attempts: int = 0
+    maybe_delivered: bool = False
+    error: str | None = None
+    draft: dict[str, Any] | None = None
+    own_fields: tuple[str, ...] | None = None
+    body: dict[str, Any] | None = None
+    incident: OpenIncident | None = None
+    suppressed: int = 0
+    told_late: bool = False
+    storm: str | None = None
+    clear_count: int = 0
+    scope: str | None = None
+    run_at: AwareDatetime | None = None
+    recovered: bool = False
+    closing: Closing | None = None
+    started_at: AwareDatetime | None = None
+    asked_key: str | None = Field(default=None, min_length=1, max_length=200)
+    next_keys: tuple[tuple[str, AwareDatetime], ...] = ()
+    over: bool = False
+    of_dag: str | None = None
+    on_dags_key: bool = False
+
+    @property
+    def sent_key(self) -> str:
+        """The idempotency key that it is sent with; an alert's has a mark."""
+        return self.asked_key or self.key
+
+    @property
+    def creation(self) -> Creation | None:
+        """What is sent for it, once that is settled."""
+        return None if self.body is None else Creation(self.body, self.via, partial=self.draft is not None)
+
+    @property
+    def is_to_close(self) -> bool:
+        """Whether all that is left to do is to close it: an alert whose run recovered is not fired again first."""
+        if self.closing is None or self.closing.error:
+            return False
+        return self.state == "open" or (self.state == "pending" and self.via == "alert")
+
+    @property
+    def lane(self) -> tuple[str, bool]:
+        """What shares an outage and a rate limit: a connection's incidents, and apart from them its alerts."""
+        return self.conn_id, self.via == "alert"
+
+    @property
+    def thing(self) -> str:
+        """What it is at incident.io, where nothing names it."""
+        return "an alert" if self.via == "alert" else "an incident"
+
+    @property
+    def name(self) -> str:
+        """The name that this record lives under."""
+        return record_name(self.dag_id, self.key)
+
+    def text(self) -> str:
+        """Encode the record; short, for the database, and readable by a person."""
+        return self.model_dump_json(exclude_defaults=True, exclude={"version"})[:-1] + ',"version":1}'
+
+    def changed(self, **fields: Any) -> Record:
+        """Return a copy with some fields changed."""
+        return self.model_copy(update=fields)
+
+    def asked_as(self, key: str) -> Record:
+        """Return the same failure under another of its idempotency keys; nothing of the one before stands for it."""
+        if key == self.sent_key:
+            return self
+        known = [next_key for next_key, _ in self.next_keys]
+        fields: dict[str, Any] = {"asked_key": key, "draft": self.draft and {**self.draft, "idempotency_key": key}}
+        fields |= {"incident": None, "opened_at": None, "over": False, "maybe_delivered": False}
+        if key in known:  # else it is the next one of those that the DAG's runs share
+            fields |= {"next_keys": self.next_keys[known.index(key) + 1 :], "on_dags_key": False}
+        return self.changed(**fields)
+
+    def without_run(self) -> Record:
+        """Return it without what only the key of a run needs."""
+        return self.changed(started_at=None, asked_key=None, next_keys=(), on_dags_key=False)
+
+    def is_of_earlier_start(self, started_at: datetime | None) -> bool:
+        """Tell whether it was written for a run that was deleted since, and made again at this moment.
+
+        One that names no start is judged by the moment of its own answer; what was over then proves nothing for a run
+        whose start is known.
+        """
+        if started_at is None:
+            return False
+        if self.started_at is not None:
+            return self.started_at < started_at
+        return self.over or (self.opened_at or self.written_at) < started_at
+
+    def of_deployment(self, deployment: str) -> Record:
+        """Return this record with the keys that another name of its deployment makes."""
+        return self.changed(
+            key=with_deployment(self.key, deployment),
+            asked_key=self.asked_key and with_deployment(self.asked_key, deployment),
+            of_dag=self.of_dag and with_deployment(self.of_dag, deployment),
+            next_keys=tuple((with_deployment(key, deployment), began) for key, began in self.next_keys),
+        )
+
+    def joined(self, other: Record) -> Record:
+        """Return this record of a DAG after another failure joined it: from then on it stands for the later run.
+
+        Where a run's moment is unknown, so is the later one; nothing is closed for it then.
+        """
+        if self.run_at is None or (other.run_at is not None and other.run_at < self.run_at):
+            return self.changed(suppressed=self.suppressed + 1)
+        later = {name: getattr(other, name) for name in ("run_id", "run_at", "clear_count", "level")}
+        return self.changed(suppressed=self.suppressed + 1, **later)
+
+    def is_later_than(self, other: Record) -> bool:
+        """Tell whether this record of a DAG stands for another failure's run already, or for a later one."""
+        if (self.run_id, self.clear_count) == (other.run_id, other.clear_count) or self.run_at is None:
+            return True
+        return other.run_at is not None and other.run_at < self.run_at
+
+    def answers_for(self, key: str, now: datetime) -> bool:
+        """Tell whether this record makes a request for the same failure needless."""
+        told_at = self.opened_at or self.written_at
+        return self.key == key and self.state in {"open", "gathered"} and abs(now - told_at) < SUPPRESS_FOR
+
+    def was_refused_for(self, key: str, now: datetime) -> bool:
+        """Tell whether incident.io has refused this failure a moment ago, and would again."""
+        return self.key == key and self.state == "dead" and abs(now - self.written_at) < SUPPRESS_FOR
+
+    def binds(self, *, strict: bool) -> bool:
+        """Tell whether this record is to be heeded by a report.
+
+        What a deliberate step was refused, which fails rather than degrade, a callback may have all the same.
+        """
+        return strict or self.state != "dead" or self.level != "operator" or self.maybe_delivered
+
+    def is_of(self, dag_id: str, run_id: str) -> bool:
+        """Tell whether it is about this run."""
+        return (self.dag_id, self.run_id) == (whole(dag_id), whole(run_id))
+
+    @property
+    def is_dags(self) -> bool:
+        """Whether it says what a DAG has open, for whichever of its runs."""
+        return self.of_dag == self.key
+
+    def is_settled(self, *, always: bool) -> bool:
+        """Tell whether its incident was left to the person who has it, and still is to be.
+
+        :param always: Whether what a person has taken is to be closed, too.
+        """
+        return self.recovered and self.closing is None and not always
+
+    @property
+    def is_of_task(self) -> bool:
+        """Whether it stands for one task, or one task instance, and not for its run."""
+        return self.scope in TASK_SCOPES and self.task is not None
+
+    def stands_for(self, failure: Failure) -> bool:
+        """Tell whether it covers a task instance of its run."""
+        if self.task is None or not self.is_of_task:
+            return True
+        if self.scope == "task":  # with all its map indexes, of which the record names the first that failed
+            return self.task.partition("[")[0] == failure.task_id
+        return self.task == failure.task_label
+
+    def is_due(self, now: datetime) -> bool:
+        """Tell whether the moment that the API asked to wait for has come.
+
+        A date further ahead than is ever believed was written by a clock that is wrong.
+        """
+        return self.due_at is None or not now < self.due_at <= now + WAIT_LIMIT
+
+    def may_be_sent(self, now: datetime) -> bool:
+        """Tell whether this failure still waits, and need not wait longer."""
+        return self.state == "pending" and self.is_due(now)
+
+
+class ForeignRecordError(ValueError):
+    """A text under our prefix that is not a record of this version; it is left alone."""
+
+
+def whole(text: str) -> str:
+    """Replace half of a surrogate pair, which no database takes."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def record_name(dag_id: str, key: str) -> str:
+    """Name the record of a key: 250 characters at most, with a DAG id that a person can recognize."""
+    return f"{dag_prefix(dag_id)}{sha256(key.encode()).hexdigest()[:32]}"
+
+
+def dag_prefix(dag_id: str) -> str:
+    """Return what the names of a DAG's records begin with; other DAGs' may begin so, too.
+
+    In ASCII without `%`, for the DAG processor and the triggerer end of any other name on some versions of Airflow. No
+    transliteration: tables of Unicode differ between versions of Python, and two names for one key are two incidents.
+    """
+    return f"{PREFIX}{_UNSAFE.sub('_', dag_id)[:_DAG_ID_LENGTH]}."
+
+
+def is_of_dag(name: str, dag_id: str) -> bool:
+    """Tell whether a name may be a record's of this DAG: with a DAG `a`, names of `a.b` begin alike, but go on."""
+    prefix = dag_prefix(dag_id)
+    return name.startswith(prefix) and "." not in name.removeprefix(prefix)
+
+
+def read_record(name: str, text: str) -> Record:
+    """Decode a record, and check that it belongs under its name.
+
+    :raises ForeignRecordError: if it is malformed, forged, or of another version.
+    """
+    try:
+        record = Record.model_validate_json(text)
+        keys = set(_keys(record))
+    except Exception as error:  # noqa: BLE001 -- a forged draft raises what it likes
+        raise ForeignRecordError(f"it cannot be read ({type(error).__name__})") from None
+    if not keys and record.state in {"pending", "dead"}:
+        raise ForeignRecordError("it has no body to send")
+    if keys - {record.sent_key}:
+        raise ForeignRecordError("its body has another key")
+    if record.name != name:
+        raise ForeignRecordError("it belongs under another name")
+    moments = filter(None, (record.written_at, record.failed_at, record.due_at))
+    if any(moment.year in {MINYEAR, MAXYEAR} for moment in moments):  # a day before or after it may be no date
+        raise ForeignRecordError("its time is none that a clock shows")
+    return record
+
+
+def _keys(record: Record) -> Iterator[str]:
+    """Check what a record would have us send, and tell with which keys."""
+    from airflow_incident.api.body import AlertEvent, CreateIncident, CreateIncidentV2  # only bodies
+
+    if record.body is not None and record.via == "alert":
+        yield f"{ALERT_MARK}{AlertEvent.model_validate(record.body).deduplication_key}"
+    elif record.body is not None:
+        model = CreateIncident if record.via == "v1" else CreateIncidentV2
+        yield model.model_validate(record.body).idempotency_key
+    if record.draft is not None:
+        yield str(create_draft(**record.draft)["idempotency_key"])
+
+
+class Opening(NamedTuple):
+    """An incident that was asked for not long ago."""
+
+    at: AwareDatetime
+    dag_id: str
+    key: str
+
+
+class Ledger(BaseModel):
+    """What the reports of one deployment tell one another.
+
+    The latest openings, the storm that goes on, if one does, what waits, by DAG and key, and whether incident.io has
+    stopped serving v1. Counted without locks: two processes at once may each miss the other's opening.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
+
+    openings: tuple[Opening, ...] = ()
+    waiting: tuple[tuple[str, str], ...] = ()
+    storm_key: str | None = Field(default=None, min_length=1, max_length=200)
+    storm_at: AwareDatetime | None = None
+    v1_gone: bool = False
+
+    @staticmethod
+    def name(deployment: str) -> str:
+        """Name the ledger of a deployment."""
+        return LEDGER_PREFIX + sha256(deployment.encode()).hexdigest()[:32]
+
+    @classmethod
+    def read(cls, text: str | None) -> Ledger:
+        """Decode a ledger; what cannot be read counts as empty, for it only saves requests."""
+        try:
+            return cls.model_validate_json(text or "{}")
+        except ValueError:
+            return cls()
+
+    def around(self, now: datetime, window: timedelta) -> Ledger:
+        """Forget what is older than a window, and what a wrong clock wrote from further ahead."""
+        storm_goes_on = self.storm_at is not None and abs(now - self.storm_at) <= window
+        return Ledger(
+            openings=tuple(o for o in self.openings if abs(now - o.at) <= window),
+            waiting=self.waiting,
+            storm_key=self.storm_key if storm_goes_on else None,
+            storm_at=self.storm_at if storm_goes_on else None,
+            v1_gone=self.v1_gone,
+        )
+
+    def with_opening(self, opening: Opening, *, most: int) -> Ledger:
+        """Add an opening, and keep the latest ones only."""
+        others = tuple(o for o in self.openings if o.key != opening.key)
+        return self.model_copy(update={"openings": (*others, opening)[-most:]})
+
+    def with_waiting(self, dag_id: str, key: str) -> Ledger:
+        """Note a failure that waits, so that a later report of its DAG can deliver it; the oldest are forgotten."""
+        others = tuple(w for w in self.waiting if w != (dag_id, key))
+        return self.model_copy(update={"waiting": (*others, (dag_id, key))[-MOST_WAITING:]})
+
+    def without_waiting(self, keys: Collection[str]) -> Ledger:
+        """Forget failures that wait no longer."""
+        return self.model_copy(update={"waiting": tuple(w for w in self.waiting if w[1] not in keys)})
+
+    def in_storm(self, key: str, at: datetime) -> Ledger:
+        """Note that a storm goes on."""
+        return self.model_copy(update={"storm_key": key, "storm_at": at})
+
+
+def utc_now() -> datetime:
+    """Tell the time of day."""
+    return datetime.now(UTC)
