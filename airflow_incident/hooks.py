@@ -10,7 +10,8 @@ from airflow_incident.airflow_bridge.config import aread_profile, examine_profil
 from airflow_incident.api import endpoints
 from airflow_incident.api.exchange import BUDGET
 from airflow_incident.api.verbs import Asked, Verbs
-from airflow_incident.core.settings import CONN_TYPE, DEFAULT_CONN_ID, OPTIONS, unknown_settings
+from airflow_incident.constants import CONN_TYPE, DEFAULT_CONN_ID
+from airflow_incident.core.settings import OPTIONS, unknown_settings
 from airflow_incident.errors import ConfigurationError, IncidentIoError
 from airflow_incident.provider import form_fields, form_layout
 

@@ -11,9 +11,8 @@ from types import MappingProxyType, MethodType
 from typing import TYPE_CHECKING, Any, Never, TypeVar
 
 from airflow_incident.airflow_bridge.compat import BaseNotifier
+from airflow_incident.constants import DEFAULT_CONN_ID, NEVER_WEAKER
 from airflow_incident.core.arguments import kinds_of, usable
-from airflow_incident.core.settings import DEFAULT_CONN_ID, NEVER_WEAKER
-from airflow_incident.errors import IncidentIoError, MissingConnectionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
     from airflow_incident.airflow_bridge.airflow_cfg import Installation
     from airflow_incident.airflow_bridge.config import Profile
     from airflow_incident.airflow_bridge.stats import Told
+    from airflow_incident.constants import Scope
     from airflow_incident.core.failure import Failure
-    from airflow_incident.core.key import Scope
     from airflow_incident.core.settings import Settings
     from airflow_incident.core.text import Redact
     from airflow_incident.delivery.budget import Meter
@@ -371,7 +370,7 @@ class RecoveryNotifier(QuietNotifier):
 
     def _is_needed(self, context: Any, installation: Installation) -> bool:
         """Tell whether this run may have opened something that this level closes."""
-        from airflow_incident.core.key import TASK_SCOPES
+        from airflow_incident.constants import TASK_SCOPES
 
         success, settings, scope = self._read(context, installation)
         if success.level == "task" and scope not in TASK_SCOPES:
@@ -634,6 +633,7 @@ def _tell_trouble(error: BaseException, context: Any, undone: str, lost: str) ->
 def _tell_why(error: BaseException, context: Any, undone: str, lost: str) -> None:
     from airflow_incident.airflow_bridge.context import ids
     from airflow_incident.core.text import safe_str
+    from airflow_incident.errors import IncidentIoError, MissingConnectionError
 
     dag_id, run_id = ids(context)
     subject = f"DAG {dag_id or '(unknown)'}, run {run_id or '(unknown)'}"

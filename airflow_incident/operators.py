@@ -7,8 +7,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from airflow_incident.airflow_bridge.compat import AirflowFailException, BaseOperator
+from airflow_incident.constants import DEFAULT_CONN_ID
 from airflow_incident.core.arguments import checked
-from airflow_incident.core.settings import DEFAULT_CONN_ID
 from airflow_incident.errors import ConfigurationError, IncidentIoError, JournalError, Problem
 from airflow_incident.links import XCOM_KEY, IncidentLink
 

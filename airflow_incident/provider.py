@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_incident.constants import VERSION
+from airflow_incident.constants import CONFIG_SECTION, CONN_TYPE, VERSION
 from airflow_incident.core.account import DEFAULT_BASE_URL
-from airflow_incident.core.settings import CONFIG_SECTION, CONN_TYPE, Option, options_in
+from airflow_incident.core.settings import Option, options_in
 
 _HIDDEN = ["login", "port", "schema", "extra"]
 _RELABELED = {"host": "Base URL", "password": "API key"}

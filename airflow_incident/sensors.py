@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_incident.airflow_bridge.compat import AirflowFailException, AirflowSensorTimeout, BaseSensorOperator, conf
+from airflow_incident.constants import DEFAULT_CONN_ID
 from airflow_incident.core.arguments import checked
-from airflow_incident.core.settings import DEFAULT_CONN_ID, OPTIONS, read_value
+from airflow_incident.core.settings import OPTIONS, read_value
 from airflow_incident.errors import ConfigurationError, IncidentIoError, Problem, WrongArgument
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_incident.airflow_bridge.config import aread_profile
 from airflow_incident.api.waiting import Wait, patience, waiting_line
-from airflow_incident.core.settings import DEFAULT_CONN_ID
+from airflow_incident.constants import DEFAULT_CONN_ID
 from airflow_incident.errors import IncidentIoError
 
 if TYPE_CHECKING:

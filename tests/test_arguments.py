@@ -20,8 +20,9 @@ from airflow_incident import (
     open_incident,
     resolve_incident,
 )
-from airflow_incident.core.arguments import PERSON_KINDS, VALUE_KINDS, kinds_of
-from airflow_incident.core.settings import NEVER_WEAKER, OPTIONS, read_value
+from airflow_incident.constants import NEVER_WEAKER, PERSON_KINDS, VALUE_KINDS
+from airflow_incident.core.arguments import kinds_of
+from airflow_incident.core.settings import OPTIONS, read_value
 from tests.airflow_versions import AIRFLOW, dag_bag, since
 from tests.doors import call_async, dag_context, listen, task_context
 
@@ -384,6 +385,7 @@ def test_one_wrong_entry_of_a_mapping_costs_itself(connected):
 
 
 def test_the_kinds_of_a_value_are_those_of_the_api():
-    from airflow_incident.api import values
+    from airflow_incident.api.body import CustomFieldValuePayload, UserReference
 
-    assert (VALUE_KINDS, PERSON_KINDS) == (values.VALUE_KINDS, values.PERSON_KINDS)
+    assert set(VALUE_KINDS) == set(CustomFieldValuePayload.model_fields)
+    assert set(PERSON_KINDS) == set(UserReference.model_fields)

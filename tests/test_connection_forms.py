@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from airflow_incident.airflow_bridge.airflow_cfg import read_installation
 from airflow_incident.airflow_bridge.compat import BaseHook
 from airflow_incident.airflow_bridge.config import read_lenient_profile, read_profile
+from airflow_incident.constants import CONN_TYPE
 from airflow_incident.core.account import DEFAULT_BASE_URL, read_account
-from airflow_incident.core.settings import CONN_TYPE, Settings
+from airflow_incident.core.settings import Settings
 from airflow_incident.errors import ConfigurationError
 from tests.airflow_versions import BASE_URL
 

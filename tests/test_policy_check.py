@@ -10,7 +10,7 @@ import pytest
 
 from airflow_incident import open_incident
 from airflow_incident.cli import main as cli
-from airflow_incident.core.settings import SWITCHES
+from airflow_incident.constants import SWITCHES
 from airflow_incident.sandbox.options import ALERT_SOURCE_ID, ALERT_SOURCE_TOKEN
 from tests.doors import dag_context, listen
 

@@ -7,8 +7,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from airflow_incident.constants import CONFIG_SECTION
 from airflow_incident.core.account import is_loopback
-from airflow_incident.core.settings import CONFIG_SECTION, merge, options_in, unknown_settings
+from airflow_incident.core.settings import merge, options_in, unknown_settings
 from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:

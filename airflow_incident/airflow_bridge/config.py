@@ -12,21 +12,11 @@ from urllib.parse import unquote, urlsplit
 from airflow_incident.airflow_bridge.airflow_cfg import UNNAMED, Installation, read_installation
 from airflow_incident.airflow_bridge.compat import AirflowNotFoundException, redact
 from airflow_incident.airflow_bridge.connections import aread_connection, read_connection
+from airflow_incident.constants import CONN_TYPE, DEFAULT_CONN_ID, NEVER_WEAKER, SWITCHES
 from airflow_incident.core.account import Account, read_account, read_fields
 from airflow_incident.core.pages import with_pages
 from airflow_incident.core.redaction import redact_secrets
-from airflow_incident.core.settings import (
-    CONN_TYPE,
-    DEFAULT_CONN_ID,
-    NEVER_WEAKER,
-    OPTIONS,
-    SWITCHES,
-    Place,
-    Settings,
-    label_of,
-    merge,
-    options_in,
-)
+from airflow_incident.core.settings import OPTIONS, Place, Settings, label_of, merge, options_in
 from airflow_incident.core.text import safe_str
 from airflow_incident.errors import (
     ConfigurationError,

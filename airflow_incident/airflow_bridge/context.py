@@ -15,13 +15,13 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from airflow_incident.airflow_bridge.channel import supervisor, within
+from airflow_incident.constants import TASK_SCOPES
 from airflow_incident.core.failure import Failure
-from airflow_incident.core.key import TASK_SCOPES
 from airflow_incident.core.text import beginning, ending
 
 if TYPE_CHECKING:
+    from airflow_incident.constants import Scope
     from airflow_incident.core.failure import Level
-    from airflow_incident.core.key import Scope
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -7,17 +7,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-VALUE_KINDS = (
-    "id",
-    "value_catalog_entry_id",
-    "value_link",
-    "value_numeric",
-    "value_option_id",
-    "value_text",
-    "value_timestamp",
-)
-"""What one value of a custom field may be given as; each is text on the wire."""
-PERSON_KINDS = ("id", "email", "slack_user_id")
+from airflow_incident.constants import PERSON_KINDS, VALUE_KINDS
 
 _ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
 _SLACK_ID = re.compile(r"[UW][A-Z0-9]{7,}")

@@ -8,18 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from airflow_incident.airflow_bridge.airflow_cfg import read_installation
 from airflow_incident.airflow_bridge.config import examine_profile
 from airflow_incident.cli.doctor.auto_callbacks import explain_policy
+from airflow_incident.constants import CONFIG_SECTION, DEFAULT_CONN_ID, TASK_SCOPES
 from airflow_incident.core.failure import Failure
-from airflow_incident.core.key import (
-    ALERT_MARK,
-    TASK_SCOPES,
-    dag_key,
-    earlier_keys,
-    idempotency_key,
-    scope_of,
-    started_key,
-)
+from airflow_incident.core.key import ALERT_MARK, dag_key, earlier_keys, idempotency_key, scope_of, started_key
 from airflow_incident.core.rules import TAG
-from airflow_incident.core.settings import CONFIG_SECTION, DEFAULT_CONN_ID, OPTIONS
+from airflow_incident.core.settings import OPTIONS
 from airflow_incident.delivery.record import Record, dag_prefix, record_name
 from airflow_incident.delivery.run import list_journal
 from airflow_incident.errors import JournalError
@@ -29,7 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from airflow_incident.airflow_bridge.config import Profile
-    from airflow_incident.core.key import Scope
+    from airflow_incident.constants import Scope
 
 
 class Setting(NamedTuple):

@@ -12,7 +12,7 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from airflow_incident.core.settings import DEFAULT_CONN_ID
+from airflow_incident.constants import DEFAULT_CONN_ID
 
 if TYPE_CHECKING:
     import argparse

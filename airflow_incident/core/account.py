@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
-from airflow_incident.core.settings import CONN_TYPE
+from airflow_incident.constants import CONN_TYPE
 from airflow_incident.errors import Problem
 from airflow_incident.frozen import Frozen
 

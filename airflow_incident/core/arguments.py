@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from numbers import Number
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from airflow_incident.core.settings import DEFAULT_CONN_ID, NEVER_WEAKER, OPTIONS, read_text, read_value
+from airflow_incident.constants import CHOICES, DEFAULT_CONN_ID, NEVER_WEAKER, PERSON_KINDS, VALUE_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -90,23 +91,42 @@ def _read_argument(name: str, kind: str, value: Any) -> Any:
         return _read_entries(name, value)
     if not isinstance(value, str):
         raise ValueError(f"must be a string, not {type(value).__name__}")  # noqa: TRY004 -- one kind of error for all
-    option = OPTIONS["mode" if name == "incident_mode" else name] if name in _CHOSEN else None
-    return read_value(option, value) if option and (value.strip() or not may_be_none) else read_text(value)
+    chosen = "mode" if name == "incident_mode" else name
+    return read_choice(chosen, value) if chosen in CHOICES and (value.strip() or not may_be_none) else read_text(value)
 
 
-_CHOSEN = frozenset({"incident_mode", *(option.name for option in OPTIONS.values() if option.choices)})
+def read_text(value: Any) -> str:
+    """Read a text; a string of an enumeration has another one for whoever reads it."""
+    return str.__str__(value) if isinstance(value, str) else str(value)
 
-VALUE_KINDS = (
-    "id",
-    "value_catalog_entry_id",
-    "value_link",
-    "value_numeric",
-    "value_option_id",
-    "value_text",
-    "value_timestamp",
-)
-"""What one value of a custom field may say that it is."""
-PERSON_KINDS = ("id", "email", "slack_user_id")
+
+def read_choice(name: str, value: str) -> str:
+    """Read what is chosen for an option, however it is cased or spaced.
+
+    :raises ValueError: naming what may be chosen.
+    """
+    text = read_text(value).encode("utf-8", "replace").decode().strip()
+    choice = text.lower().replace(" ", "_").replace("-", "_")
+    if choice not in CHOICES[name]:
+        shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+        raise ValueError(f"{shown!r} is unknown; use one of: {', '.join(CHOICES[name])}")
+    return choice
+
+
+def read_mapping(value: Any) -> dict[Any, Any]:
+    """Read a mapping, or the JSON of one as forms and airflow.cfg hold it.
+
+    :raises ValueError: if it is neither.
+    :raises RecursionError: if it is nested too deeply.
+    """
+    parsed = json.loads(value) if isinstance(value, str) else value
+    if not isinstance(parsed, Mapping):
+        raise ValueError('must be a JSON object, like {"…": "…"}')  # noqa: TRY004 -- whoever asks knows one kind of error
+    return dict(parsed)
+
+
+_LONGEST = 60
+"""Characters of a wrong value that are shown."""
 
 _ENTRIES = MappingProxyType(
     {
@@ -129,8 +149,8 @@ def _read_entries(name: str, value: Any) -> Mapping[str, Any] | None:
         return None
     example, needs = _ENTRIES[name]
     try:
-        entries: Mapping[str, Any] = read_value(OPTIONS[name], value)
-    except ValueError:
+        entries = read_mapping(value)
+    except (ValueError, RecursionError):
         raise ValueError(f"must be a dict, like {example}, not {type(value).__name__}") from None
     for entry, given in entries.items():
         if not isinstance(entry, str):

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC
 from hashlib import sha256
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
+from airflow_incident.constants import TASK_SCOPES
 from airflow_incident.errors import ContextError
 
 if TYPE_CHECKING:
+    from airflow_incident.constants import Scope
     from airflow_incident.core.failure import Failure
-
-Scope = Literal["dag", "run", "task", "task_instance"]
-SCOPES: tuple[Scope, ...] = get_args(Scope)
-TASK_SCOPES = frozenset({"task", "task_instance"})
-"""The scopes at which an incident stands for less than a run."""
 
 MAX_LENGTH = 200
 """incident.io documents no maximum; this fits every column that such a key is likely to meet."""

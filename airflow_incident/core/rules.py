@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from airflow_incident.constants import TASK_SCOPES
 from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 TAG = "incident:"
 """What a tag that is meant for this package begins with."""
-TASK_SCOPES = ("task", "task_instance")
 
 
 @dataclass(frozen=True, slots=True)

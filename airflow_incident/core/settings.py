@@ -6,25 +6,15 @@ Precedence: argument > connection > [incident_io] in airflow.cfg > default.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from types import MappingProxyType
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_incident.core.key import SCOPES, Scope
+from airflow_incident.constants import CHOICES, CONFIG_SECTION, NEVER_WEAKER, Scope
+from airflow_incident.core.arguments import read_choice, read_mapping, read_text
 from airflow_incident.errors import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-CONN_TYPE = "incident_io"
-CONFIG_SECTION = "incident_io"
-DEFAULT_CONN_ID = "incident_io_default"
-
-SWITCHES = ("auto_open", "auto_resolve")
-"""The options that turn zero touch on."""
-NEVER_WEAKER = MappingProxyType({"visibility": "private", "mode": "real"})
-"""What a value counts as that cannot be used, where to leave it out could show more to more people, or tell fewer."""
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 Place = Literal["argument", "connection", "config"]
 EVERYWHERE: tuple[Place, ...] = ("argument", "connection", "config")
@@ -33,11 +23,6 @@ _PLACES: dict[str, str] = {
     "connection": "in the connection",
     "config": f"under [{CONFIG_SECTION}] in airflow.cfg",
 }
-
-
-def read_text(value: Any) -> str:
-    """Read a text; a string of an enumeration has another one for whoever reads it."""
-    return str.__str__(value) if isinstance(value, str) else str(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,14 +37,6 @@ class Option:
     places: tuple[Place, ...] = EVERYWHERE
     secret: bool = False
     parse: Callable[[Any], Any] = read_text
-
-
-def _mapping(value: Any) -> Any:
-    """Accept a mapping, or the JSON of one as forms and airflow.cfg hold it."""
-    parsed = json.loads(value) if isinstance(value, str) else value
-    if not isinstance(parsed, Mapping):
-        raise ValueError('must be a JSON object, like {"…": "…"}')  # noqa: TRY004 -- read_value() knows one kind of error
-    return dict(parsed)
 
 
 def _flag(value: Any) -> bool:
@@ -104,7 +81,6 @@ class Settings:
     scope: Scope = _option(
         "run",
         label="Scope",
-        choices=SCOPES,
         places=("argument", "config"),
         help="What one incident stands for: a DAG as long as its incident is open, a run, a task of a run, or a mapped "
         "task instance. Backfill runs count as `dag`, instead of `run`.",
@@ -112,7 +88,6 @@ class Settings:
     channel: str = _option(
         "incident",
         label="Channel",
-        choices=("incident", "alert"),
         places=("argument",),
         help="What a failure becomes: an incident at once, or an alert, which pages people by incident.io's alert "
         "routes and may open an incident there.",
@@ -121,13 +96,11 @@ class Settings:
     incident_type: str | None = _option(label="Incident type", help="Name or ID of the type of new incidents.")
     mode: str | None = _option(
         label="Mode",
-        choices=("real", "test"),
         help="Whether new incidents are real or a test. Default: incident.io's own, real.",
     )
     visibility: str = _option(
         "public",
         label="Visibility",
-        choices=("public", "private"),
         help="Who may see new incidents: everyone in the workspace, or invited people only.",
     )
     status: str | None = _option(
@@ -137,13 +110,13 @@ class Settings:
     )
     custom_fields: dict[str, Any] | None = _option(
         label="Custom fields",
-        parse=_mapping,
+        parse=read_mapping,
         help='JSON: name or ID of a custom field to its value or list of values, like {"Affected team": "Product"}: an '
         "option's name, a catalog entry's external ID or alias, a text, a link, a number.",
     )
     roles: dict[str, Any] | None = _option(
         label="Roles",
-        parse=_mapping,
+        parse=read_mapping,
         help="JSON: name or ID of an incident role to a person, by email address, Slack ID or incident.io ID, like "
         '{"Incident Lead": "bob@example.com"}.',
     )
@@ -164,7 +137,6 @@ class Settings:
     resolve: str = _option(
         "hands_off",
         label="Resolve",
-        choices=("hands_off", "always"),
         places=("argument", "config"),
         help="What a recovery may close: only what no person has taken (left triage, or a lead assigned), the others "
         "get a link to the run; or every incident that Airflow has opened.",
@@ -176,7 +148,6 @@ class Settings:
     exception_detail: str = _option(
         "message",
         label="Exception detail",
-        choices=("type", "message", "traceback"),
         places=("argument", "config"),
         help="How much of a task's exception the summary holds: its type, also its message (first 500 "
         "characters), or the traceback. Known secrets are redacted in each.",
@@ -233,7 +204,6 @@ class Settings:
     api_version: str = _option(
         "auto",
         label="API version",
-        choices=("v1", "v2", "auto"),
         places=("connection", "config"),
         help="Version of incident.io's incidents API; `auto` is v1 as long as that is served, then v2.",
     )
@@ -266,7 +236,7 @@ class Settings:
 
 def _table() -> dict[str, Option]:
     def named(name: str, option: Option) -> Option:
-        return Option(**{f.name: getattr(option, f.name) for f in fields(Option)} | {"name": name})
+        return replace(option, name=name, choices=CHOICES.get(name, ()))
 
     return {f.name: named(f.name, f.metadata["option"]) for f in fields(Settings)}
 
@@ -343,20 +313,7 @@ def read_value(option: Option, raw: Any) -> Any:
         raise ValueError("is nested too deeply") from None
     if isinstance(value, str):
         value = value.encode("utf-8", "replace").decode().strip()  # a lone surrogate cannot travel as JSON
-    return _choice(option, value) if option.choices else value
-
-
-_LONGEST = 60
-"""Characters of a wrong value that are shown."""
-
-
-def _choice(option: Option, text: str) -> str:
-    """Find what is meant, however it is cased or spaced."""
-    choice = text.lower().replace(" ", "_").replace("-", "_")
-    if choice not in option.choices:
-        shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
-        raise ValueError(f"{shown!r} is unknown; use one of: {', '.join(option.choices)}")
-    return choice
+    return read_choice(option.name, value) if option.choices else value
 
 
 def label_of(option: Option, place: Place) -> str:

@@ -6,7 +6,8 @@ import sys
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from airflow_incident.core.settings import CONFIG_SECTION, OPTIONS
+from airflow_incident.constants import CONFIG_SECTION
+from airflow_incident.core.settings import OPTIONS
 from airflow_incident.errors import ConfigurationError, WrongArgument
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from airflow_incident.api.calls import Creation, Via
 from airflow_incident.api.exchange import RETRY_AFTER_LIMIT
 from airflow_incident.api.payload import create_draft
 from airflow_incident.api.submit import Choice  # noqa: TC001 -- pydantic resolves it when a model is built
-from airflow_incident.core.key import ALERT_MARK, TASK_SCOPES, with_deployment
+from airflow_incident.constants import TASK_SCOPES
+from airflow_incident.core.key import ALERT_MARK, with_deployment
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

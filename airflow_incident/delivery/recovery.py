@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from datetime import datetime
 
+    from airflow_incident.constants import Scope
     from airflow_incident.core.failure import Failure
-    from airflow_incident.core.key import Scope
     from airflow_incident.core.text import Redact
     from airflow_incident.delivery.effects import Step
     from airflow_incident.delivery.record import Record

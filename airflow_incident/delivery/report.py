@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from airflow_incident.api.incident import IncidentHead
     from airflow_incident.api.payload import Draft
     from airflow_incident.api.submit import Choice
+    from airflow_incident.constants import Scope
     from airflow_incident.core.failure import Failure
-    from airflow_incident.core.key import Scope
     from airflow_incident.core.settings import Settings
     from airflow_incident.core.text import Redact
     from airflow_incident.delivery.record import OpenIncident, Record

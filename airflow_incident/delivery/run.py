@@ -14,8 +14,8 @@ from airflow_incident.api.calls import is_for_alert_source
 from airflow_incident.api.exchange import BUDGET
 from airflow_incident.api.payload import create_usable_draft
 from airflow_incident.api.submit import submission
+from airflow_incident.constants import CONN_TYPE
 from airflow_incident.core.key import ALERT_MARK
-from airflow_incident.core.settings import CONN_TYPE
 from airflow_incident.delivery.budget import LEAST_SHARE, Breaker
 from airflow_incident.delivery.driver import AsyncCourier, Courier, carry_all
 from airflow_incident.delivery.flush import drop, flush, read_all

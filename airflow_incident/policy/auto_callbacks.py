@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from airflow_incident.constants import CONFIG_SECTION
 from airflow_incident.core.rules import TAG, Rules, read_tags
-from airflow_incident.core.settings import CONFIG_SECTION, merge
+from airflow_incident.core.settings import merge
 from airflow_incident.core.text import log_line
 from airflow_incident.notifications import QuietNotifier, kind_of, open_incident, resolve_incident
 

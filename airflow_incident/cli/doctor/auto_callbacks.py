@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_incident.airflow_bridge.config import read_profile
 from airflow_incident.cli.doctor.finding import Finding
+from airflow_incident.constants import CONFIG_SECTION, SWITCHES
 from airflow_incident.core.rules import TAG, Rules, Wishes, matches, read_tags
-from airflow_incident.core.settings import CONFIG_SECTION, SWITCHES, merge
+from airflow_incident.core.settings import merge
 from airflow_incident.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from airflow_incident.api.submit import is_v1_gone
 from airflow_incident.cli.doctor.auto_callbacks import examine_policy
 from airflow_incident.cli.doctor.finding import Finding
 from airflow_incident.cli.doctor.journal import examine_journal
-from airflow_incident.constants import VERSION
-from airflow_incident.core.settings import CONFIG_SECTION, CONN_TYPE, OPTIONS, merge, unknown_settings
+from airflow_incident.constants import CONFIG_SECTION, CONN_TYPE, VERSION
+from airflow_incident.core.settings import OPTIONS, merge, unknown_settings
 from airflow_incident.errors import (
     AuthenticationError,
     ConfigurationError,
