@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_incident.errors import AirflowTimeoutError as AirflowTimeoutError
+    from airflow_incident.errors import AmbiguousDeliveryError as AmbiguousDeliveryError
     from airflow_incident.errors import APIError as APIError
     from airflow_incident.errors import AuthenticationError as AuthenticationError
     from airflow_incident.errors import ConfigurationError as ConfigurationError
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from airflow_incident.errors import UnexpectedResponseError as UnexpectedResponseError
     from airflow_incident.errors import UnknownNameError as UnknownNameError
     from airflow_incident.errors import UnreadableConnectionError as UnreadableConnectionError
-    from airflow_incident.errors import UnsettledError as UnsettledError
     from airflow_incident.errors import UnusableConnectionError as UnusableConnectionError
     from airflow_incident.errors import ValidationError as ValidationError
     from airflow_incident.flush_dag import journal_flush_dag as journal_flush_dag
@@ -71,7 +71,7 @@ _HOMES = {
         "UnexpectedResponseError",
         "UnknownNameError",
         "UnreadableConnectionError",
-        "UnsettledError",
+        "AmbiguousDeliveryError",
         "UnusableConnectionError",
         "ValidationError",
     ),
@@ -99,7 +99,7 @@ def get_provider_info() -> dict[str, Any]:
         from airflow_incident import provider  # what is broken must be so inside
 
         return provider.get_provider_info()
-    except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: raising here would end every Airflow command
+    except (Exception, SystemExit) as error:  # noqa: BLE001 -- raising here would end every Airflow command
         import logging
 
         logging.getLogger(__name__).warning("incident.io: airflow-incident is broken: %.300r", error)

@@ -25,7 +25,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "channel": ("incident", "alert"),
         "mode": ("real", "test"),
         "visibility": ("public", "private"),
-        "resolve": ("hands_off", "always"),
+        "resolve": ("if_unclaimed", "always"),
         "exception_detail": ("type", "message", "traceback"),
         "api_version": ("v1", "v2", "auto"),
     }

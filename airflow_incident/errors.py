@@ -8,7 +8,7 @@ IncidentIoError
 │   └── UnknownNameError         use a name that incident.io knows
 ├── ContextError             Airflow's context names no run
 ├── TransportError           no usable answer came: the network, TLS, a time-out
-├── UnsettledError           v1 is gone, and an earlier attempt through it may have opened an incident
+├── AmbiguousDeliveryError           v1 is gone, and an earlier attempt through it may have opened an incident
 ├── JournalError             the journal cannot be read or written
 ├── AirflowTimeoutError      Airflow did not answer in time: its API server or database
 └── APIError                 incident.io answered, and refused
@@ -232,7 +232,7 @@ class TransportError(IncidentIoError):
         return "Check the base URL, DNS, proxy and CA bundle of the connection from this machine."
 
 
-class UnsettledError(IncidentIoError):
+class AmbiguousDeliveryError(IncidentIoError):
     """v1 is no longer served, and an earlier attempt through it may have opened an incident that cannot be found.
 
     It is not sent through v2 by itself, for then there might be two.

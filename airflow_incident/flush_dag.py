@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_incident.airflow_bridge.compat import DAG, AirflowFailException, task
 from airflow_incident.core.wrong_arguments import error, strangers
-from airflow_incident.notifications import IncidentNotifier, kind_of
+from airflow_incident.notifications import IncidentNotifier, notifier_class
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,13 +58,13 @@ def _without_incidents(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _opens(callback: Any) -> bool:
-    return issubclass(kind_of(callback) or object, IncidentNotifier)
+    return issubclass(notifier_class(callback) or object, IncidentNotifier)
 
 
 def _flush() -> None:
     from airflow_incident.core.redaction import redact_secrets
-    from airflow_incident.delivery.flushed import closing, worry
-    from airflow_incident.delivery.messages import clean, record_line, record_told
+    from airflow_incident.delivery.flushed import problems, summary_line
+    from airflow_incident.delivery.messages import clean, record_event, record_line
     from airflow_incident.delivery.record import utc_now
     from airflow_incident.delivery.run import flush_journal
     from airflow_incident.errors import JournalError
@@ -74,13 +74,13 @@ def _flush() -> None:
     except JournalError as error:
         hint = "Where Airflow's database is, this does the same: airflow-incident journal flush"
         raise AirflowFailException(f"incident.io: {clean(str(error))}. {hint}") from None
-    answered = map(record_told, (*flushed.opened, *flushed.refused))
-    for said in (*answered, *(settled.told(redact_secrets) for settled in flushed.settled)):
+    answered = map(record_event, (*flushed.opened, *flushed.refused))
+    for said in (*answered, *(settled.log_event(redact_secrets) for settled in flushed.settled)):
         log.log(said.level, "%s", said.line)
     for record in (*flushed.pending, *(dead for dead in flushed.dead if dead not in flushed.refused)):
         log.log(logging.WARNING if record.state == "pending" else logging.ERROR, "incident.io: %s", record_line(record))
-    for name, why in flushed.foreign.items():
+    for name, why in flushed.unreadable.items():
         log.warning("incident.io: %s", clean(f"{name} is left alone: {why}"))
-    log.info("incident.io: %s", closing(flushed))
-    if trouble := worry(flushed, utc_now()):
+    log.info("incident.io: %s", summary_line(flushed))
+    if trouble := problems(flushed, utc_now()):
         raise AirflowFailException(f"incident.io: {trouble}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_incident.airflow_bridge.airflow_cfg import unknown_options
 from airflow_incident.airflow_bridge.compat import BaseHook
-from airflow_incident.airflow_bridge.config import aread_profile, examine_profile, read_profile
+from airflow_incident.airflow_bridge.config import aread_config, examine_config, read_config
 from airflow_incident.api import endpoints
 from airflow_incident.api.exchange import BUDGET
 from airflow_incident.api.verbs import Asked, Verbs
@@ -18,11 +18,11 @@ from airflow_incident.provider import form_fields, form_layout
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airflow_incident.airflow_bridge.airflow_cfg import Installation
-    from airflow_incident.airflow_bridge.config import Profile
-    from airflow_incident.api.calls import Plan
+    from airflow_incident.airflow_bridge.airflow_cfg import AirflowConfig
+    from airflow_incident.airflow_bridge.config import ConnectionConfig
+    from airflow_incident.api.calls import CallSequence
     from airflow_incident.api.client import Client
-    from airflow_incident.api.closing import Resolution
+    from airflow_incident.api.closing import CloseResult
     from airflow_incident.api.models import Incident
     from airflow_incident.core.account import Account
 
@@ -58,24 +58,24 @@ class IncidentHook(Verbs, BaseHook):
         super().__init__(**kwargs)
         self.conn_id = conn_id
 
-    def profile(self, installation: Installation | None = None, **arguments: Any) -> Profile:
+    def config(self, airflow_config: AirflowConfig | None = None, **arguments: Any) -> ConnectionConfig:
         """Read the connection and merge it with arguments and airflow.cfg.
 
         :raises MissingConnectionError: if there is no such connection.
         :raises ConfigurationError: naming every setting that cannot be used.
         """
-        return read_profile(self.conn_id, installation, **arguments)
+        return read_config(self.conn_id, airflow_config, **arguments)
 
-    async def aprofile(self, installation: Installation | None = None, **arguments: Any) -> Profile:
-        """Do as `profile` does, from a coroutine."""
-        return await aread_profile(self.conn_id, installation, **arguments)
+    async def aconfig(self, airflow_config: AirflowConfig | None = None, **arguments: Any) -> ConnectionConfig:
+        """Async version of `profile`."""
+        return await aread_config(self.conn_id, airflow_config, **arguments)
 
     def get_conn(self) -> Client:
         """Return the client, for calls that have no method here.
 
         :raises ConfigurationError: if the connection cannot be used.
         """
-        return self.profile().client
+        return self.config().client
 
     def create_incident(self, *, idempotency_key: str, budget: float = BUDGET, **fields: Any) -> Incident:
         """Open an incident, or get the one that the key opened before.
@@ -87,13 +87,13 @@ class IncidentHook(Verbs, BaseHook):
         :raises ConfigurationError: naming every field that cannot be used.
         :raises IncidentIoError: if the incident could not be opened.
         """
-        profile = self.profile(**_options(fields))
-        return profile.client.call(_submission(profile, idempotency_key, fields), budget=budget)
+        config = self.config(**_options(fields))
+        return config.client.call(_submission(config, idempotency_key, fields), budget=budget)
 
     async def acreate_incident(self, *, idempotency_key: str, budget: float = BUDGET, **fields: Any) -> Incident:
-        """Do as `create_incident` does, from a coroutine."""
-        profile = await self.aprofile(**_options(fields))
-        return await profile.async_client.call(_submission(profile, idempotency_key, fields), budget=budget)
+        """Async version of `create_incident`."""
+        config = await self.aconfig(**_options(fields))
+        return await config.async_client.call(_submission(config, idempotency_key, fields), budget=budget)
 
     def resolve_incident(
         self,
@@ -104,21 +104,21 @@ class IncidentHook(Verbs, BaseHook):
         url: str | None = None,
         always: bool = False,
         budget: float = BUDGET,
-    ) -> Resolution:
-        """Close an incident; one that a person has taken only gets the link, unless `always` is set.
+    ) -> CloseResult:
+        """Close an incident; one that a person has claimed only gets the link, unless `always` is set.
 
         :param status: Name or ID of the status to move to. Default: `resolved_status` of the connection or of
             airflow.cfg, then the account's first closed status.
         :param note: Title of the link that is attached.
         :param url: Address of that link; without it, none is attached.
         :param budget: Seconds for all requests together.
-        :returns: What became of it: its `kind` is `closed`, `over` (it was closed before) or `taken`.
+        :returns: What became of it: its `kind` is `closed`, `already_closed` (it was closed before) or `claimed`.
         :raises NotFoundError: if there is no such incident.
         :raises IncidentIoError: if it could not be closed.
         """
-        profile = self.profile(resolved_status=status)
-        plan = _resolution(profile, incident_id, note=note, url=url, always=always)
-        return _closed(profile.client.call(plan, budget=budget))
+        config = self.config(resolved_status=status)
+        plan = _resolution(config, incident_id, note=note, url=url, always=always)
+        return _closed(config.client.call(plan, budget=budget))
 
     async def aresolve_incident(
         self,
@@ -129,11 +129,11 @@ class IncidentHook(Verbs, BaseHook):
         url: str | None = None,
         always: bool = False,
         budget: float = BUDGET,
-    ) -> Resolution:
-        """Do as `resolve_incident` does, from a coroutine."""
-        profile = await self.aprofile(resolved_status=status)
-        plan = _resolution(profile, incident_id, note=note, url=url, always=always)
-        return _closed(await profile.async_client.call(plan, budget=budget))
+    ) -> CloseResult:
+        """Async version of `resolve_incident`."""
+        config = await self.aconfig(resolved_status=status)
+        plan = _resolution(config, incident_id, note=note, url=url, always=always)
+        return _closed(await config.async_client.call(plan, budget=budget))
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask incident.io who the key is; nothing is opened.
@@ -141,15 +141,15 @@ class IncidentHook(Verbs, BaseHook):
         It fails for what keeps incidents from opening, and for each setting that has no effect: who tests the
         connection wants to know of a slip.
         """
-        profile = examine_profile(self.conn_id)
-        wrong = _wrong_settings(profile)
-        if profile.unusable:
-            return False, " ".join([f"{profile.unusable}. {profile.unusable.advice}", *wrong])
-        if profile.for_alerts_alone:
-            told = [*wrong, _KEYLESS, *_alert_source_words(profile.account), *profile.unnamed_notes]
+        config = examine_config(self.conn_id)
+        wrong = _wrong_settings(config)
+        if config.unusable:
+            return False, " ".join([f"{config.unusable}. {config.unusable.advice}", *wrong])
+        if config.for_alerts_alone:
+            told = [*wrong, _KEYLESS, *_alert_source_words(config.account), *config.unnamed_notes]
             return not wrong, " ".join(told)
         try:
-            identity = profile.client.call(endpoints.show_identity(), budget=TEST_BUDGET)
+            identity = config.client.call(endpoints.show_identity(), budget=TEST_BUDGET)
         except IncidentIoError as error:
             return False, " ".join([f"{error} {error.advice}", *wrong])
         if NEEDED_ROLE not in identity.roles:
@@ -162,8 +162,8 @@ class IncidentHook(Verbs, BaseHook):
             for role, loss in HELPFUL_ROLES.items()
             if role not in identity.roles
         ]
-        told = [f"Connected to incident.io as {identity.name!r}, deployment {profile.deployment!r}.", *wrong, *gaps]
-        return not wrong, " ".join([*told, *_alert_source_words(profile.account), *profile.unnamed_notes])
+        told = [f"Connected to incident.io as {identity.name!r}, deployment {config.deployment!r}.", *wrong, *gaps]
+        return not wrong, " ".join([*told, *_alert_source_words(config.account), *config.unnamed_notes])
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
@@ -176,20 +176,20 @@ class IncidentHook(Verbs, BaseHook):
         return form_layout()
 
     def _answer(self, asked: Asked[T]) -> T:
-        profile = self.profile()
-        answer: T = profile.client.call(asked.through(profile.settings.api_version), budget=asked.budget)
+        config = self.config()
+        answer: T = config.client.call(asked.through(config.settings.api_version), budget=asked.budget)
         return answer
 
     async def _aanswer(self, asked: Asked[T]) -> T:
-        profile = await self.aprofile()
-        answer: T = await profile.async_client.call(asked.through(profile.settings.api_version), budget=asked.budget)
+        config = await self.aconfig()
+        answer: T = await config.async_client.call(asked.through(config.settings.api_version), budget=asked.budget)
         return answer
 
 
-def _wrong_settings(profile: Profile) -> list[str]:
+def _wrong_settings(config: ConnectionConfig) -> list[str]:
     """Say of each setting of the connection and airflow.cfg that has no effect why that is so."""
-    unknown = [*unknown_settings(profile.unknown, "connection"), *unknown_options()]
-    return [*profile.warnings, *(f"{problem.where} {problem.what}." for problem in unknown)]
+    unknown = [*unknown_settings(config.unknown, "connection"), *unknown_options()]
+    return [*config.warnings, *(f"{problem.where} {problem.what}." for problem in unknown)]
 
 
 def _alert_source_words(account: Account) -> list[str]:
@@ -206,31 +206,31 @@ def _options(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name in OPTIONS}
 
 
-def _submission(profile: Profile, idempotency_key: str, fields: Mapping[str, Any]) -> Plan[Incident]:
+def _submission(config: ConnectionConfig, idempotency_key: str, fields: Mapping[str, Any]) -> CallSequence[Incident]:
     from airflow_incident.api.payload import create_draft
-    from airflow_incident.api.submit import Terms, submission
+    from airflow_incident.api.submit import SubmitOptions, submission
     from airflow_incident.core.text import with_notes
 
     own = {name: value for name, value in fields.items() if name not in OPTIONS}
-    choice: Any = profile.settings.api_version
+    choice: Any = config.settings.api_version
     try:
-        draft = create_draft(idempotency_key=idempotency_key, **profile.settings.incident_fields(), **own)
+        draft = create_draft(idempotency_key=idempotency_key, **config.settings.incident_fields(), **own)
     except ConfigurationError as error:
-        raise ConfigurationError(error.problems, conn_id=profile.conn_id) from None
-    return submission(draft, Terms(choice, with_notes, strict=True, read=endpoints.read_incident))
+        raise ConfigurationError(error.problems, conn_id=config.conn_id) from None
+    return submission(draft, SubmitOptions(choice, with_notes, strict=True, read=endpoints.read_incident))
 
 
 def _resolution(
-    profile: Profile, incident_id: str, *, note: str | None, url: str | None, always: bool
-) -> Plan[Resolution]:
-    from airflow_incident.api.closing import Wish, resolution
+    config: ConnectionConfig, incident_id: str, *, note: str | None, url: str | None, always: bool
+) -> CallSequence[CloseResult]:
+    from airflow_incident.api.closing import CloseOptions, close_sequence
     from airflow_incident.core.text import one_line
 
     title = one_line(note or "") or "Resolved by Airflow"
-    return resolution(incident_id, Wish(title, url, always=always, status=profile.settings.resolved_status))
+    return close_sequence(incident_id, CloseOptions(title, url, always=always, status=config.settings.resolved_status))
 
 
-def _closed(became: Resolution) -> Resolution:
+def _closed(became: CloseResult) -> CloseResult:
     if became.error:
         raise became.error
     return became

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import ModuleType
 
-    from airflow_incident.airflow_bridge.airflow_cfg import Installation
-    from airflow_incident.airflow_bridge.config import Profile
-    from airflow_incident.airflow_bridge.stats import Told
+    from airflow_incident.airflow_bridge.airflow_cfg import AirflowConfig
+    from airflow_incident.airflow_bridge.config import ConnectionConfig
+    from airflow_incident.airflow_bridge.stats import LogEvent
     from airflow_incident.constants import Scope
     from airflow_incident.core.failure import Failure
     from airflow_incident.core.settings import Settings
     from airflow_incident.core.text import Redact
-    from airflow_incident.delivery.budget import Meter
+    from airflow_incident.delivery.budget import BatchBudget
     from airflow_incident.delivery.effects import StoreFailed
     from airflow_incident.delivery.recovery import Recovery
     from airflow_incident.delivery.report import Report
@@ -45,13 +45,13 @@ class QuietNotifier(BaseNotifier):
     # Airflow renders template fields in place, on an object that all runs share. We render on a copy.
     template_fields = ()
 
-    off = ""
+    disabled_message = ""
     """What does not happen where incidents are turned off."""
-    undone: Mapping[str, str] = MappingProxyType({})
+    failure_message: Mapping[str, str] = MappingProxyType({})
     """What did not happen when something goes wrong, by channel."""
     place = ""
     """Where it belongs in a DAG file."""
-    lost = ""
+    failure_outcome = ""
     """What it counts as, when something goes wrong before incident.io or the journal is asked."""
 
     def __init__(
@@ -64,18 +64,18 @@ class QuietNotifier(BaseNotifier):
 
         :param more: What its caller gave beside the arguments: what Airflow gives, or a mistake.
         """
-        door = more.pop("_door", type(self).__name__)
+        entry_point = more.pop("_door", type(self).__name__)
         context = more.pop("context", None)
         super().__init__()
         if context is not None:
             self.context = context  # Airflow's triggerer gives it, and awaits what it has made
-        kept, problems = usable(door, arguments | more, kinds)
+        kept, problems = usable(entry_point, arguments | more, kinds)
         texts = [each for each in contexts if isinstance(each, str)]
         at_failure = context is not None or len(texts) < len(contexts)
         if at_failure and not any(isinstance(each, Mapping) for each in contexts):
             texts = []  # what Airflow 2.11 says of a missed SLA holds some
         if problems or texts:
-            _refuse(door, problems, texts, at_failure=at_failure)
+            _refuse(entry_point, problems, texts, at_failure=at_failure)
         self.conn_id = kept.pop("conn_id", DEFAULT_CONN_ID)
         self.options = kept
 
@@ -86,8 +86,8 @@ class QuietNotifier(BaseNotifier):
         context = next((each for each in contexts if isinstance(each, Mapping)), None)
         try:
             self(*contexts) if context is None else self(context)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: Airflow hands over what it likes
-            _tell_trouble(error, context, self._undone, self.lost)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- Airflow hands over what it likes
+            _log_failure(error, context, self._failure_message, self.failure_outcome)
 
     def render_template_fields(self, *_: Any, **__: Any) -> None:
         """Do nothing: there are no template fields, and Airflow's way asks the DAG for an environment first."""
@@ -104,8 +104,8 @@ class QuietNotifier(BaseNotifier):
         try:
             with callback(LONGEST_REPORT):
                 self._notify(context, time.monotonic())
-        except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: a callback never harms Airflow
-            _tell_trouble(error, context, self._undone, self.lost)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- a callback never harms Airflow
+            _log_failure(error, context, self._failure_message, self.failure_outcome)
 
     async def async_notify(self, context: Any) -> None:
         """Do as `notify` does, in the triggerer's event loop."""
@@ -118,85 +118,85 @@ class QuietNotifier(BaseNotifier):
             with callback(LONGEST_WAIT):
                 async with asyncio.timeout(LONGEST_WAIT):
                     await self._anotify(context, time.monotonic())
-        except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: a callback never harms Airflow
-            _tell_trouble(error, context, self._undone, self.lost)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- a callback never harms Airflow
+            _log_failure(error, context, self._failure_message, self.failure_outcome)
 
     def _notify(self, context: Any, began: float) -> None:
         from airflow_incident.airflow_bridge.channel import shorten
-        from airflow_incident.airflow_bridge.config import prepare_any_client, read_lenient_profile
+        from airflow_incident.airflow_bridge.config import prepare_any_client, read_lenient_config
 
-        if (installation := self._installation(context)) is None:
+        if (airflow_config := self._installation(context)) is None:
             return
-        shorten(installation.report_seconds)
-        if not self._has_work(context, installation):
+        shorten(airflow_config.report_seconds)
+        if not self._has_work(context, airflow_config):
             return
-        prepare_any_client(installation)
-        profile = read_lenient_profile(self.conn_id, installation, **self.options)
-        _pass_if_set_up(profile)
-        profile.prepare_client()
-        if (job := self._job(context, profile)) is not None:
-            self._do(job, profile, began)
+        prepare_any_client(airflow_config)
+        config = read_lenient_config(self.conn_id, airflow_config, **self.options)
+        _raise_if_absent(config)
+        config.prepare_client()
+        if (job := self._job(context, config)) is not None:
+            self._do(job, config, began)
 
     async def _anotify(self, context: Any, began: float) -> None:
         from airflow_incident.airflow_bridge.channel import shorten
-        from airflow_incident.airflow_bridge.config import aread_lenient_profile, prepare_any_client
+        from airflow_incident.airflow_bridge.config import aread_lenient_config, prepare_any_client
 
-        installation = self._installation(context)
-        if installation is None or not await self._ahas_work(context, installation):
+        airflow_config = self._installation(context)
+        if airflow_config is None or not await self._ahas_work(context, airflow_config):
             return
-        prepare_any_client(installation)
-        profile = await aread_lenient_profile(self.conn_id, installation, **self.options)
+        prepare_any_client(airflow_config)
+        config = await aread_lenient_config(self.conn_id, airflow_config, **self.options)
         # Without a connection there is nothing but to wait for it, and in the triggerer nobody waits for us.
         waited = time.monotonic() - began
-        shorten(waited + installation.report_seconds)
+        shorten(waited + airflow_config.report_seconds)
         began += waited
-        _pass_if_set_up(profile)
-        profile.prepare_client()
-        if (job := self._job(context, profile)) is not None:
-            await self._ado(job, profile, began)
+        _raise_if_absent(config)
+        config.prepare_client()
+        if (job := self._job(context, config)) is not None:
+            await self._ado(job, config, began)
 
     @property
-    def _undone(self) -> str:
+    def _failure_message(self) -> str:
         channel = self.options.get("channel")
-        return self.undone["alert" if channel == "alert" else "incident"]
+        return self.failure_message["alert" if channel == "alert" else "incident"]
 
-    def _installation(self, context: Any) -> Installation | None:
+    def _installation(self, context: Any) -> AirflowConfig | None:
         """Read airflow.cfg; None if it turns incidents off, or there is nothing to do."""
-        from airflow_incident.airflow_bridge.airflow_cfg import read_installation
+        from airflow_incident.airflow_bridge.airflow_cfg import read_airflow_config
 
         if _is_sla_miss(context):
-            _tell_misplaced(self._undone, self.place, context)
+            _log_misplaced(self._failure_message, self.place, context)
             return None
-        installation = read_installation()
-        if not self._is_needed(context, installation):
+        airflow_config = read_airflow_config()
+        if not self._is_needed(context, airflow_config):
             return None
-        if installation.enabled:
-            return installation
-        _tell_short("suppressed", logging.INFO, f"{self.off}, [incident_io] enabled is false", context)
+        if airflow_config.enabled:
+            return airflow_config
+        _log_event("suppressed", logging.INFO, f"{self.disabled_message}, [incident_io] enabled is false", context)
         return None
 
-    def _is_needed(self, context: Any, installation: Installation) -> bool:  # noqa: ARG002 -- for those that can tell
-        """Tell whether there can be anything to do, before the connection is read."""
+    def _is_needed(self, context: Any, airflow_config: AirflowConfig) -> bool:  # noqa: ARG002 -- for those that can tell
+        """Return whether there can be anything to do, before the connection is read."""
         return True
 
-    def _has_work(self, context: Any, installation: Installation) -> bool:  # noqa: ARG002 -- as above
-        """Tell whether there is anything to do, where that is cheaper to find out than to read the connection."""
+    def _has_work(self, context: Any, airflow_config: AirflowConfig) -> bool:  # noqa: ARG002 -- as above
+        """Return whether there is anything to do, where that is cheaper to find out than to read the connection."""
         return True
 
-    async def _ahas_work(self, context: Any, installation: Installation) -> bool:  # noqa: ARG002 -- as above
-        """Do as `_has_work` does, from a coroutine."""
+    async def _ahas_work(self, context: Any, airflow_config: AirflowConfig) -> bool:  # noqa: ARG002 -- as above
+        """Async version of `_has_work`."""
         return True
 
-    def _job(self, context: Any, profile: Profile) -> Any:
+    def _job(self, context: Any, config: ConnectionConfig) -> Any:
         """Read what is to be done; None for nothing."""
         raise NotImplementedError
 
-    def _do(self, job: Any, profile: Profile, began: float) -> None:
+    def _do(self, job: Any, config: ConnectionConfig, began: float) -> None:
         """Do it within its time, and say what came of it."""
         raise NotImplementedError
 
-    async def _ado(self, job: Any, profile: Profile, began: float) -> None:
-        """Do as `_do` does, from a coroutine."""
+    async def _ado(self, job: Any, config: ConnectionConfig, began: float) -> None:
+        """Async version of `_do`."""
         raise NotImplementedError
 
 
@@ -229,9 +229,9 @@ class IncidentNotifier(QuietNotifier):
     """
 
     place = "on_failure_callback"
-    off = "nothing is opened"
-    undone = MappingProxyType({"incident": "NO incident was opened", "alert": "NO alert was sent"})
-    lost = "dropped"
+    disabled_message = "nothing is opened"
+    failure_message = MappingProxyType({"incident": "NO incident was opened", "alert": "NO alert was sent"})
+    failure_outcome = "dropped"
 
     def __init__(
         self,
@@ -274,35 +274,35 @@ class IncidentNotifier(QuietNotifier):
         self.templates = {field: self.options.pop(field, None) for field in ("name", "summary")}
         self._be_called(contexts)
 
-    def _do(self, job: Report, profile: Profile, began: float) -> None:
-        with _turn(profile, began, in_processor=job.failure.in_processor) as seconds:
-            outcome = _dispatch().dispatch(job, profile, seconds=seconds)
-        _tell_all(outcome.told(profile.redact, time.monotonic() - began))
+    def _do(self, job: Report, config: ConnectionConfig, began: float) -> None:
+        with _time_budget(config, began, in_processor=job.failure.in_processor) as seconds:
+            outcome = _dispatch().dispatch(job, config, seconds=seconds)
+        _emit(outcome.log_events(config.redact, time.monotonic() - began))
 
-    async def _ado(self, job: Report, profile: Profile, began: float) -> None:
-        outcome = await _dispatch().adispatch(job, profile, seconds=profile.installation.report_seconds)
-        _tell_all(outcome.told(profile.redact, time.monotonic() - began))
+    async def _ado(self, job: Report, config: ConnectionConfig, began: float) -> None:
+        outcome = await _dispatch().adispatch(job, config, seconds=config.airflow_config.report_seconds)
+        _emit(outcome.log_events(config.redact, time.monotonic() - began))
 
-    def _job(self, context: Any, profile: Profile) -> Report | None:
+    def _job(self, context: Any, config: ConnectionConfig) -> Report | None:
         """Read the failure and write its incident; None if another attempt is coming."""
         from airflow_incident.airflow_bridge.context import read_failure
-        from airflow_incident.delivery.report import Wish, prepare
+        from airflow_incident.delivery.report import IncidentContent, prepare
 
-        failure = read_failure(context, exception_detail=profile.settings.exception_detail)
+        failure = read_failure(context, exception_detail=config.settings.exception_detail)
         if failure.retry_coming:
             words = f"nothing is opened for task {failure.task_label}, another attempt is coming"
-            _tell_short("suppressed", logging.INFO, words, context, task=failure.task_label)
+            _log_event("suppressed", logging.INFO, words, context, task=failure.task_label)
             return None
-        texts, notes = self._rendered(context, profile.redact)
-        wish = Wish(name=texts["name"], summary=texts["summary"], notes=(*profile.notes, *notes))
-        for note in profile.notes:
+        texts, notes = self._rendered(context, config.redact)
+        wish = IncidentContent(name=texts["name"], summary=texts["summary"], notes=(*config.notes, *notes))
+        for note in config.notes:
             log.warning("incident.io: %s", note)
         return prepare(
-            profile.with_pages(failure),
-            profile.settings,
+            config.with_pages(failure),
+            config.settings,
             wish,
-            deployment=profile.deployment,
-            redact=profile.redact,
+            deployment=config.deployment,
+            redact=config.redact,
         )
 
     def _rendered(self, context: Any, redact: Redact) -> tuple[dict[str, str | None], list[str]]:
@@ -315,7 +315,7 @@ class IncidentNotifier(QuietNotifier):
         for field, template in self.templates.items():
             try:
                 texts[field] = None if template is None else render(str(template), context)
-            except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 2: a broken template still opens an incident
+            except (Exception, SystemExit) as error:  # noqa: BLE001 -- a broken template still opens an incident
                 texts[field] = None
                 why = shorten(log_line(redact(f"{type(error).__name__}: {safe_str(error)}")), MESSAGE_LENGTH)
                 notes.append(f"The template of {field} could not be rendered ({why}).")
@@ -336,15 +336,15 @@ class RecoveryNotifier(QuietNotifier):
     :param channel: `incident` (default), or `alert`: resolve the alerts that the run has sent.
     :param scope: What one incident stands for, as in `IncidentNotifier`.
     :param deployment: Name of this Airflow installation in the idempotency key.
-    :param resolve: `hands_off` (default) or `always`: whether to close also what a person has taken.
+    :param resolve: `if_unclaimed` (default) or `always`: whether to close also what a person has claimed.
     :param resolved_status: Name or ID of the status to move to. Default: the account's first closed status.
     :param conn_id: Connection of type `incident_io`.
     """
 
     place = "on_success_callback"
-    off = "nothing is closed"
-    undone = MappingProxyType({"incident": "NO incident was closed", "alert": "NO alert was resolved"})
-    lost = "left_open"
+    disabled_message = "nothing is closed"
+    failure_message = MappingProxyType({"incident": "NO incident was closed", "alert": "NO alert was resolved"})
+    failure_outcome = "left_open"
 
     def __init__(
         self,
@@ -368,78 +368,78 @@ class RecoveryNotifier(QuietNotifier):
         super().__init__(contexts, arguments, _RESOLVES, kwargs)
         self._be_called(contexts)
 
-    def _is_needed(self, context: Any, installation: Installation) -> bool:
-        """Tell whether this run may have opened something that this level closes."""
+    def _is_needed(self, context: Any, airflow_config: AirflowConfig) -> bool:
+        """Return whether this run may have opened something that this level closes."""
         from airflow_incident.constants import TASK_SCOPES
 
-        success, settings, scope = self._read(context, installation)
+        success, settings, scope = self._read(context, airflow_config)
         if success.level == "task" and scope not in TASK_SCOPES:
             return False
-        return _may_be_earlier(success, scope) or (settings.journal and installation.enabled)
+        return _may_be_earlier(success, scope) or (settings.journal and airflow_config.enabled)
 
-    def _has_work(self, context: Any, installation: Installation) -> bool:
-        success, settings, scope = self._read(context, installation)
+    def _has_work(self, context: Any, airflow_config: AirflowConfig) -> bool:
+        success, settings, scope = self._read(context, airflow_config)
         if _may_be_earlier(success, scope):
             return True
         from airflow_incident.delivery.looking import look
 
-        named = settings.deployment or self._deployment(installation)
+        named = settings.deployment or self._deployment(airflow_config)
         return _found(context, answer=look(success, settings, named))
 
-    async def _ahas_work(self, context: Any, installation: Installation) -> bool:
-        success, settings, scope = self._read(context, installation)
+    async def _ahas_work(self, context: Any, airflow_config: AirflowConfig) -> bool:
+        success, settings, scope = self._read(context, airflow_config)
         if _may_be_earlier(success, scope):
             return True
         from airflow_incident.delivery.looking import alook
 
-        named = settings.deployment or await self._adeployment(installation)
+        named = settings.deployment or await self._adeployment(airflow_config)
         return _found(context, answer=await alook(success, settings, named))
 
-    def _read(self, context: Any, installation: Installation) -> tuple[Failure, Settings, Scope]:
+    def _read(self, context: Any, airflow_config: AirflowConfig) -> tuple[Failure, Settings, Scope]:
         """Read what succeeded, and what is known of the settings without the connection."""
         from airflow_incident.airflow_bridge.context import read_success
         from airflow_incident.core.key import scope_of
         from airflow_incident.core.settings import merge
 
-        settings, *_ = merge(arguments=self.options, connection={}, config=installation.config)
+        settings, *_ = merge(arguments=self.options, connection={}, config=airflow_config.config)
         success = read_success(context, scope=settings.scope)
         return success, settings, scope_of(success, settings.scope)
 
-    def _deployment(self, installation: Installation) -> str:
+    def _deployment(self, airflow_config: AirflowConfig) -> str:
         """Read the name that is part of each key from where only the connection may have it."""
-        from airflow_incident.airflow_bridge.config import read_lenient_profile
+        from airflow_incident.airflow_bridge.config import read_lenient_config
 
-        return read_lenient_profile(self.conn_id, installation, **self.options).deployment
+        return read_lenient_config(self.conn_id, airflow_config, **self.options).deployment
 
-    async def _adeployment(self, installation: Installation) -> str:
+    async def _adeployment(self, airflow_config: AirflowConfig) -> str:
         """Async version of `_deployment`."""
-        from airflow_incident.airflow_bridge.config import aread_lenient_profile
+        from airflow_incident.airflow_bridge.config import aread_lenient_config
 
-        return (await aread_lenient_profile(self.conn_id, installation, **self.options)).deployment
+        return (await aread_lenient_config(self.conn_id, airflow_config, **self.options)).deployment
 
-    def _job(self, context: Any, profile: Profile) -> Recovery | None:
+    def _job(self, context: Any, config: ConnectionConfig) -> Recovery | None:
         from airflow_incident.airflow_bridge.context import read_success
         from airflow_incident.core.text import log_line
 
-        if not profile.settings.journal:
+        if not config.settings.journal:
             words = "nothing is closed, [incident_io] journal is false, which says what was opened"
-            _tell_short("suppressed", logging.INFO, words, context)
+            _log_event("suppressed", logging.INFO, words, context)
             return None
-        why = (f"{profile.unusable}. {profile.unusable.advice}",) if profile.unusable else ()
-        for warning in (*profile.warnings, *why):
-            log.warning("incident.io: %s", log_line(profile.redact(warning)))
-        success = read_success(context, scope=profile.settings.scope)
-        recovery: Recovery = _resolving().recovery_of(success, profile)
+        why = (f"{config.unusable}. {config.unusable.advice}",) if config.unusable else ()
+        for warning in (*config.warnings, *why):
+            log.warning("incident.io: %s", log_line(config.redact(warning)))
+        success = read_success(context, scope=config.settings.scope)
+        recovery: Recovery = _resolving().recovery_of(success, config)
         return recovery
 
-    def _do(self, job: Recovery, profile: Profile, began: float) -> None:
-        with _turn(profile, began, in_processor=job.success.in_processor) as seconds:
-            recovered = _resolving().recover_run(job, profile, seconds=seconds)
-        _tell_all(recovered.told(profile.redact, job.success))
+    def _do(self, job: Recovery, config: ConnectionConfig, began: float) -> None:
+        with _time_budget(config, began, in_processor=job.success.in_processor) as seconds:
+            recovered = _resolving().recover_run(job, config, seconds=seconds)
+        _emit(recovered.log_events(config.redact, job.success))
 
-    async def _ado(self, job: Recovery, profile: Profile, began: float) -> None:  # noqa: ARG002 -- as reports do
-        recovered = await _resolving().arecover_run(job, profile, seconds=profile.installation.report_seconds)
-        _tell_all(recovered.told(profile.redact, job.success))
+    async def _ado(self, job: Recovery, config: ConnectionConfig, began: float) -> None:  # noqa: ARG002 -- as reports do
+        recovered = await _resolving().arecover_run(job, config, seconds=config.airflow_config.report_seconds)
+        _emit(recovered.log_events(config.redact, job.success))
 
 
 _OPENS = kinds_of(IncidentNotifier.__init__)
@@ -447,7 +447,7 @@ _RESOLVES = kinds_of(RecoveryNotifier.__init__)
 
 
 def _may_be_earlier(success: Failure, scope: Scope) -> bool:
-    """Tell whether something may be open that this attempt of the run has not opened."""
+    """Return whether something may be open that this attempt of the run has not opened."""
     return scope == "dag" or success.clear_count > 0
 
 
@@ -455,7 +455,7 @@ def _found(context: Any, *, answer: bool | StoreFailed) -> bool:
     """Tell what a look in the journal has found; that nobody can tell is a line."""
     if isinstance(answer, bool):
         return answer
-    _tell_short("left_open", logging.WARNING, f"the journal cannot be used: {answer.why}", context)
+    _log_event("left_open", logging.WARNING, f"the journal cannot be used: {answer.why}", context)
     return False
 
 
@@ -504,15 +504,15 @@ def resolve_incident(
     return _made(RecoveryNotifier, "resolve_incident", locals())
 
 
-def _made(notifier: Callable[..., N], door: str, given: dict[str, Any]) -> N:
+def _made(notifier: Callable[..., N], entry_point: str, given: dict[str, Any]) -> N:
     """Make a notifier of what a function was called with, all of it."""
     contexts, unknown = given.pop("contexts"), given.pop("unknown")
     if "context" in unknown:
         contexts = (*contexts, unknown.pop("context"))
-    return notifier(*contexts, **given, **unknown | {"_door": door})
+    return notifier(*contexts, **given, **unknown | {"_door": entry_point})
 
 
-def _refuse(door: str, problems: Mapping[str, Problem], positional: list[str], *, at_failure: bool) -> None:
+def _refuse(entry_point: str, problems: Mapping[str, Problem], positional: list[str], *, at_failure: bool) -> None:
     """Tell what cannot be used: whoever wrote it, or at a failure, which must not be lost, whoever reads the log.
 
     :raises ConfigurationError: while a DAG file is parsed.
@@ -520,57 +520,57 @@ def _refuse(door: str, problems: Mapping[str, Problem], positional: list[str], *
     from airflow_incident.core.text import log_line
     from airflow_incident.core.wrong_arguments import error, unnamed
 
-    unnamed_ones = [unnamed(door, each) for each in positional]
+    unnamed_ones = [unnamed(entry_point, each) for each in positional]
     if not at_failure:
         raise error([*problems.values(), *unnamed_ones])
     instead = {name: f"taken as {value!r}" for name, value in NEVER_WEAKER.items()}
-    told = [f"{problem}; {instead.get(name, 'left out')}" for name, problem in problems.items()]
-    told += [f"{problem}; left out" for problem in unnamed_ones]
-    log.warning("%s", log_line(f"incident.io: {_clean('. '.join(told))}"))
+    messages = [f"{problem}; {instead.get(name, 'left out')}" for name, problem in problems.items()]
+    messages += [f"{problem}; left out" for problem in unnamed_ones]
+    log.warning("%s", log_line(f"incident.io: {_clean('. '.join(messages))}"))
 
 
-_DOORS: tuple[tuple[Any, type[QuietNotifier]], ...] = (
+_ENTRY_POINTS: tuple[tuple[Any, type[QuietNotifier]], ...] = (
     (open_incident, IncidentNotifier),
     (resolve_incident, RecoveryNotifier),
 )
-for _door, _ in _DOORS:
+for _entry_point, _ in _ENTRY_POINTS:
     # dag-factory calls what has this when it builds a DAG; what has not, it binds to its arguments until the failure.
-    setattr(_door, "notify", _door)  # noqa: B010 -- mypy knows no attributes of functions
+    setattr(_entry_point, "notify", _entry_point)  # noqa: B010 -- mypy knows no attributes of functions
 
 
-def kind_of(callback: Any) -> type[QuietNotifier] | None:
+def notifier_class(callback: Any) -> type[QuietNotifier] | None:
     """Return which of our callbacks this is, in whatever form Airflow was given it; None if it is somebody else's."""
     while isinstance(callback, partial):
         callback = callback.func
     if isinstance(callback, MethodType):
         callback = callback.__self__
-    notifier = next((notifier for door, notifier in _DOORS if callback is door), callback)
+    notifier = next((notifier for entry_point, notifier in _ENTRY_POINTS if callback is entry_point), callback)
     kind = notifier if isinstance(notifier, type) else type(notifier)
     return kind if issubclass(kind, QuietNotifier) else None
 
 
 @lru_cache(maxsize=1)
-def _meter() -> Meter:
-    from airflow_incident.delivery.budget import Meter
+def _batch_budget() -> BatchBudget:
+    from airflow_incident.delivery.budget import BatchBudget
 
-    return Meter(time.monotonic)
+    return BatchBudget(time.monotonic)
 
 
 @contextmanager
-def _turn(profile: Profile, began: float, *, in_processor: bool) -> Iterator[float]:
+def _time_budget(config: ConnectionConfig, began: float, *, in_processor: bool) -> Iterator[float]:
     """Say how many seconds the requests have, and write down what the whole callback took."""
-    longest, batch = profile.installation.report_seconds, profile.installation.batch_seconds
+    longest, batch = config.airflow_config.report_seconds, config.airflow_config.batch_seconds
     if not in_processor:
         yield _seconds_left(longest, began)
         return
     from airflow_incident.airflow_bridge.channel import LAST_WRITE, shorten
 
-    share = _meter().share(longest=longest, batch=batch, written=profile.settings.journal)
+    share = _batch_budget().allot(longest=longest, batch=batch, written=config.settings.journal)
     shorten(max(share, time.monotonic() - began + LAST_WRITE))
     try:
         yield _seconds_left(share, began)
     finally:
-        _meter().spend(time.monotonic() - began)
+        _batch_budget().record(time.monotonic() - began)
 
 
 def _seconds_left(seconds: float, began: float) -> float:
@@ -595,16 +595,16 @@ def _resolving() -> ModuleType:
     return resolving
 
 
-def _pass_if_set_up(profile: Profile) -> None:
+def _raise_if_absent(config: ConnectionConfig) -> None:
     """Raise where there is no connection at all, as on a laptop, and nobody has named one."""
-    if profile.is_absent and profile.unusable:
-        raise profile.unusable
+    if config.is_absent and config.unusable:
+        raise config.unusable
 
 
-def _tell_all(lines: Iterable[Told]) -> None:
-    from airflow_incident.airflow_bridge.stats import tell
+def _emit(lines: Iterable[LogEvent]) -> None:
+    from airflow_incident.airflow_bridge.stats import emit
 
-    tell(log, lines)
+    emit(log, lines)
 
 
 def _is_sla_miss(context: Any) -> bool:
@@ -612,25 +612,25 @@ def _is_sla_miss(context: Any) -> bool:
     return isinstance(context, dict) and {"task_list", "blocking_task_list"} <= context.keys()
 
 
-def _tell_misplaced(undone: str, place: str, context: Any) -> None:
+def _log_misplaced(failure_message: str, place: str, context: Any) -> None:
     from airflow_incident.airflow_bridge.context import ids
 
     dag_id, _ = ids(context)
     subject = f"DAG {dag_id or '(unknown)'}"
-    words = f"{undone} for {subject}: it stands as sla_miss_callback, which names no run. Use it as {place}"
-    _tell_short("suppressed", logging.ERROR, words, context)
+    words = f"{failure_message} for {subject}: it stands as sla_miss_callback, which names no run. Use it as {place}"
+    _log_event("suppressed", logging.ERROR, words, context)
 
 
-def _tell_trouble(error: BaseException, context: Any, undone: str, lost: str) -> None:
+def _log_failure(error: BaseException, context: Any, failure_message: str, failure_outcome: str) -> None:
     """Say in one line what kept incident.io from being asked at all."""
     try:
-        _tell_why(error, context, undone, lost)
-    except (Exception, SystemExit) as broken:  # noqa: BLE001 -- law 3: what says so may be what is broken
+        _log_reason(error, context, failure_message, failure_outcome)
+    except (Exception, SystemExit) as broken:  # noqa: BLE001 -- what says so may be what is broken
         # Nothing can be redacted now, so no error's text is shown.
-        log.error("incident.io: %s: %s, then %s", undone, type(error).__name__, type(broken).__name__)  # noqa: TRY400
+        log.error("incident.io: %s: %s, then %s", failure_message, type(error).__name__, type(broken).__name__)  # noqa: TRY400
 
 
-def _tell_why(error: BaseException, context: Any, undone: str, lost: str) -> None:
+def _log_reason(error: BaseException, context: Any, failure_message: str, failure_outcome: str) -> None:
     from airflow_incident.airflow_bridge.context import ids
     from airflow_incident.core.text import safe_str
     from airflow_incident.errors import IncidentIoError, MissingConnectionError
@@ -641,17 +641,17 @@ def _tell_why(error: BaseException, context: Any, undone: str, lost: str) -> Non
     if isinstance(error, IncidentIoError):
         why = f"{error}. {error.advice}"
     missing = isinstance(error, MissingConnectionError)
-    outcome, level = ("suppressed", logging.WARNING) if missing else (lost, logging.ERROR)
-    _tell_short(outcome, level, f"{undone} for {subject}: {why}", context, error=type(error).__name__)
+    outcome, level = ("suppressed", logging.WARNING) if missing else (failure_outcome, logging.ERROR)
+    _log_event(outcome, level, f"{failure_message} for {subject}: {why}", context, error=type(error).__name__)
 
 
-def _tell_short(outcome: str, level: int, words: str, context: Any, **facts: Any) -> None:
+def _log_event(outcome: str, level: int, words: str, context: Any, **facts: Any) -> None:
     """Tell an outcome that incident.io had no part in."""
     from airflow_incident.airflow_bridge.context import ids
-    from airflow_incident.airflow_bridge.stats import told
+    from airflow_incident.airflow_bridge.stats import log_event
 
     dag_id, run_id = ids(context)
-    _tell_all([told(outcome, level, words, _clean, dag_id=dag_id, run_id=run_id, **facts)])
+    _emit([log_event(outcome, level, words, _clean, dag_id=dag_id, run_id=run_id, **facts)])
 
 
 def _clean(text: str) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from airflow_incident.airflow_bridge.config import Profile
+    from airflow_incident.airflow_bridge.config import ConnectionConfig
     from airflow_incident.delivery.recovery import Recovery
     from airflow_incident.delivery.report import Outcome
 
@@ -139,35 +139,35 @@ class CreateIncidentOperator(BaseOperator):
         return opened
 
     def _open(self, context: Context) -> dict[str, str | None] | None:
-        from airflow_incident.airflow_bridge.airflow_cfg import read_installation
-        from airflow_incident.airflow_bridge.config import read_profile
+        from airflow_incident.airflow_bridge.airflow_cfg import read_airflow_config
+        from airflow_incident.airflow_bridge.config import read_config
         from airflow_incident.airflow_bridge.context import read_failure
-        from airflow_incident.airflow_bridge.stats import tell
+        from airflow_incident.airflow_bridge.stats import emit
         from airflow_incident.api.exchange import BUDGET
         from airflow_incident.delivery.dispatch import dispatch
-        from airflow_incident.delivery.report import Wish, prepare
+        from airflow_incident.delivery.report import IncidentContent, prepare
 
         began = time.monotonic()
-        installation = read_installation()
-        if not installation.enabled:
+        airflow_config = read_airflow_config()
+        if not airflow_config.enabled:
             _tell_off(self.log, "nothing is opened", context)
             return None
-        profile = read_profile(self.conn_id, installation, **self._options())
-        for note in profile.notes:
+        config = read_config(self.conn_id, airflow_config, **self._options())
+        for note in config.notes:
             self.log.warning("incident.io: %s", note)
         message = ("source_message_channel_id", "source_message_timestamp")
-        wish = Wish(
+        wish = IncidentContent(
             name=self.name,
             summary=self.summary,
             key_name=self.key,
             fields={name: getattr(self, name) for name in message},
-            notes=profile.notes,
+            notes=config.notes,
             strict=True,
         )
-        failure = profile.with_pages(read_failure(context, level="operator"))
-        report = prepare(failure, profile.settings, wish, deployment=profile.deployment, redact=profile.redact)
-        outcome = dispatch(report, profile, seconds=BUDGET, may_wait=True)
-        tell(self.log, outcome.told(profile.redact, time.monotonic() - began))
+        failure = config.with_pages(read_failure(context, level="operator"))
+        report = prepare(failure, config.settings, wish, deployment=config.deployment, redact=config.redact)
+        outcome = dispatch(report, config, seconds=BUDGET, may_wait=True)
+        emit(self.log, outcome.log_events(config.redact, time.monotonic() - began))
         if outcome.error and outcome.kind != "already_open":
             raise outcome.error
         self._warn_if_landed_elsewhere(outcome)
@@ -202,7 +202,7 @@ class ResolveIncidentOperator(BaseOperator):
     """Close an incident at incident.io as a step of a DAG.
 
     With `incident_id` it closes that one, else what earlier attempts of this run have opened. An incident that a
-    person has taken (it has left triage, or has a lead) stays open and gets a link to the run, unless `resolve` is
+    person has claimed (it has left triage, or has a lead) stays open and gets a link to the run, unless `resolve` is
     `always`. Returns a list of the incidents that are closed now, each with id, reference and permalink.
 
     What is not given here is taken from the connection, then from `[incident_io]` in airflow.cfg.
@@ -210,7 +210,7 @@ class ResolveIncidentOperator(BaseOperator):
     :param incident_id: ID of the incident to close, like what `CreateIncidentOperator` returns.
     :param scope: What one incident stands for: `run` (default), `task`, `task_instance` or `dag`.
     :param key: The name that was given to `CreateIncidentOperator` to set the incident apart.
-    :param resolve: `hands_off` (default) or `always`.
+    :param resolve: `if_unclaimed` (default) or `always`.
     :param resolved_status: Name or ID of the status to move to. Default: the account's first closed status.
     :param note: Title of the link that is attached. Default: which run recovered.
     :param deployment: Name of this Airflow installation in the idempotency key.
@@ -268,64 +268,64 @@ class ResolveIncidentOperator(BaseOperator):
             raise AirflowFailException(f"{error} {error.advice}") from None
 
     def _close(self, context: Context) -> list[dict[str, str | None]]:
-        from airflow_incident.airflow_bridge.airflow_cfg import read_installation
-        from airflow_incident.airflow_bridge.config import read_profile
+        from airflow_incident.airflow_bridge.airflow_cfg import read_airflow_config
+        from airflow_incident.airflow_bridge.config import read_config
         from airflow_incident.airflow_bridge.context import read_success
         from airflow_incident.delivery.resolving import recovery_of
 
-        installation = read_installation()
-        if not installation.enabled:
+        airflow_config = read_airflow_config()
+        if not airflow_config.enabled:
             _tell_off(self.log, "nothing is closed", context)
             return []
         options = ("scope", "resolve", "resolved_status", "deployment")
-        profile = read_profile(self.conn_id, installation, **{name: getattr(self, name) for name in options})
-        for warning in profile.warnings:
+        config = read_config(self.conn_id, airflow_config, **{name: getattr(self, name) for name in options})
+        for warning in config.warnings:
             self.log.warning("incident.io: %s", warning)
         success = read_success(context, level="operator")
-        recovery = recovery_of(success, profile, note=self.note, key_name=self.key)
-        return self._close_one(recovery, profile) if self.incident_id else self._close_earlier(recovery, profile)
+        recovery = recovery_of(success, config, note=self.note, key_name=self.key)
+        return self._close_one(recovery, config) if self.incident_id else self._close_earlier(recovery, config)
 
-    def _close_one(self, recovery: Recovery, profile: Profile) -> list[dict[str, str | None]]:
-        from airflow_incident.airflow_bridge.stats import tell, told
-        from airflow_incident.api.closing import resolution
+    def _close_one(self, recovery: Recovery, config: ConnectionConfig) -> list[dict[str, str | None]]:
+        from airflow_incident.airflow_bridge.stats import emit, log_event
+        from airflow_incident.api.closing import close_sequence
         from airflow_incident.api.exchange import BUDGET
 
-        became = profile.client.call(resolution(str(self.incident_id), recovery.wish), budget=BUDGET)
+        became = config.client.call(close_sequence(str(self.incident_id), recovery.options), budget=BUDGET)
         if became.error:
             raise became.error
-        outcome = {"closed": "recovered", "over": "over"}.get(became.kind, "left_open")
+        outcome = {"closed": "recovered", "already_closed": "already_closed"}.get(became.kind, "left_open")
         standing, run = became.standing, recovery.success
         facts: dict[str, Any] = {"dag_id": run.dag_id, "run_id": run.run_id, "task": run.task_label}
         facts |= {"incident": standing.reference or standing.id, "link": standing.permalink}
-        tell(self.log, [told(outcome, logging.INFO, became.words, profile.redact, **facts)])
-        return [_named(became.standing)] if became.kind in {"closed", "over"} else []
+        emit(self.log, [log_event(outcome, logging.INFO, became.words, config.redact, **facts)])
+        return [_named(became.standing)] if became.kind in {"closed", "already_closed"} else []
 
-    def _close_earlier(self, recovery: Recovery, profile: Profile) -> list[dict[str, str | None]]:
-        from airflow_incident.airflow_bridge.stats import tell
+    def _close_earlier(self, recovery: Recovery, config: ConnectionConfig) -> list[dict[str, str | None]]:
+        from airflow_incident.airflow_bridge.stats import emit
         from airflow_incident.api.exchange import BUDGET
         from airflow_incident.delivery.resolving import recover_run
 
-        if not profile.settings.journal:
+        if not config.settings.journal:
             what = "is off, so nobody knows what was opened; give incident_id"
             raise ConfigurationError([Problem("Journal", what)], conn_id=self.conn_id)
-        recovered = recover_run(recovery, profile, seconds=BUDGET, may_wait=True)
-        tell(self.log, recovered.told(profile.redact, recovery.success))
+        recovered = recover_run(recovery, config, seconds=BUDGET, may_wait=True)
+        emit(self.log, recovered.log_events(config.redact, recovery.success))
         if recovered.error:
             raise recovered.error
-        if recovered.trouble:
-            raise JournalError(recovered.trouble)
-        closed = [s.record.incident for s in recovered.settled if s.kind in {"closed", "over"}]
+        if recovered.journal_error:
+            raise JournalError(recovered.journal_error)
+        closed = [s.record.incident for s in recovered.settled if s.kind in {"closed", "already_closed"}]
         return [_named(incident) for incident in closed if incident]
 
 
 def _tell_off(log: Any, off: str, context: Context) -> None:
     """Say that incidents are turned off."""
     from airflow_incident.airflow_bridge.context import ids
-    from airflow_incident.airflow_bridge.stats import tell, told
+    from airflow_incident.airflow_bridge.stats import emit, log_event
 
     dag_id, run_id = ids(context)
     words = f"{off}, [incident_io] enabled is false"
-    tell(log, [told("suppressed", logging.INFO, words, str, dag_id=dag_id, run_id=run_id)])
+    emit(log, [log_event("suppressed", logging.INFO, words, str, dag_id=dag_id, run_id=run_id)])
 
 
 def _named(incident: Any) -> dict[str, str | None]:

@@ -30,7 +30,7 @@ class RunLink:
         """Return the incident's page; empty where there is none, which hides the button."""
         try:
             return read_page(ti_key)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: raising here would cost the page all its links
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- raising here would cost the page all its links
             log.warning("incident.io: no link from a task instance to its incident: %s", _readable(error))
             return ""
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from airflow_incident.airflow_bridge.config import Profile
-    from airflow_incident.api.waiting import Standing, Wait
+    from airflow_incident.airflow_bridge.config import ConnectionConfig
+    from airflow_incident.api.waiting import Standing, WaitCondition
 
 
 class IncidentClosedSensor(BaseSensorOperator):
@@ -89,11 +89,11 @@ class IncidentClosedSensor(BaseSensorOperator):
 
         :raises AirflowFailException: if waiting cannot help.
         """
-        from airflow_incident.api.waiting import waiting_line
+        from airflow_incident.api.waiting import status_message
 
         waiting = self._look(context)
         if waiting:
-            self.log.info("%s", waiting_line(waiting, datetime.now(UTC)))
+            self.log.info("%s", status_message(waiting, datetime.now(UTC)))
         return waiting is not None and not waiting
 
     def execute_complete(self, context: Context, event: Mapping[str, Any], since: float | None = None) -> None:
@@ -136,56 +136,56 @@ class IncidentClosedSensor(BaseSensorOperator):
 
     def _look(self, context: Context) -> list[Standing] | None:
         """Ask which incidents are still open; None if that cannot be known now."""
-        from airflow_incident.api.waiting import patience
+        from airflow_incident.api.waiting import retry_message
         from airflow_incident.triggers import POKE_BUDGET
 
         try:
-            profile = self._profile()
-            wait = self._wait(context, profile)
-            found = profile.client.call(wait.still_open(), budget=POKE_BUDGET)
+            config = self._profile()
+            wait = self._wait(context, config)
+            found = config.client.call(wait.still_open(), budget=POKE_BUDGET)
         except IncidentIoError as error:
             if not error.retryable:
                 raise AirflowFailException(f"{error} {error.advice}") from None
             if not self._away:
-                self.log.warning("%s", patience(error))
+                self.log.warning("%s", retry_message(error))
             self._away = True
             return None
         self._away = False
         return found
 
-    def _profile(self) -> Profile:
-        from airflow_incident.airflow_bridge.config import read_profile
+    def _profile(self) -> ConnectionConfig:
+        from airflow_incident.airflow_bridge.config import read_config
 
-        return read_profile(self.conn_id, deployment=self.deployment)
+        return read_config(self.conn_id, deployment=self.deployment)
 
-    def _wait(self, context: Context, profile: Profile) -> Wait:
-        from airflow_incident.api.waiting import Wait
+    def _wait(self, context: Context, config: ConnectionConfig) -> WaitCondition:
+        from airflow_incident.api.waiting import WaitCondition
 
         if self.waits_for == "dag":
-            return Wait(self._own_incidents(context, profile), may_be_gone=True)
+            return WaitCondition(self._own_incidents(context, config), may_be_gone=True)
         given = self.incident_id if self.waits_for == "incident" else self.severity
         text = "" if given is None else str(given).strip()
         if text in {"", "None"}:
             where = "Incident" if self.waits_for == "incident" else "Severity"
             raise ConfigurationError([Problem(where, f"{given!r} names none; see what the template renders to")])
         if self.waits_for == "incident":
-            return Wait((text,))
+            return WaitCondition((text,))
         try:
             mode = read_value(OPTIONS["mode"], self.incident_mode)
         except ValueError as error:
             raise ConfigurationError([Problem("Incident mode", str(error))]) from None
-        return Wait(severity=text, mode=mode)
+        return WaitCondition(severity=text, mode=mode)
 
-    def _own_incidents(self, context: Context, profile: Profile) -> list[str]:
+    def _own_incidents(self, context: Context, config: ConnectionConfig) -> list[str]:
         from airflow_incident.airflow_bridge.context import read_failure
         from airflow_incident.airflow_bridge.variables import Variables
         from airflow_incident.delivery.opened import opened_by
 
-        if not profile.settings.journal:
+        if not config.settings.journal:
             what = "is turned off, so this DAG's incidents are not known; give incident_id or severity"
             raise ConfigurationError([Problem("Journal", what)])
         failure = read_failure(context, level="operator")
-        opened = opened_by(failure, deployment=profile.deployment, store=Variables())
+        opened = opened_by(failure, deployment=config.deployment, store=Variables())
         others = sorted({conn_id for conn_id in opened.values() if conn_id != self.conn_id})
         if others:
             # With this connection's key they would look as if they were gone.

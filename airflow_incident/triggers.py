@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_incident.airflow_bridge.config import aread_profile
-from airflow_incident.api.waiting import Wait, patience, waiting_line
+from airflow_incident.airflow_bridge.config import aread_config
+from airflow_incident.api.waiting import WaitCondition, retry_message, status_message
 from airflow_incident.constants import DEFAULT_CONN_ID
 from airflow_incident.errors import IncidentIoError
 
@@ -56,25 +56,25 @@ class IncidentClosedTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look again and again; fire when the incidents are over, or when no waiting helps."""
-        wait = Wait(self.incident_ids, self.severity, self.incident_mode, self.may_be_gone)
+        wait = WaitCondition(self.incident_ids, self.severity, self.incident_mode, self.may_be_gone)
         away = False
         while True:
             try:
-                profile = await aread_profile(self.conn_id)
-                waiting = await profile.async_client.call(wait.still_open(), budget=POKE_BUDGET)
+                config = await aread_config(self.conn_id)
+                waiting = await config.async_client.call(wait.still_open(), budget=POKE_BUDGET)
             except IncidentIoError as error:
                 if not error.retryable:
                     yield _event(state="failed", error=f"{error} {error.advice}")
                     return
                 if not away:
-                    self.log.warning("%s", patience(error))
+                    self.log.warning("%s", retry_message(error))
                 away = True
             else:
                 away = False
                 if not waiting:
                     yield _event(state="over")
                     return
-                self.log.info("%s", waiting_line(waiting, datetime.now(UTC)))
+                self.log.info("%s", status_message(waiting, datetime.now(UTC)))
             await asyncio.sleep(self.poke_interval)
 
 

@@ -16,15 +16,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from airflow_incident.api.calls import Creation
-from airflow_incident.api.exchange import Request, Response, Terms, converse
+from airflow_incident.api.calls import PreparedCreate
+from airflow_incident.api.exchange import Request, RequestLimits, Response, execute
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
 from airflow_incident.delivery.effects import Delete, Get, Names, Send, Set, StoreFailed
 from airflow_incident.delivery.flush import flush
 from airflow_incident.delivery.record import PREFIX
-from airflow_incident.delivery.report import Report, Wish, prepare
-from airflow_incident.delivery.reporter import Rules, deliver
+from airflow_incident.delivery.report import IncidentContent, Report, prepare
+from airflow_incident.delivery.reporter import DeliveryPolicy, deliver
 from airflow_incident.errors import IncidentIoError, JournalError, TransportError
 from benchmarks.tables import table
 
@@ -92,7 +92,7 @@ class Day:
     killed: int = 0
 
     def __post_init__(self) -> None:
-        self.dice = random.Random(self.seed)
+        self.random = random.Random(self.seed)
         self._queue: list[tuple[float, int, Process, int]] = []
         self._number = itertools.count()
         self._tokens, self._filled_at = float(RATE_LIMIT), 0.0
@@ -123,12 +123,12 @@ class Day:
 
     def _moment(self) -> float:
         """Draw when a run fails: at any time, or in a burst."""
-        if self.dice.random() < len(BURSTS) / 25:
-            return self.dice.choice(BURSTS) + self.dice.uniform(0, 60)
-        return self.dice.uniform(0, DAY)
+        if self.random.random() < len(BURSTS) / 25:
+            return self.random.choice(BURSTS) + self.random.uniform(0, 60)
+        return self.random.uniform(0, DAY)
 
     def _steps_until_killed(self) -> int:
-        return self.dice.randrange(1, 12) if self.dice.random() < KILLED else -1
+        return self.random.randrange(1, 12) if self.random.random() < KILLED else -1
 
     def _fail(self, number: int) -> Process:
         """Fail a run: its task tells first, the DAG five seconds later, each from a process of its own."""
@@ -140,7 +140,7 @@ class Day:
 
     def _report(self, report: Report) -> Process:
         deadline = self.now + REPORT_SECONDS
-        rules = Rules(
+        rules = DeliveryPolicy(
             now=self.moment,
             deployment="simulated",
             conn_id="c",
@@ -171,8 +171,8 @@ class Day:
 
     def _ask(self, step: Send, deadline: float) -> Generator[float, None, Any]:
         """Drive the real exchange against the simulated API."""
-        terms = Terms(deadline, lambda: self.now, self.moment, self.dice.random, [])
-        conversation = converse(Creation(step.body, step.via), terms)
+        terms = RequestLimits(deadline, lambda: self.now, self.moment, self.random.random, [])
+        conversation = execute(PreparedCreate(step.body, step.endpoint), terms)
         answer: Any = None
         try:
             while True:
@@ -192,7 +192,7 @@ class Day:
     def _answer(self, request: Request) -> Response | TransportError:
         self.requests += 1
         if OUTAGE[0] <= self.now < OUTAGE[1]:
-            return TransportError("ConnectError") if self.dice.random() < 0.5 else Response(503)
+            return TransportError("ConnectError") if self.random.random() < 0.5 else Response(503)
         self._tokens = min(RATE_LIMIT, self._tokens + (self.now - self._filled_at) * RATE_LIMIT / 60)
         self._filled_at = self.now
         if self._tokens < 1:
@@ -262,7 +262,7 @@ def report_of(number: int) -> Report:
         exception_type="ValueError",
         exception="no such table: orders",
     )
-    return prepare(failure, Settings(), Wish(), deployment="simulated", redact=str)
+    return prepare(failure, Settings(), IncidentContent(), deployment="simulated", redact=str)
 
 
 def told_by_dag(report: Report) -> Report:

@@ -114,6 +114,6 @@ def _nothing_left_over():
         find = getattr(sys.modules.get(name), "_secrets_masker", None)
         if find:
             find().patterns, find().replacer = set(), None
-    profile = sys.modules.get("airflow_incident.airflow_bridge.config")
-    while profile and profile._clients:
-        profile._clients.popitem()[1].close()
+    config = sys.modules.get("airflow_incident.airflow_bridge.config")
+    while config and config._clients:
+        config._clients.popitem()[1].close()

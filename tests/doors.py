@@ -39,7 +39,7 @@ def forget_process() -> None:
     from airflow_incident import notifications
     from airflow_incident.delivery import run as journalled
 
-    notifications._meter.cache_clear()
+    notifications._batch_budget.cache_clear()
     journalled._breaker.cache_clear()
 
 

@@ -11,11 +11,11 @@ from airflow_incident.api.client import Client, Connector
 from airflow_incident.api.submit import submission
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
-from airflow_incident.delivery.driver import Courier, carry_all
+from airflow_incident.delivery.driver import Driver, run_all
 from airflow_incident.delivery.flush import Flushed, flush
 from airflow_incident.delivery.record import PREFIX, Record, read_record, utc_now
-from airflow_incident.delivery.report import Outcome, Report, Wish, prepare
-from airflow_incident.delivery.reporter import Rules, deliver
+from airflow_incident.delivery.report import IncidentContent, Outcome, Report, prepare
+from airflow_incident.delivery.reporter import DeliveryPolicy, deliver
 
 
 class FileStore:
@@ -53,7 +53,7 @@ class FileStore:
 def report_of(run: str, dag: str = "orders", **facts: object) -> Report:
     """Prepare the report of a failure."""
     failure = Failure(dag_id=dag, run_id=run, **facts)
-    return prepare(failure, Settings(), Wish(), deployment="tests", redact=str)
+    return prepare(failure, Settings(), IncidentContent(), deployment="tests", redact=str)
 
 
 def client_of(url: str) -> Client:
@@ -61,14 +61,14 @@ def client_of(url: str) -> Client:
     return Client(Connector(base_url=url, api_key="sandbox-key"))
 
 
-def report_to(url: str, store: object, report: Report, *, client: Client | None = None, **rules: object) -> Outcome:
+def report_to(url: str, store: object, report: Report, *, client: Client | None = None, **policy: object) -> Outcome:
     """Report as a process does, with nothing but the store simulated."""
     options = {"now": utc_now, "deployment": "tests", "conn_id": "c", "storm_dag": 0, "storm_deployment": 0}
-    seconds = float(rules.pop("seconds", 5.0))
+    seconds = float(policy.pop("seconds", 5.0))
     own = client or client_of(url)
     try:
-        courier = Courier(store, own, key=report.key, first=submission(report.draft, report.terms), seconds=seconds)
-        return courier.carry(deliver(report, Rules(**(options | rules))))
+        driver = Driver(store, own, key=report.key, first=submission(report.draft, report.terms), seconds=seconds)
+        return driver.run(deliver(report, DeliveryPolicy(**(options | policy))))
     finally:
         if client is None:
             own.close()
@@ -78,7 +78,7 @@ def flush_to(url: str, store: object, *, budget: float = 10.0) -> Flushed:
     """Flush as a process does."""
     client = client_of(url)
     try:
-        return carry_all(flush(utc_now), store, lambda call, _: client.call(call, budget=budget))
+        return run_all(flush(utc_now), store, lambda call, _: client.call(call, budget=budget))
     finally:
         client.close()
 

@@ -7,16 +7,16 @@ from airflow_incident.airflow_bridge.variables import Variables
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
 from airflow_incident.delivery.record import OpenIncident, Record, read_record
-from airflow_incident.delivery.report import Wish, by_hand, prepare
+from airflow_incident.delivery.report import IncidentContent, by_hand, prepare
 
 FAILED = datetime(2026, 3, 4, 9, 30, tzinfo=UTC)
 INCIDENT = OpenIncident(id="01H", reference="INC-7", permalink="https://app.incident.io/x/incidents/7")
 
 
 def keep(run: str = "r1", dag: str = "orders", state: Any = "pending", **fields: Any) -> Record:
-    """Write a record down; one that is open or gathered has sent its body."""
+    """Write a record down; one that is open or grouped has sent its body."""
     failure = Failure(dag_id=dag, run_id=run, level="dag", failed_at=FAILED)
-    report = prepare(failure, Settings(), Wish(), deployment="tests", redact=str)
+    report = prepare(failure, Settings(), IncidentContent(), deployment="tests", redact=str)
     given = {
         "state": state,
         "key": report.key,

@@ -51,7 +51,7 @@ def processes(home: Path) -> dict[int, float]:
 
 
 def lives(pid: int) -> bool:
-    """Tell whether a process is there, and no zombie."""
+    """Return whether a process is there, and no zombie."""
     try:
         return ") Z " not in Path("/proc", str(pid), "stat").read_text()
     except OSError:

@@ -56,7 +56,7 @@ def command(home: Path, *arguments: str) -> str:
 def journal(home: Path) -> list:
     """Ask the command what is written down, and its key."""
     told = json.loads(command(home, "list", "--json"))
-    assert told["foreign"] == {}
+    assert told["unreadable"] == {}
     return told["records"]
 
 
@@ -67,7 +67,7 @@ def task_says(airflow) -> str:
 
 
 def processor_says(airflow, text: str) -> bool:
-    """Tell whether the DAG processor has written this about the DAG."""
+    """Return whether the DAG processor has written this about the DAG."""
     logs = (airflow.home / "logs" / "dag_processor").rglob("orders.py.log")
     return any(text in log.read_text() for log in logs)
 

@@ -141,7 +141,7 @@ def test_an_incident_with_a_lead_stays_open_and_gets_the_note(airflow, box):
     box.store.edit(box.store.show(reference).incident["id"], {"incident_role_assignments": [LEAD]})
     clear(airflow, "orders", "led")
     airflow.wait(lambda: box.store.show(reference).attachments, 60, "note")
-    told(airflow, "orders", "a person has taken it")
+    told(airflow, "orders", "a person has claimed it")
     assert status(box, reference) == "Triage"
 
 

@@ -161,7 +161,7 @@ def test_what_fires_again_is_the_same_alert(box, monkeypatch, kept, call):
 
 
 def test_each_run_has_an_alert_of_its_own(box):
-    """Also a run that was cleared and fails again; and none is gathered, for the account has routes for that."""
+    """Also a run that was cleared and fails again; and none is grouped, for the account has routes for that."""
     for number in range(12):
         fire(run_context(f"r{number}"))
     fire(run_context("r0", clear=1))
@@ -192,7 +192,10 @@ def test_both_channels_stand_side_by_side(box, source, journal, call):
         ("alert", None),
     ]
     assert events(box) == [("firing", KEY)]
-    assert sorted((record.via, record.state) for record in journal.records()) == [("alert", "open"), ("v1", "open")]
+    assert sorted((record.endpoint, record.state) for record in journal.records()) == [
+        ("alert", "open"),
+        ("v1", "open"),
+    ]
 
 
 # Resolved
@@ -271,7 +274,7 @@ def test_each_channel_is_resolved_by_its_own_callback(box, source, journal):
     report(run_context())
     fire()
     recover(run_context(clear=1))
-    assert [(record.via, record.state) for record in journal.records()] == [("v1", "open")]
+    assert [(record.endpoint, record.state) for record in journal.records()] == [("v1", "open")]
     call_sync(resolve_incident(), run_context(clear=1))
     assert journal.records() == []
     by_hand, by_route = box.incidents_v2

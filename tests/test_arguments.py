@@ -119,7 +119,7 @@ WRONG = {
     "IncidentNotifier(mode='reel')": [f"IncidentNotifier(mode='reel'): 'reel' is unknown; {MODES}"],
     "Mine(sevrity='Major')": ["Mine(sevrity=…): there is no argument 'sevrity'; did you mean 'severity'?"],
     "resolve_incident(resolve='alwys')": [
-        "resolve_incident(resolve='alwys'): 'alwys' is unknown; use one of: hands_off, always"
+        "resolve_incident(resolve='alwys'): 'alwys' is unknown; use one of: if_unclaimed, always"
     ],
     "resolve_incident(severity='Major')": [
         "resolve_incident(severity=…): is no argument of this one; open_incident takes 'severity'"

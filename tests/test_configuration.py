@@ -78,7 +78,7 @@ SENT_AS = {"severity": "severity_id", "incident_type": "incident_type_id", "mode
 def _unspent():
     from airflow_incident import notifications
 
-    notifications._meter.cache_clear()
+    notifications._batch_budget.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def check_wrong(call, *labels, options=None):
     assert SECRET not in line
     assert took < 2
     with pytest.raises(ConfigurationError) as raised:
-        IncidentHook().profile(**(options or {})).client.close()
+        IncidentHook().config(**(options or {})).client.close()
     assert SECRET not in f"{raised.value!r} {raised.value}"
     assert API_KEY not in f"{raised.value!r} {raised.value}"
     return line
@@ -242,7 +242,7 @@ def test_everything_wrong_is_told_at_once(connect, monkeypatch, call):
     ):  # fmt: skip
         assert f"{label}: " in told
         with pytest.raises(ConfigurationError, match=re.escape(f"{label}: ")):
-            IncidentHook().profile()
+            IncidentHook().config()
 
 
 @pytest.fixture(scope="module")
@@ -471,7 +471,7 @@ def test_argument_goes_before_connection_before_configuration_before_default(mon
     arguments = _set(name, chosen, monkeypatch, link, "http://127.0.0.1:9")
     if name == "channel":
         link("http://127.0.0.1:9", extra={"alert_source_id": "source", "alert_source_token": "token-1"})
-    settings = IncidentHook().profile(**arguments).settings
+    settings = IncidentHook().config(**arguments).settings
     winner = dict(zip(PLACES, VALUES[name], strict=True))[chosen[0]] if chosen else OPTIONS[name].default
     expected = read_value(OPTIONS[name], winner) if chosen == ("config",) else _read(winner)
     assert getattr(settings, name) == expected
@@ -508,12 +508,12 @@ def test_an_empty_value_is_not_set(monkeypatch, link, place):
     if place == "connection":
         monkeypatch.setenv("AIRFLOW__INCIDENT_IO__SEVERITY", "sev-config")
         link("http://127.0.0.1:9", extra=json.dumps({"severity": "", "mode": None, "custom_fields": ""}))
-        settings = IncidentHook().profile().settings
+        settings = IncidentHook().config().settings
         assert (settings.severity, settings.mode, settings.custom_fields) == ("sev-config", None, None)
     else:
         monkeypatch.setenv("AIRFLOW__INCIDENT_IO__SEVERITY", "")
         link("http://127.0.0.1:9")
-        assert IncidentHook().profile().settings.severity is None
+        assert IncidentHook().config().settings.severity is None
 
 
 # Who sees the key

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_incident.airflow_bridge.airflow_cfg import read_installation
+from airflow_incident.airflow_bridge.airflow_cfg import read_airflow_config
 from airflow_incident.airflow_bridge.compat import BaseHook
-from airflow_incident.airflow_bridge.config import read_lenient_profile, read_profile
+from airflow_incident.airflow_bridge.config import read_config, read_lenient_config
 from airflow_incident.constants import CONN_TYPE
 from airflow_incident.core.account import DEFAULT_BASE_URL, read_account
 from airflow_incident.core.settings import Settings
@@ -102,24 +102,24 @@ def define(monkeypatch):
 def test_a_uri_is_read_as_its_author_meant_it(define, uri, base_url):
     """With Airflow's hyphen, with the type's own underscore, which no URI may have, and with a dot."""
     define(uri)
-    profile = read_profile(CONN_ID)
-    assert (profile.account.base_url, profile.account.api_key) == (base_url, "KEY")
-    assert profile.conn_type == CONN_TYPE
-    assert profile.settings.severity == ("Major" if "severity" in uri else None)
+    config = read_config(CONN_ID)
+    assert (config.account.base_url, config.account.api_key) == (base_url, "KEY")
+    assert config.conn_type == CONN_TYPE
+    assert config.settings.severity == ("Major" if "severity" in uri else None)
 
 
 @pytest.mark.parametrize("scheme", ["incident-io", "incident_io"])
 def test_a_key_may_be_quoted_in_a_uri(define, scheme):
     """Keys have characters that mean something else there."""
     define(f"{scheme}://:K%2FE%2BY%3D%40%3A@api.incident.io")
-    assert read_profile(CONN_ID).account.api_key == "K/E+Y=@:"
+    assert read_config(CONN_ID).account.api_key == "K/E+Y=@:"
 
 
 @pytest.mark.parametrize(("fields", "base_url"), FIELDS)
 def test_fields_are_read_as_their_author_meant_them(define, fields, base_url):
     """A name, a name and a port, a URL, with slashes too many or too few, with a version of the API behind it."""
     define({"conn_type": "incident_io", "password": "KEY"} | fields)
-    account = read_profile(CONN_ID).account
+    account = read_config(CONN_ID).account
     assert (account.base_url, account.api_key) == (base_url, "KEY")
 
 
@@ -128,19 +128,19 @@ def test_what_cannot_be_meant_is_told_without_the_key(define, uri, said):
     """One message, and the failure waits until somebody has fixed it."""
     define(uri)
     with pytest.raises(ConfigurationError) as caught:
-        read_profile(CONN_ID)
+        read_config(CONN_ID)
     assert said in str(caught.value)
     assert "KEY@" not in str(caught.value).replace("incident-io://:KEY@)", "")
-    assert read_lenient_profile(CONN_ID).unusable
+    assert read_lenient_config(CONN_ID).unusable
 
 
 def test_a_login_beside_a_key_does_not_matter(define):
     """Some write a name of the key there."""
     define({"conn_type": "incident_io", "login": "airflow", "password": "KEY"})
-    assert read_profile(CONN_ID).account.api_key == "KEY"
+    assert read_config(CONN_ID).account.api_key == "KEY"
     define({"conn_type": "incident_io", "login": "KEY"})
     with pytest.raises(ConfigurationError, match="it belongs into the password, and the connection has a login only"):
-        read_profile(CONN_ID)
+        read_config(CONN_ID)
 
 
 def test_what_airflow_makes_of_a_uri_is_what_the_table_says(define):
@@ -179,4 +179,4 @@ def test_no_text_for_a_host_leads_to_anywhere_unencrypted(host, schema, port):
 def test_the_address_of_airflow_s_pages_is_read_as_its_author_meant_it(monkeypatch, written, read):
     """Without a scheme it is https; a path alone leads nowhere; no password goes into a link."""
     monkeypatch.setenv(BASE_URL, written)
-    assert read_installation().base_url == read
+    assert read_airflow_config().base_url == read

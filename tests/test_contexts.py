@@ -65,7 +65,7 @@ def served():
 def box(connect, served):
     from airflow_incident import notifications
 
-    notifications._meter.cache_clear()
+    notifications._batch_budget.cache_clear()
     served.clear()
     connect(served.url, password=API_KEY)
     return served

@@ -44,7 +44,7 @@ def living(folder):
 
 
 def gone(folder, *, seconds):
-    """Tell whether nothing lives in a folder any more, at the latest after some seconds."""
+    """Return whether nothing lives in a folder any more, at the latest after some seconds."""
     deadline = time.monotonic() + seconds
     while living(folder) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -56,14 +56,14 @@ def start(tmp_path):
     """Start the demo in a checkout of its own, with an environment that would break it if it got through."""
     for name in ("airflow_incident", "dags", "tools"):
         shutil.copytree(ROOT / name, tmp_path / name)
-    foreign = {"AIRFLOW_HOME": "/nonexistent", "AIRFLOW__CORE__EXECUTOR": "None", "http_proxy": "http://127.0.0.1:1"}
+    unreadable = {"AIRFLOW_HOME": "/nonexistent", "AIRFLOW__CORE__EXECUTOR": "None", "http_proxy": "http://127.0.0.1:1"}
     started = []
 
     def start(*options):
         process = subprocess.Popen(
             [sys.executable, "-m", "tools.demo", *options],
             cwd=tmp_path,
-            env=os.environ | foreign,
+            env=os.environ | unreadable,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -123,8 +123,8 @@ def test_every_connection_is_one(block, monkeypatch):
     """Its type is ours, and each field of its extra is an option that a connection may have."""
     for text in re.findall(r"""\{"conn_type".*\}(?=['\n])""", block):
         monkeypatch.setenv("AIRFLOW_CONN_INCIDENT_IO_DEFAULT", text.replace("…", "a-key"))
-        profile = IncidentHook().profile()
-        assert profile.conn_type == "incident_io"
+        config = IncidentHook().config()
+        assert config.conn_type == "incident_io"
         assert set(json.loads(text).get("extra", {})) <= {option.name for option in options_in("connection")}
 
 

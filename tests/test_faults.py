@@ -50,7 +50,7 @@ def _unspent():
     """Give each test its own time to spend."""
     from airflow_incident import notifications
 
-    notifications._meter.cache_clear()
+    notifications._batch_budget.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -901,8 +901,8 @@ def test_the_connection_test_fails_without_the_one_role(link):
 def test_every_key_is_hidden_in_what_can_be_printed(box, link):
     """No object that a debugger, a log or a traceback may print shows the key."""
     link(box.url, extra=json.dumps({"proxy": "http://user:hunter2secret@127.0.0.1:9"}))
-    profile = IncidentHook().profile()
-    shown = " ".join(map(repr, (profile, profile.account, profile.settings, profile.client, IncidentHook())))
+    config = IncidentHook().config()
+    shown = " ".join(map(repr, (config, config.account, config.settings, config.client, IncidentHook())))
     assert API_KEY not in shown
     assert "hunter2secret" not in shown
 
@@ -916,13 +916,13 @@ def _send(noise, client):
 def test_random_noise_never_escapes(link, budget):
     """Random answers are each an incident or one line, and never an exception."""
     budget(1)
-    dice = random.Random(20261123)
+    rng = random.Random(20261123)
     parts = [b"HTTP/1.1 ", b"200", b"429", b"500", b" OK", b"\r\n", b"\r\n\r\n", b"Content-Length: 3", b"{}", b"\xff"]
     parts += [b"Retry-After: 1", b"Content-Encoding: gzip", b"\x00", b"Location: //", b'{"incident":{"id":"x"}}', b"0"]
     with Scripted() as server:
         link(server.url)
         for number in range(15):
-            noise = b"".join(dice.choices(parts, k=dice.randint(1, 12)))
+            noise = b"".join(rng.choices(parts, k=rng.randint(1, 12)))
             server.script[:] = [functools.partial(_send, noise), OK]
             heard, took = report(task_context(f"run-{number}"))
             assert len(heard.ours) == 1, heard.texts(0)

@@ -17,7 +17,7 @@ from airflow_incident import CreateIncidentOperator, IncidentHook, notifications
 from airflow_incident.cli import main as cli
 from airflow_incident.delivery import run as journalled
 from airflow_incident.delivery.record import Ledger
-from airflow_incident.errors import ConfigurationError, UnsettledError
+from airflow_incident.errors import AmbiguousDeliveryError, ConfigurationError
 from airflow_incident.sandbox.fault import FaultProxy
 from airflow_incident.sandbox.server import Sandbox
 from tests.doors import call_async, call_sync, dag_context, report, task_context
@@ -53,7 +53,7 @@ def box():
 def in_memory(monkeypatch):
     """Turn the journal on, in memory, in a process that has met no outage and spent no time."""
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
-    notifications._meter.cache_clear()
+    notifications._batch_budget.cache_clear()
     journalled._breaker.cache_clear()
     texts = Texts()
     monkeypatch.setattr(journalled, "Variables", lambda: texts)
@@ -282,11 +282,11 @@ def test_what_is_not_found_holds_up_nothing_and_waits_for_a_person(box, store):
     flushed = flush_to(box.url, store)
     assert [record.run_id for record in flushed.opened] == ["r0", "r1", "r2"]
     (waiting,) = flushed.pending
-    assert waiting.via == "v1"
+    assert waiting.endpoint == "v1"
     assert "airflow-incident journal retry RECORD, which sends it through v2" in waiting.error
     outcome = report_to(box.url, store, report_of("lost"))
-    assert isinstance(outcome.error, UnsettledError)
-    (told,) = outcome.told(str, 0.5)
+    assert isinstance(outcome.error, AmbiguousDeliveryError)
+    (told,) = outcome.log_events(str, 0.5)
     assert "journal retry" in told.line
     assert set(opened(box)) == {report_of(f"r{number}").key for number in range(3)}
 
@@ -360,7 +360,7 @@ def test_at_scope_dag_what_v1_opened_takes_the_next_failures(box, store):
     first, second, third = (report_of(f"r{number}")._replace(scope="dag") for number in range(3))
     report_to(box.url, store, first)
     box.store.v1_removed = True
-    assert report_to(box.url, store, second).kind == "gathered"
+    assert report_to(box.url, store, second).kind == "grouped"
     box.store.move("INC-1", "closed")
     assert report_to(box.url, store, third).kind == "open"
     first_id = box.store.all()[0].incident["id"]
@@ -451,7 +451,7 @@ def test_a_hook_never_sends_through_v2_what_v1_may_have_opened(box, connect):
     box.store.v1_removed = True
     with FaultProxy(box.direct_port, "error-503", times=1) as proxy:
         connect(proxy.url)
-        with pytest.raises(UnsettledError):
+        with pytest.raises(AmbiguousDeliveryError):
             IncidentHook().create_incident(idempotency_key="k1")
     assert box.incidents == []
 

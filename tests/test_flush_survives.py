@@ -59,7 +59,7 @@ def keep(store, run, *, minutes=10, raw=None, **changes):
 def alert(run, **more):
     key = KEY.format(run)
     return {
-        "via": "alert",
+        "endpoint": "alert",
         "key": f"alert {key}",
         "body": {"deduplication_key": key, "title": "t", "status": "firing"} | more,
     }
@@ -253,9 +253,9 @@ forged = st.fixed_dictionaries(
     optional={
         **dict.fromkeys(("written_at", "failed_at", "due_at", "opened_at", "run_at"), times),
         **dict.fromkeys(
-            ("attempts", "suppressed", "clear_count", "via", "api_version", "level", "task", "scope"), things
+            ("attempts", "suppressed", "clear_count", "endpoint", "api_version", "level", "task", "scope"), things
         ),
-        "state": st.sampled_from(["pending", "open", "gathered", "dead"]),
+        "state": st.sampled_from(["pending", "open", "grouped", "dead"]),
         "closing": st.none()
         | st.fixed_dictionaries({"title": st.text(max_size=3)}, optional={"status": things, "url": things}),
         "incident": st.none() | st.fixed_dictionaries({"id": st.text(max_size=3)}, optional={"began": things}),
@@ -275,7 +275,7 @@ forged = st.fixed_dictionaries(
 def test_no_forged_record_ends_a_flush(store, connected, raw):
     """Nor the lines and tables that tell of it."""
     from airflow_incident.cli.journal import _row
-    from airflow_incident.delivery.flushed import closing, worry
+    from airflow_incident.delivery.flushed import problems, summary_line
     from airflow_incident.delivery.messages import record_line
 
     store.texts.clear()
@@ -285,7 +285,7 @@ def test_no_forged_record_ends_a_flush(store, connected, raw):
     records, _ = journalled.list_journal()
     for record in (*flushed.opened, *flushed.pending, *flushed.dead, *records):
         record_line(record), _row(record)
-    closing(flushed), worry(flushed, datetime.now(UTC)), [settled.told(str) for settled in flushed.settled]
+    summary_line(flushed), problems(flushed, datetime.now(UTC)), [settled.log_event(str) for settled in flushed.settled]
 
 
 # What a recovery does
@@ -311,10 +311,10 @@ def test_an_odd_answer_to_one_recovery_keeps_nothing_back(store, connect, conten
         flushed = journalled.flush_journal()
     assert {first, second} == set(order)
     assert list(store.texts) == [order[0]]
-    assert sorted(settled.kind for settled in flushed.settled) == ["kept", "over"]
-    (line,) = [settled.told(str).line for settled in flushed.settled if settled.kind == "kept"]
+    assert sorted(settled.kind for settled in flushed.settled) == ["kept", "already_closed"]
+    (line,) = [settled.log_event(str).line for settled in flushed.settled if settled.kind == "kept"]
     assert "the answer is not what incident.io documents" in line
-    assert read_record(order[0], store.texts[order[0]]).closing.error is None
+    assert read_record(order[0], store.texts[order[0]]).summary_line.error is None
 
 
 def test_an_outage_of_one_connection_leaves_the_others_recoveries(store, connected, connect):
@@ -324,7 +324,7 @@ def test_an_outage_of_one_connection_leaves_the_others_recoveries(store, connect
     with Scripted([CLOSED]) as server:
         connect(server.url)
         flushed = journalled.flush_journal()
-    assert [settled.kind for settled in flushed.settled] == ["over"]
+    assert [settled.kind for settled in flushed.settled] == ["already_closed"]
     assert list(store.texts) == [names[0]]
 
 
@@ -382,7 +382,7 @@ def test_the_command_says_what_stays_open(journal, connect):  # noqa: F811 -- a 
     """A recovery that could not be read is left to do."""
     from tests.journal_records import keep as keep_in_airflow
 
-    keep_in_airflow(state="open", closing=Closing(title="recovered"))
+    keep_in_airflow(state="open", summary_line=Closing(title="recovered"))
     with Scripted([answer(200, DEEP)]) as server:
         connect(server.url)
         code, out, _ = journal("flush")

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from airflow_incident import IncidentNotifier, RecoveryNotifier, journal_flush_dag, open_incident, resolve_incident
-from airflow_incident.notifications import kind_of
+from airflow_incident.notifications import notifier_class
 from airflow_incident.sandbox.server import Sandbox
 from tests.airflow_dags import as_stored, load_dag
 from tests.doors import dag_context, listen, task_context
@@ -161,12 +161,12 @@ THEIRS = {"function": neighbour, "partial": partial(neighbour), "builtin": print
 @pytest.mark.parametrize("form", OURS)
 def test_ours_are_known_in_every_form(form):
     callback, kind = OURS[form]
-    assert kind_of(callback) is kind
+    assert notifier_class(callback) is kind
 
 
 @pytest.mark.parametrize("form", THEIRS)
 def test_a_neighbour_is_not_taken_for_ours(form):
-    assert kind_of(THEIRS[form]) is None
+    assert notifier_class(THEIRS[form]) is None
 
 
 @pytest.mark.parametrize("form", [form for form, (_, kind) in OURS.items() if kind is IncidentNotifier])
@@ -185,7 +185,7 @@ def test_zero_touch_leaves_a_dag_alone_that_has_one(form, level):
     """Its author has decided, in whatever form."""
     from airflow.providers.common.compat.sdk import DAG, task
 
-    from airflow_incident.core.rules import Rules
+    from airflow_incident.core.rules import AutoCallbackRules
     from airflow_incident.core.settings import Settings
     from airflow_incident.policy.auto_callbacks import ZeroTouch
 
@@ -194,7 +194,7 @@ def test_zero_touch_leaves_a_dag_alone_that_has_one(form, level):
     with DAG("mine", schedule=None, **(arguments if level == "dag" else {"default_args": arguments})) as dag:
         task(neighbour)({})
     before = dag.on_failure_callback, list(dag.tasks[0].on_failure_callback or ())
-    zero_touch = ZeroTouch(Rules(Settings(auto_open=True, auto_resolve=True)))
+    zero_touch = ZeroTouch(AutoCallbackRules(Settings(auto_open=True, auto_resolve=True)))
     zero_touch.enter_dag(dag)
     zero_touch.enter_task(dag.tasks[0])
     assert (dag.on_failure_callback, list(dag.tasks[0].on_failure_callback or ())) == before

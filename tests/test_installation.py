@@ -2,7 +2,7 @@
 
 import pytest
 
-from airflow_incident.airflow_bridge.airflow_cfg import Installation, read_installation
+from airflow_incident.airflow_bridge.airflow_cfg import AirflowConfig, read_airflow_config
 from airflow_incident.airflow_bridge.compat import conf
 from tests.airflow_versions import AIRFLOW, BASE_URL, BATCH_TIMEOUT, PAGES
 
@@ -24,19 +24,19 @@ pytestmark = pytest.mark.release
 )
 def test_an_installation_is_named_by_its_public_address(base_url, name):
     """Port and path belong to it, credentials do not; what only this machine knows names nothing."""
-    assert Installation(base_url=base_url).name == name
+    assert AirflowConfig(base_url=base_url).name == name
 
 
 def test_one_without_a_name_says_where_its_address_is_set():
     """The section was renamed with Airflow 3."""
-    assert "a public [webserver] base_url, or" in Installation(major=2).unnamed_note
-    assert "a public [api] base_url, or" in Installation(major=3).unnamed_note
+    assert "a public [webserver] base_url, or" in AirflowConfig(major=2).unnamed_note
+    assert "a public [api] base_url, or" in AirflowConfig(major=3).unnamed_note
 
 
 @pytest.mark.parametrize(("overtime", "seconds"), [(20, 12.0), (60, 12.0), (10, 4.0), (3, 1.0)])
 def test_a_report_leaves_time_to_airflow(overtime, seconds):
     """Never more than twelve seconds, six less than the overtime, and always a try."""
-    assert Installation(overtime=overtime).report_seconds == seconds
+    assert AirflowConfig(overtime=overtime).report_seconds == seconds
 
 
 def test_airflow_cfg_is_read_from_where_it_is_set(monkeypatch):
@@ -45,20 +45,20 @@ def test_airflow_cfg_is_read_from_where_it_is_set(monkeypatch):
     monkeypatch.setenv("AIRFLOW__CORE__TASK_SUCCESS_OVERTIME", "10")
     monkeypatch.setenv(BATCH_TIMEOUT, "30")
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__SEVERITY", "01MAJOR")
-    installation = read_installation()
-    assert installation.base_url == "https://airflow.example.com"
-    assert installation.major == AIRFLOW[0]
-    assert installation.base_url_option == f"[{PAGES}] base_url"
-    assert installation.report_seconds == 4.0
-    assert installation.batch_seconds == 15.0
-    assert installation.config.items() >= {"deployment": "tests", "severity": "01MAJOR"}.items()
-    assert installation.enabled
+    airflow_config = read_airflow_config()
+    assert airflow_config.base_url == "https://airflow.example.com"
+    assert airflow_config.major == AIRFLOW[0]
+    assert airflow_config.base_url_option == f"[{PAGES}] base_url"
+    assert airflow_config.report_seconds == 4.0
+    assert airflow_config.batch_seconds == 15.0
+    assert airflow_config.config.items() >= {"deployment": "tests", "severity": "01MAJOR"}.items()
+    assert airflow_config.enabled
 
 
 def test_what_nobody_sets_is_not_asked_for(monkeypatch):
     """Airflow knows defaults of ours by its own list of providers; they are not set by anybody."""
     monkeypatch.delenv("AIRFLOW__INCIDENT_IO__JOURNAL", raising=False)
-    assert "journal" not in read_installation().config
+    assert "journal" not in read_airflow_config().config
 
 
 def test_an_option_may_stand_in_the_file_or_come_from_a_command(monkeypatch):
@@ -68,16 +68,16 @@ def test_an_option_may_stand_in_the_file_or_come_from_a_command(monkeypatch):
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__SCOPE", "dag")
     conf.read_dict({"incident_io": file})
     try:
-        found = read_installation().config
+        found = read_airflow_config().config
     finally:
         conf.remove_section("incident_io")
     assert (found["severity"], found["scope"]) == ("01FILE", "dag")
     assert found.get("proxy", "").strip() == ("http://proxy.example.com:3128" if by_command else "")
-    assert read_installation().config.get("severity") is None
+    assert read_airflow_config().config.get("severity") is None
 
 
 @pytest.mark.parametrize(("value", "enabled"), [("false", False), ("True", True), ("0", False), ("perhaps", True)])
 def test_incidents_can_be_turned_off(monkeypatch, value, enabled):
     """A value that cannot be read silences nothing."""
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__ENABLED", value)
-    assert read_installation().enabled is enabled
+    assert read_airflow_config().enabled is enabled

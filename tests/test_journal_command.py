@@ -48,7 +48,7 @@ def test_a_list_has_a_line_for_each_record(journal):
     """State, DAG, run, times, attempts, the error or the incident; and what is not ours, with why."""
     waits = keep("r1", attempts=2, error="503 from incident.io")
     keep("r2", "billing", "open", suppressed=3)
-    keep("r3", state="gathered", storm="airflow/tests/storm/x")
+    keep("r3", state="grouped", storm="airflow/tests/storm/x")
     keep("r4", state="dead", error="422 severity is unknown")
     Variables().set(FOREIGN, "{}")
     code, out, err = journal("list")
@@ -57,7 +57,7 @@ def test_a_list_has_a_line_for_each_record(journal):
     assert first.startswith(f"{waits.name.rpartition('.')[2][:8]} pending: DAG orders, run r1 waits since ")
     assert "(failed at 2026-03-04 09:30:00 UTC), tried 2 times: 503 from incident.io" in first
     assert "INC-7 https://app.incident.io/x/incidents/7 is open for DAG billing, run r2" in second
-    assert "gathered under airflow/tests/storm/x" in third
+    assert "grouped under airflow/tests/storm/x" in third
     assert "was refused: 422 severity is unknown" in fourth
     assert last.startswith(f"{FOREIGN} foreign: it cannot be read")
 
@@ -66,7 +66,7 @@ def test_a_terminal_gets_a_table(journal, monkeypatch):
     """An id is never read as markup, and nothing in it talks to the terminal."""
     keep("[red]r1[/red]\x1b[2J", attempts=2, error="503 from incident.io")
     keep("r2", "billing", "open", suppressed=3)
-    keep("r3", state="gathered", storm="airflow/tests/storm/x")
+    keep("r3", state="grouped", storm="airflow/tests/storm/x")
     monkeypatch.setenv("COLUMNS", "250")
     monkeypatch.setattr(sys, "stdout", screen := Terminal())
     assert cli.main(["journal", "list"]) == 0
@@ -90,18 +90,18 @@ def test_a_narrow_terminal_gets_lines(journal, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "runs", "foreign"),
+    ("arguments", "runs", "unreadable"),
     [
         (["--state", "pending"], ["r1", "r2"], 0),
         (["--state", "dead"], ["r3"], 0),
-        (["--state", "foreign"], [], 1),
+        (["--state", "unreadable"], [], 1),
         (["--dag", "billing"], ["r2"], 0),
         (["--dag", "orders"], ["r1", "r3"], 1),
         (["--dag", "orders", "--state", "dead"], ["r3"], 0),
         (["--dag", "order"], [], 0),
     ],
 )
-def test_a_list_can_be_narrowed(journal, arguments, runs, foreign):
+def test_a_list_can_be_narrowed(journal, arguments, runs, unreadable):
     keep("r1")
     keep("r2", "billing")
     keep("r3", state="dead")
@@ -110,8 +110,8 @@ def test_a_list_can_be_narrowed(journal, arguments, runs, foreign):
     told = json.loads(out)
     assert code == 0
     assert [record["run_id"] for record in told["records"]] == runs
-    assert len(told["foreign"]) == foreign
-    if not runs and not foreign:
+    assert len(told["unreadable"]) == unreadable
+    if not runs and not unreadable:
         assert journal("list", *arguments)[1] == "The journal has no such record.\n"
 
 
@@ -152,7 +152,7 @@ def test_a_flush_in_json_is_json_alone(journal, connected):
     assert code == 1
     assert [record["incident"]["reference"] for record in told["delivered"]] == ["INC-1"]
     assert [record["run_id"] for record in told["refused"]] == ["r2"]
-    assert (told["waiting"], list(told["foreign"]), told["stopped"]) == ([], [FOREIGN], None)
+    assert (told["waiting"], list(told["unreadable"]), told["stopped"]) == ([], [FOREIGN], None)
 
 
 def test_a_retry_sends_what_was_refused(journal, connected):

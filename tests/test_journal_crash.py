@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from airflow_incident.delivery.driver import carry_all
+from airflow_incident.delivery.driver import run_all
 from airflow_incident.delivery.flush import flush
 from airflow_incident.delivery.record import utc_now
 from airflow_incident.errors import RateLimitError
@@ -67,7 +67,7 @@ class Dying(FileStore):
 
 def nursery(url, store, *, seed):
     """Fork reporters from this warm process and kill each at a moment of its own."""
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     report_to(url, store, report_of("warm"))
     began = time.monotonic()
     wait_for(fork(lambda: report_to(url, store, report_of("warm-2"))))
@@ -80,7 +80,7 @@ def nursery(url, store, *, seed):
             pid = fork(lambda: report_to(url, dying, report))  # noqa: B023 -- the child runs at once
         else:
             pid = fork(lambda: report_to(url, store, report))  # noqa: B023 -- as above
-            time.sleep(dice.uniform(0, 1.2 * whole))
+            time.sleep(rng.uniform(0, 1.2 * whole))
         os.kill(pid, signal.SIGKILL) if number % 6 else None
         wait_for(pid)
 
@@ -177,7 +177,7 @@ def test_five_hundred_failures_of_an_outage_are_delivered_under_a_rate_limit(sto
 
         while any(record.state == "pending" for record in store.records()):
             assert time.time() - began < 60
-            carry_all(flush(utc_now), store, call)
+            run_all(flush(utc_now), store, call)
             flushes += 1
             time.sleep(0.05)
         client.close()
@@ -192,7 +192,7 @@ def test_five_hundred_failures_of_an_outage_are_delivered_under_a_rate_limit(sto
 
 
 def test_a_storm_of_an_outage_is_a_dozen_incidents(store, port):
-    """Ten, one that gathers the rest, and one more for each process that raced; all 500 are accounted for."""
+    """Ten, one that groups the rest, and one more for each process that raced; all 500 are accounted for."""
     processes = 8
     report_storm(f"http://127.0.0.1:{port}", store, processes=processes, storm_dag=3, storm_deployment=10)
     with Sandbox(port=port, rate_limit=1_000_000) as box:

@@ -237,7 +237,7 @@ def test_what_cannot_be_read_is_left_alone_by_a_flush(connected, store, text):
     store.texts[NAME] = text
     store.texts["incident_io.other"] = "not ours"
     result = journalled.flush_journal()
-    assert set(result.foreign) == {NAME, "incident_io.other"}
+    assert set(result.unreadable) == {NAME, "incident_io.other"}
     assert store.texts == {NAME: text, "incident_io.other": "not ours"}
     assert connected.requests == []
 

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_incident import CreateIncidentOperator, ResolveIncidentOperator, flush_dag, open_incident, resolve_incident
-from airflow_incident.airflow_bridge.stats import OUTCOMES, PREFIX, SECONDS, told
+from airflow_incident.airflow_bridge.stats import OUTCOMES, PREFIX, SECONDS, log_event
 from airflow_incident.core.text import log_line
 from airflow_incident.errors import IncidentIoError, TransportError
 from airflow_incident.sandbox.fault_answers import answer
@@ -47,7 +47,7 @@ def facts(line):
 def outcomes(heard):
     """List the outcomes that were told, in order, whoever's logger it was."""
     lines = [record.getMessage() for record in heard.records]
-    return [told["outcome"] for told in map(facts, lines) if told]
+    return [log_event["outcome"] for log_event in map(facts, lines) if log_event]
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +58,7 @@ def _journal(airflow_db, monkeypatch):
 
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
     journalled._breaker.cache_clear()
-    notifications._meter.cache_clear()
+    notifications._batch_budget.cache_clear()
     forget_all()
 
 
@@ -125,9 +125,9 @@ def test_the_line_says_which_incident_where_and_how_long(connected):
     assert line.startswith(
         f"incident.io: INC-1 {incident['permalink']} is open for DAG orders, run run-1 (outcome=opened"
     )
-    told = facts(line)
-    assert 0 < float(told.pop("seconds")) < 12
-    assert told == {
+    log_event = facts(line)
+    assert 0 < float(log_event.pop("seconds")) < 12
+    assert log_event == {
         "outcome": "opened",
         "dag_id": "orders",
         "run_id": "run-1",
@@ -209,8 +209,8 @@ def test_what_is_refused_for_good_is_dead_once(connect, counts, call):
         connect(api.url)
         with listen() as heard:
             call(open_incident(), task_context())
-        told = facts(heard.error)
-        assert (told["outcome"], told["error"], told["request_id"]) == ("dead", "APIError", "req-9")
+        log_event = facts(heard.error)
+        assert (log_event["outcome"], log_event["error"], log_event["request_id"]) == ("dead", "APIError", "req-9")
         assert fails(dag_context(), call) == ["deduplicated"]
         assert flush() == []
         assert counts == {"dead": 1, "deduplicated": 1}
@@ -266,18 +266,18 @@ def test_an_answer_that_comes_too_late_counts_once(connect, sandbox, counts, mon
 
 
 def test_a_storm_counts_each_incident_that_it_opens(connected, counts, monkeypatch):
-    """The one that gathers is one of them."""
+    """The one that groups is one of them."""
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__STORM_LIMIT_PER_DAG", "1")
-    told = [fails(dag_context(f"r{number}")) for number in range(4)]
-    assert told == [["opened"], ["opened"], ["deduplicated"], ["deduplicated"]]
+    log_event = [fails(dag_context(f"r{number}")) for number in range(4)]
+    assert log_event == [["opened"], ["opened"], ["deduplicated"], ["deduplicated"]]
     assert counts["opened"] == len(connected.incidents) == 2
 
 
 def test_a_storm_that_begins_in_an_outage_opens_later(connect, sandbox, counts, monkeypatch):
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__STORM_LIMIT_PER_DAG", "1")
     connect(AWAY)
-    told = [fails(dag_context(f"r{number}")) for number in range(3)]
-    assert told == [["journalled"], ["journalled"], ["deduplicated"]]
+    log_event = [fails(dag_context(f"r{number}")) for number in range(3)]
+    assert log_event == [["journalled"], ["journalled"], ["deduplicated"]]
     connect(sandbox.url)
     assert flush() == ["replayed", "replayed"]
     assert counts["journalled"] == counts["replayed"] == len(sandbox.incidents) == 2
@@ -306,8 +306,8 @@ def test_a_recovery_is_one_outcome(connect, sandbox, counts, call):
 def test_what_somebody_closed_before_is_over(connected, counts):
     fails()
     connected.store.move(connected.incidents[0]["id"], "closed")
-    assert succeeds() == ["over"]
-    assert counts == {"opened": 1, SECONDS: 1, "over": 1}
+    assert succeeds() == ["already_closed"]
+    assert counts == {"opened": 1, SECONDS: 1, "already_closed": 1}
 
 
 # Operators
@@ -340,7 +340,7 @@ def test_an_operator_tells_before_it_fails(connect, sandbox, counts, monkeypatch
     assert tells(create, "r2") == "opened"
     (second,) = [incident["id"] for incident in sandbox.incidents if incident["reference"] == "INC-2"]
     other = ResolveIncidentOperator(task_id="one", incident_id=second)
-    assert [tells(other, "r2"), tells(other, "r2")] == ["recovered", "over"]
+    assert [tells(other, "r2"), tells(other, "r2")] == ["recovered", "already_closed"]
     connect(AWAY)
     assert tells(create, "r3") == ("journalled", TransportError)
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__ENABLED", "False")
@@ -350,7 +350,7 @@ def test_an_operator_tells_before_it_fails(connect, sandbox, counts, monkeypatch
         SECONDS: 2,
         "deduplicated": 1,
         "recovered": 2,
-        "over": 1,
+        "already_closed": 1,
         "journalled": 1,
         "suppressed": 2,
     }
@@ -363,7 +363,7 @@ def test_an_operator_tells_before_it_fails(connect, sandbox, counts, monkeypatch
 def test_a_machine_reads_what_was_told(given_facts):
     """Whatever ids and answers hold: quotes, parentheses, what looks like a fact."""
     given_facts = {name: text for name, text in given_facts.items() if name not in {"outcome", "rest", "seconds"}}
-    line = told("dead", logging.ERROR, "no (outcome=opened x=1)", str, seconds=0.3, **given_facts).line
+    line = log_event("dead", logging.ERROR, "no (outcome=opened x=1)", str, seconds=0.3, **given_facts).line
     assert len(line.splitlines()) == 1
     expected = {name: log_line(text) for name, text in given_facts.items()}
     assert facts(line) == {"outcome": "dead", **expected, "seconds": "0.300"}
@@ -377,9 +377,9 @@ def test_no_secret_is_in_a_fact(connect, counts):
             call_sync(open_incident(), dag_context(f"run of {API_KEY}"))
     assert "hunter22" not in heard.everything
     assert API_KEY not in heard.everything
-    told = facts(heard.texts(logging.INFO)[-1])
-    assert told["link"].startswith("http://x/7?token=***")
-    assert (told["run_id"], told["incident"]) == ("run of ***", "INC-7")
+    log_event = facts(heard.texts(logging.INFO)[-1])
+    assert log_event["link"].startswith("http://x/7?token=***")
+    assert (log_event["run_id"], log_event["incident"]) == ("run of ***", "INC-7")
 
 
 # Airflow's metrics

@@ -12,7 +12,7 @@ from airflow_incident.airflow_bridge.compat import AirflowFailException
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
 from airflow_incident.delivery import run as journalled
-from airflow_incident.delivery.report import Wish, prepare
+from airflow_incident.delivery.report import IncidentContent, prepare
 from airflow_incident.delivery.run import flush_journal
 from airflow_incident.errors import ConfigurationError, PermissionDeniedError, UnknownNameError, ValidationError
 from airflow_incident.sandbox import catalogue
@@ -116,7 +116,7 @@ def box(served, connect):
 @pytest.fixture(autouse=True)
 def _unspent():
     """Give each test a process that has spent no time and met no outage."""
-    notifications._meter.cache_clear()
+    notifications._batch_budget.cache_clear()
     journalled._breaker.cache_clear()
 
 
@@ -484,7 +484,7 @@ def test_a_process_that_dies_leaves_names_to_the_flush(box, tmp_path, write, aft
     """Whichever write it dies at: the incident has its names, and there is one if anything was written down."""
     failure = Failure(dag_id="orders", run_id="r1")
     settings = Settings(**OPTIONS)
-    told = prepare(failure, settings, Wish(), deployment="tests", redact=str)
+    told = prepare(failure, settings, IncidentContent(), deployment="tests", redact=str)
     store = FileStore(tmp_path)
     pid = fork(lambda: report_to(box.url, Dying(tmp_path, write=write, after=after), told))
     with ended([pid]):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_incident.airflow_bridge.config import read_profile
+from airflow_incident.airflow_bridge.config import read_config
 from airflow_incident.airflow_bridge.variables import Variables
 from airflow_incident.core.account import fault_of_id
 from airflow_incident.core.failure import Failure
@@ -128,7 +128,7 @@ def test_an_id_that_no_connection_has_is_asked_of_nobody(conn_id):
     """Before Airflow 3.2 a task waits for ever when its supervisor has ended of such an id."""
     assert fault_of_id(conn_id, in_process=False)
     with pytest.raises(MissingConnectionError, match="250 characters"):
-        read_profile(conn_id)
+        read_config(conn_id)
 
 
 @pytest.mark.parametrize("conn_id", ["incident_io_default", "a b", "a/b:c#d!e(f)\\g", "x" * 250])

@@ -1,4 +1,4 @@
-"""Law 1: one failure, one incident; two failures, two. The key is golden."""
+"""One failure, one incident; two failures, two. The key is golden."""
 
 import asyncio
 import functools
@@ -40,7 +40,7 @@ def box(request, servers, connect):
     """Each way of incident.io to answer a repeated key."""
     from airflow_incident import notifications
 
-    notifications._meter.cache_clear()
+    notifications._batch_budget.cache_clear()
     box = servers[request.param]
     box.clear()
     connect(box.url, password=API_KEY)

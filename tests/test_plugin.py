@@ -120,13 +120,13 @@ def test_a_failure_goes_before_a_deliberate_step():
 def test_a_run_that_was_gathered_leads_to_what_gathered_it():
     """Under a storm's incident, and under the one that the DAG had open, which stands for a later run by now."""
     key = storm_key("tests", "20260304T0930Z")
-    keep(state="gathered", storm=key)
+    keep(state="grouped", storm=key)
     assert leads_to() == ""
     keep(key, STORM, state="open", key=key, level="storm", incident=incident(5))
     assert leads_to() == incident(5).permalink
     of_dag = dag_key("tests", "orders")
     keep("r3", state="open", key=of_dag, scope="dag", incident=incident(6))
-    keep("r2", state="gathered", storm=of_dag, scope="dag", incident=incident(6))
+    keep("r2", state="grouped", storm=of_dag, scope="dag", incident=incident(6))
     assert leads_to(run="r2") == leads_to(run="r3") == incident(6).permalink
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import airflow_incident
-from airflow_incident.core.rules import Wishes, read_tags
+from airflow_incident.core.rules import TagOptions, read_tags
 from airflow_incident.sandbox.server import Sandbox
 from tests.doors import dag_named
 from tests.zero_touch_dags import DAGS, source
@@ -116,7 +116,12 @@ def world(load, home):
             AIRFLOW_CONN_ELSEWHERE=elsewhere.connection_json(),
         )
         heard = [line.split() for line in (home / "heard").read_text().splitlines()]
-        yield seen | {"heard": heard, "here": here.incidents, "elsewhere": elsewhere.incidents, "asked": here.requests}
+        yield seen | {
+            "heard": heard,
+            "here": here.incidents,
+            "elsewhere": elsewhere.incidents,
+            "asked": here.requests,
+        }
 
 
 @pytest.mark.parametrize("dag_id", [name for name in DAGS if name not in {"has_ours_in_task", "tagged_conn"}])
@@ -171,17 +176,17 @@ def test_a_wrong_tag_is_one_line(world):
 @pytest.mark.parametrize(
     ("tags", "wishes"),
     [
-        ([], Wishes()),
-        (["incident.io", "incident", "off"], Wishes()),
-        (["incident:off"], Wishes(off=True)),
-        (["incident: severity = Sev 1 = bad"], Wishes(severity="Sev 1 = bad")),
-        (["incident:conn=b", "incident:conn=a"], Wishes(conn_id="a", wrong=("incident:conn=b",))),
-        (["incident:severity=Major", "incident:off"], Wishes(off=True, severity="Major")),
+        ([], TagOptions()),
+        (["incident.io", "incident", "off"], TagOptions()),
+        (["incident:off"], TagOptions(off=True)),
+        (["incident: severity = Sev 1 = bad"], TagOptions(severity="Sev 1 = bad")),
+        (["incident:conn=b", "incident:conn=a"], TagOptions(conn_id="a", wrong=("incident:conn=b",))),
+        (["incident:severity=Major", "incident:off"], TagOptions(off=True, severity="Major")),
         (
             ["incident:off=no", "incident:", "incident:=x"],
-            Wishes(wrong=("incident:", "incident:=x", "incident:off=no")),
+            TagOptions(wrong=("incident:", "incident:=x", "incident:off=no")),
         ),
-        (["incident:conn=", "incident:severity"], Wishes(wrong=("incident:conn=", "incident:severity"))),
+        (["incident:conn=", "incident:severity"], TagOptions(wrong=("incident:conn=", "incident:severity"))),
     ],
 )
 def test_tags_are_read_as_written(tags, wishes):
@@ -385,11 +390,11 @@ def test_a_dag_of_another_make_is_left_as_it_is(caplog):
     from types import SimpleNamespace
 
     from airflow_incident import policy
-    from airflow_incident.core.rules import Rules
+    from airflow_incident.core.rules import AutoCallbackRules
     from airflow_incident.core.settings import Settings
     from airflow_incident.policy.auto_callbacks import ZeroTouch
 
-    zero_touch = ZeroTouch(Rules(Settings(auto_open=True)))
+    zero_touch = ZeroTouch(AutoCallbackRules(Settings(auto_open=True)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(policy, "_zero_touch", lambda: zero_touch)
         policy.dag_policy(SimpleNamespace())

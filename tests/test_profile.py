@@ -14,15 +14,15 @@ import certifi
 import pytest
 
 from airflow_incident.airflow_bridge.compat import AirflowNotFoundException
-from airflow_incident.airflow_bridge.config import read_profile
+from airflow_incident.airflow_bridge.config import read_config
 from airflow_incident.api import trust
 from airflow_incident.errors import ConfigurationError
 from tests.airflow_versions import AIRFLOW
 from tests.doors import report
 
 
-def _ask(profile, found):
-    found.append(profile.client)
+def _ask(config, found):
+    found.append(config.client)
 
 
 def _supervisor():
@@ -32,9 +32,9 @@ def _supervisor():
 
 def test_threads_that_ask_together_share_one_client(connected):
     """Whoever comes first builds it."""
-    profile = read_profile("incident_io_default")
+    config = read_config("incident_io_default")
     found = []
-    threads = [threading.Thread(target=_ask, args=(profile, found)) for _ in range(30)]
+    threads = [threading.Thread(target=_ask, args=(config, found)) for _ in range(30)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -55,17 +55,17 @@ def test_preparing_does_not_wait_for_the_trust_store(connect, monkeypatch):
 
     monkeypatch.setattr(trust, "_load", slow)
     trust._stores.clear()
-    profile = read_profile("incident_io_default")
-    profile.prepare_client()
+    config = read_config("incident_io_default")
+    config.prepare_client()
     go_on.set()  # reached only because the line before did not wait for this
-    assert profile.client.connector.base_url == "https://api.incident.io"
+    assert config.client.connector.base_url == "https://api.incident.io"
 
 
 def test_plain_http_loads_no_trust_store(connected):
     trust._stores.clear()
-    profile = read_profile("incident_io_default")
-    profile.prepare_client()
-    assert profile.client.connector.base_url == connected.url
+    config = read_config("incident_io_default")
+    config.prepare_client()
+    assert config.client.connector.base_url == connected.url
     assert trust._stores == {}
 
 
@@ -144,23 +144,23 @@ def test_what_could_not_be_built_is_tried_anew(connect, tmp_path):
     """A CA bundle that is mended counts at the next failure, in the same process."""
     bundle = tmp_path / "ca.pem"
     connect("https://api.incident.io", extra=json.dumps({"ca_bundle": str(bundle)}))
-    profile = read_profile("incident_io_default")
-    profile.prepare_client()
+    config = read_config("incident_io_default")
+    config.prepare_client()
     with pytest.raises(ConfigurationError, match="CA bundle"):
-        _ = profile.client
+        _ = config.client
     bundle.write_bytes(Path(certifi.where()).read_bytes())
-    assert profile.client.connector.base_url == "https://api.incident.io"
+    assert config.client.connector.base_url == "https://api.incident.io"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_fork_builds_its_own_client(connected):
     """Two processes never share a socket, also when the first was forked in the middle of building."""
-    profile = read_profile("incident_io_default")
-    mine = profile.client
+    config = read_config("incident_io_default")
+    mine = config.client
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        os.write(writer, b"same" if profile.client is mine else b"own")
+        os.write(writer, b"same" if config.client is mine else b"own")
         os._exit(0)
     os.close(writer)
     os.waitpid(child, 0)

@@ -148,10 +148,10 @@ def test_a_connection_survives_the_form_of_a_uri(monkeypatch, extra):
     host = "http://127.0.0.1:8910/mock"
     connection = Connection("x", conn_type="incident_io", host=host, password="a-key/with+signs=", extra=extra)
     monkeypatch.setenv("AIRFLOW_CONN_BY_URI", connection.get_uri())
-    profile = IncidentHook("by_uri").profile()
-    assert profile.account.base_url == host
-    assert profile.account.api_key == "a-key/with+signs="
-    assert profile.settings.severity == ("01SEV" if extra else None)
+    config = IncidentHook("by_uri").config()
+    assert config.account.base_url == host
+    assert config.account.api_key == "a-key/with+signs="
+    assert config.settings.severity == ("01SEV" if extra else None)
 
 
 @pytest.mark.parametrize(
@@ -166,5 +166,5 @@ def test_a_connection_survives_the_form_of_a_uri(monkeypatch, extra):
 def test_a_uri_written_by_hand_works(monkeypatch, uri, base_url):
     """The shortest way to define a connection is a URI in the environment."""
     monkeypatch.setenv("AIRFLOW_CONN_BY_URI", uri)
-    account = IncidentHook("by_uri").profile().account
+    account = IncidentHook("by_uri").config().account
     assert (account.base_url, account.api_key) == (base_url, "a-key")

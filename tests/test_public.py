@@ -15,7 +15,7 @@ NAMES = {
     "AirflowTimeoutError", "APIError", "AuthenticationError", "ConfigurationError", "ConflictError", "ContextError",
     "IncidentIoError", "JournalError", "MissingConnectionError", "NotFoundError", "PermissionDeniedError",
     "RateLimitError", "ServerError", "TransportError", "UnexpectedResponseError", "UnknownNameError",
-    "UnreadableConnectionError", "UnsettledError", "UnusableConnectionError", "ValidationError",
+    "UnreadableConnectionError", "AmbiguousDeliveryError", "UnusableConnectionError", "ValidationError",
 }  # fmt: skip
 
 

@@ -258,7 +258,7 @@ def test_a_person_who_has_it_keeps_it_when_the_run_gets_over_it(connected, store
     """With the link, once; then nothing more is read or said."""
     failed(context=task_context())
     connected.store.edit(connected.incidents[0]["id"], {"incident_role_assignments": [LEAD]})
-    assert "stays open: a person has taken it" in succeeded(clear=0).texts(logging.INFO)[0]
+    assert "stays open: a person has claimed it" in succeeded(clear=0).texts(logging.INFO)[0]
     assert succeeded(clear=0).ours == []
     assert statuses(connected) == ["Triage"]
 
@@ -305,11 +305,11 @@ def test_the_configuration_may_say_what_incidents_stand_for(connected, store, mo
 
 @EVERY_DOOR
 def test_an_incident_with_a_lead_stays_open_and_gets_the_note_once(connected, store, call):
-    """Hands off what a person has taken."""
+    """Hands off what a person has claimed."""
     failed()
     connected.store.edit(connected.incidents[0]["id"], {"incident_role_assignments": [LEAD]})
     heard = succeeded(call=call)
-    assert "stays open: a person has taken it; it has a link to the run" in heard.texts(logging.INFO)[0]
+    assert "stays open: a person has claimed it; it has a link to the run" in heard.texts(logging.INFO)[0]
     succeeded(call=call)
     assert statuses(connected) == ["Triage"]
     assert len(links(connected)) == 1
@@ -573,7 +573,7 @@ def test_the_operator_closes_a_deliberate_incident_by_its_key(connected, store):
 
 
 def test_the_operator_closes_one_incident_by_id_without_the_journal(connected, monkeypatch):
-    """Whoever opened it, in whichever attempt; hands off what a person has taken, unless told."""
+    """Whoever opened it, in whichever attempt; hands off what a person has claimed, unless told."""
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "False")
     one = IncidentHook().create_incident(idempotency_key="by-hand").id
     connected.store.edit(one, {"incident_role_assignments": [LEAD]})
@@ -638,11 +638,11 @@ def test_the_hook_closes_an_incident(connected, resolve):
     hook = IncidentHook()
     one = hook.create_incident(idempotency_key="one").id
     assert resolve(hook, one, note="Done", url=UI).kind == "closed"
-    assert resolve(hook, one).kind == "over"
+    assert resolve(hook, one).kind == "already_closed"
     assert [link["title"] for link in links(connected)] == ["Done"]
     two = hook.create_incident(idempotency_key="two").id
     connected.store.edit(two, {"incident_role_assignments": [LEAD]})
-    assert resolve(hook, two).kind == "taken"
+    assert resolve(hook, two).kind == "claimed"
     assert resolve(hook, two, always=True, status="post-incident").kind == "closed"
     assert statuses(connected) == ["Closed", "Post-incident"]
     with pytest.raises(NotFoundError):

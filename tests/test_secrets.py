@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
-from airflow_incident.airflow_bridge.airflow_cfg import Installation, read_installation
-from airflow_incident.airflow_bridge.config import read_profile
+from airflow_incident.airflow_bridge.airflow_cfg import AirflowConfig, read_airflow_config
+from airflow_incident.airflow_bridge.config import read_config
 from airflow_incident.delivery import run as journalled
 from airflow_incident.sandbox.fault_answers import answer
 from tests.airflow_versions import BASE_URL
@@ -18,7 +18,7 @@ SECRET = "hunter2Rakete77"
 
 
 def no_half_of_it(text):
-    """Tell whether not even five letters in a row of the secret are in a text."""
+    """Return whether not even five letters in a row of the secret are in a text."""
     return not any(SECRET[i : i + 5] in text for i in range(len(SECRET) - 4))
 
 
@@ -51,7 +51,7 @@ def test_a_password_in_base_url_is_in_no_link(connected, monkeypatch, base_url, 
     (seen,) = connected.requests
     assert no_half_of_it(seen.raw.decode() + heard.everything)
     assert (linked is None and "](http" not in seen.body["summary"]) or f"({linked}dags/orders/" in seen.body["summary"]
-    assert no_half_of_it(read_installation().base_url or "")
+    assert no_half_of_it(read_airflow_config().base_url or "")
 
 
 def test_what_knows_secrets_has_none_in_its_repr(connect, monkeypatch):
@@ -59,8 +59,8 @@ def test_what_knows_secrets_has_none_in_its_repr(connect, monkeypatch):
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__PROXY", f"http://u:{SECRET}@proxy.example.com:3128")
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__ALERT_SOURCE_TOKEN", SECRET)
     connect("https://api.incident.io", password=API_KEY, extra={"alert_source_token": SECRET})
-    profile = read_profile("incident_io_default")
-    for thing in (profile, profile.account, profile.settings, profile.installation, Installation(config={"x": SECRET})):
+    config = read_config("incident_io_default")
+    for thing in (config, config.account, config.settings, config.airflow_config, AirflowConfig(config={"x": SECRET})):
         assert no_half_of_it(repr(thing))
         assert API_KEY not in repr(thing)
 
@@ -68,10 +68,10 @@ def test_what_knows_secrets_has_none_in_its_repr(connect, monkeypatch):
 def test_a_proxy_s_password_is_known_by_itself(connect):
     """An error may say it without the address that it stands in, and as the password is or as a URL has it."""
     connect("https://api.incident.io", extra={"proxy": "http://u:swordfish%2Fsalt@proxy.example.com:3128"})
-    redact = read_profile("incident_io_default").redact
+    redact = read_config("incident_io_default").redact
     assert redact("407 for <swordfish/salt> and <swordfish%2Fsalt>") == "407 for <***> and <***>"
     connect("https://api.incident.io", extra={"proxy": "http://u:a@proxy.example.com:3128"})
-    assert read_profile("incident_io_default").redact("a banana") == "a banana"
+    assert read_config("incident_io_default").redact("a banana") == "a banana"
 
 
 @pytest.mark.parametrize("length", range(100, 152, 3))

@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSen
 
 from airflow_incident import IncidentClosedSensor
 from airflow_incident.airflow_bridge.variables import Variables
-from airflow_incident.api.waiting import Standing, waiting_line
+from airflow_incident.api.waiting import Standing, status_message
 from airflow_incident.core.key import dag_key
 from airflow_incident.delivery.record import OpenIncident
 from airflow_incident.sandbox.catalogue import fixed_id
@@ -137,12 +137,12 @@ def test_while_it_waits_it_says_for_what_and_since_when(v2):
 @pytest.mark.parametrize(("minutes", "said"), [(-5, "0 min"), (12, "12 min"), (125, "2 h 5 min"), (3000, "2 d 2 h")])
 def test_a_duration_is_said_in_words_for_people(minutes, said):
     standing = Standing(ulid(1), "INC-1", "Fixing", "live", NOW - timedelta(minutes=minutes))
-    assert waiting_line([standing], NOW) == f"incident.io: waiting: INC-1 is Fixing (live), open for {said}"
+    assert status_message([standing], NOW) == f"incident.io: waiting: INC-1 is Fixing (live), open for {said}"
 
 
 def test_of_many_incidents_ten_are_named():
     many = [Standing(ulid(n), f"INC-{n}", "Fixing", "live") for n in range(12)]
-    assert waiting_line(many, NOW).endswith("INC-9 is Fixing (live); and 2 more")
+    assert status_message(many, NOW).endswith("INC-9 is Fixing (live); and 2 more")
 
 
 @pytest.mark.parametrize(
@@ -259,12 +259,12 @@ def test_the_incidents_of_this_dag_hold_it(v2, journal):
 
 
 def test_a_gathered_failure_waits_for_the_incident_that_holds_it(v2, journal):
-    keep("r1", state="gathered", storm="airflow/tests/storm/x")
+    keep("r1", state="grouped", storm="airflow/tests/storm/x")
     assert poke()
     keep("s", dag="storm", **opened(12, key="airflow/tests/storm/x", level="storm"))
     v2.put(12)
     assert not poke()
-    keep("r2", state="gathered", incident=OpenIncident(id=ulid(13)), storm="k")
+    keep("r2", state="grouped", incident=OpenIncident(id=ulid(13)), storm="k")
     v2.put(12, "closed")
     v2.put(13)
     assert not poke()

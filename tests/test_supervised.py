@@ -27,7 +27,7 @@ def _journal(monkeypatch):
     """Turn the journal on, in a process that has met no outage, with four seconds for a callback."""
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
     monkeypatch.setenv("AIRFLOW__CORE__TASK_SUCCESS_OVERTIME", "10")
-    notifications._meter.cache_clear()
+    notifications._batch_budget.cache_clear()
     journalled._breaker.cache_clear()
     yield
     journalled._breaker.cache_clear()

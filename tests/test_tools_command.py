@@ -221,7 +221,7 @@ def test_earlier_attempts_and_other_failures_of_the_run_are_shown(run, box):
         error="422 odd",
         draft={"idempotency_key": f"{KEY}/clear/1"},
     )
-    keep("r1", key=f"{KEY}/task/load", clear_count=0, state="gathered", storm="x", level="task", task="load")
+    keep("r1", key=f"{KEY}/task/load", clear_count=0, state="grouped", storm="x", level="task", task="load")
     keep("r2", state="open")
     code, out, _ = run("explain", "orders", "r1", "--clear", "1")
     assert code == 0

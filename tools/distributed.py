@@ -136,7 +136,7 @@ def journal(cluster: Cluster, watch: Watch) -> Counter[str]:
     cluster.await_errand(watch, "journal", "looking into the journal")
     said = cluster.log("journal").read_text()
     listed = json.loads(said[said.index("{") :])
-    return Counter(record["state"] for record in listed["records"]) + Counter(foreign=len(listed["foreign"]))
+    return Counter(record["state"] for record in listed["records"]) + Counter(unreadable=len(listed["unreadable"]))
 
 
 def pause(cluster: Cluster, watch: Watch, seconds: float, text: str) -> None:

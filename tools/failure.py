@@ -29,7 +29,7 @@ class Failure:
         return (datetime.fromisoformat(incident["created_at"]) - (self.back or self.moment)).total_seconds()
 
     def is_told_by(self, incident: dict[str, Any]) -> bool:
-        """Tell whether the incident names the time of this failure, though it may have been opened much later."""
+        """Return whether the incident names the time of this failure, though it may have been opened much later."""
         told = told_moment(incident)
         return told is not None and self.moment - CLOCK <= told and (self.back is None or told < self.back)
 

@@ -18,7 +18,7 @@ DEATH = 5
 
 
 def lives(process: psutil.Process) -> bool:
-    """Tell whether a process still runs; a zombie only waits for its parent to look."""
+    """Return whether a process still runs; a zombie only waits for its parent to look."""
     with contextlib.suppress(psutil.Error):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False

@@ -233,7 +233,7 @@ class Stage:
             self.start(name, "-m", "airflow", name, *quiet)
 
     def ended(self, name: str) -> bool | None:
-        """Tell whether a process has done its work; None while it runs."""
+        """Return whether a process has done its work; None while it runs."""
         code = self.processes[name].poll()
         if code:
             raise Trouble(f"{name} failed (exit {code})", self.log(name))

@@ -33,7 +33,7 @@ RESERVE = 6.0
 """Seconds of a task's overtime that are left to Airflow and to other callbacks."""
 
 
-class Installation(Frozen):
+class AirflowConfig(Frozen):
     """Where Airflow's pages are and how long its processes let a callback run, in seconds.
 
     `config` is the section [incident_io] of airflow.cfg, with the options that are set there.
@@ -92,7 +92,7 @@ class Installation(Frozen):
         return self.batch_timeout / 2
 
 
-def read_installation() -> Installation:
+def read_airflow_config() -> AirflowConfig:
     """Read airflow.cfg and its environment variables.
 
     https://airflow.apache.org/docs/apache-airflow/stable/configurations-ref.html
@@ -107,7 +107,7 @@ def read_installation() -> Installation:
     # Airflow takes a millisecond to say of each of thirty that it is not set.
     mentioned = (o.name for o in options_in("config") if any(name.startswith(o.name) for name in named))
     options = {name: conf.get(CONFIG_SECTION, name, fallback="") for name in mentioned}
-    return Installation(
+    return AirflowConfig(
         base_url=_address(conf.get(pages, "base_url", fallback="")),
         major=major,
         overtime=_seconds(conf.get("core", "task_success_overtime", fallback=""), default=20.0),

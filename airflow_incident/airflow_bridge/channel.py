@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
     from types import FrameType
 
-    State = Literal["elsewhere", "waiting", "within"]
+    State = Literal["other_connection", "waiting", "within"]
 
 T = TypeVar("T")
 
@@ -124,7 +124,7 @@ def within(most: float = float("inf"), *, last: bool = False) -> Iterator[None]:
 
 
 async def awithin(asking: Coroutine[Any, Any, T], most: float = float("inf"), *, last: bool = False) -> T:
-    """Do as `within` does, from a coroutine.
+    """Async version of `within`.
 
     What takes longer is left to itself, and never cancelled, whoever cancels this: the triggerer before Airflow 3.2
     does not outlive a question that nobody waits to see answered.
@@ -198,7 +198,7 @@ def supervisor() -> Any:
 
 
 def _can_ring() -> bool:
-    """Tell whether the timer can be used: signals are for the main thread, and a handler of C cannot be put back."""
+    """Return whether the timer can be used: signals are for the main thread, and a handler of C cannot be put back."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         return False
     # To raise into an event loop would be to break it; and whoever has one waits for nobody.
@@ -305,7 +305,7 @@ class _Late:
         self._comms.socket = self._socket
 
     def has_come(self) -> bool:
-        """Tell whether there is something to read, were it the end."""
+        """Return whether there is something to read, were it the end."""
         try:
             self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -347,12 +347,12 @@ def _state(frame: FrameType | None) -> State:
         name = frame.f_code.co_name
         me = frame.f_locals.get("self") if name in {"_read", "_read_frame", "send"} else None
         if isinstance(me, _Late):
-            return "within" if me.is_reading else "elsewhere"
+            return "within" if me.is_reading else "other_connection"
         if me is not None and me is comms:
             waits = name == "_read_frame" and "len_bytes" not in frame.f_locals
             return "waiting" if waits else "within"
         frame = frame.f_back
-    return "elsewhere"
+    return "other_connection"
 
 
 def _note(state: State) -> None:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from airflow_incident.airflow_bridge.airflow_cfg import UNNAMED, Installation, read_installation
+from airflow_incident.airflow_bridge.airflow_cfg import UNNAMED, AirflowConfig, read_airflow_config
 from airflow_incident.airflow_bridge.compat import AirflowNotFoundException, redact
 from airflow_incident.airflow_bridge.connections import aread_connection, read_connection
 from airflow_incident.constants import CONN_TYPE, DEFAULT_CONN_ID, NEVER_WEAKER, SWITCHES
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from airflow_incident.core.failure import Failure
 
 
-class Profile(Frozen):
+class ConnectionConfig(Frozen):
     """A connection, merged with arguments and airflow.cfg: everything that a door needs to know.
 
     `origins` says where each option is set that is set at all. `problems` are the values that cannot be used, which
@@ -46,7 +46,7 @@ class Profile(Frozen):
     conn_id: str
     account: Account
     settings: Settings
-    installation: Installation
+    airflow_config: AirflowConfig
     problems: tuple[Problem, ...] = ()
     conn_type: str = CONN_TYPE
     origins: Mapping[str, Place] = MappingProxyType({})
@@ -78,7 +78,7 @@ class Profile(Frozen):
     @property
     def deployment(self) -> str:
         """The installation's name in keys and texts."""
-        return self.settings.deployment or self.installation.named
+        return self.settings.deployment or self.airflow_config.named
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -88,7 +88,7 @@ class Profile(Frozen):
     @property
     def unnamed_notes(self) -> tuple[str, ...]:
         """Say that the installation has no name, if it has none."""
-        return (self.installation.unnamed_note,) if self.deployment == UNNAMED else ()
+        return (self.airflow_config.unnamed_note,) if self.deployment == UNNAMED else ()
 
     def prepare_client(self) -> None:
         """Begin to load the client's trust store on a thread, while a failure is read."""
@@ -111,7 +111,7 @@ class Profile(Frozen):
         except ConfigurationError as error:
             raise UnusableConnectionError(_placed(error.problems, self.origins), conn_id=self.conn_id) from None
 
-    def with_client(self) -> Profile:
+    def with_client(self) -> ConnectionConfig:
         """Build the client; where that fails, no request can be made."""
         if self.unusable:
             return self
@@ -132,8 +132,8 @@ class Profile(Frozen):
         """Add the addresses of Airflow's pages, where the reader can open them."""
         return with_pages(
             failure,
-            base_url=self.installation.base_url,
-            airflow=self.installation.major,
+            base_url=self.airflow_config.base_url,
+            airflow=self.airflow_config.major,
             local=self.account.is_local,
         )
 
@@ -163,78 +163,82 @@ _SUPERVISOR = "airflow.sdk.execution_time.supervisor"
 """What a process has loaded that Airflow 3 has begun for a task or for callbacks: it is a fork of its supervisor."""
 
 
-def prepare_any_client(installation: Installation) -> None:
+def prepare_any_client(airflow_config: AirflowConfig) -> None:
     """Begin to load the store that most connections need, where to read one is to wait for the supervisor's answer."""
     if _SUPERVISOR in sys.modules and not _clients:
         from airflow_incident.api.trust import begin
 
-        begin(installation.config.get("ca_bundle"))
+        begin(airflow_config.config.get("ca_bundle"))
 
 
-def read_profile(conn_id: str, installation: Installation | None = None, **arguments: Any) -> Profile:
+def read_config(conn_id: str, airflow_config: AirflowConfig | None = None, **arguments: Any) -> ConnectionConfig:
     """Read a connection and merge it with arguments and airflow.cfg, for whoever can be told of a mistake.
 
     :raises UnusableConnectionError: if no request can be made with it, naming everything that is wrong.
     :raises ConfigurationError: naming every argument that cannot be used.
     """
-    return _checked(read_lenient_profile(conn_id, installation, **arguments))
+    return _checked(read_lenient_config(conn_id, airflow_config, **arguments))
 
 
-async def aread_profile(conn_id: str, installation: Installation | None = None, **arguments: Any) -> Profile:
-    """Do as `read_profile` does, from a coroutine."""
-    return _checked(await aread_lenient_profile(conn_id, installation, **arguments))
+async def aread_config(conn_id: str, airflow_config: AirflowConfig | None = None, **arguments: Any) -> ConnectionConfig:
+    """Async version of `read_config`."""
+    return _checked(await aread_lenient_config(conn_id, airflow_config, **arguments))
 
 
-def read_lenient_profile(conn_id: str, installation: Installation | None = None, **arguments: Any) -> Profile:
+def read_lenient_config(
+    conn_id: str, airflow_config: AirflowConfig | None = None, **arguments: Any
+) -> ConnectionConfig:
     """Read what can be read, for a failure that must not be lost: what is wrong is in the profile, nothing raises."""
     try:
         connection = read_connection(conn_id)
     except (Exception, SystemExit) as error:  # noqa: BLE001 -- a secrets backend may raise anything
-        return _unread(conn_id, installation, arguments, error)
-    return _merged(conn_id, connection, installation, arguments)
+        return _unread(conn_id, airflow_config, arguments, error)
+    return _merged(conn_id, connection, airflow_config, arguments)
 
 
-async def aread_lenient_profile(conn_id: str, installation: Installation | None = None, **arguments: Any) -> Profile:
-    """Async version of `read_lenient_profile`."""
+async def aread_lenient_config(
+    conn_id: str, airflow_config: AirflowConfig | None = None, **arguments: Any
+) -> ConnectionConfig:
+    """Async version of `read_lenient_config`."""
     try:
         connection = await aread_connection(conn_id)
     except (Exception, SystemExit) as error:  # noqa: BLE001 -- a secrets backend may raise anything
-        return _unread(conn_id, installation, arguments, error)
-    return _merged(conn_id, connection, installation, arguments)
+        return _unread(conn_id, airflow_config, arguments, error)
+    return _merged(conn_id, connection, airflow_config, arguments)
 
 
-def examine_profile(conn_id: str, installation: Installation | None = None, **arguments: Any) -> Profile:
+def examine_config(conn_id: str, airflow_config: AirflowConfig | None = None, **arguments: Any) -> ConnectionConfig:
     """Read a connection for whoever looks at it: one without an API key may be for alerts alone."""
-    profile = read_lenient_profile(conn_id, installation, **arguments)
-    if not profile.unusable or isinstance(profile.unusable, MissingConnectionError):
-        return profile.with_client()
-    for_alerts = read_lenient_profile(conn_id, installation, **arguments | {"channel": "alert"}).with_client()
+    config = read_lenient_config(conn_id, airflow_config, **arguments)
+    if not config.unusable or isinstance(config.unusable, MissingConnectionError):
+        return config.with_client()
+    for_alerts = read_lenient_config(conn_id, airflow_config, **arguments | {"channel": "alert"}).with_client()
     is_for_alerts = for_alerts.account.alert_source_token and not for_alerts.account.api_key
-    return for_alerts if is_for_alerts or not for_alerts.unusable else profile
+    return for_alerts if is_for_alerts or not for_alerts.unusable else config
 
 
-def _checked(profile: Profile) -> Profile:
+def _checked(config: ConnectionConfig) -> ConnectionConfig:
     """Raise what a callback would leave out or keep a failure for."""
-    if isinstance(profile.unusable, ConfigurationError):
-        raise type(profile.unusable)((*profile.unusable.problems, *profile.problems), conn_id=profile.conn_id)
-    if profile.unusable:
-        raise profile.unusable
-    if any(problem.place == "argument" for problem in profile.problems):
-        raise ConfigurationError(profile.problems, conn_id=profile.conn_id)
-    return profile
+    if isinstance(config.unusable, ConfigurationError):
+        raise type(config.unusable)((*config.unusable.problems, *config.problems), conn_id=config.conn_id)
+    if config.unusable:
+        raise config.unusable
+    if any(problem.place == "argument" for problem in config.problems):
+        raise ConfigurationError(config.problems, conn_id=config.conn_id)
+    return config
 
 
 def _unread(
-    conn_id: str, installation: Installation | None, arguments: Mapping[str, Any], error: BaseException
-) -> Profile:
+    conn_id: str, airflow_config: AirflowConfig | None, arguments: Mapping[str, Any], error: BaseException
+) -> ConnectionConfig:
     """Make a profile of what is known without the connection."""
-    installation = installation or read_installation()
-    settings, problems, origins = merge(arguments=arguments, connection={}, config=installation.config)
-    return Profile(
+    airflow_config = airflow_config or read_airflow_config()
+    settings, problems, origins = merge(arguments=arguments, connection={}, config=airflow_config.config)
+    return ConnectionConfig(
         conn_id=conn_id,
         account=Account(alert_source_id=settings.alert_source_id),
         settings=settings,
-        installation=installation,
+        airflow_config=airflow_config,
         problems=_worth_telling(problems),
         origins=origins,
         unusable=_why_unread(conn_id, error),
@@ -251,15 +255,17 @@ def _why_unread(conn_id: str, error: BaseException) -> IncidentIoError:
     return UnreadableConnectionError([Problem("Connection", what)], conn_id=conn_id)
 
 
-def _merged(conn_id: str, connection: Any, installation: Installation | None, arguments: Mapping[str, Any]) -> Profile:
+def _merged(
+    conn_id: str, connection: Any, airflow_config: AirflowConfig | None, arguments: Mapping[str, Any]
+) -> ConnectionConfig:
     """Read and merge everything first, so that one error can name all that is wrong."""
-    installation = installation or read_installation()
+    airflow_config = airflow_config or read_airflow_config()
     extra, wrong = _read_extra(connection.extra)
     is_read = not wrong
     fields = read_fields(connection)
     if fields.conn_type not in {CONN_TYPE, "generic"}:
         wrong.append(Problem("Connection type", f"is {fields.conn_type!r}; it must be {CONN_TYPE!r}"))
-    settings, problems, origins = merge(arguments=arguments, connection=extra, config=installation.config)
+    settings, problems, origins = merge(arguments=arguments, connection=extra, config=airflow_config.config)
     account, bad = read_account(
         login=fields.login,
         password=fields.password,
@@ -269,11 +275,11 @@ def _merged(conn_id: str, connection: Any, installation: Installation | None, ar
         settings=settings,
     )
     wrong += bad
-    return Profile(
+    return ConnectionConfig(
         conn_id=conn_id,
         account=account,
         settings=settings,
-        installation=installation,
+        airflow_config=airflow_config,
         problems=_worth_telling(problems),
         conn_type=fields.conn_type,
         origins=origins,

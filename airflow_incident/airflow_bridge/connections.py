@@ -42,7 +42,7 @@ def read_connection(conn_id: str) -> Any:
 
 
 async def aread_connection(conn_id: str) -> Any:
-    """Do as `read_connection` does, from a coroutine."""
+    """Async version of `read_connection`."""
     _check_id(conn_id)
     return await awithin(_aread(conn_id))
 

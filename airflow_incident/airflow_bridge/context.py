@@ -27,7 +27,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 D = TypeVar("D")
 
-BITES = (Exception, SystemExit)
+CONTEXT_ERRORS = (Exception, SystemExit)
 """What an object of a context may raise when it is touched; `sys.exit()` in one would end Airflow's process."""
 PATIENCE = 3.0
 """Seconds that Airflow may take for what an incident can do without: to list failed tasks, to render a template."""
@@ -40,37 +40,37 @@ def read_failure(context: Any, *, exception_detail: str = "message", level: Leve
 
     :param level: Where it comes from, if that is known; else it is told from the context's shape.
     """
-    ti = _first(peek(context, "ti"), peek(context, "task_instance"))
-    run = peek(context, "dag_run")
-    dag = peek(context, "dag")
+    ti = _first(safe_get(context, "ti"), safe_get(context, "task_instance"))
+    run = safe_get(context, "dag_run")
+    dag = safe_get(context, "dag")
     dag_id, run_id = ids(context)
     level = level or _level(context, ti)
     at_task = level in {"task", "operator"}
-    max_tries = _number(peek(ti, "max_tries"), default=-1) if at_task else -1
-    exception = peek(context, "exception")
+    max_tries = _number(safe_get(ti, "max_tries"), default=-1) if at_task else -1
+    exception = safe_get(context, "exception")
     in_processor = level == "dag" or (level == "task" and not _is_of_the_task(context, ti))
     return Failure(
         dag_id=dag_id,
         run_id=run_id,
         level=level,
-        task_id=_text(peek(ti, "task_id")) or None if at_task else None,
-        map_index=_number(peek(ti, "map_index"), default=-1) if at_task else -1,
-        clear_count=_number(peek(run, "clear_number"), default=0),
-        attempt=_number(peek(ti, "try_number"), default=0) or None if at_task else None,
+        task_id=_text(safe_get(ti, "task_id")) or None if at_task else None,
+        map_index=_number(safe_get(ti, "map_index"), default=-1) if at_task else -1,
+        clear_count=_number(safe_get(run, "clear_number"), default=0),
+        attempt=_number(safe_get(ti, "try_number"), default=0) or None if at_task else None,
         attempts=max_tries + 1 if max_tries >= 0 else None,
         in_processor=in_processor,
-        reason=_text(peek(context, "reason")) or None,
-        run_type=_text(peek(run, "run_type")) or None,
-        logical_date=_moment(_first(peek(context, "logical_date"), peek(run, "logical_date"))),
-        run_after=_moment(peek(run, "run_after")),
-        started_at=_moment(peek(run, "start_date")),
-        failed_at=_moment(peek(ti if at_task else run, "end_date")) or datetime.now(UTC),
-        deadline_at=_moment(peek(peek(context, "deadline"), "deadline_time")),
+        reason=_text(safe_get(context, "reason")) or None,
+        run_type=_text(safe_get(run, "run_type")) or None,
+        logical_date=_moment(_first(safe_get(context, "logical_date"), safe_get(run, "logical_date"))),
+        run_after=_moment(safe_get(run, "run_after")),
+        started_at=_moment(safe_get(run, "start_date")),
+        failed_at=_moment(safe_get(ti if at_task else run, "end_date")) or datetime.now(UTC),
+        deadline_at=_moment(safe_get(safe_get(context, "deadline"), "deadline_time")),
         exception_type=_type_name(exception),
         exception=_exception_text(exception, exception_detail),
         failed_tasks=_failed_tasks(dag, run, dag_id, run_id) if in_processor or level == "operator" else (),
-        owners=_owners(peek(dag, "owner")),
-        tags=_tags(peek(dag, "tags")),
+        owners=_owners(safe_get(dag, "owner")),
+        tags=_tags(safe_get(dag, "tags")),
     )
 
 
@@ -80,8 +80,8 @@ def read_success(context: Any, *, level: Level | None = None, scope: Scope = "ru
     :param level: As for `read_failure`.
     :param scope: What an incident stands for; where that is a task, those that a run failed with are read.
     """
-    ti = _first(peek(context, "ti"), peek(context, "task_instance"))
-    run = peek(context, "dag_run")
+    ti = _first(safe_get(context, "ti"), safe_get(context, "task_instance"))
+    run = safe_get(context, "dag_run")
     dag_id, run_id = ids(context)
     level = level or _level(context, ti)
     at_task = level in {"task", "operator"}
@@ -89,26 +89,31 @@ def read_success(context: Any, *, level: Level | None = None, scope: Scope = "ru
         dag_id=dag_id,
         run_id=run_id,
         level=level,
-        task_id=_text(peek(ti, "task_id")) or None if at_task else None,
-        map_index=_number(peek(ti, "map_index"), default=-1) if at_task else -1,
-        clear_count=_number(peek(run, "clear_number"), default=0),
+        task_id=_text(safe_get(ti, "task_id")) or None if at_task else None,
+        map_index=_number(safe_get(ti, "map_index"), default=-1) if at_task else -1,
+        clear_count=_number(safe_get(run, "clear_number"), default=0),
         in_processor=level == "dag",
-        failed_tasks=_failed_tasks(peek(context, "dag"), run, dag_id, run_id)
+        failed_tasks=_failed_tasks(safe_get(context, "dag"), run, dag_id, run_id)
         if level == "dag" and scope in TASK_SCOPES
         else (),
-        run_type=_text(peek(run, "run_type")) or None,
-        logical_date=_moment(_first(peek(context, "logical_date"), peek(run, "logical_date"))),
-        run_after=_moment(peek(run, "run_after")),
-        started_at=_moment(peek(run, "start_date")),
+        run_type=_text(safe_get(run, "run_type")) or None,
+        logical_date=_moment(_first(safe_get(context, "logical_date"), safe_get(run, "logical_date"))),
+        run_after=_moment(safe_get(run, "run_after")),
+        started_at=_moment(safe_get(run, "start_date")),
     )
 
 
 def ids(context: Any) -> tuple[str, str]:
     """Read DAG id and run id from wherever a context has them; empty where it has none."""
-    ti = _first(peek(context, "ti"), peek(context, "task_instance"))
-    run = peek(context, "dag_run")
-    dag_ids = (peek(peek(context, "dag"), "dag_id"), peek(ti, "dag_id"), peek(run, "dag_id"))
-    run_ids = (peek(context, "run_id"), peek(run, "run_id"), peek(run, "dag_run_id"), peek(ti, "run_id"))
+    ti = _first(safe_get(context, "ti"), safe_get(context, "task_instance"))
+    run = safe_get(context, "dag_run")
+    dag_ids = (safe_get(safe_get(context, "dag"), "dag_id"), safe_get(ti, "dag_id"), safe_get(run, "dag_id"))
+    run_ids = (
+        safe_get(context, "run_id"),
+        safe_get(run, "run_id"),
+        safe_get(run, "dag_run_id"),
+        safe_get(ti, "run_id"),
+    )
     return next(filter(None, map(_text, dag_ids)), ""), next(filter(None, map(_text, run_ids)), "")
 
 
@@ -126,10 +131,10 @@ def _render(template: str, context: Any) -> str:
     from jinja2.sandbox import SandboxedEnvironment
 
     # In `airflow dags test` the DAG can be one that has no environment: apache/airflow#64649.
-    make = peek(peek(context, "dag"), "get_template_env")
+    make = safe_get(safe_get(context, "dag"), "get_template_env")
     try:
         environment = make(force_sandboxed=True)
-    except BITES:
+    except CONTEXT_ERRORS:
         environment = SandboxedEnvironment(cache_size=0)
     forgiving = environment.overlay(undefined=ChainableUndefined)
     parsed = forgiving.from_string(template)
@@ -139,15 +144,15 @@ def _render(template: str, context: Any) -> str:
     return "".join(parsed.root_render_func(forgiving.context_class(forgiving, variables, parsed.name, parsed.blocks)))
 
 
-def peek(thing: Any, name: str) -> Any:
+def safe_get(thing: Any, name: str) -> Any:
     """Get an item or an attribute, or None: contexts hold proxies and properties that raise what they like."""
     try:
         return thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
-    except BITES:  # law 3: a property of Airflow's may raise anything
+    except CONTEXT_ERRORS:  # a property of Airflow's may raise anything
         return None
 
 
-def _calmly(default: D) -> Callable[[Callable[P, T]], Callable[P, T | D]]:
+def _suppress(default: D) -> Callable[[Callable[P, T]], Callable[P, T | D]]:
     """Make a reader answer `default` where the value raises at its touch."""
 
     def calm(read: Callable[P, T]) -> Callable[P, T | D]:
@@ -155,7 +160,7 @@ def _calmly(default: D) -> Callable[[Callable[P, T]], Callable[P, T | D]]:
         def reader(*args: P.args, **kwargs: P.kwargs) -> T | D:
             try:
                 return read(*args, **kwargs)
-            except BITES:
+            except CONTEXT_ERRORS:
                 return default
 
         return reader
@@ -169,7 +174,7 @@ def _has(context: Any, name: str) -> bool:
 
 def _level(context: Any, ti: Any) -> Level:
     """Tell who calls. Only the DAG's callback has a reason; a deadline's context has a deadline and no task."""
-    if peek(context, "deadline") is not None:
+    if safe_get(context, "deadline") is not None:
         return "deadline"
     if _has(context, "reason") or ti is None:
         return "dag"
@@ -181,7 +186,7 @@ def _is_of_the_task(context: Any, ti: Any) -> bool:
 
     The exception alone would not do: `dag.test()` leaves it out from Airflow 3.0 to 3.2.
     """
-    return _has(context, "exception") or peek(ti, "start_date") is not None
+    return _has(context, "exception") or safe_get(ti, "start_date") is not None
 
 
 def _failed_tasks(dag: Any, run: Any, dag_id: str, run_id: str) -> tuple[str, ...]:
@@ -193,13 +198,13 @@ def _failed_tasks(dag: Any, run: Any, dag_id: str, run_id: str) -> tuple[str, ..
             if hasattr(run, "get_task_instances"):
                 found = run.get_task_instances(state=["failed"])
                 return tuple(sorted(_label(t.task_id, t.map_index) for t in found))
-    except BITES:  # law 3: an unlisted task is better than an unreported failure
+    except CONTEXT_ERRORS:  # an unlisted task is better than an unreported failure
         return ()
     return ()
 
 
 def _has_answers() -> bool:
-    """Tell whether states of tasks can be asked for: Airflow 3.0's DAG processor would never answer."""
+    """Return whether states of tasks can be asked for: Airflow 3.0's DAG processor would never answer."""
     processor = sys.modules.get(_PROCESSOR)
     return processor is None or hasattr(processor, "GetTaskStates")
 
@@ -207,7 +212,7 @@ def _has_answers() -> bool:
 def _failed_by_supervisor(dag: Any, dag_id: str, run_id: str) -> tuple[str, ...]:
     states_of = sys.modules[_TASK_RUNNER].RuntimeTaskInstance.get_task_states
     states = states_of(dag_id=dag_id, run_ids=[run_id]).get(run_id, {})
-    known = set(peek(dag, "task_ids") or ())
+    known = set(safe_get(dag, "task_ids") or ())
     failed = (_split(key, known) for key, state in states.items() if str(state) == "failed")
     return tuple(_label(*task) for task in sorted(failed))
 
@@ -222,7 +227,7 @@ def _label(task_id: str, map_index: int) -> str:
     return f"{task_id}[{map_index}]" if map_index >= 0 else task_id
 
 
-@_calmly(None)
+@_suppress(None)
 def _type_name(exception: Any) -> str | None:
     if exception is None or isinstance(exception, str):
         return None
@@ -241,7 +246,7 @@ def _exception_text(exception: Any, detail: str) -> str | None:
             end = ending(text)
             return end if end == text else f"Traceback (its end):\n{end}"
         return beginning(str(exception)) or None
-    except BITES:
+    except CONTEXT_ERRORS:
         return "(the exception has no readable text)"
 
 
@@ -249,7 +254,7 @@ def _first(*values: Any) -> Any:
     return next((value for value in values if value is not None), None)
 
 
-@_calmly("")
+@_suppress("")
 def _text(value: Any) -> str:
     """Read a string, also one of Airflow's string enumerations."""
     if not isinstance(value, str):
@@ -261,7 +266,7 @@ def _number(value: Any, *, default: int) -> int:
     return value if issubclass(type(value), int) and not isinstance(value, bool) else default
 
 
-@_calmly(None)
+@_suppress(None)
 def _moment(value: Any) -> datetime | None:
     """Read a date and time, also as text, as the triggerer has it."""
     if isinstance(value, str):
@@ -280,8 +285,8 @@ def _owners(value: Any) -> tuple[str, ...]:
     return tuple(name for name in names if name not in {"", "airflow"})
 
 
-@_calmly(())
+@_suppress(())
 def _tags(value: Any) -> tuple[str, ...]:
     if not isinstance(value, Iterable) or isinstance(value, str):
         return ()
-    return tuple(sorted(_text(_first(peek(tag, "name"), tag)) for tag in value))
+    return tuple(sorted(_text(_first(safe_get(tag, "name"), tag)) for tag in value))

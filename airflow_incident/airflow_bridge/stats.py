@@ -33,7 +33,7 @@ OUTCOMES: Mapping[str, str] = MappingProxyType(
         "dead": "failures that incident.io refused for good; they wait in the journal for somebody who fixes the cause",
         "dropped": "failures neither sent nor kept: the log has all that was known",
         "recovered": "incidents closed, and alerts resolved, because the run recovered",
-        "over": "incidents of a recovered run that somebody had closed before",
+        "already_closed": "incidents of a recovered run that somebody had closed before",
         "left_open": "recoveries that closed nothing: a person has the incident, it stands for several failures, or "
         "incident.io or the journal could not be asked or refused",
         "withdrawn": "failures that were waiting or refused when their run recovered: nobody is told any more",
@@ -44,7 +44,7 @@ SECONDS = "seconds"
 """The timer: how long it took from the callback's start until an incident was open."""
 
 
-class Told(Frozen):
+class LogEvent(Frozen):
     """One outcome in a line, and how loudly a log should say it; a line beside it has no outcome."""
 
     outcome: str | None
@@ -53,9 +53,9 @@ class Told(Frozen):
     seconds: float | None = None
 
 
-def told(
+def log_event(
     outcome: str, level: int, words: str, redact: Redact, *, rest: str = "", seconds: float | None = None, **facts: Any
-) -> Told:
+) -> LogEvent:
     """Say an outcome in one line: to a person first, then in `name=value` pairs to a machine; neither has a secret.
 
     :param rest: What follows the words as it is: it was redacted before.
@@ -67,32 +67,32 @@ def told(
     # Redacted one by one: a pattern that sees the whole line may swallow a quote, or a neighbour.
     pairs = " ".join(f"{name}={_quoted(log_line(redact(str(value))))}" for name, value in known.items())
     parts = [log_line(redact(f"incident.io: {words}")), rest, f"({pairs})"]
-    return Told(outcome, level, " ".join(filter(None, parts)), seconds)
+    return LogEvent(outcome, level, " ".join(filter(None, parts)), seconds)
 
 
-def trouble(why: str, redact: Redact) -> Told:
+def journal_warning(why: str, redact: Redact) -> LogEvent:
     """Say what kept the journal from being used, beside an outcome."""
-    return Told(None, logging.WARNING, log_line(redact(f"incident.io: the journal cannot be used: {why}")))
+    return LogEvent(None, logging.WARNING, log_line(redact(f"incident.io: the journal cannot be used: {why}")))
 
 
-def tell(logger: Any, lines: Iterable[Told]) -> None:
+def emit(logger: Any, lines: Iterable[LogEvent]) -> None:
     """Write each line, and count its outcome."""
     for said in lines:
         logger.log(said.level, "%s", said.line)
         if said.outcome:
             count(said.outcome)
         if said.outcome == "opened" and said.seconds is not None:
-            _time(timedelta(seconds=said.seconds))
+            _timing(timedelta(seconds=said.seconds))
 
 
 def count(outcome: str, number: int = 1) -> None:
     """Add to an outcome's counter."""
     if number:
-        _emit(lambda stats: stats.incr(PREFIX + outcome, number))
+        _send(lambda stats: stats.incr(PREFIX + outcome, number))
 
 
-def _time(lasted: timedelta) -> None:
-    _emit(lambda stats: stats.timing(PREFIX + SECONDS, lasted))
+def _timing(lasted: timedelta) -> None:
+    _send(lambda stats: stats.timing(PREFIX + SECONDS, lasted))
 
 
 def _quoted(text: str) -> str:
@@ -100,7 +100,7 @@ def _quoted(text: str) -> str:
     return text if text and _MARKS.isdisjoint(text) else json.dumps(text, ensure_ascii=False)
 
 
-def _emit(send: Callable[[Any], None]) -> None:
+def _send(send: Callable[[Any], None]) -> None:
     """Use Airflow's metrics. Never raises: a number that is lost harms nobody.
 
     https://airflow.apache.org/docs/apache-airflow/stable/administration-and-deployment/logging-monitoring/metrics.html
@@ -109,5 +109,5 @@ def _emit(send: Callable[[Any], None]) -> None:
         from airflow_incident.airflow_bridge.compat import Stats
 
         send(Stats)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: a callback never harms Airflow
+    except (Exception, SystemExit) as error:  # noqa: BLE001 -- a callback never harms Airflow
         log.debug("incident.io: a metric could not be sent (%s)", type(error).__name__)

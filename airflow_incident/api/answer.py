@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 
-class Answer(BaseModel):
+class ResponseModel(BaseModel):
     """Something incident.io says. Only what nothing works without is required."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)

@@ -24,7 +24,7 @@ PAGE_SIZE = 250
 ALERT_SOURCE = "{alert_source}"
 """Stands for the connection's alert source in a path: its ID and its token are the driver's to add."""
 
-Via = Literal["v1", "v2", "alert"]
+Endpoint = Literal["v1", "v2", "alert"]
 """How a failure is told: a version of the incidents API, or an alert source."""
 
 Query = Mapping[str, str | int | Sequence[str]]
@@ -41,13 +41,13 @@ class Call(Frozen, Generic[T]):
     limit: int = ONE_LIMIT
 
 
-class Listing(Frozen, Generic[T]):
+class PaginatedCall(Frozen, Generic[T]):
     """A call that is answered in pages: `page` builds the one that begins after an item."""
 
     page: Callable[[str | None], Call[tuple[Sequence[T], str | None]]]
 
 
-class Plan(Frozen, Generic[T]):
+class CallSequence(Frozen, Generic[T]):
     """Several calls that depend on one another, made within one budget.
 
     `steps` begins a generator that yields calls and is sent what each was answered; the error of one that failed is
@@ -61,7 +61,7 @@ class Plan(Frozen, Generic[T]):
 
 def pages(
     path: str, parse: Callable[[bytes], tuple[Sequence[T], str | None]], query: Query | None = None
-) -> Listing[T]:
+) -> PaginatedCall[T]:
     """Build a listing: each page begins after the last item of the one before."""
 
     def page(after: str | None) -> Call[tuple[Sequence[T], str | None]]:
@@ -70,10 +70,10 @@ def pages(
             asked["after"] = after
         return Call("GET", path, parse, asked, limit=PAGE_LIMIT)
 
-    return Listing(page)
+    return PaginatedCall(page)
 
 
-class Creation(Frozen):
+class PreparedCreate(Frozen):
     """A create that is ready to be sent; nothing of it changes once its first byte may have left.
 
     `partial` says that a look-up failed: what has surely not arrived may be made anew, with all its names. `read` reads
@@ -81,24 +81,24 @@ class Creation(Frozen):
     """
 
     body: Mapping[str, Any]
-    via: Via = "v1"
+    endpoint: Endpoint = "v1"
     partial: bool = False
     read: Callable[[bytes], Any] = read_head
 
-    def with_key(self, key: str) -> Creation:
+    def with_key(self, key: str) -> PreparedCreate:
         """Return the same with another idempotency key."""
         return self._replace(body={**self.body, "idempotency_key": key})
 
 
-def open_incident(creation: Creation) -> Call[Any]:
+def create_call(creation: PreparedCreate) -> Call[Any]:
     """Open an incident with a body that is ready, or get the one that its key has opened before; or send an alert.
 
     https://docs.incident.io/api-reference/incidents-v1/create
     https://docs.incident.io/api-reference/incidents-v2/create
     """
-    if creation.via == "alert":
+    if creation.endpoint == "alert":
         return send_alert(creation.body)
-    return Call(method="POST", path=f"/{creation.via}/incidents", body=creation.body, parse=creation.read)
+    return Call(method="POST", path=f"/{creation.endpoint}/incidents", body=creation.body, parse=creation.read)
 
 
 def send_alert(event: Mapping[str, Any]) -> Call[Any]:
@@ -108,14 +108,14 @@ def send_alert(event: Mapping[str, Any]) -> Call[Any]:
 
 def addressed(path: str, alert_source_id: str | None) -> str:
     """Write the connection's alert source into a path that needs it."""
-    return path.replace(ALERT_SOURCE, part(alert_source_id)) if alert_source_id else path
+    return path.replace(ALERT_SOURCE, quoted(alert_source_id)) if alert_source_id else path
 
 
 def is_for_alert_source(call: Any) -> bool:
-    """Tell whether a call goes to the connection's alert source, which takes its token instead of the API key."""
+    """Return whether a call goes to the connection's alert source, which takes its token instead of the API key."""
     return isinstance(call, Call) and ALERT_SOURCE in call.path
 
 
-def part(text: str) -> str:
+def quoted(text: str) -> str:
     """Quote an ID, so that it stays one part of a path."""
     return quote(text, safe="")

@@ -15,7 +15,7 @@ import httpx
 
 from airflow_incident.api.calls import ALERT_SOURCE, addressed
 from airflow_incident.api.directory import Directory
-from airflow_incident.api.exchange import Pause, Request, Response, Returned, Terms, converse
+from airflow_incident.api.exchange import Pause, Request, RequestLimits, Response, Result, execute
 from airflow_incident.constants import VERSION
 from airflow_incident.errors import (
     ConfigurationError,
@@ -28,8 +28,8 @@ from airflow_incident.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from airflow_incident.api.calls import Call, Listing, Plan
-    from airflow_incident.api.exchange import Answer, Step
+    from airflow_incident.api.calls import Call, CallSequence, PaginatedCall
+    from airflow_incident.api.exchange import HttpStep, StepResult
 
 T = TypeVar("T")
 
@@ -143,33 +143,35 @@ class Client:
         self._http = connector.open()
 
     @overload
-    def call(self, call: Call[T] | Plan[T], *, budget: float) -> T: ...
+    def call(self, call: Call[T] | CallSequence[T], *, budget: float) -> T: ...
     @overload
-    def call(self, call: Listing[T], *, budget: float) -> list[T]: ...
-    def call(self, call: Call[T] | Plan[T] | Listing[T], *, budget: float) -> T | list[T]:
+    def call(self, call: PaginatedCall[T], *, budget: float) -> list[T]: ...
+    def call(self, call: Call[T] | CallSequence[T] | PaginatedCall[T], *, budget: float) -> T | list[T]:
         """Make a call within `budget` seconds.
 
         :raises IncidentIoError: if it could not be made.
         """
-        terms = _terms(budget, self.connector.directory)
-        result: T | list[T] = _within(budget, terms.met, lambda: self._drive(converse(call, terms)))
+        limits = _limits(budget, self.connector.directory)
+        result: T | list[T] = _within(budget, limits.errors_seen, lambda: self._drive(execute(call, limits)))
         return result
 
-    def call_here(self, call: Call[T] | Plan[T], *, budget: float, met: list[IncidentIoError]) -> T:
+    def call_here(self, call: Call[T] | CallSequence[T], *, budget: float, errors_seen: list[IncidentIoError]) -> T:
         """Make a call on this very thread; a hanging name look-up or a dripping head may outlive the budget.
 
         :param met: Collects the errors on the way, for whoever does not wait for the end.
         :raises IncidentIoError: if it could not be made.
         """
-        result: T = self._drive(converse(call, _terms(budget, self.connector.directory)._replace(met=met)))
+        result: T = self._drive(
+            execute(call, _limits(budget, self.connector.directory)._replace(errors_seen=errors_seen))
+        )
         return result
 
     def close(self) -> None:
         """Close pooled connections."""
         self._http.close()
 
-    def _drive(self, conversation: Generator[Step, Answer, T]) -> T:
-        answer: Answer = None
+    def _drive(self, conversation: Generator[HttpStep, StepResult, T]) -> T:
+        answer: StepResult = None
         try:
             while True:
                 step = conversation.send(answer)
@@ -178,17 +180,17 @@ class Client:
             result: T = end.value
             return result
 
-    def _take(self, step: Step) -> Answer:
+    def _take(self, step: HttpStep) -> StepResult:
         if isinstance(step, Request):
             return self._send(step)
         if isinstance(step, Pause):
             return _pause(step)
         try:
-            return Returned(_within(step.seconds, step.met, lambda: self._drive(step.conversation)))
+            return Result(_within(step.seconds, step.errors_seen, lambda: self._drive(step.conversation)))
         except IncidentIoError as error:
             return error
 
-    def _send(self, request: Request) -> Answer:
+    def _send(self, request: Request) -> StepResult:
         try:
             with self._http.stream(**self.connector.arguments(request)) as response:
                 body = _Body(response, request, self.connector.secrets)
@@ -209,23 +211,23 @@ class AsyncClient:
         self._connector = connector
 
     @overload
-    async def call(self, call: Call[T] | Plan[T], *, budget: float) -> T: ...
+    async def call(self, call: Call[T] | CallSequence[T], *, budget: float) -> T: ...
     @overload
-    async def call(self, call: Listing[T], *, budget: float) -> list[T]: ...
-    async def call(self, call: Call[T] | Plan[T] | Listing[T], *, budget: float) -> T | list[T]:
+    async def call(self, call: PaginatedCall[T], *, budget: float) -> list[T]: ...
+    async def call(self, call: Call[T] | CallSequence[T] | PaginatedCall[T], *, budget: float) -> T | list[T]:
         """Make a call within `budget` seconds.
 
         :raises IncidentIoError: if it could not be made.
         """
-        terms = _terms(budget, self._connector.directory)
+        limits = _limits(budget, self._connector.directory)
         try:
             async with asyncio.timeout(budget), httpx.AsyncClient(**self._connector.options) as http:
-                return await self._drive(converse(call, terms), http)
+                return await self._drive(execute(call, limits), http)
         except TimeoutError:
-            raise too_late(budget, terms.met) from None
+            raise too_late(budget, limits.errors_seen) from None
 
-    async def _drive(self, conversation: Generator[Step, Answer, T], http: httpx.AsyncClient) -> T:
-        answer: Answer = None
+    async def _drive(self, conversation: Generator[HttpStep, StepResult, T], http: httpx.AsyncClient) -> T:
+        answer: StepResult = None
         try:
             while True:
                 step = conversation.send(answer)
@@ -234,20 +236,20 @@ class AsyncClient:
             result: T = end.value
             return result
 
-    async def _take(self, step: Step, http: httpx.AsyncClient) -> Answer:
+    async def _take(self, step: HttpStep, http: httpx.AsyncClient) -> StepResult:
         if isinstance(step, Request):
             return await self._send(step, http)
         if isinstance(step, Pause):
             return await _apause(step)
         try:
             async with asyncio.timeout(step.seconds):
-                return Returned(await self._drive(step.conversation, http))
+                return Result(await self._drive(step.conversation, http))
         except TimeoutError:
-            return too_late(step.seconds, step.met)
+            return too_late(step.seconds, step.errors_seen)
         except IncidentIoError as error:
             return error
 
-    async def _send(self, request: Request, http: httpx.AsyncClient) -> Answer:
+    async def _send(self, request: Request, http: httpx.AsyncClient) -> StepResult:
         try:
             async with http.stream(**self._connector.arguments(request)) as response:
                 body = _Body(response, request, self._connector.secrets)
@@ -305,28 +307,28 @@ class _Body:
         return Response(self._answer.status_code, headers, content)
 
 
-def _pause(step: Pause) -> Answer:
+def _pause(step: Pause) -> StepResult:
     time.sleep(step.seconds)
     return None
 
 
-async def _apause(step: Pause) -> Answer:
+async def _apause(step: Pause) -> StepResult:
     await asyncio.sleep(step.seconds)
     return None
 
 
-def _terms(budget: float, directory: Directory) -> Terms:
-    return Terms(
+def _limits(budget: float, directory: Directory) -> RequestLimits:
+    return RequestLimits(
         deadline=time.monotonic() + budget,
         clock=time.monotonic,
         now=lambda: datetime.now(UTC),
-        dice=random.random,
-        met=[],
+        random=random.random,
+        errors_seen=[],
         directory=directory,
     )
 
 
-def _within(seconds: float, met: Sequence[IncidentIoError], work: Callable[[], T]) -> T:
+def _within(seconds: float, errors_seen: Sequence[IncidentIoError], work: Callable[[], T]) -> T:
     """Do work on a daemon thread and leave it behind when its time is over.
 
     Nothing else ends a hanging name look-up, a head that comes byte by byte or a stalled TLS handshake.
@@ -346,12 +348,12 @@ def _within(seconds: float, met: Sequence[IncidentIoError], work: Callable[[], T
     try:
         return future.result(timeout=seconds)
     except TimeoutError:
-        raise too_late(seconds, met) from None
+        raise too_late(seconds, errors_seen) from None
 
 
-def too_late(seconds: float, met: Sequence[IncidentIoError]) -> TransportError:
+def too_late(seconds: float, errors_seen: Sequence[IncidentIoError]) -> TransportError:
     """Tell that the time is over, and what went wrong before."""
-    before = f", after: {met[-1]}" if met else ""
+    before = f", after: {errors_seen[-1]}" if errors_seen else ""
     return TransportError(f"no answer within {seconds:.2g} s{before}", maybe_delivered=True)
 
 

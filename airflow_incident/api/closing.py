@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
-from airflow_incident.api.calls import PAGE_LIMIT, Call, Plan
+from airflow_incident.api.calls import PAGE_LIMIT, Call, CallSequence
 from airflow_incident.api.endpoints import attach_link
 from airflow_incident.api.waiting import Standing, read_standing, show_standing
 from airflow_incident.errors import ConfigurationError, IncidentIoError, PermissionDeniedError, Problem
@@ -33,49 +33,49 @@ class Status(Frozen):
     rank: float
 
 
-class Wish(Frozen):
+class CloseOptions(Frozen):
     """How an incident is to be closed.
 
-    `title` and `url` are the link to attach, if there is an address. `always` closes also what a person has taken.
-    `status` is the name or the ID of the status to move to. `noted` says that the link is there already. `began` is the
-    category that the incident was opened in, `was_assigned` whether it was opened with people in its roles.
+    `title` and `url` are the link to attach, if there is an address. `always` closes also what a person has claimed.
+    `status` is the name or the ID of the status to move to. `has_link` says that the link is there already. `began` is
+    the category that the incident was opened in, `was_assigned` whether it was opened with people in its roles.
     """
 
     title: str
     url: str | None = None
     always: bool = False
     status: str | None = None
-    noted: bool = False
+    has_link: bool = False
     began: str = "triage"
     was_assigned: bool = False
 
-    def leaves(self, standing: Standing) -> bool:
-        """Tell whether a person has taken it: it has left the status that it began in, or somebody leads it."""
-        return not self.always and ((standing.is_led and not self.was_assigned) or standing.category != self.began)
+    def is_claimed(self, standing: Standing) -> bool:
+        """Return whether a person has claimed it: it has left the status that it began in, or somebody leads it."""
+        return not self.always and ((standing.has_lead and not self.was_assigned) or standing.category != self.began)
 
 
-class Resolution(Frozen):
+class CloseResult(Frozen):
     """What became of an incident that was to be closed.
 
-    `closed` now, `over` before, `taken` by a person and so left open, or `failed`, which `error` explains. `noted` says
-    that the link is attached, `unnoted` why it is not.
+    `closed` now, `already_closed` before, `claimed` by a person and so left open, or `failed`, which `error` explains.
+    `has_link` says that the link is attached, `link_error` why it is not.
     """
 
-    kind: Literal["closed", "over", "taken", "failed"]
+    kind: Literal["closed", "already_closed", "claimed", "failed"]
     standing: Standing
-    noted: bool = False
+    has_link: bool = False
     error: IncidentIoError | None = None
-    unnoted: IncidentIoError | None = None
+    link_error: IncidentIoError | None = None
 
     @property
     def words(self) -> str:
         """What became of it, for a log line."""
         name = f"{self.standing.reference or self.standing.id} {self.standing.permalink or ''}".rstrip()
-        link = "it has the link" if self.noted else "it has no link"
+        link = "it has the link" if self.has_link else "it has no link"
         words = {
             "closed": f"{name} is closed; {link}",
-            "over": f"{name} was closed before",
-            "taken": f"{name} stays open: a person has taken it; {link}",
+            "already_closed": f"{name} was closed before",
+            "claimed": f"{name} stays open: a person has claimed it; {link}",
             "failed": f"{name} stays open: {self.error}",
         }
         return words[self.kind]
@@ -99,42 +99,42 @@ def move_to(incident_id: str, status_id: str) -> Call[Standing]:
     return Call(method="POST", path=path, body=body, parse=read_standing)
 
 
-def resolution(incident_id: str, wish: Wish) -> Plan[Resolution]:
+def close_sequence(incident_id: str, options: CloseOptions) -> CallSequence[CloseResult]:
     """Plan all that closing an incident takes, as one call."""
-    return Plan(lambda *_: resolve(incident_id, wish))
+    return CallSequence(lambda *_: close_steps(incident_id, options))
 
 
-def resolve(incident_id: str, wish: Wish) -> Generator[Any, Any, Resolution]:
-    """Close an incident unless it is over, or a person has taken it. Yields calls.
+def close_steps(incident_id: str, options: CloseOptions) -> Generator[Any, Any, CloseResult]:
+    """Close an incident unless it is over, or a person has claimed it. Yields calls.
 
     :raises IncidentIoError: if nobody can tell how the incident stands.
     """
     with _needs(_VIEWER):
         standing: Standing = yield show_standing(incident_id)
     if standing.is_over:
-        return Resolution("over", standing, noted=wish.noted)
-    unnoted = None if wish.noted else (yield from _attach(incident_id, wish))
-    noted = wish.noted or (wish.url is not None and unnoted is None)
-    if wish.leaves(standing):
-        return Resolution("taken", standing, noted, unnoted=unnoted)
+        return CloseResult("already_closed", standing, has_link=options.has_link)
+    link_error = None if options.has_link else (yield from _attach(incident_id, options))
+    has_link = options.has_link or (options.url is not None and link_error is None)
+    if options.is_claimed(standing):
+        return CloseResult("claimed", standing, has_link, link_error=link_error)
     try:
         with _needs(_VIEWER):
             statuses = yield list_statuses()
-        status = closing_status(statuses, wish.status)
+        status = closing_status(statuses, options.status)
         with _needs(_EDITOR):
             yield move_to(incident_id, status.id)
     except IncidentIoError as error:
-        return Resolution("failed", standing, noted, error, unnoted)
-    return Resolution("closed", standing, noted, unnoted=unnoted)
+        return CloseResult("failed", standing, has_link, error, link_error)
+    return CloseResult("closed", standing, has_link, link_error=link_error)
 
 
-def _attach(incident_id: str, wish: Wish) -> Generator[Any, Any, IncidentIoError | None]:
+def _attach(incident_id: str, options: CloseOptions) -> Generator[Any, Any, IncidentIoError | None]:
     """Attach the link; tell what kept it from being attached, for that stops nothing."""
-    if wish.url is None:
+    if options.url is None:
         return None
     try:
         with _needs(_EDITOR):
-            yield attach_link(incident_id, url=wish.url, title=wish.title)
+            yield attach_link(incident_id, url=options.url, title=options.title)
     except IncidentIoError as error:
         return error
     return None

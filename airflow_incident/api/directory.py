@@ -32,7 +32,7 @@ class Directory:
         return kept[0] if kept else None
 
     def is_stale(self, key: str) -> bool:
-        """Tell whether a list is old enough to lack something new."""
+        """Return whether a list is old enough to lack something new."""
         kept = self._lists.get(key)
         return kept is not None and self._clock() - kept[1] > STALE_SECONDS
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_incident.api.calls import PAGE_LIMIT, Call, Listing, pages, part, send_alert
+from airflow_incident.api.calls import PAGE_LIMIT, Call, PaginatedCall, pages, quoted, send_alert
 from airflow_incident.api.filters import filter_query
 from airflow_incident.api.incident import read_head, read_heads
 
 
 class Late:
-    """A module that is loaded when something of it is needed, for building models is not free (law 5)."""
+    """A module that is loaded when something of it is needed, for building models is not free."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -57,7 +57,7 @@ def edit_incident(
     :raises ConfigurationError: naming every field that cannot be used.
     """
     body = {"incident": bodies.checked(bodies.EditIncident, changes), "notify_incident_channel": notify_channel}
-    return Call(method="POST", path=f"/v2/incidents/{part(incident_id)}/actions/edit", body=body, parse=read_incident)
+    return Call(method="POST", path=f"/v2/incidents/{quoted(incident_id)}/actions/edit", body=body, parse=read_incident)
 
 
 def show_incident(incident_id: str, *, api_version: ApiVersion = "v1") -> Call[Incident]:
@@ -66,7 +66,7 @@ def show_incident(incident_id: str, *, api_version: ApiVersion = "v1") -> Call[I
     https://docs.incident.io/api-reference/incidents-v1/show
     https://docs.incident.io/api-reference/incidents-v2/show
     """
-    return Call(method="GET", path=f"/{api_version}/incidents/{part(incident_id)}", parse=read_incident)
+    return Call(method="GET", path=f"/{api_version}/incidents/{quoted(incident_id)}", parse=read_incident)
 
 
 def show_head(incident_id: str) -> Call[IncidentHead]:
@@ -74,10 +74,10 @@ def show_head(incident_id: str) -> Call[IncidentHead]:
 
     https://docs.incident.io/api-reference/incidents-v2/show
     """
-    return Call(method="GET", path=f"/v2/incidents/{part(incident_id)}", parse=read_head)
+    return Call(method="GET", path=f"/v2/incidents/{quoted(incident_id)}", parse=read_head)
 
 
-def list_incidents(*, status: Sequence[str] = ()) -> Listing[Incident]:
+def list_incidents(*, status: Sequence[str] = ()) -> PaginatedCall[Incident]:
     """List incidents over all pages, those in one of some statuses or all.
 
     https://docs.incident.io/api-reference/incidents-v1/list
@@ -90,7 +90,7 @@ def list_incidents_v2(
     *,
     sort_by: SortBy | None = None,
     filter_mode: FilterMode | None = None,
-) -> Listing[Incident]:
+) -> PaginatedCall[Incident]:
     """List incidents through v2 over all pages; without a filter on `mode`, none of a test or a tutorial.
 
     https://docs.incident.io/api-reference/incidents-v2/list
@@ -107,7 +107,7 @@ def list_incidents_v2(
     return pages("/v2/incidents", _incidents, query)
 
 
-def list_incident_updates(incident_id: str | None = None) -> Listing[IncidentUpdate]:
+def list_incident_updates(incident_id: str | None = None) -> PaginatedCall[IncidentUpdate]:
     """List what was said about one incident, or about all, over all pages.
 
     https://docs.incident.io/api-reference/incident-updates-v2/list
@@ -167,7 +167,7 @@ def delete_attachment(attachment_id: str) -> Call[None]:
 
     https://docs.incident.io/api-reference/incident-attachments-v1/delete
     """
-    return Call(method="DELETE", path=f"/v1/incident_attachments/{part(attachment_id)}", parse=_nothing)
+    return Call(method="DELETE", path=f"/v1/incident_attachments/{quoted(attachment_id)}", parse=_nothing)
 
 
 def create_alert_event(event: bodies.AlertEvent | Mapping[str, Any]) -> Call[envelopes.AlertEventReceipt]:
@@ -189,7 +189,7 @@ def any_incident() -> Call[None]:
     return Call(method="GET", path="/v1/incidents", query={"page_size": 1}, parse=lambda _: None, limit=PAGE_LIMIT)
 
 
-def find_incident(*, since: str, mode: str | None) -> Listing[tuple[IncidentHead, str | None]]:
+def find_incident(*, since: str, mode: str | None) -> PaginatedCall[tuple[IncidentHead, str | None]]:
     """List the incidents since a day with their summaries, through v2, whatever opened them.
 
     https://docs.incident.io/api-reference/incidents-v2/list

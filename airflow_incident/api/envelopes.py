@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from airflow_incident.api.answer import Answer
+from airflow_incident.api.answer import ResponseModel
 from airflow_incident.api.models import (  # noqa: TC001 -- pydantic resolves them when a model is built
     Attachment,
     CustomField,
@@ -21,7 +21,7 @@ from airflow_incident.api.models import (  # noqa: TC001 -- pydantic resolves th
 )
 
 
-class Page(Answer):
+class Page(ResponseModel):
     """Where a list goes on."""
 
     after: str | None = None
@@ -29,125 +29,125 @@ class Page(Answer):
     total_record_count: int | None = None
 
 
-class IncidentAnswer(Answer):
+class IncidentAnswer(ResponseModel):
     """One incident."""
 
     incident: Incident
 
 
-class IncidentsAnswer(Answer):
+class IncidentsAnswer(ResponseModel):
     """One page of incidents."""
 
     incidents: tuple[Incident, ...]
     pagination_meta: Page = Field(default_factory=Page)
 
 
-class IncidentUpdatesAnswer(Answer):
+class IncidentUpdatesAnswer(ResponseModel):
     """One page of updates."""
 
     incident_updates: tuple[IncidentUpdate, ...]
     pagination_meta: Page = Field(default_factory=Page)
 
 
-class AttachmentAnswer(Answer):
+class AttachmentAnswer(ResponseModel):
     """One attachment."""
 
     incident_attachment: Attachment
 
 
-class AttachmentsAnswer(Answer):
+class AttachmentsAnswer(ResponseModel):
     """All attachments asked for."""
 
     incident_attachments: tuple[Attachment, ...]
 
 
-class IdentityAnswer(Answer):
+class IdentityAnswer(ResponseModel):
     """Who the API key is."""
 
     identity: Identity
 
 
-class SeverityAnswer(Answer):
+class SeverityAnswer(ResponseModel):
     """One severity."""
 
     severity: Severity
 
 
-class SeveritiesAnswer(Answer):
+class SeveritiesAnswer(ResponseModel):
     """All severities."""
 
     severities: tuple[Severity, ...]
 
 
-class IncidentTypeAnswer(Answer):
+class IncidentTypeAnswer(ResponseModel):
     """One incident type."""
 
     incident_type: IncidentType
 
 
-class IncidentTypesAnswer(Answer):
+class IncidentTypesAnswer(ResponseModel):
     """All incident types."""
 
     incident_types: tuple[IncidentType, ...]
 
 
-class IncidentStatusAnswer(Answer):
+class IncidentStatusAnswer(ResponseModel):
     """One status."""
 
     incident_status: IncidentStatus
 
 
-class IncidentStatusesAnswer(Answer):
+class IncidentStatusesAnswer(ResponseModel):
     """All statuses."""
 
     incident_statuses: tuple[IncidentStatus, ...]
 
 
-class CustomFieldAnswer(Answer):
+class CustomFieldAnswer(ResponseModel):
     """One custom field."""
 
     custom_field: CustomField
 
 
-class CustomFieldsAnswer(Answer):
+class CustomFieldsAnswer(ResponseModel):
     """All custom fields."""
 
     custom_fields: tuple[CustomField, ...]
 
 
-class CustomFieldOptionsAnswer(Answer):
+class CustomFieldOptionsAnswer(ResponseModel):
     """One page of a custom field's options."""
 
     custom_field_options: tuple[CustomFieldOption, ...]
     pagination_meta: Page = Field(default_factory=Page)
 
 
-class IncidentRoleAnswer(Answer):
+class IncidentRoleAnswer(ResponseModel):
     """One role."""
 
     incident_role: IncidentRole
 
 
-class IncidentRolesAnswer(Answer):
+class IncidentRolesAnswer(ResponseModel):
     """All roles."""
 
     incident_roles: tuple[IncidentRole, ...]
 
 
-class IncidentTimestampsAnswer(Answer):
+class IncidentTimestampsAnswer(ResponseModel):
     """All timestamps that the account records."""
 
     incident_timestamps: tuple[IncidentTimestamp, ...]
 
 
-class UsersAnswer(Answer):
+class UsersAnswer(ResponseModel):
     """One page of people."""
 
     users: tuple[Member, ...]
     pagination_meta: Page = Field(default_factory=Page)
 
 
-class AlertEventReceipt(Answer):
+class AlertEventReceipt(ResponseModel):
     """That an alert source has got an event; it works on it later."""
 
     status: str | None = None

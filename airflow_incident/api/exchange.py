@@ -12,7 +12,14 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_incident.api.calls import Call, Creation, Listing, Plan, is_for_alert_source, open_incident
+from airflow_incident.api.calls import (
+    Call,
+    CallSequence,
+    PaginatedCall,
+    PreparedCreate,
+    create_call,
+    is_for_alert_source,
+)
 from airflow_incident.api.directory import Directory
 from airflow_incident.errors import (
     APIError,
@@ -59,18 +66,18 @@ class Pause(Frozen):
     seconds: float
 
 
-class Part(Frozen):
-    """A part of a conversation with a time of its own, in seconds; `met` collects the errors on its way.
+class WithTimeout(Frozen):
+    """A part of a conversation with a time of its own, in seconds; `errors_seen` collects the errors on its way.
 
     The driver ends it then, also where the wire drips or hangs, and answers with what it has returned or raised.
     """
 
-    conversation: Generator[Step, Answer, Any]
+    conversation: Generator[HttpStep, StepResult, Any]
     seconds: float
-    met: list[IncidentIoError]
+    errors_seen: list[IncidentIoError]
 
 
-class Returned(Frozen):
+class Result(Frozen):
     """What a part of a conversation has returned."""
 
     value: Any
@@ -84,23 +91,23 @@ class Response(Frozen):
     content: bytes = b""
 
 
-Step = Request | Pause | Part
-Answer = Response | Returned | IncidentIoError | None
+HttpStep = Request | Pause | WithTimeout
+StepResult = Response | Result | IncidentIoError | None
 
 
-class Terms(Frozen):
+class RequestLimits(Frozen):
     """What an exchange may take: when it must end, the clock that tells, the dice for its pauses.
 
-    `clock` counts seconds and never goes back; `now` is the time of day, in UTC; `dice` is in [0, 1).
-    `met` collects the errors on the way, for one that is cut off has no other way to tell them. `directory` is what
-    was looked up before.
+    `clock` counts seconds and never goes back; `now` is the time of day, in UTC; `random` is in [0, 1). `errors_seen`
+    collects the errors on the way, for one that is cut off has no other way to tell them. `directory` is what was
+    looked up before.
     """
 
     deadline: float
     clock: Callable[[], float]
     now: Callable[[], datetime]
-    dice: Callable[[], float]
-    met: list[IncidentIoError]
+    random: Callable[[], float]
+    errors_seen: list[IncidentIoError]
     directory: Directory = Directory()
 
     @property
@@ -109,41 +116,43 @@ class Terms(Frozen):
         return self.deadline - self.clock()
 
 
-def converse(call: Call[T] | Plan[T] | Listing[T] | Creation, terms: Terms) -> Generator[Step, Answer, Any]:
+def execute(
+    call: Call[T] | CallSequence[T] | PaginatedCall[T] | PreparedCreate, limits: RequestLimits
+) -> Generator[HttpStep, StepResult, Any]:
     """Make a call, or all the calls of a listing or a plan.
 
     :raises IncidentIoError: the last failure, when none is left to try or the time is over.
     """
-    if isinstance(call, Creation):
-        return (yield from _exchange(open_incident(call), terms))
-    if isinstance(call, Plan):
-        return (yield from _follow(call, terms) if call.share >= 1 else _apart(call, terms))
-    if isinstance(call, Listing):
-        return (yield from _all_pages(call, terms))
-    return (yield from _exchange(call, terms))
+    if isinstance(call, PreparedCreate):
+        return (yield from _exchange(create_call(call), limits))
+    if isinstance(call, CallSequence):
+        return (yield from _run_sequence(call, limits) if call.share >= 1 else _with_timeout(call, limits))
+    if isinstance(call, PaginatedCall):
+        return (yield from _all_pages(call, limits))
+    return (yield from _exchange(call, limits))
 
 
-def _apart(plan: Plan[T], terms: Terms) -> Generator[Step, Answer, T]:
+def _with_timeout(plan: CallSequence[T], limits: RequestLimits) -> Generator[HttpStep, StepResult, T]:
     """Follow a plan within its share of the time, whatever the wire does: what comes after it needs the rest."""
-    seconds = terms.left * plan.share
-    within = terms._replace(deadline=terms.clock() + seconds)
-    answer = yield Part(_follow(plan, within), seconds, terms.met)
+    seconds = limits.left * plan.share
+    within = limits._replace(deadline=limits.clock() + seconds)
+    answer = yield WithTimeout(_run_sequence(plan, within), seconds, limits.errors_seen)
     if isinstance(answer, IncidentIoError):
         raise answer
-    if not isinstance(answer, Returned):
+    if not isinstance(answer, Result):
         raise TypeError("a part must be answered with what it returned or an error")
     result: T = answer.value
     return result
 
 
-def _follow(plan: Plan[T], terms: Terms) -> Generator[Step, Answer, T]:
-    steps = plan.steps(terms.directory)
+def _run_sequence(plan: CallSequence[T], limits: RequestLimits) -> Generator[HttpStep, StepResult, T]:
+    steps = plan.steps(limits.directory)
     resume = partial(next, steps)
     try:
         while True:
             call = _next_call(resume)
             try:
-                resume = partial(steps.send, (yield from converse(call, terms)))
+                resume = partial(steps.send, (yield from execute(call, limits)))
             except IncidentIoError as error:
                 resume = partial(steps.throw, error)
     except StopIteration as end:
@@ -164,12 +173,12 @@ def _next_call(resume: Callable[[], Any]) -> Any:
         raise UnexpectedResponseError(200, f"the answer cannot be used ({type(error).__name__})") from None
 
 
-def _all_pages(listing: Listing[T], terms: Terms) -> Generator[Step, Answer, list[T]]:
+def _all_pages(listing: PaginatedCall[T], limits: RequestLimits) -> Generator[HttpStep, StepResult, list[T]]:
     items: list[T] = []
     seen: set[str] = set()
     after: str | None = None
     while True:
-        found, after = yield from _exchange(listing.page(after), terms)
+        found, after = yield from _exchange(listing.page(after), limits)
         items += found
         if not after or not found:
             return items
@@ -178,7 +187,7 @@ def _all_pages(listing: Listing[T], terms: Terms) -> Generator[Step, Answer, lis
         seen.add(after)
 
 
-def _exchange(call: Call[T], terms: Terms) -> Generator[Step, Answer, T]:
+def _exchange(call: Call[T], limits: RequestLimits) -> Generator[HttpStep, StepResult, T]:
     """Send one request until it is answered for good; the same bytes each time."""
     content = None if call.body is None else _encoded(call.body)
     maybe_delivered = False
@@ -188,17 +197,17 @@ def _exchange(call: Call[T], terms: Terms) -> Generator[Step, Answer, T]:
             path=call.path,
             query=call.query,
             content=content,
-            timeout=max(0.1, min(ATTEMPT_SECONDS, terms.left)),
+            timeout=max(0.1, min(ATTEMPT_SECONDS, limits.left)),
             limit=call.limit,
         )
-        _compare_clocks(answer, terms)
+        _compare_clocks(answer, limits)
         try:
-            return _read(call, answer, terms.now)
+            return _read(call, answer, limits.now)
         except IncidentIoError as error:
-            terms.met.append(error)
+            limits.errors_seen.append(error)
             maybe_delivered |= error.maybe_delivered
-            wait = _wait(error, attempt, terms.dice)
-            if not error.retryable or attempt + 1 == ATTEMPTS or wait >= terms.left:
+            wait = _wait(error, attempt, limits.random)
+            if not error.retryable or attempt + 1 == ATTEMPTS or wait >= limits.left:
                 error.maybe_delivered = maybe_delivered and content is not None
                 raise
         yield Pause(wait)
@@ -212,27 +221,27 @@ def _encoded(body: Mapping[str, Any]) -> bytes:
         raise ConfigurationError([Problem("Request", f"cannot be written as JSON ({error})")]) from None
 
 
-def _compare_clocks(answer: Answer, terms: Terms) -> None:
+def _compare_clocks(answer: StepResult, limits: RequestLimits) -> None:
     """Note how far apart the two clocks are.
 
     https://www.rfc-editor.org/rfc/rfc9110#name-date
     """
     moment = _dated(answer) if isinstance(answer, Response) else None
     if moment is not None:
-        terms.directory.ahead = (moment - terms.now()).total_seconds()
+        limits.directory.ahead = (moment - limits.now()).total_seconds()
 
 
-def _wait(error: IncidentIoError, attempt: int, dice: Callable[[], float]) -> float:
+def _wait(error: IncidentIoError, attempt: int, random: Callable[[], float]) -> float:
     """Say how long to wait: what the server asked for, else exponential backoff with full jitter.
 
     https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
     """
     if isinstance(error, APIError) and error.retry_after is not None:
         return error.retry_after
-    return dice() * min(BACKOFF_LIMIT, BACKOFF_SECONDS * float(2**attempt))
+    return random() * min(BACKOFF_LIMIT, BACKOFF_SECONDS * float(2**attempt))
 
 
-def _read(call: Call[T], answer: Answer, now: Callable[[], datetime]) -> T:
+def _read(call: Call[T], answer: StepResult, now: Callable[[], datetime]) -> T:
     if isinstance(answer, IncidentIoError):
         raise answer
     if not isinstance(answer, Response):

@@ -50,7 +50,7 @@ class IncidentHead(Frozen):
         return (self.category or self.status) in PAST
 
     @property
-    def phase(self) -> str:
+    def status_category(self) -> str:
         """The category of its status, also where v1 tells a word only."""
         return self.category or (self.status if self.status in {"triage", *OVER} else None) or "live"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from airflow_incident.api.calls import PAGE_LIMIT, Call, Listing, pages
+from airflow_incident.api.calls import PAGE_LIMIT, Call, PaginatedCall, pages
 from airflow_incident.api.endpoints import Late
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def show_incident_role(incident_role_id: str) -> Call[IncidentRole]:
     return Call("GET", f"/v2/incident_roles/{quote(incident_role_id, safe='')}", parse)
 
 
-def list_custom_field_options(custom_field_id: str) -> Listing[CustomFieldOption]:
+def list_custom_field_options(custom_field_id: str) -> PaginatedCall[CustomFieldOption]:
     """List the options of one custom field over all pages.
 
     https://docs.incident.io/api-reference/custom-field-options-v1/list
@@ -173,7 +173,7 @@ def list_incident_timestamps() -> Call[list[IncidentTimestamp]]:
 
 def list_users(
     *, email: str | None = None, slack_user_id: str | None = None, include_inactive: bool = False
-) -> Listing[Member]:
+) -> PaginatedCall[Member]:
     """List people over all pages: all, or the one with an email address or a Slack ID.
 
     https://docs.incident.io/api-reference/users-v2/list

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 from datetime import datetime  # noqa: TC003 -- pydantic resolves it when a model is built
 
-from airflow_incident.api.answer import Answer
+from airflow_incident.api.answer import ResponseModel
 
 OVER = frozenset({"closed", "declined", "canceled", "merged"})
 """Categories of a status, and v1's words for it, in which nobody works on an incident any more."""
 
 
-class APIKeyActor(Answer):
+class APIKeyActor(ResponseModel):
     """The API key that did something."""
 
     id: str | None = None
     name: str | None = None
 
 
-class User(Answer):
+class User(ResponseModel):
     """A person in incident.io."""
 
     id: str | None = None
@@ -31,7 +31,7 @@ class User(Answer):
     slack_user_id: str | None = None
 
 
-class Permissions(Answer):
+class Permissions(ResponseModel):
     """A set of permissions that people have."""
 
     id: str | None = None
@@ -40,7 +40,7 @@ class Permissions(Answer):
     description: str | None = None
 
 
-class Seats(Answer):
+class Seats(ResponseModel):
     """Which parts of incident.io a person may use."""
 
     on_call: str | None = None
@@ -57,21 +57,21 @@ class Member(User):
     seats: Seats | None = None
 
 
-class AlertActor(Answer):
+class AlertActor(ResponseModel):
     """The alert that did something."""
 
     id: str | None = None
     title: str | None = None
 
 
-class WorkflowActor(Answer):
+class WorkflowActor(ResponseModel):
     """The workflow that did something."""
 
     id: str | None = None
     name: str | None = None
 
 
-class Actor(Answer):
+class Actor(ResponseModel):
     """Who did something: one of a key, a person, an alert and a workflow."""
 
     api_key: APIKeyActor | None = None
@@ -80,7 +80,7 @@ class Actor(Answer):
     workflow: WorkflowActor | None = None
 
 
-class Severity(Answer):
+class Severity(ResponseModel):
     """How bad an incident is; a lower rank is less severe."""
 
     id: str
@@ -91,7 +91,7 @@ class Severity(Answer):
     updated_at: datetime | None = None
 
 
-class IncidentStatus(Answer):
+class IncidentStatus(ResponseModel):
     """A status of the account; its category is what it means."""
 
     id: str
@@ -103,7 +103,7 @@ class IncidentStatus(Answer):
     updated_at: datetime | None = None
 
 
-class IncidentType(Answer):
+class IncidentType(ResponseModel):
     """A kind of incident, with rules of its own."""
 
     id: str
@@ -117,7 +117,7 @@ class IncidentType(Answer):
     updated_at: datetime | None = None
 
 
-class CustomFieldOption(Answer):
+class CustomFieldOption(ResponseModel):
     """One choice of a select field."""
 
     id: str | None = None
@@ -126,21 +126,21 @@ class CustomFieldOption(Answer):
     sort_key: int | None = None
 
 
-class OptionsFilter(Answer):
+class OptionsFilter(ResponseModel):
     """Which other field limits the choices of a field that shows the catalog."""
 
     catalog_attribute_id: str | None = None
     custom_field_id: str | None = None
 
 
-class FixedFilter(Answer):
+class FixedFilter(ResponseModel):
     """Which entries of the catalog a field shows."""
 
     catalog_attribute_id: str | None = None
     values: tuple[str, ...] = ()
 
 
-class CustomField(Answer):
+class CustomField(ResponseModel):
     """A custom field of the account; with a catalog type its choices are the entries of the catalog."""
 
     id: str
@@ -156,7 +156,7 @@ class CustomField(Answer):
     updated_at: datetime | None = None
 
 
-class CustomFieldInfo(Answer):
+class CustomFieldInfo(ResponseModel):
     """A custom field as an incident shows it and, for selects, its choices."""
 
     id: str
@@ -166,7 +166,7 @@ class CustomFieldInfo(Answer):
     options: tuple[CustomFieldOption, ...] = ()
 
 
-class CatalogEntry(Answer):
+class CatalogEntry(ResponseModel):
     """An entry of the catalog."""
 
     id: str | None = None
@@ -175,7 +175,7 @@ class CatalogEntry(Answer):
     aliases: tuple[str, ...] = ()
 
 
-class CustomFieldValue(Answer):
+class CustomFieldValue(ResponseModel):
     """One value of a custom field; which property is set depends on the field's type."""
 
     value_catalog_entry: CatalogEntry | None = None
@@ -185,14 +185,14 @@ class CustomFieldValue(Answer):
     value_text: str | None = None
 
 
-class CustomFieldEntry(Answer):
+class CustomFieldEntry(ResponseModel):
     """A custom field of an incident with its values."""
 
     custom_field: CustomFieldInfo | None = None
     values: tuple[CustomFieldValue, ...] = ()
 
 
-class IncidentRole(Answer):
+class IncidentRole(ResponseModel):
     """A role that people take in an incident."""
 
     id: str
@@ -206,21 +206,21 @@ class IncidentRole(Answer):
     updated_at: datetime | None = None
 
 
-class RoleAssignment(Answer):
+class RoleAssignment(ResponseModel):
     """Who has a role; nobody, if `assignee` is unset."""
 
     role: IncidentRole | None = None
     assignee: User | None = None
 
 
-class TimestampOccurrence(Answer):
+class TimestampOccurrence(ResponseModel):
     """A named moment of an incident's life, as v1 shows it."""
 
     name: str | None = None
     last_occurred_at: datetime | None = None
 
 
-class IncidentTimestamp(Answer):
+class IncidentTimestamp(ResponseModel):
     """A kind of moment that the account records."""
 
     id: str
@@ -228,27 +228,27 @@ class IncidentTimestamp(Answer):
     rank: int | None = None
 
 
-class Moment(Answer):
+class Moment(ResponseModel):
     """When something happened."""
 
     value: datetime | None = None
 
 
-class TimestampValue(Answer):
+class TimestampValue(ResponseModel):
     """A moment of an incident's life, as v2 shows it; not reached yet, if `value` is unset."""
 
     incident_timestamp: IncidentTimestamp | None = None
     value: Moment | None = None
 
 
-class DurationMetric(Answer):
+class DurationMetric(ResponseModel):
     """A span between two timestamps that the account measures."""
 
     id: str | None = None
     name: str | None = None
 
 
-class DurationValue(Answer):
+class DurationValue(ResponseModel):
     """How long such a span was in an incident, in seconds."""
 
     duration_metric: DurationMetric | None = None
@@ -256,7 +256,7 @@ class DurationValue(Answer):
     value_seconds: int | None = None
 
 
-class ExternalIssue(Answer):
+class ExternalIssue(ResponseModel):
     """The ticket elsewhere that follows an incident."""
 
     provider: str | None = None
@@ -264,7 +264,7 @@ class ExternalIssue(Answer):
     issue_permalink: str | None = None
 
 
-class Incident(Answer):
+class Incident(ResponseModel):
     """An incident. v1 tells its `status` in a word of its own, v2 the account's `incident_status` with its category."""
 
     id: str
@@ -306,7 +306,7 @@ class Incident(Answer):
         return (category or self.status) in OVER
 
 
-class IncidentUpdate(Answer):
+class IncidentUpdate(ResponseModel):
     """What was said about an incident at one time, and what changed with it."""
 
     id: str
@@ -319,7 +319,7 @@ class IncidentUpdate(Answer):
     created_at: datetime | None = None
 
 
-class ExternalResource(Answer):
+class ExternalResource(ResponseModel):
     """A thing in another system that belongs to an incident."""
 
     resource_type: str | None = None
@@ -328,7 +328,7 @@ class ExternalResource(Answer):
     title: str | None = None
 
 
-class Attachment(Answer):
+class Attachment(ResponseModel):
     """What ties such a thing to an incident."""
 
     id: str
@@ -336,14 +336,14 @@ class Attachment(Answer):
     resource: ExternalResource | None = None
 
 
-class Team(Answer):
+class Team(ResponseModel):
     """A team that a key belongs to."""
 
     id: str | None = None
     name: str | None = None
 
 
-class Identity(Answer):
+class Identity(ResponseModel):
     """Who an API key is and what it may do."""
 
     name: str | None = None

@@ -7,8 +7,8 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from airflow_incident.api.calls import PAGE_LIMIT, PAGE_SIZE, Call, Listing
-from airflow_incident.api.payload import Resolved, refusal
+from airflow_incident.api.calls import PAGE_LIMIT, PAGE_SIZE, Call, PaginatedCall
+from airflow_incident.api.payload import LookupResult, refusal
 from airflow_incident.api.values import assignee, is_id, listed, plain_value, ready_value, text
 from airflow_incident.errors import IncidentIoError, Problem, UnknownName
 from airflow_incident.frozen import Frozen
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow_incident.api.directory import Directory, Row, Rows
 
 T = TypeVar("T")
-Steps = Generator[Call[Any] | Listing[Any], Any, T]
+Steps = Generator[Call[Any] | PaginatedCall[Any], Any, T]
 ApiVersion = Literal["v1", "v2"]
 
 V1_STATUSES = ("triage", "investigating", "fixing", "monitoring", "closed", "declined")
@@ -38,7 +38,7 @@ class _Kind(Frozen):
     key: str
     label: str
     what: str
-    request: Callable[[], Call[Rows] | Listing[Row]]
+    request: Callable[[], Call[Rows] | PaginatedCall[Row]]
     named: str = "name"
     of: str = ""
 
@@ -88,7 +88,7 @@ def custom_field_rows() -> Call[Rows]:
     return _whole_list("/v2/custom_fields", "custom_fields")
 
 
-def custom_field_option_rows(custom_field_id: str) -> Listing[Row]:
+def custom_field_option_rows(custom_field_id: str) -> PaginatedCall[Row]:
     """List the options of one custom field, over all pages.
 
     https://docs.incident.io/api-reference/custom-field-options-v1/list
@@ -100,7 +100,7 @@ def custom_field_option_rows(custom_field_id: str) -> Listing[Row]:
             query["after"] = after
         return Call("GET", "/v1/custom_field_options", _read_page, query, limit=PAGE_LIMIT)
 
-    return Listing(page)
+    return PaginatedCall(page)
 
 
 _SEVERITIES = _Kind("severities", "Severity", "severity", severity_rows)
@@ -117,14 +117,14 @@ def _options(row: Row) -> _Kind:
     )
 
 
-def resolve(
+def lookup_ids(
     wanted: Mapping[str, Any],
     directory: Directory,
     *,
     api_version: ApiVersion,
     outage: IncidentIoError | None = None,
     trust_ids: bool = True,
-) -> Steps[Resolved]:
+) -> Steps[LookupResult]:
     """Find the IDs of what is wanted, by name or ID; to be used within a plan.
 
     :param wanted: Any of `severity`, `incident_type`, `status`, `custom_fields` and `roles`.
@@ -173,7 +173,7 @@ class _Search:
     """One resolution under way."""
 
     def __init__(self, directory: Directory, outage: IncidentIoError | None = None, *, trust_ids: bool = True) -> None:
-        self.resolved = Resolved()
+        self.resolved = LookupResult()
         self._trust_ids = trust_ids
         self._directory = directory
         self._outage = outage

@@ -96,7 +96,7 @@ def create_alert(
 
 
 def is_alert(draft: Draft) -> bool:
-    """Tell whether a draft is an alert's event, which is sent as it is."""
+    """Return whether a draft is an alert's event, which is sent as it is."""
     return "deduplication_key" in draft
 
 
@@ -143,7 +143,7 @@ def _role_problems(roles: Any) -> Iterator[Problem]:
             yield Problem("Roles", f"{role!r} {error}")
 
 
-class Resolved:
+class LookupResult:
     """What was found for a draft's names: `fields` belong into a body.
 
     `problems` tells what is unknown or cannot be said; `missing` holds, by label, the look-ups that failed. What

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def was_over(head: IncidentHead, *, before: datetime) -> Generator[Any, Any, bool]:
-    """Tell whether an incident was over before a moment; asks for its updates where its own dates do not tell."""
+    """Return whether an incident was over before a moment; asks for its updates where its own dates do not tell."""
     if not head.is_past:
         return False
     created, updated, closed = map(_moment, (head.created_at, head.updated_at, head.closed_at))

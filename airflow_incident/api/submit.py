@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_incident.api.calls import Creation, Plan
+from airflow_incident.api.calls import CallSequence, PreparedCreate
 from airflow_incident.api.directory import Directory
 from airflow_incident.api.incident import IncidentHead, read_head
-from airflow_incident.api.payload import NAMED, Resolved, compose, is_alert, label, to_v2, unsayable
+from airflow_incident.api.payload import NAMED, LookupResult, compose, is_alert, label, to_v2, unsayable
 from airflow_incident.errors import (
+    AmbiguousDeliveryError,
     APIError,
     IncidentIoError,
     Problem,
-    UnsettledError,
     ValidationError,
 )
 from airflow_incident.frozen import Frozen
@@ -43,7 +43,7 @@ LOOK_UP_SHARE = 1 / 3
 """How much of the time that is left a look-up may take: the incident matters more than its details."""
 
 
-class Terms(Frozen):
+class SubmitOptions(Frozen):
     """How a draft is to be sent.
 
     `strict` fails on what cannot be used instead of leaving it out. `annotate` adds notes to a summary. `unsettled`
@@ -63,18 +63,18 @@ class Terms(Frozen):
     key_after: Callable[[str], str] | None = None
 
 
-def prepared(draft: Draft, terms: Terms, api_version: Version) -> Generator[Any, Any, Creation]:
+def prepared(draft: Draft, options: SubmitOptions, api_version: Version) -> Generator[Any, Any, PreparedCreate]:
     """Find the IDs for a draft's names and build the body.
 
     :raises ConfigurationError: with strict terms, naming everything that cannot be used.
     :raises IncidentIoError: with strict terms, if a name could not be looked up.
     """
     if is_alert(draft):
-        return Creation(draft, "alert")
+        return PreparedCreate(draft, "alert")
     wanted = {name: draft[name] for name in NAMED if name in draft}
     found = yield from _resolved(wanted, api_version)
     unsaid = unsayable(draft, api_version=api_version)
-    if terms.strict:
+    if options.strict:
         _refuse(unsaid, found)
     problems = [*unsaid, *found.problems]
     lost = [f"{kind} could not be looked up ({error})" for kind, error in found.missing.items()]
@@ -82,29 +82,33 @@ def prepared(draft: Draft, terms: Terms, api_version: Version) -> Generator[Any,
     body = compose(draft, found.fields, api_version=api_version)
     if found.private_only:
         body["visibility"] = "private"
-    return Creation(_annotated(body, notes, terms), api_version, bool(found.missing), terms.read)
+    return PreparedCreate(_annotated(body, notes, options), api_version, bool(found.missing), options.read)
 
 
-def _resolved(wanted: Mapping[str, Any], api_version: Version) -> Generator[Any, Any, Resolved]:
+def _resolved(wanted: Mapping[str, Any], api_version: Version) -> Generator[Any, Any, LookupResult]:
     """Resolve names; IDs need no look-up, and no step."""
     if not wanted:
-        return Resolved()
-    from airflow_incident.api.names import resolve
+        return LookupResult()
+    from airflow_incident.api.names import lookup_ids
 
     try:
-        next(resolve(wanted, Directory(), api_version=api_version))
+        next(lookup_ids(wanted, Directory(), api_version=api_version))
     except StopIteration as end:
-        found: Resolved = end.value
+        found: LookupResult = end.value
         return found
     try:
-        found = yield Plan(lambda directory: resolve(wanted, directory, api_version=api_version), LOOK_UP_SHARE)
+        found = yield CallSequence(
+            lambda directory: lookup_ids(wanted, directory, api_version=api_version), LOOK_UP_SHARE
+        )
     except IncidentIoError as error:  # its time was over; what was looked up by then is there
         outage = error
-        found = yield Plan(lambda directory: resolve(wanted, directory, api_version=api_version, outage=outage))
+        found = yield CallSequence(
+            lambda directory: lookup_ids(wanted, directory, api_version=api_version, outage=outage)
+        )
     return found
 
 
-def _refuse(problems: Sequence[Problem], found: Resolved) -> None:
+def _refuse(problems: Sequence[Problem], found: LookupResult) -> None:
     found.problems[:0] = problems
     if error := found.error():
         raise error
@@ -119,32 +123,34 @@ def first_version(draft: Draft, choice: Choice) -> Version:
     return "v2" if unsayable(draft, api_version="v1") else "v1"
 
 
-def at_once(draft: Draft, terms: Terms) -> Creation | None:
+def at_once(draft: Draft, options: SubmitOptions) -> PreparedCreate | None:
     """Build the body of a draft whose names are IDs already; None if something must be looked up.
 
     :raises ConfigurationError: with strict terms, naming everything that cannot be used.
     """
     try:
-        next(prepared(draft, terms, first_version(draft, terms.choice)))
+        next(prepared(draft, options, first_version(draft, options.choice)))
     except StopIteration as end:
-        creation: Creation = end.value
+        creation: PreparedCreate = end.value
         return creation
     return None
 
 
-def submit(draft: Draft | None, terms: Terms, *, creation: Creation | None = None) -> Generator[Any, Any, Any]:
+def submit(
+    draft: Draft | None, options: SubmitOptions, *, creation: PreparedCreate | None = None
+) -> Generator[Any, Any, Any]:
     """Open an incident. Yields calls, and each Creation just before it is to be sent, which is a call, too.
 
     :param creation: What was sent before for the same key; the same again, and in the same version.
     :raises IncidentIoError: if it could not be opened.
     """
-    keys, shared = terms.next_keys, MOST_SHARED if terms.key_after else 0
+    keys, shared = options.next_keys, MOST_SHARED if options.key_after else 0
     while True:
-        creation, answer = yield from _accepted(draft, terms, creation)
+        creation, answer = yield from _accepted(draft, options, creation)
         if not keys or not (yield from _was_over(creation, answer, before=keys[0][1])):
             return answer
-        if terms.key_after and shared and answer.id:
-            creation = creation.with_key(terms.key_after(answer.id))
+        if options.key_after and shared and answer.id:
+            creation = creation.with_key(options.key_after(answer.id))
             shared -= 1
         else:
             creation = creation.with_key(keys[0][0])
@@ -152,46 +158,46 @@ def submit(draft: Draft | None, terms: Terms, *, creation: Creation | None = Non
 
 
 def _accepted(
-    draft: Draft | None, terms: Terms, creation: Creation | None
-) -> Generator[Any, Any, tuple[Creation, Any]]:
+    draft: Draft | None, options: SubmitOptions, creation: PreparedCreate | None
+) -> Generator[Any, Any, tuple[PreparedCreate, Any]]:
     """Send a create until it is accepted; return what was, and its answer."""
     if creation is None:
-        creation = yield from prepared(draft or {}, terms, first_version(draft or {}, terms.choice))
+        creation = yield from prepared(draft or {}, options, first_version(draft or {}, options.choice))
     flickers = False
     for _ in range(MOST_ANSWERS):
         try:
             return creation, (yield creation)
         except ValidationError as error:
-            mended = yield from _mended(creation, error, terms)
+            mended = yield from _mended(creation, error, options)
             if mended is None:
                 raise
             creation = mended
         except APIError as error:
-            if terms.choice != "auto" or creation.via != "v1" or not _says_gone(error):
+            if options.choice != "auto" or creation.endpoint != "v1" or not _is_gone(error):
                 raise
-            if not (yield Plan(is_v1_gone, LOOK_UP_SHARE)):
+            if not (yield CallSequence(is_v1_gone, LOOK_UP_SHARE)):
                 if flickers:
                     raise
                 flickers = True  # gone and there again from one request to the next: once more
                 continue
-            if terms.unsettled or error.maybe_delivered:
-                return creation, (yield from _find(creation, terms, error))
-            creation = yield from _in_v2(creation, terms)
+            if options.unsettled or error.maybe_delivered:
+                return creation, (yield from _find(creation, options, error))
+            creation = yield from _in_v2(creation, options)
     return creation, (yield creation)
 
 
-def submission(draft: Draft, terms: Terms) -> Plan[Any]:
+def submission(draft: Draft, options: SubmitOptions) -> CallSequence[Any]:
     """Plan all that opening an incident takes, as one call."""
 
     def steps(directory: Directory) -> Generator[Any, Any, Any]:
-        choice: Choice = "v2" if terms.choice == "auto" and directory.v1_gone else terms.choice
-        return submit(draft, terms._replace(choice=choice))
+        choice: Choice = "v2" if options.choice == "auto" and directory.v1_gone else options.choice
+        return submit(draft, options._replace(choice=choice))
 
-    return Plan(steps)
+    return CallSequence(steps)
 
 
-def _was_over(creation: Creation, answer: Any, *, before: datetime) -> Generator[Any, Any, bool]:
-    """Tell whether a key was answered with an incident that cannot stand for this failure, for it was over before."""
+def _was_over(creation: PreparedCreate, answer: Any, *, before: datetime) -> Generator[Any, Any, bool]:
+    """Return whether a key was answered with an incident that cannot stand for this failure, for it was over before."""
     if not isinstance(answer, IncidentHead) or not answer.is_past:
         return False
     wanted = {creation.body.get("status"), creation.body.get("incident_status_id")} - {None}
@@ -202,8 +208,8 @@ def _was_over(creation: Creation, answer: Any, *, before: datetime) -> Generator
     return (yield from was_over(answer, before=before))
 
 
-def _says_gone(error: IncidentIoError) -> bool:
-    """Tell whether an answer can mean that an address is no longer served: nothing in the request is to blame."""
+def _is_gone(error: IncidentIoError) -> bool:
+    """Return whether an answer can mean that an address is no longer served: nothing in the request is to blame."""
     return (
         isinstance(error, APIError)
         and error.status in {404, 410}
@@ -219,40 +225,42 @@ def is_v1_gone(directory: Directory) -> Generator[Any, Any, bool]:
         try:
             yield any_incident()
         except IncidentIoError as error:
-            directory.v1_gone = _says_gone(error)
+            directory.v1_gone = _is_gone(error)
     return directory.v1_gone
 
 
-def _find(creation: Creation, terms: Terms, error: IncidentIoError) -> Generator[Any, Any, Any]:
+def _find(creation: PreparedCreate, options: SubmitOptions, error: IncidentIoError) -> Generator[Any, Any, Any]:
     """Look for what an attempt through v1 may have opened; through v2 it might be opened twice."""
     from airflow_incident.api.endpoints import find_incident
 
     name, summary = creation.body.get("name"), creation.body.get("summary")
-    if terms.since and name and summary:
+    if options.since and name and summary:
         try:
-            found = yield find_incident(since=terms.since, mode=creation.body.get("mode"))
+            found = yield find_incident(since=options.since, mode=creation.body.get("mode"))
         except IncidentIoError as trouble:
             if trouble.retryable:
                 raise
-            raise UnsettledError(f"{error}; nor can incidents be listed: {trouble}") from None
+            raise AmbiguousDeliveryError(f"{error}; nor can incidents be listed: {trouble}") from None
         for head, text in found:
             if head.name == name and text == summary:
                 return head
-    raise UnsettledError(str(error))
+    raise AmbiguousDeliveryError(str(error))
 
 
-def _in_v2(creation: Creation, terms: Terms) -> Generator[Any, Any, Creation]:
+def _in_v2(creation: PreparedCreate, options: SubmitOptions) -> Generator[Any, Any, PreparedCreate]:
     body, status = to_v2(creation.body)
     found = yield from _resolved({} if status is None else {"status": status}, "v2")
     unsaid = unsayable(creation.body, api_version="v2")
-    if terms.strict:
+    if options.strict:
         _refuse(unsaid, found)
     problems = [*unsaid, *found.problems, *(Problem("Status", str(error)) for error in found.missing.values())]
     notes = [f"Left out: {problem}." for problem in problems]
-    return creation._replace(body=_annotated(body | dict(found.fields), notes, terms), via="v2")
+    return creation._replace(body=_annotated(body | dict(found.fields), notes, options), endpoint="v2")
 
 
-def _mended(creation: Creation, error: ValidationError, terms: Terms) -> Generator[Any, Any, Creation | None]:
+def _mended(
+    creation: PreparedCreate, error: ValidationError, options: SubmitOptions
+) -> Generator[Any, Any, PreparedCreate | None]:
     """Answer a refusal: leave out what was refused, or give the severity that is demanded; None if that is no help.
 
     Strict terms let only an incident become private that must be.
@@ -264,7 +272,7 @@ def _mended(creation: Creation, error: ValidationError, terms: Terms) -> Generat
     for place, (where, why) in _refused(error).items():
         if place == "visibility" and body.get("incident_type_id") and body["visibility"] == "public":
             body["visibility"] = "private"
-        elif terms.strict:
+        elif options.strict:
             return None
         elif place == "severity_id" and place not in body:
             if (lowest := (yield from _lowest())) is None:
@@ -278,14 +286,14 @@ def _mended(creation: Creation, error: ValidationError, terms: Terms) -> Generat
             return None
     if body == dict(creation.body):
         return None
-    return creation._replace(body=_annotated(body, notes, terms))
+    return creation._replace(body=_annotated(body, notes, options))
 
 
 def _lowest() -> Generator[Any, Any, str | None]:
     from airflow_incident.api.names import lowest_severity
 
     try:
-        lowest: str | None = yield Plan(lowest_severity, LOOK_UP_SHARE)
+        lowest: str | None = yield CallSequence(lowest_severity, LOOK_UP_SHARE)
     except IncidentIoError:
         return None
     return lowest
@@ -310,7 +318,7 @@ def _leave_out(body: dict[str, Any], place: str, where: set[int]) -> None:
         del body[place]
 
 
-def _annotated(body: dict[str, Any], notes: Sequence[str], terms: Terms) -> dict[str, Any]:
+def _annotated(body: dict[str, Any], notes: Sequence[str], options: SubmitOptions) -> dict[str, Any]:
     if notes and "summary" in body:
-        body["summary"] = terms.annotate(body["summary"], notes)
+        body["summary"] = options.annotate(body["summary"], notes)
     return body

@@ -16,7 +16,7 @@ _MOST_DIGITS = 40
 
 
 def is_id(text: str) -> bool:
-    """Tell whether a text is one of incident.io's IDs, a ULID.
+    """Return whether a text is one of incident.io's IDs, a ULID.
 
     https://github.com/ulid/spec
     """

@@ -6,7 +6,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from airflow_incident.api import endpoints, lookups
-from airflow_incident.api.calls import Call, Listing, Plan
+from airflow_incident.api.calls import Call, CallSequence, PaginatedCall
 from airflow_incident.api.exchange import BUDGET
 from airflow_incident.errors import APIError, ConfigurationError, Problem
 from airflow_incident.frozen import Frozen
@@ -47,7 +47,7 @@ class Asked(Frozen, Generic[T]):
         """Choose the call; `auto` is v1 as long as that is served, then v2."""
         if self.call_v2 is None or api_version == "v1":
             return self.call
-        return self.call_v2 if api_version == "v2" else Plan(lambda *_: _first_served(self.call, self.call_v2))
+        return self.call_v2 if api_version == "v2" else CallSequence(lambda *_: _first_served(self.call, self.call_v2))
 
 
 def _first_served(call: Any, call_v2: Any) -> Generator[Any, Any, Any]:
@@ -63,7 +63,7 @@ def _first_served(call: Any, call_v2: Any) -> Generator[Any, Any, Any]:
 @overload
 def ask(call: Call[T], call_v2: Call[T] | None = None, *, budget: float) -> Asked[T]: ...
 @overload
-def ask(call: Listing[T], call_v2: Listing[T] | None = None, *, budget: float) -> Asked[list[T]]: ...
+def ask(call: PaginatedCall[T], call_v2: PaginatedCall[T] | None = None, *, budget: float) -> Asked[list[T]]: ...
 def ask(call: Any, call_v2: Any = None, *, budget: float) -> Asked[Any]:
     """Ask for one answer or for all pages of a list, through v2 if `call_v2` is given and the account speaks it."""
     return Asked(call, call_v2, budget)

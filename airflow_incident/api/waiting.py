@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from airflow_incident.api.calls import Call, Listing, Plan, pages
+from airflow_incident.api.calls import Call, CallSequence, PaginatedCall, pages
 from airflow_incident.api.filters import filter_query
 from airflow_incident.api.incident import OVER
 from airflow_incident.api.names import find_severity
@@ -39,7 +39,7 @@ class Standing(Frozen):
     category: str
     created_at: datetime | None = None
     permalink: str | None = None
-    is_led: bool = False
+    has_lead: bool = False
 
     @property
     def is_over(self) -> bool:
@@ -57,7 +57,7 @@ class Standing(Frozen):
         return f"{self.reference} is {self.status} ({self.category}){since}"
 
 
-class Wait(Frozen):
+class WaitCondition(Frozen):
     """What is waited for: that some incidents are over, or all of a severity or above.
 
     :param may_be_gone: Whether an incident that is not there counts as over.
@@ -69,9 +69,9 @@ class Wait(Frozen):
     mode: str = "real"
     may_be_gone: bool = False
 
-    def still_open(self) -> Plan[list[Standing]]:
+    def still_open(self) -> CallSequence[list[Standing]]:
         """Build the calls that tell which incidents are not over yet."""
-        return Plan(self._steps)
+        return CallSequence(self._steps)
 
     def _steps(self, directory: Directory) -> Steps[list[Standing]]:
         if self.severity is not None:
@@ -99,14 +99,14 @@ def _open_of_severity(wanted: str, mode: str, directory: Directory) -> Steps[lis
     return [row for row in rows if row.is_open]
 
 
-def waiting_line(waiting: Sequence[Standing], now: datetime) -> str:
+def status_message(waiting: Sequence[Standing], now: datetime) -> str:
     """Say what is waited for, in one line."""
     lines = [one.line(now) for one in waiting[:_MOST_TOLD]]
     more = [f"and {len(waiting) - _MOST_TOLD} more"] if len(waiting) > _MOST_TOLD else []
     return f"incident.io: waiting: {'; '.join(lines + more)}"
 
 
-def patience(error: IncidentIoError) -> str:
+def retry_message(error: IncidentIoError) -> str:
     """Say why it is not known how incidents stand, and that this ends nothing."""
     return f"incident.io: waiting on, though how incidents stand is not known now: {error} {error.advice}"
 
@@ -119,7 +119,7 @@ def show_standing(incident_id: str) -> Call[Standing]:
     return Call("GET", f"/v2/incidents/{quote(incident_id, safe='')}", read_standing)
 
 
-def _list_open(**filters: Any) -> Listing[Standing]:
+def _list_open(**filters: Any) -> PaginatedCall[Standing]:
     """List incidents that are open.
 
     https://docs.incident.io/api-reference/incidents-v2/list
@@ -157,11 +157,13 @@ def _standing(row: Any) -> Standing:
         category=status["category"],
         created_at=_moment(row.get("created_at")),
         permalink=row["permalink"] if isinstance(row.get("permalink"), str) else None,
-        is_led=any(map(_leads, roles)) if isinstance(roles := row.get("incident_role_assignments"), list) else False,
+        has_lead=any(map(_is_lead, roles))
+        if isinstance(roles := row.get("incident_role_assignments"), list)
+        else False,
     )
 
 
-def _leads(assignment: Any) -> bool:
+def _is_lead(assignment: Any) -> bool:
     role = assignment.get("role") if isinstance(assignment, dict) else None
     return isinstance(role, dict) and role.get("role_type") == "lead" and bool(assignment.get("assignee"))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
-from airflow_incident.airflow_bridge.airflow_cfg import read_installation
-from airflow_incident.airflow_bridge.config import examine_profile
+from airflow_incident.airflow_bridge.airflow_cfg import read_airflow_config
+from airflow_incident.airflow_bridge.config import examine_config
 from airflow_incident.cli.doctor.auto_callbacks import explain_policy
 from airflow_incident.constants import CONFIG_SECTION, DEFAULT_CONN_ID, TASK_SCOPES
 from airflow_incident.core.failure import Failure
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from airflow_incident.airflow_bridge.config import Profile
+    from airflow_incident.airflow_bridge.config import ConnectionConfig
     from airflow_incident.constants import Scope
 
 
@@ -54,20 +54,20 @@ def explain(
     :param clear_count: How often the run had been cleared; None asks Airflow's database.
     :raises ContextError: if the DAG id or the run id is empty.
     """
-    installation = read_installation()
-    wishes, touched = explain_policy(dag_id, installation)
-    profile = examine_profile(conn_id or wishes.conn_id or DEFAULT_CONN_ID, installation, severity=wishes.severity)
+    airflow_config = read_airflow_config()
+    wishes, touched = explain_policy(dag_id, airflow_config)
+    config = examine_config(conn_id or wishes.conn_id or DEFAULT_CONN_ID, airflow_config, severity=wishes.severity)
     notes: list[str] = [*touched]
     failure = _failure(dag_id, run_id, task_id, clear_count, notes)
-    scope = scope_of(failure, profile.settings.scope)
-    key = idempotency_key(failure, deployment=profile.deployment, scope=scope)
-    earlier = earlier_keys(failure, deployment=profile.deployment, scope=scope)
-    keys = {key, *earlier, dag_key(profile.deployment, dag_id)}
+    scope = scope_of(failure, config.settings.scope)
+    key = idempotency_key(failure, deployment=config.deployment, scope=scope)
+    earlier = earlier_keys(failure, deployment=config.deployment, scope=scope)
+    keys = {key, *earlier, dag_key(config.deployment, dag_id)}
     records = _records(failure, keys | {f"{ALERT_MARK}{one}" for one in keys}, notes)
-    notes += _remarks(profile, failure, scope)
-    notes += _later_key(failure, profile.deployment, scope)
+    notes += _remarks(config, failure, scope)
+    notes += _later_key(failure, config.deployment, scope)
     return Explanation(
-        key, record_name(dag_id, key), scope, failure.clear_count, list(_settings(profile)), records, notes
+        key, record_name(dag_id, key), scope, failure.clear_count, list(_settings(config)), records, notes
     )
 
 
@@ -112,36 +112,36 @@ def _run(dag_id: str, run_id: str) -> tuple[int, str, datetime | None] | None:
 def _records(failure: Failure, keys: set[str], notes: list[str]) -> list[Record]:
     """Find what the journal holds of this failure, of the run's others, and of what the DAG has open."""
     try:
-        records, foreign = list_journal(dag_prefix(failure.dag_id))
+        records, unreadable = list_journal(dag_prefix(failure.dag_id))
     except JournalError as error:
         notes.append(f"The journal cannot be read: {str(error).partition(chr(10))[0]}.")
         return []
     names = {record_name(failure.dag_id, key) for key in keys}
-    notes += [f"{name} holds something that is not ours: {why}." for name, why in foreign.items() if name in names]
+    notes += [f"{name} holds something that is not ours: {why}." for name, why in unreadable.items() if name in names]
     found = [record for record in records if record.key in keys or record.is_of(failure.dag_id, failure.run_id)]
     return sorted(found, key=lambda record: (record.clear_count, record.written_at))
 
 
-def _settings(profile: Profile) -> Iterator[Setting]:
+def _settings(config: ConnectionConfig) -> Iterator[Setting]:
     """Tell each option's value, and which place has set it."""
-    arguments = {"severity": f"tag {TAG}severity of the DAG", "channel": f"no API key in connection {profile.conn_id}"}
-    where = {"connection": f"connection {profile.conn_id}", "config": f"[{CONFIG_SECTION}] in airflow.cfg"}
+    arguments = {"severity": f"tag {TAG}severity of the DAG", "channel": f"no API key in connection {config.conn_id}"}
+    where = {"connection": f"connection {config.conn_id}", "config": f"[{CONFIG_SECTION}] in airflow.cfg"}
     for name, option in OPTIONS.items():
-        value = getattr(profile.settings, name)
+        value = getattr(config.settings, name)
         # Airflow answers with the declared default where airflow.cfg has none; the two cannot be told apart.
-        place = profile.origins.get(name, "")
+        place = config.origins.get(name, "")
         origin = arguments[name] if place == "argument" else where.get(place, "default")
         if value == option.default:
             origin = "default"
         if name == "deployment" and value is None:
-            origin = profile.installation.base_url_option if profile.installation.name else "default"
-            value = profile.deployment
+            origin = config.airflow_config.base_url_option if config.airflow_config.name else "default"
+            value = config.deployment
         if option.secret:
             value = value and "***"
         if isinstance(value, tuple):
             value = ", ".join(value)
         text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | bool) else str(value or "")
-        yield Setting(name, profile.redact(text), origin)
+        yield Setting(name, config.redact(text), origin)
 
 
 def _later_key(failure: Failure, deployment: str, scope: Scope) -> Iterator[str]:
@@ -150,8 +150,8 @@ def _later_key(failure: Failure, deployment: str, scope: Scope) -> Iterator[str]
         yield f"If the incident of this key was over before the run began, it was made again, and its key is {later}."
 
 
-def _remarks(profile: Profile, failure: Failure, scope: Scope) -> Iterator[str]:
-    if failure.run_type == "backfill" and profile.settings.scope == "run":
+def _remarks(config: ConnectionConfig, failure: Failure, scope: Scope) -> Iterator[str]:
+    if failure.run_type == "backfill" and config.settings.scope == "run":
         yield "Backfill runs count as scope dag."
     if scope == "dag":
         yield "At scope dag an incident that the DAG has open takes the failure; else its runs share the next key."
@@ -159,14 +159,14 @@ def _remarks(profile: Profile, failure: Failure, scope: Scope) -> Iterator[str]:
         yield f"At scope {scope} each task has a key of its own, with --task; this is the run's."
     if scope == "task_instance" and failure.task_id is not None:
         yield "A mapped task's key also ends in /map/ and its index."
-    if not profile.settings.journal:
+    if not config.settings.journal:
         yield "The journal is turned off: [incident_io] journal is false."
-    if profile.unusable:
-        then = "each failure is one line in the log" if profile.is_absent else "failures are kept until it is fixed"
-        yield f"No incident can be opened, {then}: {profile.unusable}. {profile.unusable.advice}"
-    elif profile.for_alerts_alone:
+    if config.unusable:
+        then = "each failure is one line in the log" if config.is_absent else "failures are kept until it is fixed"
+        yield f"No incident can be opened, {then}: {config.unusable}. {config.unusable.advice}"
+    elif config.for_alerts_alone:
         yield "The connection has no API key: only channel alert can use it."
-    if not profile.installation.enabled:
+    if not config.airflow_config.enabled:
         yield "Incidents are turned off: [incident_io] enabled is false."
-    yield from profile.notes
+    yield from config.notes
     yield "An argument in the DAG file, which is unknown here, goes before each of these settings."

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from airflow_incident.delivery.flushed import Flushed
     from airflow_incident.delivery.record import Record
 
-STATES = ("pending", "open", "gathered", "dead", "foreign")
+STATES = ("pending", "open", "grouped", "dead", "unreadable")
 SHORT = 8
 """Characters of a record's digest that stand for it in the list."""
 WIDE = 140
@@ -64,23 +64,23 @@ def _action(
 
 
 def _list(args: argparse.Namespace) -> int:
-    from airflow_incident.delivery.record import is_of_dag, whole
+    from airflow_incident.delivery.record import is_of_dag, replace_surrogates
 
-    records, foreign = _read()
+    records, unreadable = _read()
     if args.dag is not None:
-        records = [record for record in records if record.dag_id == whole(args.dag)]
-        foreign = {name: why for name, why in foreign.items() if is_of_dag(name, args.dag)}
+        records = [record for record in records if record.dag_id == replace_surrogates(args.dag)]
+        unreadable = {name: why for name, why in unreadable.items() if is_of_dag(name, args.dag)}
     if args.state is not None:
         records = [record for record in records if record.state == args.state]
-        foreign = foreign if args.state == "foreign" else {}
+        unreadable = unreadable if args.state == "unreadable" else {}
     records.sort(key=lambda record: (STATES.index(record.state), record.written_at))
     if args.json:
-        say(json.dumps({"records": list(map(record_json, records)), "foreign": foreign}, indent=2))
-    elif not records and not foreign:
+        say(json.dumps({"records": list(map(record_json, records)), "unreadable": unreadable}, indent=2))
+    elif not records and not unreadable:
         narrowed = args.dag is not None or args.state is not None
         say("The journal has no such record." if narrowed else "The journal is empty: nothing waits.")
     else:
-        _show(records, foreign)
+        _show(records, unreadable)
     return 0
 
 
@@ -93,16 +93,16 @@ def _flush(args: argparse.Namespace) -> int:
 
 
 def _retry(args: argparse.Namespace) -> int:
-    records, foreign = _read()
+    records, unreadable = _read()
     chosen = [record for record in records if record.state == "dead"]
     if args.records:
-        chosen = [_sendable(_find(wanted, records, foreign), foreign) for wanted in args.records]
+        chosen = [_sendable(_find(wanted, records, unreadable), unreadable) for wanted in args.records]
     return _tell(_send_again(chosen), as_json=args.json)
 
 
-def _sendable(record: Record | str, foreign: Mapping[str, str]) -> Record:
+def _sendable(record: Record | str, unreadable: Mapping[str, str]) -> Record:
     if isinstance(record, str):
-        raise CommandError(f"{record} cannot be sent: {foreign[record]}")
+        raise CommandError(f"{record} cannot be sent: {unreadable[record]}")
     if record.state not in {"dead", "pending"}:
         raise CommandError(f"{record.name} has nothing to send: it is {record.state}")
     return record
@@ -133,8 +133,8 @@ def _send_again(records: Iterable[Record]) -> Flushed:
 
 
 def _drop(args: argparse.Namespace) -> int:
-    records, foreign = _read()
-    found = [_find(wanted, records, foreign) for wanted in args.records]
+    records, unreadable = _read()
+    found = [_find(wanted, records, unreadable) for wanted in args.records]
     chosen = {each if isinstance(each, str) else each.name: each for each in found}
     lost = sum(not isinstance(each, str) and each.state in {"pending", "dead"} for each in chosen.values())
     if not args.yes and not _confirmed(list(chosen), lost):
@@ -158,9 +158,9 @@ def _confirmed(names: Sequence[str], lost: int) -> bool:
     return asks(f"Delete {_count(len(names))}?{loss}", default=False)
 
 
-def _find(wanted: str, records: Sequence[Record], foreign: Mapping[str, str]) -> Record | str:
+def _find(wanted: str, records: Sequence[Record], unreadable: Mapping[str, str]) -> Record | str:
     """Find a record by name, key or the beginning of its digest; what is not ours by its exact name only."""
-    if wanted in foreign:
+    if wanted in unreadable:
         return wanted
     exact = [record for record in records if wanted in {record.name, record.key, record.sent_key}]
     short = [record for record in records if len(wanted) >= SHORT and _digest(record).startswith(wanted)]
@@ -182,7 +182,7 @@ def _read() -> tuple[list[Record], dict[str, str]]:
 def _tell(flushed: Flushed, *, as_json: bool) -> int:
     """Say what became of each record."""
     from airflow_incident.core.redaction import redact_secrets
-    from airflow_incident.delivery.flushed import closing  # builds models
+    from airflow_incident.delivery.flushed import summary_line  # builds models
     from airflow_incident.delivery.messages import record_line  # builds models
 
     left = [settled for settled in flushed.settled if settled.error]
@@ -190,18 +190,18 @@ def _tell(flushed: Flushed, *, as_json: bool) -> int:
         parts = {"delivered": flushed.opened, "waiting": flushed.pending, "refused": flushed.dead}
         told = {part: list(map(record_json, records)) for part, records in parts.items()}
         told["left_open"] = [record_json(settled.record) for settled in left]
-        say(json.dumps(told | {"foreign": dict(flushed.foreign), "stopped": flushed.stopped}, indent=2))
+        say(json.dumps(told | {"unreadable": dict(flushed.unreadable), "stopped": flushed.stopped}, indent=2))
     else:
         for record in (*flushed.opened, *flushed.pending, *flushed.dead):
             say(record_line(record))
         for settled in left:
-            say(settled.told(redact_secrets).line)
-        text = closing(flushed)
+            say(settled.log_event(redact_secrets).line)
+        text = summary_line(flushed)
         say(f"{text[0].upper()}{text[1:]}.")
     return 1 if flushed.pending or flushed.dead or left else 0
 
 
-def _show(records: Sequence[Record], foreign: Mapping[str, str]) -> None:
+def _show(records: Sequence[Record], unreadable: Mapping[str, str]) -> None:
     """Show a table on a terminal that is wide enough, else a line for each."""
     from airflow_incident.delivery.messages import clean, record_line  # builds models
 
@@ -210,8 +210,8 @@ def _show(records: Sequence[Record], foreign: Mapping[str, str]) -> None:
             say(f"{_digest(record)[:SHORT]} {record.state}: {record_line(record)}")
     elif records:
         _show_table(records)
-    for name, why in foreign.items():
-        say(clean(f"{name} foreign: {why}; it is left alone"))
+    for name, why in unreadable.items():
+        say(clean(f"{name} unreadable: {why}; it is left alone"))
 
 
 def _show_table(records: Sequence[Record]) -> None:
@@ -235,7 +235,7 @@ def _row(record: Record) -> dict[str, str]:
     failed_at = (record.failed_at or record.written_at).astimezone(UTC)
     became = {
         "open": named(record),
-        "gathered": f"under {named(record) or record.storm}",
+        "grouped": f"under {named(record) or record.storm}",
         "pending": record.error or "",
         "dead": record.error or "",
     }

@@ -38,10 +38,10 @@ def _send_test(args: argparse.Namespace) -> int:
         from airflow_incident.hooks import IncidentHook  # imports Airflow
 
         hook = IncidentHook(args.conn_id)
-        profile = hook.profile()
-        if not profile.installation.enabled:
+        config = hook.config()
+        if not config.airflow_config.enabled:
             remark("send-test", _OFF)
-        incident = _opened(hook, profile.deployment)
+        incident = _opened(hook, config.deployment)
     told = _told(incident)
     if not args.json:
         say(f"{told['reference']} is open, a test: {told['permalink']}")

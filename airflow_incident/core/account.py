@@ -98,7 +98,7 @@ def fault_of_id(conn_id: str, *, in_process: bool) -> str | None:
 
 
 def is_loopback(host: str | None) -> bool:
-    """Tell whether a host name or address can only mean this machine."""
+    """Return whether a host name or address can only mean this machine."""
     if not host:
         return False
     try:

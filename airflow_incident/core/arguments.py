@@ -25,7 +25,7 @@ def kinds_of(function: Any) -> dict[str, str]:
 
 
 def usable(
-    door: str, arguments: Mapping[str, Any], kinds: Mapping[str, str], *, templates: Collection[str] = ()
+    entry_point: str, arguments: Mapping[str, Any], kinds: Mapping[str, str], *, templates: Collection[str] = ()
 ) -> tuple[dict[str, Any], dict[str, Problem]]:
     """Read the arguments of a door as a DAG file holds them; tell by name what cannot be used, which is left out.
 
@@ -38,14 +38,14 @@ def usable(
     for name, value in arguments.items():
         try:
             if name not in kinds:
-                problems[name] = _words().unknown(door, name, kinds)
+                problems[name] = _wrong_arguments().unknown(entry_point, name, kinds)
             elif name in templates and _is_rendered_later(value):
                 kept[name] = value
             else:
                 kept[name] = _read_argument(name, kinds[name], value)
         except Exception as error:  # noqa: BLE001 -- a mapping may raise anything, and a failure must not be lost for it
             what = str(error) if isinstance(error, ValueError) else f"cannot be read ({type(error).__name__})"
-            problems[name] = _words().unusable(door, name, value, what)
+            problems[name] = _wrong_arguments().unusable(entry_point, name, value, what)
             if name in NEVER_WEAKER:
                 kept[name] = NEVER_WEAKER[name]
             elif name in _ENTRIES:
@@ -53,7 +53,7 @@ def usable(
     return kept, problems
 
 
-def _words() -> ModuleType:
+def _wrong_arguments() -> ModuleType:
     from airflow_incident.core import wrong_arguments  # only where something is wrong
 
     return wrong_arguments
@@ -161,7 +161,7 @@ def _read_entries(name: str, value: Any) -> Mapping[str, Any] | None:
 
 
 def _is_right(name: str, given: Any) -> bool:
-    """Tell whether a custom field's value, or a role's person, can be used."""
+    """Return whether a custom field's value, or a role's person, can be used."""
     if name == "roles":
         is_told = isinstance(given, Mapping) and given and all(kind in PERSON_KINDS for kind in given)
         return bool(is_told or (isinstance(given, str) and given.strip()))
@@ -183,14 +183,14 @@ def _right_entries(name: str, value: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def checked(operator: Any, door: Any, given: Mapping[str, Any]) -> Iterator[list[Problem]]:
+def checked(operator: Any, entry_point: Any, given: Mapping[str, Any]) -> Iterator[list[Problem]]:
     """Check what an operator was called with, around Airflow's own look at the rest; the block may add problems.
 
     :param door: The class that takes these arguments, which the operator may extend.
     :param given: What its constructor has, the rest under `kwargs`.
     :raises ConfigurationError: naming everything that cannot be used.
     """
-    name, kinds = type(operator).__name__, kinds_of(door.__init__)
+    name, kinds = type(operator).__name__, kinds_of(entry_point.__init__)
     arguments = {argument: given[argument] for argument in kinds}
     _, wrong = usable(name, arguments, kinds, templates=operator.template_fields)
     problems = list(wrong.values())
@@ -198,9 +198,9 @@ def checked(operator: Any, door: Any, given: Mapping[str, Any]) -> Iterator[list
         yield problems
     except Exception:
         classes: Iterable[Any] = type(operator).__mro__
-        odd = _words().strangers(name, given["kwargs"], kinds, (each.__init__ for each in classes))
+        odd = _wrong_arguments().strangers(name, given["kwargs"], kinds, (each.__init__ for each in classes))
         if not odd:
             raise
         problems += odd
     if problems:
-        raise _words().error(problems) from None
+        raise _wrong_arguments().error(problems) from None

@@ -112,7 +112,7 @@ def open_key(of_dag: str, *, after: str | None) -> str:
 
 
 def storm_key(deployment: str, began: str) -> str:
-    """Build the key of the incident that gathers a storm; the minute it began is the same in racing processes."""
+    """Build the key of the incident that groups a storm; the minute it began is the same in racing processes."""
     return _fit(["airflow", deployment, "storm", began])
 
 

@@ -19,7 +19,7 @@ _INCIDENT_PAGE = (
 
 
 def is_incident_page(url: str) -> bool:
-    """Tell whether an address that somebody else wrote is one of incident.io, or of a sandbox on this machine."""
+    """Return whether an address that somebody else wrote is one of incident.io, or of a sandbox on this machine."""
     return re.fullmatch(_INCIDENT_PAGE, url) is not None
 
 

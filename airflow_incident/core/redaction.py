@@ -218,7 +218,7 @@ def _redacted(text: str, known: Sequence[str]) -> str:
         found = [
             *_known(text, known),
             *_forms(source),
-            *_leads(source),
+            *_is_lead(source),
             *_named(source),
             *_inserted(source),
             *_listed(source),
@@ -267,7 +267,7 @@ def _forms(source: Source) -> Iterator[Replacement]:
                 yield *found.span(1), STARS
 
 
-def _leads(source: Source) -> Iterator[Replacement]:
+def _is_lead(source: Source) -> Iterator[Replacement]:
     """Find what is a secret by what stands before it."""
     for lead in _LEADS:
         if _has(source, lead.words):

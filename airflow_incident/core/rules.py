@@ -19,7 +19,7 @@ TAG = "incident:"
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class AutoCallbackRules:
     """What `[incident_io]` in airflow.cfg says about DAGs that nobody edits."""
 
     settings: Settings
@@ -51,7 +51,7 @@ class Rules:
         return "auto_exclude names it" if matches(dag_id, self.settings.auto_exclude or ()) else ""
 
 
-class Wishes(Frozen):
+class TagOptions(Frozen):
     """What the tags of one DAG ask for; `wrong` are those that ask for nothing known."""
 
     off: bool = False
@@ -60,7 +60,7 @@ class Wishes(Frozen):
     wrong: tuple[str, ...] = ()
 
 
-def read_tags(tags: Iterable[str]) -> Wishes:
+def read_tags(tags: Iterable[str]) -> TagOptions:
     """Read `incident:off`, `incident:severity=…` and `incident:conn=…`; the first of its kind holds."""
     values: dict[str, str] = {}
     wrong = []
@@ -72,9 +72,9 @@ def read_tags(tags: Iterable[str]) -> Wishes:
             values[name] = value
         else:
             wrong.append(tag)
-    return Wishes("off" in values, values.get("severity"), values.get("conn"), tuple(wrong))
+    return TagOptions("off" in values, values.get("severity"), values.get("conn"), tuple(wrong))
 
 
 def matches(dag_id: str, globs: Iterable[str]) -> bool:
-    """Tell whether one of the globs names a DAG; case counts."""
+    """Return whether one of the globs names a DAG; case counts."""
     return any(fnmatchcase(dag_id, glob) for glob in globs)

@@ -152,7 +152,7 @@ def _assigned(source: Source, name: Name) -> Sequence[Span] | None:
 
 
 def _is_doubtful(source: Source, name: Name, found: re.Match[str]) -> bool:
-    """Tell whether what a colon follows is a scope like `token:read`, or something that a message has trouble with."""
+    """Return whether a colon follows a scope like `token:read`, or something that a message complains of."""
     is_scope = found[0] == ":" and not name.is_password and not source.match(BEGIN, found.end())
     return is_scope or (name.is_complained_of and found["sign"] in ":：")
 
@@ -406,7 +406,7 @@ def _without_scheme(source: Source, value: Value) -> Sequence[Span]:
 def _secret(
     source: Source, name: Name, value: Value | None, *, doubtful: bool = False, is_item: bool = False
 ) -> Sequence[Span]:
-    """Tell whether a value is a secret: not a word of a message, nor what stands for one, nor code that gets it."""
+    """Return whether a value is a secret: not a word of a message, nor what stands for one, nor code that gets it."""
     text = source.text[value.start : value.end].strip(" `'\"") if value else ""
     if value is None or len(text) <= 1 or stands_in(text) or is_said(text) or _is_name(name, text):
         return ()
@@ -422,7 +422,7 @@ def _secret(
 
 
 def _is_name(name: Name, text: str) -> bool:
-    """Tell whether a value is the name again, or the name of another secret, like `"AZURE_CLIENT_SECRET"`."""
+    """Return whether a value is the name again, or the name of another secret, like `"AZURE_CLIENT_SECRET"`."""
     if len(text) > _LONGEST_NAME:
         return False
     if text.lower() == name.written.lower():
@@ -436,7 +436,7 @@ def _is_name(name: Name, text: str) -> bool:
 
 
 def _is_code(source: Source, name: Name, value: Value, text: str) -> bool:
-    """Tell whether a value is code that gets a secret: a call, an item, an attribute, a type, a variable named so."""
+    """Return whether a value is code that gets a secret: a call, an item, an attribute, a type, a variable named so."""
     if source.match(r"[a-z_][a-z_.]{2,60}[(\[]", value.start):
         return True
     if code := source.match(_CODE, value.start):
@@ -452,7 +452,7 @@ def _is_code(source: Source, name: Name, value: Value, text: str) -> bool:
 
 
 def _is_something_else(source: Source, name: Name, found: re.Match[str]) -> bool:
-    """Tell whether a name or its value means another thing: a test that passed, a shell's directory, a variable."""
+    """Return whether a name or its value means another thing: a test that passed, a shell's directory, a variable."""
     sign, at = found["sign"], found.end()
     if found["close"] and sign == ":" and source.match(r"[a-z_]+[\s,})]", at):
         return True  # {"token": token}
@@ -462,7 +462,7 @@ def _is_something_else(source: Source, name: Name, found: re.Match[str]) -> bool
 
 
 def _is_count(name: Name, text: str) -> bool:
-    """Tell whether a value counts what a name has several of."""
+    """Return whether a value counts what a name has several of."""
     number = text.strip(".,;-+")
     if len(number) < _SHORT_NUMBER and number.isdigit() and not name.is_password:
         return True
@@ -478,7 +478,7 @@ def _random(source: Source, spans: Sequence[Span]) -> list[Span]:
 
 
 def _closes_here(source: Source, at: int) -> bool:
-    """Tell whether the quotation mark at a place ends a text in which the name stands, like `"Password: "`."""
+    """Return whether the quotation mark at a place ends a text in which the name stands, like `"Password: "`."""
     mark = source.folded[at : at + 1]
     if not mark or mark not in "\"'":
         return False

@@ -48,7 +48,7 @@ class Source(Frozen):
         return compiled(pattern).match(self.folded, at)
 
     def matches_before(self, pattern: str, at: int, reach: int = 12) -> bool:
-        """Tell whether the text before a place ends so."""
+        """Return whether the text before a place ends so."""
         return compiled(pattern).search(self.folded[max(0, at - reach) : at]) is not None
 
 

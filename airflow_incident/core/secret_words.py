@@ -218,12 +218,12 @@ def _ends_with_pass(parts: tuple[str, ...]) -> bool:
 
 
 def is_lookup(function: str) -> bool:
-    """Tell whether a function is given the name of a secret, not the secret."""
+    """Return whether a function is given the name of a secret, not the secret."""
     return not _LOOKUPS.isdisjoint(name_of(0, 0, function, "").parts)
 
 
 def is_said(value: str) -> bool:
-    """Tell whether a value is what a message says of a secret: one such word, or a sentence that begins with one."""
+    """Return whether a value is what a message says of a secret: one such word, or a sentence that begins with one."""
     if len(value) > _LONG:
         return False
     words = [word.strip(".,:;!?()'\"").lower() for word in value.split()[:12]]
@@ -233,14 +233,14 @@ def is_said(value: str) -> bool:
 
 
 def stands_in(value: str) -> bool:
-    """Tell whether a value stands for a secret, or says where it is."""
+    """Return whether a value stands for a secret, or says where it is."""
     if len(value) > _LONG or not value:
         return not value
     return bool(re.fullmatch(_PLACEHOLDER, value) or re.fullmatch(_PLACE, value) or re.fullmatch(r"[:@][a-z_]+", value))
 
 
 def is_opaque(value: str) -> bool:
-    """Tell whether a value is nothing that a person would write as a word, a number or a date."""
+    """Return whether a value is nothing that a person would write as a word, a number or a date."""
     if len(value) > _LONG:
         return True
     if len(value) < _LEAST or " " in value.strip() or re.match(_NO_WORD, value):
@@ -262,7 +262,7 @@ def _changes(value: str) -> int:
 
 
 def is_random(value: str) -> bool:
-    """Tell whether a value is one that no person has made up, in a text where names stand without any mark, too."""
+    """Return whether a value is one that no person has made up, in a text where names stand without any mark, too."""
     if len(value) < 2 * _LEAST or not re.fullmatch(r"(?:0x)?[\w+/=.~@#$%^&*!-]+", value):
         return False
     kinds = sum(bool(re.search(kind, value)) for kind in ("[a-z]", "[A-Z]", "[0-9]"))

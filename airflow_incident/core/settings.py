@@ -135,10 +135,10 @@ class Settings:
         help="The alert source's own token, which is not the API key. For channel `alert`.",
     )
     resolve: str = _option(
-        "hands_off",
+        "if_unclaimed",
         label="Resolve",
         places=("argument", "config"),
-        help="What a recovery may close: only what no person has taken (left triage, or a lead assigned), the others "
+        help="What a recovery may close: only what no person has claimed (left triage, or a lead assigned), the others "
         "get a link to the run; or every incident that Airflow has opened.",
     )
     resolved_status: str | None = _option(
@@ -191,7 +191,7 @@ class Settings:
         label="Storm limit",
         places=("connection", "config"),
         parse=_count,
-        help="Incidents that this installation may open within ten minutes; further failures are gathered under one. "
+        help="Incidents that this installation may open within ten minutes; further failures are grouped under one. "
         "0 is no limit.",
     )
     storm_limit_per_dag: int = _option(

@@ -122,11 +122,11 @@ def _facts(failure: Failure, deployment: str) -> Iterator[tuple[str, str]]:
         yield "Cleared", "once" if failure.clear_count == 1 else f"{failure.clear_count} times"
     yield "Deployment", escape(deployment)
     if failure.logical_date:
-        yield "Logical date", moment(failure.logical_date)
+        yield "Logical date", format_time(failure.logical_date)
     if failure.failed_at:
-        yield "Opened at" if failure.level == "operator" else "Failed at", moment(failure.failed_at)
+        yield "Opened at" if failure.level == "operator" else "Failed at", format_time(failure.failed_at)
     if failure.deadline_at:
-        yield "Deadline", moment(failure.deadline_at)
+        yield "Deadline", format_time(failure.deadline_at)
     if failure.task_id is not None:
         yield "Opened by task" if failure.level == "operator" else "Task", _task(failure)
     if failure.failed_tasks:
@@ -163,7 +163,7 @@ def _list_tasks(labels: Sequence[str]) -> str:
     return f"{shown} and {more} more" if more > 0 else shown
 
 
-def moment(time: datetime) -> str:
+def format_time(time: datetime) -> str:
     """Write a time of day to the second, with its zone."""
     return f"{time:%Y-%m-%d %H:%M:%S} {time.tzname() or ''}".rstrip()
 

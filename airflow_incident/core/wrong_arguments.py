@@ -24,23 +24,23 @@ _NEAREST = 3
 """Lines of other modules that are shown."""
 
 
-def unusable(door: str, name: str, value: Any, what: str) -> WrongArgument:
+def unusable(entry_point: str, name: str, value: Any, what: str) -> WrongArgument:
     """Say that the value of an argument cannot be used."""
-    return WrongArgument(f"{door}({name}={_shown(value)})", what)
+    return WrongArgument(f"{entry_point}({name}={_shown(value)})", what)
 
 
-def unnamed(door: str, value: Any) -> WrongArgument:
+def unnamed(entry_point: str, value: Any) -> WrongArgument:
     """Say that an argument has no name."""
-    return WrongArgument(f"{door}({_shown(value)})", "takes its arguments by name, like severity=…")
+    return WrongArgument(f"{entry_point}({_shown(value)})", "takes its arguments by name, like severity=…")
 
 
-def unknown(door: str, name: str, known: Iterable[str], others: Iterable[str] = ()) -> WrongArgument:
+def unknown(entry_point: str, name: str, known: Iterable[str], others: Iterable[str] = ()) -> WrongArgument:
     """Say that there is no such argument, and what was meant instead. Its value may be a secret.
 
     :param known: What the door takes itself.
     :param others: What those behind it take.
     """
-    return WrongArgument(f"{door}({name}=…)", _instead(name, list(known), list(others)))
+    return WrongArgument(f"{entry_point}({name}=…)", _instead(name, list(known), list(others)))
 
 
 def _instead(name: str, known: list[str], others: list[str]) -> str:
@@ -59,14 +59,16 @@ def _instead(name: str, known: list[str], others: list[str]) -> str:
     return f"there is no argument {name!r}; known: {', '.join(known)}"
 
 
-def strangers(door: str, given: Mapping[str, Any], known: Iterable[str], takers: Iterable[Any]) -> list[WrongArgument]:
+def strangers(
+    entry_point: str, given: Mapping[str, Any], known: Iterable[str], takers: Iterable[Any]
+) -> list[WrongArgument]:
     """Say which arguments none of the classes behind a door takes.
 
     :param known: The door's own arguments, which may have been meant.
     """
     taken = {name for taker in takers for name in signature(taker).parameters}
     odd = [name for name in given if name not in taken and not name.startswith("_")]
-    return [unknown(door, name, known, taken - {"self", "args", "kwargs"}) for name in odd]
+    return [unknown(entry_point, name, known, taken - {"self", "args", "kwargs"}) for name in odd]
 
 
 def error(problems: Iterable[Problem]) -> ConfigurationError:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LEAST_SHARE = 0.5
+MIN_SECONDS = 0.5
 """Seconds that a report late in a batch gets: less is no try, for incident.io is not next door."""
 
 BREAK_SECONDS = 60.0
 
 
-class Meter:
+class BatchBudget:
     """Shares a batch's time among the reports of one process.
 
     A DAG-processor process serves a batch of callbacks and is killed with all of them when the batch takes too
@@ -28,7 +28,7 @@ class Meter:
         self._spent: deque[tuple[float, float]] = deque()
         self._lock = threading.Lock()
 
-    def share(self, *, longest: float, batch: float, written: bool = False) -> float:
+    def allot(self, *, longest: float, batch: float, written: bool = False) -> float:
         """Return the seconds that the next report of a batch may take, `longest` at most.
 
         :param batch: Seconds that all reports of one batch may take together.
@@ -39,10 +39,10 @@ class Meter:
             while self._spent and self._spent[0][0] < since:
                 self._spent.popleft()
             left = batch - sum(seconds for _, seconds in self._spent)
-        late = 0.0 if written else min(LEAST_SHARE, (left + batch / 2) / 2)
+        late = 0.0 if written else min(MIN_SECONDS, (left + batch / 2) / 2)
         return min(longest, max(left / 2, late, 0.0))
 
-    def spend(self, seconds: float) -> None:
+    def record(self, seconds: float) -> None:
         """Write down what a report took."""
         with self._lock:
             self._spent.append((self._clock(), seconds))
@@ -60,5 +60,5 @@ class Breaker:
         self._until[base_url] = self._clock() + BREAK_SECONDS
 
     def is_open(self, base_url: str) -> bool:
-        """Tell whether an address had an outage just now."""
+        """Return whether an address had an outage just now."""
         return self._clock() < self._until.get(base_url, 0.0)

@@ -9,41 +9,41 @@ from airflow_incident.delivery.report import Outcome
 from airflow_incident.errors import IncidentIoError
 
 if TYPE_CHECKING:
-    from airflow_incident.airflow_bridge.config import Profile
+    from airflow_incident.airflow_bridge.config import ConnectionConfig
     from airflow_incident.delivery.report import Report
 
 
-def dispatch(report: Report, profile: Profile, *, seconds: float, may_wait: bool = False) -> Outcome:
+def dispatch(report: Report, config: ConnectionConfig, *, seconds: float, may_wait: bool = False) -> Outcome:
     """Deliver a report.
 
     :param seconds: What it may take in all.
     :param may_wait: Whether it is to be sent even during an outage that this process has met.
     """
-    profile = profile.with_client()
-    if profile.settings.journal:
+    config = config.with_client()
+    if config.settings.journal:
         from airflow_incident.delivery.run import write_and_send  # what is turned off costs nothing
 
-        return write_and_send(report, profile, seconds=seconds, may_wait=may_wait)
-    if profile.unusable:
-        return Outcome.of(report, profile.unusable, kept=False)
+        return write_and_send(report, config, seconds=seconds, may_wait=may_wait)
+    if config.unusable:
+        return Outcome.of(report, config.unusable, kept=False)
     try:
-        answer = profile.client.call(submission(report.draft, report.terms), budget=seconds)
+        answer = config.client.call(submission(report.draft, report.terms), budget=seconds)
     except IncidentIoError as error:
         return Outcome.of(report, error, kept=False)
     return Outcome.of(report, answer, kept=False)
 
 
-async def adispatch(report: Report, profile: Profile, *, seconds: float) -> Outcome:
-    """Do as `dispatch` does, from a coroutine."""
-    profile = profile.with_client()
-    if profile.settings.journal:
+async def adispatch(report: Report, config: ConnectionConfig, *, seconds: float) -> Outcome:
+    """Async version of `dispatch`."""
+    config = config.with_client()
+    if config.settings.journal:
         from airflow_incident.delivery.run import awrite_and_send  # what is turned off costs nothing
 
-        return await awrite_and_send(report, profile, seconds=seconds)
-    if profile.unusable:
-        return Outcome.of(report, profile.unusable, kept=False)
+        return await awrite_and_send(report, config, seconds=seconds)
+    if config.unusable:
+        return Outcome.of(report, config.unusable, kept=False)
     try:
-        answer = await profile.async_client.call(submission(report.draft, report.terms), budget=seconds)
+        answer = await config.async_client.call(submission(report.draft, report.terms), budget=seconds)
     except IncidentIoError as error:
         return Outcome.of(report, error, kept=False)
     return Outcome.of(report, answer, kept=False)

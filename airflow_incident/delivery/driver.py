@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from airflow_incident.airflow_bridge.channel import awithin, left, within
-from airflow_incident.api.calls import Creation, Plan, open_incident
+from airflow_incident.api.calls import CallSequence, PreparedCreate, create_call
 from airflow_incident.delivery.effects import (
     Ask,
     Attach,
@@ -20,8 +20,8 @@ from airflow_incident.delivery.effects import (
     Send,
     Set,
     Show,
+    Sleep,
     StoreFailed,
-    Wait,
 )
 from airflow_incident.errors import AirflowTimeoutError, IncidentIoError, UnexpectedResponseError
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from asyncio import Task
     from collections.abc import Callable, Generator
 
-    from airflow_incident.api.calls import Call, Listing
+    from airflow_incident.api.calls import Call, PaginatedCall
     from airflow_incident.api.client import AsyncClient, Client
     from airflow_incident.api.incident import AlertHead, IncidentHead
-    from airflow_incident.delivery.effects import Step
+    from airflow_incident.delivery.effects import Effect
     from airflow_incident.delivery.record import Record, Store
 
-    Anything = Call[Any] | Plan[Any] | Listing[Any]
+    Anything = Call[Any] | CallSequence[Any] | PaginatedCall[Any]
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ def store_patience() -> float:
     return PATIENCE if left() is None else _FOR_EVER
 
 
-class Courier:
+class Driver:
     """Carries one report from ordinary code.
 
     The store is used on the calling thread, for Airflow's channel is not thread-safe everywhere. The request
@@ -77,14 +77,14 @@ class Courier:
     :param seconds: What everything may take together.
     """
 
-    def __init__(self, store: Store, client: Client, *, key: str, first: Plan[Any], seconds: float) -> None:
-        self._shelf = _Shelf(store, patience=store_patience())
+    def __init__(self, store: Store, client: Client, *, key: str, first: CallSequence[Any], seconds: float) -> None:
+        self._shelf = _GuardedStore(store, patience=store_patience())
         self._client = client
         self._seconds = seconds
         self._deadline = time.monotonic() + seconds
-        self._met: list[IncidentIoError] = []
+        self._errors_seen: list[IncidentIoError] = []
         self._key = key
-        self._first: Plan[Any] | Call[Any] = first
+        self._first: CallSequence[Any] | Call[Any] = first
         self._turn = threading.Event()
         self._asking = False
         self._wanted = True
@@ -97,7 +97,7 @@ class Courier:
         except RuntimeError:  # no thread to be had: send on this one
             self._answer = None
 
-    def carry(self, steps: Generator[Step, Any, T]) -> T:
+    def run(self, steps: Generator[Effect, Any, T]) -> T:
         """Take every step and return what the generator returns."""
         answer: Any = None
         try:
@@ -105,7 +105,7 @@ class Courier:
                 step = steps.send(answer)
                 if isinstance(step, Send):
                     answer = self._send(step)
-                elif isinstance(step, Show | Attach | Ask | Wait):
+                elif isinstance(step, Show | Attach | Ask | Sleep):
                     answer = self._ask(step)
                 else:
                     answer = self._shelf.take(step)
@@ -125,7 +125,7 @@ class Courier:
         except TimeoutError:
             from airflow_incident.api.client import too_late  # loaded by now
 
-            return too_late(self._seconds, self._met)
+            return too_late(self._seconds, self._errors_seen)
         except IncidentIoError as error:
             return error
 
@@ -141,10 +141,10 @@ class Courier:
                 return True
             return self._key in _keys_of(step)
 
-    def _ask(self, step: Show | Attach | Ask | Wait) -> Any:
+    def _ask(self, step: Show | Attach | Ask | Sleep) -> Any:
         self._asking = True
         try:
-            if isinstance(step, Wait):
+            if isinstance(step, Sleep):
                 time.sleep(min(step.seconds, self.left))
                 return None
             return self._client.call(_call(step), budget=self.left)
@@ -162,7 +162,7 @@ class Courier:
         with self._lock:
             self._gone = True
         try:
-            answer.set_result(self._client.call_here(self._first, budget=self.left, met=self._met))
+            answer.set_result(self._client.call_here(self._first, budget=self.left, errors_seen=self._errors_seen))
         except BaseException as error:  # noqa: BLE001 -- carried to the thread that asked
             answer.set_exception(error)
 
@@ -172,7 +172,7 @@ class Courier:
         return max(0.1, self._deadline - time.monotonic())
 
 
-class AsyncCourier:
+class AsyncDriver:
     """Carries one report from a coroutine. It is sent when its turn comes, or when the store takes too long.
 
     :param first: What to send then: all that sending the report takes. None if nothing is sent without the store.
@@ -185,9 +185,9 @@ class AsyncCourier:
         *,
         seconds: float,
         key: str = "",
-        first: Plan[Any] | None = None,
+        first: CallSequence[Any] | None = None,
     ) -> None:
-        self._shelf = _AsyncShelf(store, seconds)
+        self._shelf = _AsyncGuardedStore(store, seconds)
         self._client = client
         now = time.monotonic()
         self._deadline, self._patience = now + seconds, now + PATIENCE
@@ -195,7 +195,7 @@ class AsyncCourier:
         self._first = first
         self._sending: Task[Any] | None = None
 
-    async def carry(self, steps: Generator[Step, Any, T]) -> T:
+    async def run(self, steps: Generator[Effect, Any, T]) -> T:
         """Take every step and return what the generator returns."""
         import asyncio  # tasks need none
 
@@ -203,7 +203,7 @@ class AsyncCourier:
         try:
             while True:
                 step = steps.send(answer)
-                if isinstance(step, Wait):
+                if isinstance(step, Sleep):
                     await asyncio.sleep(min(step.seconds, self._left))
                     answer = None
                 elif isinstance(step, Send | Show | Attach | Ask):
@@ -217,7 +217,7 @@ class AsyncCourier:
             if self._sending:
                 self._sending.cancel()
 
-    async def _keep(self, step: Step) -> Any:
+    async def _keep(self, step: Effect) -> Any:
         """Take a step of the store; send meanwhile if that takes too long."""
         import asyncio  # tasks need none
 
@@ -246,8 +246,8 @@ class AsyncCourier:
         return max(0.1, self._deadline - time.monotonic())
 
 
-def carry_all(
-    steps: Generator[Step, Any, T],
+def run_all(
+    steps: Generator[Effect, Any, T],
     store: Store,
     call: Callable[[Anything, str], Any],
     *,
@@ -260,7 +260,7 @@ def carry_all(
     :param complete: Adds to a record's draft what its connection says.
     :param patience: Seconds that the store may take, where somebody waits after all.
     """
-    shelf = _Shelf(store, patience=patience)
+    shelf = _GuardedStore(store, patience=patience)
     answer: Any = None
     try:
         while True:
@@ -272,7 +272,7 @@ def carry_all(
                     answer = error
                 except (Exception, SystemExit) as error:  # noqa: BLE001 -- it costs this record, and no other
                     answer = UnexpectedResponseError(200, f"the answer cannot be used ({type(error).__name__})")
-            elif isinstance(step, Wait):
+            elif isinstance(step, Sleep):
                 time.sleep(step.seconds)
                 answer = None
             else:
@@ -288,7 +288,7 @@ def _keys_of(step: Send) -> set[str | None]:
 
 
 def _opening(step: Send) -> Call[Any]:
-    return open_incident(Creation(step.body, step.via))
+    return create_call(PreparedCreate(step.body, step.endpoint))
 
 
 def _call(step: Send | Show | Attach | Ask) -> Anything:
@@ -314,7 +314,7 @@ class _Trouble:
         self._patience = patience
         self._trouble: StoreFailed | None = None
 
-    def in_the_way_of(self, step: Step) -> StoreFailed | None:
+    def in_the_way_of(self, step: Effect) -> StoreFailed | None:
         """Return why a step is not tried."""
         return None if isinstance(step, Keep) else self._trouble
 
@@ -332,14 +332,14 @@ class _Trouble:
         return answer
 
 
-class _Shelf(_Trouble):
+class _GuardedStore(_Trouble):
     """A store whose failures are answers."""
 
     def __init__(self, store: Store, *, patience: float = PATIENCE) -> None:
         super().__init__(patience)
         self._store = store
 
-    def take(self, step: Step) -> Any:
+    def take(self, step: Effect) -> Any:
         """Take one step."""
         if trouble := self.in_the_way_of(step):
             return trouble
@@ -352,14 +352,14 @@ class _Shelf(_Trouble):
         return self.believe(answer, began)
 
 
-class _AsyncShelf(_Trouble):
+class _AsyncGuardedStore(_Trouble):
     """The same for coroutines."""
 
     def __init__(self, store: AsyncStore, patience: float) -> None:
         super().__init__(patience)
         self._store = store
 
-    async def take(self, step: Step) -> Any:
+    async def take(self, step: Effect) -> Any:
         """Take one step."""
         if trouble := self.in_the_way_of(step):
             return trouble
@@ -369,7 +369,7 @@ class _AsyncShelf(_Trouble):
             return self.give_up(error)
 
 
-def _do(store: Store | AsyncStore, step: Step) -> Any:
+def _do(store: Store | AsyncStore, step: Effect) -> Any:
     match step:
         case Get(name):
             return store.get(name)

@@ -9,7 +9,7 @@ from airflow_incident.frozen import Frozen
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airflow_incident.api.calls import Call, Listing, Plan, Via
+    from airflow_incident.api.calls import Call, CallSequence, Endpoint, PaginatedCall
     from airflow_incident.delivery.record import Record
 
 
@@ -53,7 +53,7 @@ class Send(Frozen):
 
     body: Mapping[str, Any]
     conn_id: str
-    via: Via = "v1"
+    endpoint: Endpoint = "v1"
     record_key: str | None = None
 
 
@@ -76,7 +76,7 @@ class Attach(Frozen):
 class Ask(Frozen):
     """Ask incident.io anything else, with a connection's key; an error is its answer, too."""
 
-    call: Call[Any] | Plan[Any] | Listing[Any]
+    call: Call[Any] | CallSequence[Any] | PaginatedCall[Any]
     conn_id: str
 
 
@@ -86,7 +86,7 @@ class Complete(Frozen):
     record: Record
 
 
-class Wait(Frozen):
+class Sleep(Frozen):
     """Let some seconds pass."""
 
     seconds: float
@@ -98,4 +98,4 @@ class StoreFailed(Frozen):
     why: str
 
 
-Step = Get | Set | Keep | Delete | Names | Send | Show | Attach | Ask | Complete | Wait
+Effect = Get | Set | Keep | Delete | Names | Send | Show | Attach | Ask | Complete | Sleep

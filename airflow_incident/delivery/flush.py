@@ -1,4 +1,4 @@
-"""Flush: deliver what waits in the journal, and keep it small. A generator; the courier does the I/O."""
+"""Flush: deliver what waits in the journal, and keep it small. A generator; the driver does the I/O."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_incident.delivery.effects import Complete, Delete, Get, Names, Set, StoreFailed
 from airflow_incident.delivery.flushed import Flushed
-from airflow_incident.delivery.record import KEEP_FOR, KEEP_RECORDS, PREFIX, ForeignRecordError, Record, read_record
-from airflow_incident.delivery.recovery import Settled, settle_later
-from airflow_incident.delivery.sending import SETTLE_SECONDS, after, note_of_dag, own_record, send, terms_of
-from airflow_incident.errors import IncidentIoError, JournalError, UnexpectedResponseError, UnsettledError
+from airflow_incident.delivery.record import KEEP_FOR, KEEP_RECORDS, PREFIX, Record, UnreadableRecordError, read_record
+from airflow_incident.delivery.recovery import RecordResult, close_record_later
+from airflow_incident.delivery.sending import SETTLE_SECONDS, next_state, note_of_dag, own_record, send, terms_of
+from airflow_incident.errors import AmbiguousDeliveryError, IncidentIoError, JournalError, UnexpectedResponseError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from datetime import datetime
 
-    from airflow_incident.delivery.effects import Step
+    from airflow_incident.delivery.effects import Effect
 
-    Lane = tuple[str, bool]
+    RateLimitKey = tuple[str, bool]
 
 YOUNG = timedelta(minutes=1)
 """How long others may be about to open a record through v1; a longer wait for each of many would last for hours."""
@@ -31,7 +31,7 @@ MOST_ODD = 10
 
 def flush(
     now: Callable[[], datetime], *, prefix: str = PREFIX, most: int | None = None, also_dead: bool = False
-) -> Generator[Step, Any, Flushed]:
+) -> Generator[Effect, Any, Flushed]:
     """Deliver what waits, oldest first; stop at a connection's outage, for its rest would meet it too.
 
     Whatever one record breaks is an error of that record, and the rest is delivered.
@@ -41,18 +41,22 @@ def flush(
     :param also_dead: Send what was refused before, too: its cause was fixed.
     :raises JournalError: if the journal cannot be read or written.
     """
-    records, foreign = yield from read_all(prefix)
+    records, unreadable = yield from read_all(prefix)
     states = {"pending", "dead"} if also_dead else {"pending"}
-    waiting = sorted((r for r in records if r.state in states and not r.is_to_close), key=_turn)
+    waiting = sorted((r for r in records if r.state in states and not r.needs_closing), key=_order)
     current = {record.name: record for record in records}
     done: list[Record] = []
     outages = _Outages(
-        {r.lane: f"incident.io asked to wait until {r.due_at:%H:%M:%S} UTC" for r in waiting if not r.is_due(now())}
+        {
+            r.rate_limit_key: f"incident.io asked to wait until {r.due_at:%H:%M:%S} UTC"
+            for r in waiting
+            if not r.is_due(now())
+        }
     )
     for listed in waiting:
         if len(done) == most:
             break
-        if listed.lane in outages.met:
+        if listed.rate_limit_key in outages.met:
             continue
         # Others deliver and drop too while this goes on, and what they wrote is newer.
         record = own_record(listed.name, (yield Get(listed.name)), listed.key)
@@ -74,15 +78,15 @@ def flush(
         yield from note_of_dag(result)
         done.append(result)
         current[result.name] = result
-        if not isinstance(answer, UnsettledError):
-            outages.note(record.lane, answer if result.state == "pending" else None)
+        if not isinstance(answer, AmbiguousDeliveryError):
+            outages.note(record.rate_limit_key, answer if result.state == "pending" else None)
     settled = yield from _close_recovered(current, outages, now)
     pruned = yield from _prune(list(current.values()), now())
     return Flushed(
         opened=[r for r in done if r.state == "open"],
         pending=[r for r in current.values() if r.state == "pending"],
         dead=[r for r in current.values() if r.state == "dead"],
-        foreign=foreign,
+        unreadable=unreadable,
         pruned=pruned,
         stopped="; ".join(dict.fromkeys(outages.met.values())) or None,
         refused=[r for r in done if r.state == "dead"],
@@ -92,16 +96,16 @@ def flush(
 
 def _completed(
     record: Record, current: dict[str, Record], outages: _Outages, now: datetime
-) -> Generator[Step, Any, Record | None]:
+) -> Generator[Effect, Any, Record | None]:
     """Add what a record's connection says, which could not be read when it was written; None if it is not to be sent.
 
     Where the connection names the deployment, the record moves to another key, unless that has one already.
     """
     completed: Record | IncidentIoError = yield Complete(record)
     if isinstance(completed, IncidentIoError):
-        current[record.name] = after(record, completed, now)
+        current[record.name] = next_state(record, completed, now)
         yield Set(record.name, current[record.name].text())
-        outages.note(record.lane, completed)
+        outages.note(record.rate_limit_key, completed)
         return None
     if completed.key == record.key:
         return completed
@@ -116,48 +120,48 @@ def _completed(
 class _Outages:
     """Which connections had an outage while a flush went on, and why."""
 
-    def __init__(self, met: dict[Lane, str]) -> None:
+    def __init__(self, met: dict[RateLimitKey, str]) -> None:
         self.met = met
-        self._odd: Counter[Lane] = Counter()
+        self._odd: Counter[RateLimitKey] = Counter()
 
-    def note(self, lane: Lane, answer: Any) -> None:
+    def note(self, rate_limit_key: RateLimitKey, answer: Any) -> None:
         """Note what a record was answered; an error if it has to wait."""
         if not isinstance(answer, IncidentIoError):
-            self._odd[lane] = 0
+            self._odd[rate_limit_key] = 0
             return
-        self._odd[lane] += 1
-        if not isinstance(answer, UnexpectedResponseError) or self._odd[lane] >= MOST_ODD:
-            self.met[lane] = str(answer)
+        self._odd[rate_limit_key] += 1
+        if not isinstance(answer, UnexpectedResponseError) or self._odd[rate_limit_key] >= MOST_ODD:
+            self.met[rate_limit_key] = str(answer)
 
 
 def _close_recovered(
     current: dict[str, Record], outages: _Outages, now: Callable[[], datetime]
-) -> Generator[Step, Any, list[Settled]]:
+) -> Generator[Effect, Any, list[RecordResult]]:
     """Close the incidents of runs that recovered while incident.io did not answer.
 
     What an outage leaves open is not told, for it waits on as before; what one odd answer leaves open is.
     """
-    done: list[Settled] = []
+    done: list[RecordResult] = []
     for name, record in list(current.items()):
         left = record.closing
-        if left is None or not record.is_to_close or record.lane in outages.met:
+        if left is None or not record.needs_closing or record.rate_limit_key in outages.met:
             continue
-        became = yield from settle_later(record, left, now)
+        became = yield from close_record_later(record, left, now)
         waits = became is not None and became.kind == "kept"
-        outages.note(record.lane, became.error if became and waits else None)
+        outages.note(record.rate_limit_key, became.error if became and waits else None)
         if became and (not waits or isinstance(became.error, UnexpectedResponseError)):
             done.append(became)
-            if became.outcome in {"recovered", "over"}:
+            if became.outcome in {"recovered", "already_closed"}:
                 del current[name]
     return done
 
 
-def _turn(record: Record) -> tuple[int, datetime]:
+def _order(record: Record) -> tuple[int, datetime]:
     """Say whose turn it is: the oldest first, but what failed again and again must not hold up the rest."""
     return record.attempts // PATIENT_ATTEMPTS, record.written_at
 
 
-def read_all(prefix: str = PREFIX) -> Generator[Step, Any, tuple[list[Record], dict[str, str]]]:
+def read_all(prefix: str = PREFIX) -> Generator[Effect, Any, tuple[list[Record], dict[str, str]]]:
     """Read every record under a prefix, and tell which names hold something else.
 
     :raises JournalError: if the names cannot be listed, or a record cannot be read.
@@ -166,7 +170,7 @@ def read_all(prefix: str = PREFIX) -> Generator[Step, Any, tuple[list[Record], d
     if isinstance(names, StoreFailed):
         raise JournalError(f"the journal cannot be listed: {names.why}")
     records: list[Record] = []
-    foreign: dict[str, str] = {}
+    unreadable: dict[str, str] = {}
     for name in names:
         text = yield Get(name)
         if isinstance(text, StoreFailed):
@@ -175,12 +179,12 @@ def read_all(prefix: str = PREFIX) -> Generator[Step, Any, tuple[list[Record], d
             continue
         try:
             records.append(read_record(name, text))
-        except ForeignRecordError as error:
-            foreign[name] = str(error)
-    return records, foreign
+        except UnreadableRecordError as error:
+            unreadable[name] = str(error)
+    return records, unreadable
 
 
-def drop(names: Sequence[str]) -> Generator[Step, Any, None]:
+def drop(names: Sequence[str]) -> Generator[Effect, Any, None]:
     """Delete what is under these names, whatever it is.
 
     :raises JournalError: if that cannot be done.
@@ -190,12 +194,10 @@ def drop(names: Sequence[str]) -> Generator[Step, Any, None]:
             raise JournalError(f"the journal cannot be written: {done.why}")
 
 
-def _prune(records: Sequence[Record], now: datetime) -> Generator[Step, Any, int]:
+def _prune(records: Sequence[Record], now: datetime) -> Generator[Effect, Any, int]:
     """Delete delivered records that are too old or too many."""
-    delivered = sorted(
-        (r for r in records if r.state in {"open", "gathered"}), key=lambda r: r.written_at, reverse=True
-    )
-    # A storm's record is the oldest of its storm, and those gathered under it lead nowhere without it.
+    delivered = sorted((r for r in records if r.state in {"open", "grouped"}), key=lambda r: r.written_at, reverse=True)
+    # A storm's record is the oldest of its storm, and those grouped under it lead nowhere without it.
     too_many = [r for r in delivered if r.level != "storm"][KEEP_RECORDS:]
     old = {r.name: r for r in (*too_many, *(r for r in delivered if now - r.written_at > KEEP_FOR))}.values()
     for record in old:

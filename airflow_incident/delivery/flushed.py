@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from airflow_incident.core.text import moment
+from airflow_incident.core.text import format_time
 from airflow_incident.delivery.messages import clean
 from airflow_incident.frozen import Frozen
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from airflow_incident.delivery.record import Record
-    from airflow_incident.delivery.recovery import Settled
+    from airflow_incident.delivery.recovery import RecordResult
 
 OVERDUE = timedelta(hours=1)
 """How long a failure may wait before somebody should look."""
@@ -29,11 +29,11 @@ class Flushed(Frozen):
     opened: Sequence[Record] = ()
     pending: Sequence[Record] = ()
     dead: Sequence[Record] = ()
-    foreign: Mapping[str, str] = {}
+    unreadable: Mapping[str, str] = {}
     pruned: int = 0
     stopped: str | None = None
     refused: Sequence[Record] = ()
-    settled: Sequence[Settled] = ()
+    settled: Sequence[RecordResult] = ()
 
     @property
     def recovered(self) -> Sequence[Record]:
@@ -46,9 +46,9 @@ class Flushed(Frozen):
         return min((record.written_at for record in self.pending), default=None)
 
 
-def closing(flushed: Flushed) -> str:
+def summary_line(flushed: Flushed) -> str:
     """Count what a flush did and left."""
-    waiting, refused, foreign = len(flushed.pending), len(flushed.dead), len(flushed.foreign)
+    waiting, refused, unreadable = len(flushed.pending), len(flushed.dead), len(flushed.unreadable)
     why = f" ({clean(flushed.stopped)})" if flushed.stopped else ""
     counts = {
         f"{len(flushed.opened)} delivered": len(flushed.opened),
@@ -57,10 +57,10 @@ def closing(flushed: Flushed) -> str:
         f"{len(flushed.recovered)} closed because the run recovered": len(flushed.recovered),
     }
     told = [text for text, count in counts.items() if count] or ["nothing waits"]
-    return ", ".join([*told, *([f"{foreign} left alone (not readable as ours)"] if foreign else [])])
+    return ", ".join([*told, *([f"{unreadable} left alone (not readable as ours)"] if unreadable else [])])
 
 
-def worry(flushed: Flushed, now: datetime) -> str | None:
+def problems(flushed: Flushed, now: datetime) -> str | None:
     """Say what somebody should look at: what was refused, and what has waited too long."""
     told = []
     if flushed.dead:
@@ -68,5 +68,5 @@ def worry(flushed: Flushed, now: datetime) -> str | None:
     oldest = flushed.oldest_pending
     if oldest is not None and now - oldest > OVERDUE:
         why = f": {clean(flushed.stopped)}" if flushed.stopped else ""
-        told.append(f"{len(flushed.pending)} waiting, the oldest since {moment(oldest)}{why}")
+        told.append(f"{len(flushed.pending)} waiting, the oldest since {format_time(oldest)}{why}")
     return "; ".join(told) or None

@@ -9,34 +9,34 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_incident.airflow_bridge.variables import Variables, async_store
 from airflow_incident.core.key import ALERT_MARK, own_keys, scope_of
-from airflow_incident.delivery.driver import PATIENCE, AsyncCourier, carry_all
+from airflow_incident.delivery.driver import PATIENCE, AsyncDriver, run_all
 from airflow_incident.delivery.effects import Get, StoreFailed
-from airflow_incident.delivery.record import ForeignRecordError, read_record, record_name
+from airflow_incident.delivery.record import UnreadableRecordError, read_record, record_name
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from airflow_incident.core.failure import Failure
     from airflow_incident.core.settings import Settings
-    from airflow_incident.delivery.effects import Step
+    from airflow_incident.delivery.effects import Effect
 
     Answer = bool | StoreFailed
 
 
 def look(success: Failure, settings: Settings, deployment: str) -> Answer:
-    """Tell whether a callback of the attempt that succeeded has left anything to settle."""
+    """Return whether a callback of the attempt that succeeded has left anything to settle."""
     nobody: Any = None
-    return carry_all(_looking(success, settings, deployment), Variables(), nobody, patience=PATIENCE)
+    return run_all(_looking(success, settings, deployment), Variables(), nobody, patience=PATIENCE)
 
 
 async def alook(success: Failure, settings: Settings, deployment: str) -> Answer:
-    """Do as `look` does, from a coroutine."""
+    """Async version of `look`."""
     nobody: Any = None
-    courier = AsyncCourier(async_store(Variables()), nobody, seconds=PATIENCE)
-    return await courier.carry(_looking(success, settings, deployment))
+    driver = AsyncDriver(async_store(Variables()), nobody, seconds=PATIENCE)
+    return await driver.run(_looking(success, settings, deployment))
 
 
-def _looking(success: Failure, settings: Settings, deployment: str) -> Generator[Step, Any, Answer]:
+def _looking(success: Failure, settings: Settings, deployment: str) -> Generator[Effect, Any, Answer]:
     mark = ALERT_MARK if settings.channel == "alert" else ""
     scope = scope_of(success, settings.scope)
     for key in own_keys(success, deployment=deployment, scope=scope):
@@ -49,9 +49,9 @@ def _looking(success: Failure, settings: Settings, deployment: str) -> Generator
 
 
 def _is_to_settle(success: Failure, key: str, text: str, *, always: bool) -> bool:
-    """Tell whether a text is a record that a recovery would do something about; what a step opened on purpose stays."""
+    """Return whether a recovery would act on the record in a text; what a step opened on purpose stays."""
     try:
         record = read_record(record_name(success.dag_id, key), text)
-    except ForeignRecordError:
+    except UnreadableRecordError:
         return False
     return record.level != "operator" and not record.is_settled(always=always)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from airflow_incident.airflow_bridge.stats import Told, told
+from airflow_incident.airflow_bridge.stats import LogEvent, log_event
 from airflow_incident.core.redaction import redact_secrets
-from airflow_incident.core.text import log_line, moment
+from airflow_incident.core.text import format_time, log_line
 
 if TYPE_CHECKING:
     from airflow_incident.delivery.record import Record
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 def record_line(record: Record) -> str:
     """Say what became of a failure."""
     subject = f"DAG {record.dag_id}, run {record.run_id}"
-    failed = f" (failed at {moment(record.failed_at)})" if record.failed_at else ""
+    failed = f" (failed at {format_time(record.failed_at)})" if record.failed_at else ""
     words = {
         "open": f"{named(record) or record.thing} is open for {subject}{failed}",
-        "pending": f"{subject} waits since {moment(record.written_at)}{failed}, {tries(record)}",
-        "gathered": f"{subject}{failed} is gathered under {named(record) or record.storm}",
+        "pending": f"{subject} waits since {format_time(record.written_at)}{failed}, {tries(record)}",
+        "grouped": f"{subject}{failed} is grouped under {named(record) or record.storm}",
         "dead": f"{subject}{failed} was refused",
     }
-    if record.over:
+    if record.already_closed:
         words["open"] = f"{named(record) or record.thing} of {subject}{failed} is over"
     why = f": {record.error}" if record.error and record.state in {"pending", "dead"} else ""
     return clean(words[record.state] + why)
 
 
-def record_told(record: Record) -> Told:
+def record_event(record: Record) -> LogEvent:
     """Say what became of a failure that had waited, now that incident.io has answered."""
     incident = record.incident
-    return told(
+    return log_event(
         "replayed" if record.state == "open" else "dead",
         logging.INFO if record.state == "open" else logging.ERROR,
         record_line(record),
@@ -40,7 +40,7 @@ def record_told(record: Record) -> Told:
         dag_id=record.dag_id,
         run_id=record.run_id,
         task=record.task,
-        door=record.level,
+        source=record.level,
         key=record.sent_key,
         incident=incident and (incident.reference or incident.id),
         link=incident and incident.permalink,

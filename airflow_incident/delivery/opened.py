@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from airflow_incident.core.key import dag_key, idempotency_key
 from airflow_incident.core.pages import is_incident_page
 from airflow_incident.delivery.record import (
-    ForeignRecordError,
+    UnreadableRecordError,
     dag_prefix,
     is_of_dag,
     read_record,
     record_name,
-    whole,
+    replace_surrogates,
 )
 from airflow_incident.delivery.reporter import STORM
 from airflow_incident.errors import JournalError
@@ -55,18 +55,18 @@ def page_of(failure: Failure, texts: Mapping[str, str], get: Callable[[str], str
     :param get: Reads another of its texts.
     :raises ForeignRecordError: if nothing is found, but there is something that cannot be read.
     """
-    run_id = json.dumps(whole(failure.run_id), ensure_ascii=False)
+    run_id = json.dumps(replace_surrogates(failure.run_id), ensure_ascii=False)
     pages: list[tuple[tuple[Any, ...], str]] = []
-    broken: ForeignRecordError | None = None
+    broken: UnreadableRecordError | None = None
     for name, text in texts.items():
         if run_id not in text:  # most are about other runs, and to read one takes longer
             continue
         try:
             record = read_record(name, text)
-        except ForeignRecordError as error:
+        except UnreadableRecordError as error:
             broken = error
             continue
-        if record.is_of(failure.dag_id, failure.run_id) and record.stands_for(failure):
+        if record.is_of(failure.dag_id, failure.run_id) and record.covers(failure):
             holder = _holder(record, get)
             page = (holder and holder.incident and holder.incident.permalink) or ""
             if is_incident_page(page):
@@ -88,7 +88,11 @@ def _records(failure: Failure, deployment: str, store: Store) -> Iterator[Record
         if text is None and listed:
             raise JournalError(f"the journal cannot be read: {name} is listed, but not given")
         record = _read(name, text)
-        if record is not None and record.dag_id == whole(failure.dag_id) and record.state in {"open", "gathered"}:
+        if (
+            record is not None
+            and record.dag_id == replace_surrogates(failure.dag_id)
+            and record.state in {"open", "grouped"}
+        ):
             yield record
 
 
@@ -99,8 +103,8 @@ def _own_keys(failure: Failure, deployment: str) -> Iterator[str]:
 
 
 def _holder(record: Record, get: Callable[[str], str | None]) -> Record | None:
-    """Find the record that has the incident: a failure that was gathered is in one that another has opened."""
-    if record.state != "gathered" or record.incident:
+    """Find the record that has the incident: a failure that was grouped is in one that another has opened."""
+    if record.state != "grouped" or record.incident:
         return record
     name = record_name(STORM, record.storm or "")
     return _read(name, get(name)) if record.storm else None
@@ -109,5 +113,5 @@ def _holder(record: Record, get: Callable[[str], str | None]) -> Record | None:
 def _read(name: str, text: str | None) -> Record | None:
     try:
         return None if text is None else read_record(name, text)
-    except ForeignRecordError:
+    except UnreadableRecordError:
         return None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from airflow_incident.api.calls import Creation, Via
+from airflow_incident.api.calls import Endpoint, PreparedCreate
 from airflow_incident.api.exchange import RETRY_AFTER_LIMIT
 from airflow_incident.api.payload import create_draft
 from airflow_incident.api.submit import Choice  # noqa: TC001 -- pydantic resolves it when a model is built
@@ -60,7 +60,7 @@ class OpenIncident(BaseModel):
     """The incident that a record stands for.
 
     `began` is the category of the status that it was opened in, `was_assigned` whether it was opened with people in its
-    roles: neither means that a person has taken it.
+    roles: neither means that a person has claimed it.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
@@ -74,7 +74,7 @@ class OpenIncident(BaseModel):
 
 
 class Closing(BaseModel):
-    """What is still to be done for a failure whose run has recovered; see `api.closing.Wish`.
+    """What is still to be done for a failure whose run has recovered; see `api.closing.CloseOptions`.
 
     `error` is why incident.io refused it: a flush does not ask again.
     """
@@ -89,31 +89,31 @@ class Closing(BaseModel):
 
 
 class Record(BaseModel):
-    """One failure: `pending` until it is delivered, then `open`; `gathered` under a storm; `dead` after a refusal.
+    """One failure: `pending` until it is delivered, then `open`; `grouped` under a storm; `dead` after a refusal.
 
     `draft` is what is wanted, in the words of whoever set it up, until its names have become IDs; `body` is what is
-    sent, the same each time, `via` one version of the API; `own_fields` are the fields that its caller set, as long as
-    the connection's options are not known; `api_version` is the one that was asked for. `due_at` is
-    when the API asked to come back. `maybe_delivered` says that an attempt may have taken effect. `storm` is the key
-    of the incident that it is gathered under.
-    `run_at` is the moment that the run stands for, `clear_count` how often it had been cleared. `recovered` says that
-    the incident has been told of the run's recovery; `closing` is what is still to be done about that.
-    `key` names the record. `asked_key` is the idempotency key that it is sent with, where that is another one, and
-    `next_keys` are those to go on with, as in `api.submit.Terms`. `started_at` is when the run began. `over` says that
-    the incident was over when incident.io was last asked. `of_dag` is the key of the record that says what its DAG has
-    open, at scope `dag`; `on_dags_key` says that it is sent with the key that the DAG's runs share.
+    sent, the same each time, `endpoint` one version of the API; `own_fields` are the fields that its caller set, as
+    long as the connection's options are not known; `api_version` is the one that was asked for. `due_at` is when the
+    API asked to come back. `maybe_delivered` says that an attempt may have taken effect. `storm` is the key of the
+    incident that it is grouped under. `run_at` is the moment that the run stands for, `clear_count` how often it had
+    been cleared. `recovered` says that the incident has been told of the run's recovery; `closing` is what is still to
+    be done about that. `key` names the record. `asked_key` is the idempotency key that it is sent with, where that is
+    another one, and `next_keys` are those to go on with, as in `api.submit.SubmitOptions`. `started_at` is when the run
+    began. `already_closed` says that the incident was over when incident.io was last asked. `of_dag` is the key of the
+    record that says what its DAG has open, at scope `dag`; `on_dags_key` says that it is sent with the key that the
+    DAG's runs share.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
 
     version: Literal[1] = 1
-    state: Literal["pending", "open", "gathered", "dead"]
+    state: Literal["pending", "open", "grouped", "dead"]
     key: str = Field(min_length=1, max_length=220)
     dag_id: str
     run_id: str
     conn_id: str
     api_version: Choice = "auto"
-    via: Via = "v1"
+    endpoint: Endpoint = "v1"
     level: Literal["task", "dag", "deadline", "operator", "storm"]
     task: str | None = None
     failed_at: AwareDatetime | None = None
@@ -128,7 +128,7 @@ class Record(BaseModel):
     body: dict[str, Any] | None = None
     incident: OpenIncident | None = None
     suppressed: int = 0
-    told_late: bool = False
+    attached_late: bool = False
     storm: str | None = None
     clear_count: int = 0
     scope: str | None = None
@@ -138,7 +138,7 @@ class Record(BaseModel):
     started_at: AwareDatetime | None = None
     asked_key: str | None = Field(default=None, min_length=1, max_length=200)
     next_keys: tuple[tuple[str, AwareDatetime], ...] = ()
-    over: bool = False
+    already_closed: bool = False
     of_dag: str | None = None
     on_dags_key: bool = False
 
@@ -148,26 +148,26 @@ class Record(BaseModel):
         return self.asked_key or self.key
 
     @property
-    def creation(self) -> Creation | None:
+    def creation(self) -> PreparedCreate | None:
         """What is sent for it, once that is settled."""
-        return None if self.body is None else Creation(self.body, self.via, partial=self.draft is not None)
+        return None if self.body is None else PreparedCreate(self.body, self.endpoint, partial=self.draft is not None)
 
     @property
-    def is_to_close(self) -> bool:
+    def needs_closing(self) -> bool:
         """Whether all that is left to do is to close it: an alert whose run recovered is not fired again first."""
         if self.closing is None or self.closing.error:
             return False
-        return self.state == "open" or (self.state == "pending" and self.via == "alert")
+        return self.state == "open" or (self.state == "pending" and self.endpoint == "alert")
 
     @property
-    def lane(self) -> tuple[str, bool]:
+    def rate_limit_key(self) -> tuple[str, bool]:
         """What shares an outage and a rate limit: a connection's incidents, and apart from them its alerts."""
-        return self.conn_id, self.via == "alert"
+        return self.conn_id, self.endpoint == "alert"
 
     @property
     def thing(self) -> str:
         """What it is at incident.io, where nothing names it."""
-        return "an alert" if self.via == "alert" else "an incident"
+        return "an alert" if self.endpoint == "alert" else "an incident"
 
     @property
     def name(self) -> str:
@@ -188,7 +188,7 @@ class Record(BaseModel):
             return self
         known = [next_key for next_key, _ in self.next_keys]
         fields: dict[str, Any] = {"asked_key": key, "draft": self.draft and {**self.draft, "idempotency_key": key}}
-        fields |= {"incident": None, "opened_at": None, "over": False, "maybe_delivered": False}
+        fields |= {"incident": None, "opened_at": None, "already_closed": False, "maybe_delivered": False}
         if key in known:  # else it is the next one of those that the DAG's runs share
             fields |= {"next_keys": self.next_keys[known.index(key) + 1 :], "on_dags_key": False}
         return self.changed(**fields)
@@ -198,7 +198,7 @@ class Record(BaseModel):
         return self.changed(started_at=None, asked_key=None, next_keys=(), on_dags_key=False)
 
     def is_of_earlier_start(self, started_at: datetime | None) -> bool:
-        """Tell whether it was written for a run that was deleted since, and made again at this moment.
+        """Return whether it was written for a run that was deleted since, and made again at this moment.
 
         One that names no start is judged by the moment of its own answer; what was over then proves nothing for a run
         whose start is known.
@@ -207,7 +207,7 @@ class Record(BaseModel):
             return False
         if self.started_at is not None:
             return self.started_at < started_at
-        return self.over or (self.opened_at or self.written_at) < started_at
+        return self.already_closed or (self.opened_at or self.written_at) < started_at
 
     def of_deployment(self, deployment: str) -> Record:
         """Return this record with the keys that another name of its deployment makes."""
@@ -229,30 +229,30 @@ class Record(BaseModel):
         return self.changed(suppressed=self.suppressed + 1, **later)
 
     def is_later_than(self, other: Record) -> bool:
-        """Tell whether this record of a DAG stands for another failure's run already, or for a later one."""
+        """Return whether this record of a DAG stands for another failure's run already, or for a later one."""
         if (self.run_id, self.clear_count) == (other.run_id, other.clear_count) or self.run_at is None:
             return True
         return other.run_at is not None and other.run_at < self.run_at
 
-    def answers_for(self, key: str, now: datetime) -> bool:
-        """Tell whether this record makes a request for the same failure needless."""
+    def is_fresh_for(self, key: str, now: datetime) -> bool:
+        """Return whether this record makes a request for the same failure needless."""
         told_at = self.opened_at or self.written_at
-        return self.key == key and self.state in {"open", "gathered"} and abs(now - told_at) < SUPPRESS_FOR
+        return self.key == key and self.state in {"open", "grouped"} and abs(now - told_at) < SUPPRESS_FOR
 
     def was_refused_for(self, key: str, now: datetime) -> bool:
-        """Tell whether incident.io has refused this failure a moment ago, and would again."""
+        """Return whether incident.io has refused this failure a moment ago, and would again."""
         return self.key == key and self.state == "dead" and abs(now - self.written_at) < SUPPRESS_FOR
 
-    def binds(self, *, strict: bool) -> bool:
-        """Tell whether this record is to be heeded by a report.
+    def applies_to(self, *, strict: bool) -> bool:
+        """Return whether this record is to be heeded by a report.
 
         What a deliberate step was refused, which fails rather than degrade, a callback may have all the same.
         """
         return strict or self.state != "dead" or self.level != "operator" or self.maybe_delivered
 
     def is_of(self, dag_id: str, run_id: str) -> bool:
-        """Tell whether it is about this run."""
-        return (self.dag_id, self.run_id) == (whole(dag_id), whole(run_id))
+        """Return whether it is about this run."""
+        return (self.dag_id, self.run_id) == (replace_surrogates(dag_id), replace_surrogates(run_id))
 
     @property
     def is_dags(self) -> bool:
@@ -260,9 +260,9 @@ class Record(BaseModel):
         return self.of_dag == self.key
 
     def is_settled(self, *, always: bool) -> bool:
-        """Tell whether its incident was left to the person who has it, and still is to be.
+        """Return whether its incident was left to the person who has it, and still is to be.
 
-        :param always: Whether what a person has taken is to be closed, too.
+        :param always: Whether what a person has claimed is to be closed, too.
         """
         return self.recovered and self.closing is None and not always
 
@@ -271,8 +271,8 @@ class Record(BaseModel):
         """Whether it stands for one task, or one task instance, and not for its run."""
         return self.scope in TASK_SCOPES and self.task is not None
 
-    def stands_for(self, failure: Failure) -> bool:
-        """Tell whether it covers a task instance of its run."""
+    def covers(self, failure: Failure) -> bool:
+        """Return whether it covers a task instance of its run."""
         if self.task is None or not self.is_of_task:
             return True
         if self.scope == "task":  # with all its map indexes, of which the record names the first that failed
@@ -280,22 +280,22 @@ class Record(BaseModel):
         return self.task == failure.task_label
 
     def is_due(self, now: datetime) -> bool:
-        """Tell whether the moment that the API asked to wait for has come.
+        """Return whether the moment that the API asked to wait for has come.
 
         A date further ahead than is ever believed was written by a clock that is wrong.
         """
         return self.due_at is None or not now < self.due_at <= now + WAIT_LIMIT
 
     def may_be_sent(self, now: datetime) -> bool:
-        """Tell whether this failure still waits, and need not wait longer."""
+        """Return whether this failure still waits, and need not wait longer."""
         return self.state == "pending" and self.is_due(now)
 
 
-class ForeignRecordError(ValueError):
+class UnreadableRecordError(ValueError):
     """A text under our prefix that is not a record of this version; it is left alone."""
 
 
-def whole(text: str) -> str:
+def replace_surrogates(text: str) -> str:
     """Replace half of a surrogate pair, which no database takes."""
     return text.encode("utf-8", "replace").decode()
 
@@ -315,7 +315,7 @@ def dag_prefix(dag_id: str) -> str:
 
 
 def is_of_dag(name: str, dag_id: str) -> bool:
-    """Tell whether a name may be a record's of this DAG: with a DAG `a`, names of `a.b` begin alike, but go on."""
+    """Return whether a name may be a record's of this DAG: with a DAG `a`, names of `a.b` begin alike, but go on."""
     prefix = dag_prefix(dag_id)
     return name.startswith(prefix) and "." not in name.removeprefix(prefix)
 
@@ -329,16 +329,16 @@ def read_record(name: str, text: str) -> Record:
         record = Record.model_validate_json(text)
         keys = set(_keys(record))
     except Exception as error:  # noqa: BLE001 -- a forged draft raises what it likes
-        raise ForeignRecordError(f"it cannot be read ({type(error).__name__})") from None
+        raise UnreadableRecordError(f"it cannot be read ({type(error).__name__})") from None
     if not keys and record.state in {"pending", "dead"}:
-        raise ForeignRecordError("it has no body to send")
+        raise UnreadableRecordError("it has no body to send")
     if keys - {record.sent_key}:
-        raise ForeignRecordError("its body has another key")
+        raise UnreadableRecordError("its body has another key")
     if record.name != name:
-        raise ForeignRecordError("it belongs under another name")
+        raise UnreadableRecordError("it belongs under another name")
     moments = filter(None, (record.written_at, record.failed_at, record.due_at))
     if any(moment.year in {MINYEAR, MAXYEAR} for moment in moments):  # a day before or after it may be no date
-        raise ForeignRecordError("its time is none that a clock shows")
+        raise UnreadableRecordError("its time is none that a clock shows")
     return record
 
 
@@ -346,10 +346,10 @@ def _keys(record: Record) -> Iterator[str]:
     """Check what a record would have us send, and tell with which keys."""
     from airflow_incident.api.body import AlertEvent, CreateIncident, CreateIncidentV2  # only bodies
 
-    if record.body is not None and record.via == "alert":
+    if record.body is not None and record.endpoint == "alert":
         yield f"{ALERT_MARK}{AlertEvent.model_validate(record.body).deduplication_key}"
     elif record.body is not None:
-        model = CreateIncident if record.via == "v1" else CreateIncidentV2
+        model = CreateIncident if record.endpoint == "v1" else CreateIncidentV2
         yield model.model_validate(record.body).idempotency_key
     if record.draft is not None:
         yield str(create_draft(**record.draft)["idempotency_key"])

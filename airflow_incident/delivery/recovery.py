@@ -8,13 +8,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_incident.airflow_bridge.stats import Told, told, trouble
+from airflow_incident.airflow_bridge.stats import LogEvent, journal_warning, log_event
 from airflow_incident.api.calls import send_alert
-from airflow_incident.api.closing import Resolution, Wish, resolution
+from airflow_incident.api.closing import CloseOptions, CloseResult, close_sequence
 from airflow_incident.core.key import ALERT_MARK, dag_key, earlier_keys, own_keys
 from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.delivery.effects import Ask, Delete, Get, Set, StoreFailed
-from airflow_incident.delivery.record import Closing, record_name, whole
+from airflow_incident.delivery.record import Closing, record_name, replace_surrogates
 from airflow_incident.delivery.sending import broken, note_of_dag, own_record, send, terms_of
 from airflow_incident.errors import IncidentIoError, JournalError, NotFoundError
 from airflow_incident.frozen import Frozen
@@ -26,54 +26,54 @@ if TYPE_CHECKING:
     from airflow_incident.constants import Scope
     from airflow_incident.core.failure import Failure
     from airflow_incident.core.text import Redact
-    from airflow_incident.delivery.effects import Step
+    from airflow_incident.delivery.effects import Effect
     from airflow_incident.delivery.record import Record
-    from airflow_incident.delivery.reporter import Rules
+    from airflow_incident.delivery.reporter import DeliveryPolicy
 
 Kind = Literal[
     "closed",
     "resolved",
-    "over",
+    "already_closed",
     "gone",
-    "taken",
+    "claimed",
     "kept",
     "refused",
     "dropped",
-    "forgotten",
-    "gathered",
+    "discarded",
+    "grouped",
     "unknown",
-    "elsewhere",
+    "other_connection",
 ]
-_FORGOTTEN: dict[str, Kind] = {"gathered": "gathered", "dead": "forgotten"}
+_FORGOTTEN: dict[str, Kind] = {"grouped": "grouped", "dead": "discarded"}
 _LEVELS = {"kept": logging.WARNING, "refused": logging.ERROR}
 _OUTCOMES: dict[Kind, str] = {
     "closed": "recovered",
     "resolved": "recovered",
-    "over": "over",
-    "gone": "over",
+    "already_closed": "already_closed",
+    "gone": "already_closed",
     "dropped": "withdrawn",
-    "forgotten": "withdrawn",
+    "discarded": "withdrawn",
 }
 
 
 class Recovery(Frozen):
     """A run or a task that succeeded, and how to close what it has opened.
 
-    `key_name` is the name of a deliberate incident, as in `report.Wish`. `alerts` says that what was opened are alerts.
-    `all_the_same` is the title of the link to what callbacks of this very attempt have opened, for a failure that the
-    run has got over; unset, only earlier attempts' incidents are closed.
+    `key_name` is the name of a deliberate incident, as in `report.IncidentContent`. `alerts` says that what was opened
+    are alerts. `all_the_same` is the title of the link to what callbacks of this very attempt have opened, for a
+    failure that the run has got over; unset, only earlier attempts' incidents are closed.
     """
 
     success: Failure
     scope: Scope
-    wish: Wish
+    options: CloseOptions
     key_name: str | None = None
     alerts: bool = False
     all_the_same: str | None = None
 
 
-class Settled(Frozen):
-    """What became of one record; `unnoted` is why the incident has no link to the run.
+class RecordResult(Frozen):
+    """What became of one record; `link_error` is why the incident has no link to the run.
 
     `all_the_same` says that it is of the very attempt that succeeded.
     """
@@ -81,8 +81,8 @@ class Settled(Frozen):
     kind: Kind
     record: Record
     error: IncidentIoError | None = None
-    noted: bool = False
-    unnoted: IncidentIoError | None = None
+    has_link: bool = False
+    link_error: IncidentIoError | None = None
     all_the_same: bool = False
 
     @property
@@ -90,13 +90,13 @@ class Settled(Frozen):
         """Which of `metrics.OUTCOMES` it is."""
         return _OUTCOMES.get(self.kind, "left_open")
 
-    def told(self, redact: Redact) -> Told:
+    def log_event(self, redact: Redact) -> LogEvent:
         """Say it in one line, without secrets."""
         record, incident = self.record, self.record.incident
-        return told(
+        return log_event(
             self.outcome,
             self._level,
-            self._words(),
+            self._message(),
             redact,
             dag_id=record.dag_id,
             run_id=record.run_id,
@@ -115,81 +115,81 @@ class Settled(Frozen):
             return logging.ERROR
         return _LEVELS.get(self.kind, logging.INFO)
 
-    def _words(self) -> str:
+    def _message(self) -> str:
         record, incident = self.record, self.record.incident
         subject = f"DAG {record.dag_id}, run {record.run_id}"
         named = f"{incident.reference or incident.id} {incident.permalink or ''}".rstrip() if incident else record.thing
         why = f"{self.error} {self.error.advice}".rstrip() if self.error else "incident.io had an outage a moment ago"
-        link = "it has a link to the run" if self.noted else "it has no link to the run"
-        lost = f" ({self.unnoted} {self.unnoted.advice})" if self.unnoted else ""
+        link = "it has a link to the run" if self.has_link else "it has no link to the run"
+        lost = f" ({self.link_error} {self.link_error.advice})" if self.link_error else ""
         did = "succeeded all the same" if self.all_the_same else "recovered"
         words: dict[Kind, str] = {
             "closed": f"{named} is closed because {subject} {did}; {link}{lost}",
             "resolved": f"the alert of {subject}, which {did}, is resolved",
-            "over": f"{named} of {subject}, which {did}, was closed before",
+            "already_closed": f"{named} of {subject}, which {did}, was closed before",
             "gone": f"{named} of {subject}, which {did}, no longer exists",
-            "taken": f"{named} of {subject}, which {did}, stays open: a person has taken it; {link}{lost}",
+            "claimed": f"{named} of {subject}, which {did}, stays open: a person has claimed it; {link}{lost}",
             "kept": f"{named} of {subject}, which {did}, stays open for now: {why} The next flush tries again",
             "refused": f"{named} of {subject}, which {did}, stays open: {why}",
             "dropped": f"{subject} is dropped: the run {did} before incident.io could be told",
-            "forgotten": f"{subject} is dropped: the run {did}, and incident.io had refused it: {record.error}",
-            "gathered": f"{subject} {did}; {named}, which stands for several failures, stays as it is",
+            "discarded": f"{subject} is dropped: the run {did}, and incident.io had refused it: {record.error}",
+            "grouped": f"{subject} {did}; {named}, which stands for several failures, stays as it is",
             "unknown": f"{subject} {did}; its incident is not known here, so close it by hand (key {record.sent_key})",
-            "elsewhere": f"{named} of {subject}, which {did}, is left to connection {record.conn_id!r}",
+            "other_connection": f"{named} of {subject}, which {did}, is left to connection {record.conn_id!r}",
         }
         return words[self.kind]
 
 
-class Recovered(Frozen):
-    """What a recovery did; `trouble` is what kept the journal from being read or written."""
+class RecoveryResult(Frozen):
+    """What a recovery did; `journal_error` is what kept the journal from being read or written."""
 
-    settled: tuple[Settled, ...] = ()
-    trouble: str | None = None
+    settled: tuple[RecordResult, ...] = ()
+    journal_error: str | None = None
 
     @property
     def error(self) -> IncidentIoError | None:
         """The first error that left an incident open."""
         return next((s.error for s in self.settled if s.error), None)
 
-    def told(self, redact: Redact, success: Failure) -> list[Told]:
+    def log_events(self, redact: Redact, success: Failure) -> list[LogEvent]:
         """Say it, an outcome a line."""
-        lines = [settled.told(redact) for settled in self.settled]
-        if self.trouble and lines:
-            lines.append(trouble(self.trouble, redact))
-        elif self.trouble:
-            words = f"the journal cannot be used: {self.trouble}"
+        lines = [settled.log_event(redact) for settled in self.settled]
+        if self.journal_error and lines:
+            lines.append(journal_warning(self.journal_error, redact))
+        elif self.journal_error:
+            words = f"the journal cannot be used: {self.journal_error}"
             facts: dict[str, Any] = {"dag_id": success.dag_id, "run_id": success.run_id, "task": success.task_label}
-            lines.append(told("left_open", logging.WARNING, words, redact, **facts))
+            lines.append(log_event("left_open", logging.WARNING, words, redact, **facts))
         return lines
 
 
-def recover(recovery: Recovery, rules: Rules) -> Generator[Step, Any, Recovered]:
+def recover(recovery: Recovery, policy: DeliveryPolicy) -> Generator[Effect, Any, RecoveryResult]:
     """Close what a run has opened, and forget what it has left waiting."""
-    settled: list[Settled] = []
+    settled: list[RecordResult] = []
     of_dag: Record | None = None
-    for key in _keys(recovery, rules.deployment):
+    for key in _keys(recovery, policy.deployment):
         name = record_name(recovery.success.dag_id, key)
         found = yield Get(name)
         if isinstance(found, StoreFailed):
-            return Recovered(tuple(settled), found.why)
+            return RecoveryResult(tuple(settled), found.why)
         record = own_record(name, found, key)
         if record and record.is_dags:
             of_dag = record
         if record is None or not _concerns(record, recovery, of_dag):
             continue
         handled = _is_of_this_attempt(record, recovery.success)
-        wish = recovery.wish
+        options = recovery.options
         if handled and recovery.all_the_same:
-            wish = wish._replace(title=recovery.all_the_same)
+            options = options._replace(title=recovery.all_the_same)
         try:
-            became = yield from settle(record, wish, rules.now, conn_id=rules.conn_id, may_send=rules.send)
-        except _Unwritten as failed:
-            return Recovered((*settled, *failed.settled), failed.why)
+            became = yield from close_record(record, options, policy.now, conn_id=policy.conn_id, may_send=policy.send)
+        except _NotWritten as failed:
+            return RecoveryResult((*settled, *failed.settled), failed.why)
         if became:
             settled.append(became._replace(all_the_same=handled))
             # What has no answer now would have none for the next one either.
-            rules = rules._replace(send=rules.send and became.kind != "kept")
-    return Recovered(tuple(settled))
+            policy = policy._replace(send=policy.send and became.kind != "kept")
+    return RecoveryResult(tuple(settled))
 
 
 def _keys(recovery: Recovery, deployment: str) -> list[str]:
@@ -203,12 +203,12 @@ def _keys(recovery: Recovery, deployment: str) -> list[str]:
 
 
 def _concerns(record: Record, recovery: Recovery, of_dag: Record | None) -> bool:
-    """Tell whether a record is this recovery's to settle: never what a later run, or a deliberate step, stands for."""
+    """Return whether a record is this recovery's to close: never one of a later run or of a deliberate step."""
     success = recovery.success
     if record.is_dags:
-        if record.over:
+        if record.already_closed:
             return False
-        if record.run_id != whole(success.run_id):
+        if record.run_id != replace_surrogates(success.run_id):
             return record.run_at is not None and success.run_at is not None and record.run_at <= success.run_at
         if record.clear_count != success.clear_count:
             return record.clear_count < success.clear_count
@@ -220,7 +220,7 @@ def _concerns(record: Record, recovery: Recovery, of_dag: Record | None) -> bool
 
 
 def _is_same(record: Record, other: Record | None) -> bool:
-    """Tell whether both are about one incident."""
+    """Return whether both are about one incident."""
     return bool(other and other.incident and record.incident and other.incident.id == record.incident.id)
 
 
@@ -228,142 +228,146 @@ def _is_of_this_attempt(record: Record, success: Failure) -> bool:
     return record.is_of(success.dag_id, success.run_id) and record.clear_count == success.clear_count
 
 
-class _Unwritten(Exception):  # noqa: N818 -- no error: it leads out of a generator
+class _NotWritten(Exception):  # noqa: N818 -- no error: it leads out of a generator
     """The store took no more; what was settled before is told all the same."""
 
-    def __init__(self, why: str, settled: Settled | None) -> None:
+    def __init__(self, why: str, settled: RecordResult | None) -> None:
         super().__init__(why)
         self.why = why
         self.settled = (settled,) if settled else ()
 
 
-def settle(
-    record: Record, wish: Wish, now: Callable[[], datetime], *, conn_id: str, may_send: bool = True
-) -> Generator[Step, Any, Settled | None]:
+def close_record(
+    record: Record, options: CloseOptions, now: Callable[[], datetime], *, conn_id: str, may_send: bool = True
+) -> Generator[Effect, Any, RecordResult | None]:
     """Settle one record whose run has recovered; None if that was done before.
 
     :param conn_id: The only connection whose incidents may be touched.
     :param may_send: Whether incident.io may be asked now.
     """
     try:
-        return (yield from _settle(record, wish, now, conn_id=conn_id, may_send=may_send))
-    except _Unwritten:
+        return (yield from _close_record(record, options, now, conn_id=conn_id, may_send=may_send))
+    except _NotWritten:
         raise
     except Exception as error:  # noqa: BLE001 -- whatever a record or its answer breaks is that record's error
-        return (yield from _unsettled(record, wish, broken(error, left=True)))
+        return (yield from _not_closed(record, options, broken(error, left=True)))
 
 
-def settle_later(record: Record, left: Closing, now: Callable[[], datetime]) -> Generator[Step, Any, Settled | None]:
+def close_record_later(
+    record: Record, left: Closing, now: Callable[[], datetime]
+) -> Generator[Effect, Any, RecordResult | None]:
     """Do what a recovery has left to do.
 
     :raises JournalError: if the journal cannot be written.
     """
-    wish = Wish(left.title, left.url, always=left.always, status=left.status)
+    options = CloseOptions(left.title, left.url, always=left.always, status=left.status)
     try:
-        return (yield from settle(record, wish, now, conn_id=record.conn_id))
-    except _Unwritten as failed:
+        return (yield from close_record(record, options, now, conn_id=record.conn_id))
+    except _NotWritten as failed:
         raise JournalError(f"the journal cannot be written: {failed.why}") from None
 
 
-def _settle(
-    record: Record, wish: Wish, now: Callable[[], datetime], *, conn_id: str, may_send: bool
-) -> Generator[Step, Any, Settled | None]:
+def _close_record(
+    record: Record, options: CloseOptions, now: Callable[[], datetime], *, conn_id: str, may_send: bool
+) -> Generator[Effect, Any, RecordResult | None]:
     if aside := _aside(record, conn_id):
-        return Settled(aside, record)
+        return RecordResult(aside, record)
     unsent = record.state == "pending" and not record.maybe_delivered
     forgotten: Kind | None = "dropped" if unsent else _FORGOTTEN.get(record.state)
     if forgotten:
-        return (yield from _forget(Settled(forgotten, record)))
+        return (yield from _forget(RecordResult(forgotten, record)))
     if not may_send or (record.state == "pending" and not record.is_due(now())):
-        return None if record.is_settled(always=wish.always) else (yield from _keep(record, wish, None))
-    if record.state == "open" or record.via == "alert":
-        return (yield from _close(record, wish))
+        return None if record.is_settled(always=options.always) else (yield from _keep(record, options, None))
+    if record.state == "open" or record.endpoint == "alert":
+        return (yield from _close(record, options))
     # The same request with the same key is answered with the incident that an attempt may have opened.
     sent = yield from send(record, terms_of(record)._replace(next_keys=()), now, stored=record)
     yield Set(record.name, sent.record.text())
     yield from note_of_dag(sent.record)
     if sent.record.state == "pending":
-        return (yield from _keep(sent.record, wish, sent.answer if isinstance(sent.answer, IncidentIoError) else None))
-    return (yield from _settle(sent.record, wish, now, conn_id=conn_id, may_send=may_send))
+        return (
+            yield from _keep(sent.record, options, sent.answer if isinstance(sent.answer, IncidentIoError) else None)
+        )
+    return (yield from _close_record(sent.record, options, now, conn_id=conn_id, may_send=may_send))
 
 
 def _aside(record: Record, conn_id: str) -> Kind | None:
     """Tell why a record is none of ours to settle."""
     if record.conn_id != conn_id:
-        return "elsewhere"
-    return "unknown" if record.state == "open" and record.incident is None and record.via != "alert" else None
+        return "other_connection"
+    return "unknown" if record.state == "open" and record.incident is None and record.endpoint != "alert" else None
 
 
-def _close(record: Record, wish: Wish) -> Generator[Step, Any, Settled | None]:
+def _close(record: Record, options: CloseOptions) -> Generator[Effect, Any, RecordResult | None]:
     """Close an open record's incident, or leave it to the person who has it."""
-    if record.via == "alert":
-        return (yield from _resolve_alert(record, wish))
-    if record.incident is None or record.is_settled(always=wish.always):
+    if record.endpoint == "alert":
+        return (yield from _resolve_alert(record, options))
+    if record.incident is None or record.is_settled(always=options.always):
         return None
     opened = record.incident
-    known = wish._replace(noted=record.recovered, began=opened.began, was_assigned=opened.was_assigned)
-    answer = yield Ask(resolution(opened.id, known), record.conn_id)
+    known = options._replace(has_link=record.recovered, began=opened.began, was_assigned=opened.was_assigned)
+    answer = yield Ask(close_sequence(opened.id, known), record.conn_id)
     if isinstance(answer, NotFoundError):
-        return (yield from _forget(Settled("gone", record)))
+        return (yield from _forget(RecordResult("gone", record)))
     if isinstance(answer, IncidentIoError):
-        return (yield from _unsettled(record, wish, answer))
-    return (yield from _closed(record, wish, answer))
+        return (yield from _not_closed(record, options, answer))
+    return (yield from _closed(record, options, answer))
 
 
-def _resolve_alert(record: Record, wish: Wish) -> Generator[Step, Any, Settled]:
+def _resolve_alert(record: Record, options: CloseOptions) -> Generator[Effect, Any, RecordResult]:
     """End an alert; what it has opened is closed, or not, by the account's own routes.
 
     One that may not have arrived is not sent again first: it might page somebody, for nothing.
     """
     key = record.key.removeprefix(ALERT_MARK)
-    event = {"title": wish.title, "status": "resolved", "deduplication_key": key}
-    answer = yield Ask(send_alert(event | ({"source_url": wish.url} if wish.url else {})), record.conn_id)
+    event = {"title": options.title, "status": "resolved", "deduplication_key": key}
+    answer = yield Ask(send_alert(event | ({"source_url": options.url} if options.url else {})), record.conn_id)
     if isinstance(answer, IncidentIoError):
-        return (yield from _unsettled(record, wish, answer))
-    return (yield from _forget(Settled("resolved", record)))
+        return (yield from _not_closed(record, options, answer))
+    return (yield from _forget(RecordResult("resolved", record)))
 
 
-def _closed(record: Record, wish: Wish, became: Resolution) -> Generator[Step, Any, Settled]:
+def _closed(record: Record, options: CloseOptions, became: CloseResult) -> Generator[Effect, Any, RecordResult]:
     """Write down what became of an incident."""
-    if became.kind in {"closed", "over"}:
-        kind: Kind = "closed" if became.kind == "closed" else "over"
-        return (yield from _forget(Settled(kind, record, noted=became.noted, unnoted=became.unnoted)))
-    if error := became.error or became.unnoted:
-        return (yield from _unsettled(record.changed(recovered=became.noted), wish, error))
+    if became.kind in {"closed", "already_closed"}:
+        kind: Kind = "closed" if became.kind == "closed" else "already_closed"
+        return (yield from _forget(RecordResult(kind, record, has_link=became.has_link, link_error=became.link_error)))
+    if error := became.error or became.link_error:
+        return (yield from _not_closed(record.changed(recovered=became.has_link), options, error))
     left = record.changed(recovered=True, closing=None)
-    return (yield from _written(left, Settled("taken", left, noted=became.noted)))
+    return (yield from _write(left, RecordResult("claimed", left, has_link=became.has_link)))
 
 
-def _unsettled(record: Record, wish: Wish, error: IncidentIoError) -> Generator[Step, Any, Settled]:
+def _not_closed(record: Record, options: CloseOptions, error: IncidentIoError) -> Generator[Effect, Any, RecordResult]:
     """Leave an incident open that could not be closed: until later, or until somebody fixes the cause."""
     if error.retryable or error.blames_connection:
-        return (yield from _keep(record, wish, error))
-    refused = record.changed(closing=_left(wish, whole(redact_secrets(str(error)))))
-    return (yield from _written(refused, Settled("refused", refused, error)))
+        return (yield from _keep(record, options, error))
+    refused = record.changed(closing=_close_later(options, replace_surrogates(redact_secrets(str(error)))))
+    return (yield from _write(refused, RecordResult("refused", refused, error)))
 
 
-def _keep(record: Record, wish: Wish, error: IncidentIoError | None) -> Generator[Step, Any, Settled]:
+def _keep(record: Record, options: CloseOptions, error: IncidentIoError | None) -> Generator[Effect, Any, RecordResult]:
     """Write down what is still to be done, for a flush or for the next success."""
-    record = record.changed(closing=_left(wish))
-    return (yield from _written(record, Settled("kept", record, error)))
+    record = record.changed(closing=_close_later(options))
+    return (yield from _write(record, RecordResult("kept", record, error)))
 
 
-def _left(wish: Wish, error: str | None = None) -> Closing:
-    return Closing(title=wish.title, url=wish.url, always=wish.always, status=wish.status, error=error)
+def _close_later(options: CloseOptions, error: str | None = None) -> Closing:
+    return Closing(title=options.title, url=options.url, always=options.always, status=options.status, error=error)
 
 
-def _written(record: Record, settled: Settled) -> Generator[Step, Any, Settled]:
+def _write(record: Record, settled: RecordResult) -> Generator[Effect, Any, RecordResult]:
     answer = yield Set(record.name, record.text())
     if isinstance(answer, StoreFailed):
-        raise _Unwritten(answer.why, settled)
+        raise _NotWritten(answer.why, settled)
     return settled
 
 
-def _forget(settled: Settled) -> Generator[Step, Any, Settled]:
+def _forget(settled: RecordResult) -> Generator[Effect, Any, RecordResult]:
     record = settled.record
     if record.is_dags:  # the DAG's next incident comes after this one
-        return (yield from _written(record.changed(over=True, closing=None), settled))
+        return (yield from _write(record.changed(already_closed=True, closing=None), settled))
     answer = yield Delete(record.name)
     if isinstance(answer, StoreFailed):
-        raise _Unwritten(answer.why, settled)
+        raise _NotWritten(answer.why, settled)
     return settled

@@ -8,11 +8,11 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_incident.airflow_bridge.stats import Told, told, trouble
-from airflow_incident.api.calls import Creation, addressed, open_incident
+from airflow_incident.airflow_bridge.stats import LogEvent, journal_warning, log_event
+from airflow_incident.api.calls import PreparedCreate, addressed, create_call
 from airflow_incident.api.incident import AlertHead
 from airflow_incident.api.payload import NAMED, create_alert, create_draft, create_usable_draft, is_alert
-from airflow_incident.api.submit import Terms, at_once
+from airflow_incident.api.submit import SubmitOptions, at_once
 from airflow_incident.core.key import ALERT_MARK, idempotency_key, scope_of, started_key
 from airflow_incident.core.text import (
     LISTED_TASKS,
@@ -26,7 +26,7 @@ from airflow_incident.core.text import (
     with_notes,
     with_origin,
 )
-from airflow_incident.errors import APIError, IncidentIoError, UnsettledError
+from airflow_incident.errors import AmbiguousDeliveryError, APIError, IncidentIoError
 from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from airflow_incident.core.text import Redact
     from airflow_incident.delivery.record import OpenIncident, Record
 
-Kind = Literal["open", "already_open", "closed", "suppressed", "gathered", "kept", "refused", "failed"]
+Kind = Literal["open", "already_open", "closed", "suppressed", "grouped", "kept", "refused", "failed"]
 Before = Literal["waited", "opened", "refused"]
 _OUTCOMES: dict[tuple[Kind, Before | None], str] = {
     ("open", None): "opened",
@@ -55,7 +55,7 @@ _OUTCOMES: dict[tuple[Kind, Before | None], str] = {
 _LEVELS = {"closed": logging.WARNING, "kept": logging.WARNING, "refused": logging.ERROR, "failed": logging.ERROR}
 
 
-class Wish(Frozen):
+class IncidentContent(Frozen):
     """What a door wants an incident to say; None asks for the default text.
 
     `key_name` separates deliberate incidents of one run. `fields` are further fields of the body.
@@ -74,8 +74,8 @@ class Wish(Frozen):
 class Report(Frozen):
     """A failure, ready to be sent, in the words of whoever set it up; an alert to a source of this ID.
 
-    `next_keys` are the idempotency keys to go on with, as in `api.submit.Terms`. `own_key` is what it is known by where
-    it is asked for with another key.
+    `next_keys` are the idempotency keys to go on with, as in `api.submit.SubmitOptions`. `own_key` is what it is known
+    by where it is asked for with another key.
     """
 
     failure: Failure
@@ -111,12 +111,12 @@ class Report(Frozen):
         return self._replace(draft={**self.draft, "idempotency_key": key}, next_keys=next_keys, own_key=self.key)
 
     @property
-    def terms(self) -> Terms:
+    def terms(self) -> SubmitOptions:
         """How it is to be sent."""
         failed_at = self.failure.failed_at
         # A day before, for the two clocks may disagree about which day it was.
         since = f"{failed_at - timedelta(days=1):%Y-%m-%d}" if failed_at else None
-        return Terms(self.choice, with_notes, strict=self.strict, since=since, next_keys=self.next_keys)
+        return SubmitOptions(self.choice, with_notes, strict=self.strict, since=since, next_keys=self.next_keys)
 
     @property
     def subject(self) -> str:
@@ -127,7 +127,7 @@ class Report(Frozen):
 class Outcome(Frozen):
     """What became of a report.
 
-    `before` is how its failure, or what it was gathered under, stood in the journal. `caught_up` is what had waited,
+    `before` is how its failure, or what it was grouped under, stood in the journal. `caught_up` is what had waited,
     and was answered together with it.
     """
 
@@ -136,8 +136,8 @@ class Outcome(Frozen):
     incident: IncidentHead | OpenIncident | None = None
     error: IncidentIoError | None = None
     storm: str | None = None
-    trouble: str | None = None
-    creation: Creation | None = None
+    journal_error: str | None = None
+    creation: PreparedCreate | None = None
     before: Before | None = None
     caught_up: Sequence[Record] = ()
 
@@ -148,8 +148,8 @@ class Outcome(Frozen):
         answer: IncidentHead | AlertHead | IncidentIoError,
         *,
         kept: bool,
-        trouble: str | None = None,
-        creation: Creation | None = None,
+        journal_error: str | None = None,
+        creation: PreparedCreate | None = None,
     ) -> Outcome:
         """Read what incident.io answered.
 
@@ -158,48 +158,48 @@ class Outcome(Frozen):
         :param creation: What was sent, as far as it came to that.
         """
         if isinstance(answer, APIError) and answer.already_open:
-            return cls(kind="already_open", report=report, error=answer, trouble=trouble)
+            return cls(kind="already_open", report=report, error=answer, journal_error=journal_error)
         if isinstance(answer, IncidentIoError):
             comes_back = answer.retryable or answer.blames_connection
             kind: Kind = "failed" if not kept else "kept" if comes_back else "refused"
-            return cls(kind=kind, report=report, error=answer, trouble=trouble, creation=creation)
+            return cls(kind=kind, report=report, error=answer, journal_error=journal_error, creation=creation)
         if isinstance(answer, AlertHead):
-            return cls(kind="open", report=report, trouble=trouble)
+            return cls(kind="open", report=report, journal_error=journal_error)
         closed = answer.is_over and not _asked_for(answer, report)
-        return cls(kind="closed" if closed else "open", report=report, incident=answer, trouble=trouble)
+        return cls(kind="closed" if closed else "open", report=report, incident=answer, journal_error=journal_error)
 
     @property
     def outcome(self) -> str:
         """Which of `metrics.OUTCOMES` it is: an incident is opened or replayed once, whoever reports it again."""
-        if self.kind == "gathered" and not self.before:
+        if self.kind == "grouped" and not self.before:
             return "opened" if self.incident else "journalled"
         return "dropped" if self.kind == "failed" else _OUTCOMES.get((self.kind, self.before), "deduplicated")
 
-    def told(self, redact: Redact, seconds: float) -> Sequence[Told]:
+    def log_events(self, redact: Redact, seconds: float) -> Sequence[LogEvent]:
         """Say it in one line, and what else there is to say in others, without secrets.
 
         :param seconds: How long it took.
         """
-        lines = [trouble(self.trouble, redact)] if self.trouble else []
-        lines.append(self._told(redact, seconds))
+        lines = [journal_warning(self.journal_error, redact)] if self.journal_error else []
+        lines.append(self._outcome_event(redact, seconds))
         if self.caught_up:
-            from airflow_incident.delivery.messages import record_told  # only after an outage
+            from airflow_incident.delivery.messages import record_event  # only after an outage
 
-            lines += map(record_told, self.caught_up)
+            lines += map(record_event, self.caught_up)
         return lines
 
-    def _told(self, redact: Redact, seconds: float) -> Told:
+    def _outcome_event(self, redact: Redact, seconds: float) -> LogEvent:
         failure, incident = self.report.failure, self.incident
-        return told(
+        return log_event(
             self.outcome,
             self._level,
-            self._words(),
+            self._message(),
             redact,
             rest=self._by_hand(redact) if self.kind == "failed" else "",
             dag_id=failure.dag_id,
             run_id=failure.run_id,
             task=failure.task_label,
-            door=failure.level,
+            source=failure.level,
             key=self.report.sent_key,
             incident=incident and (incident.reference or incident.id),
             link=incident and incident.permalink,
@@ -219,14 +219,14 @@ class Outcome(Frozen):
     def _by_hand(self, redact: Redact) -> str:
         """Say all that is needed to send it."""
         # Redacted value by value: in the encoded text a pattern may swallow quotes, and nobody could send it.
-        unsettled = isinstance(self.error, UnsettledError)
+        unsettled = isinstance(self.error, AmbiguousDeliveryError)
         creation = self.creation or by_hand(self.report._replace(choice="v2") if unsettled else self.report)
-        path = addressed(open_incident(creation).path, self.report.alert_source_id)
+        path = addressed(create_call(creation).path, self.report.alert_source_id)
         keys = {name: text for name, text in creation.body.items() if name.endswith("_key")}
         body = {name: value for name, value in creation.body.items() if name not in keys}
         return f"To send it by hand: POST {path} " + json.dumps(keys | _each_text(body, redact))
 
-    def _words(self) -> str:
+    def _message(self) -> str:
         subject, incident = self.report.subject, self.incident
         thing = "an alert" if is_alert(self.report.draft) else "an incident"
         named = f"{incident.reference or incident.id} {incident.permalink or ''}".rstrip() if incident else thing
@@ -239,15 +239,15 @@ class Outcome(Frozen):
             "already_open": f"{thing} is already open for {subject} (key {self.report.sent_key})",
             "suppressed": f"{named} is open for {subject}, nothing more was asked for",
             "closed": f"{named} of {subject} was closed by a person; nothing more is sent for this failure",
-            "gathered": f"{subject} is gathered under {named}, which stands for several failures (key {self.storm})",
-            "kept": f"{subject} is kept in the journal and {_until(error)}",
+            "grouped": f"{subject} is grouped under {named}, which stands for several failures (key {self.storm})",
+            "kept": f"{subject} is kept in the journal and {_waits_for(error)}",
             "refused": f"{lost} Then: airflow-incident journal retry",
             "failed": lost,
         }
         return words[self.kind]
 
 
-def prepare(failure: Failure, settings: Settings, wish: Wish, *, deployment: str, redact: Redact) -> Report:
+def prepare(failure: Failure, settings: Settings, wish: IncidentContent, *, deployment: str, redact: Redact) -> Report:
     """Decide key and text of a failure's incident.
 
     :raises ConfigurationError: if the failure names no run, or a field cannot be used.
@@ -304,16 +304,16 @@ def _choice(settings: Settings) -> Choice:
 
 
 def _asked_for(answer: IncidentHead, report: Report) -> bool:
-    """Tell whether an incident is over because it was to be opened so."""
+    """Return whether an incident is over because it was to be opened so."""
     wanted = str(report.draft.get("status") or "").casefold()
     return bool(wanted) and wanted in {(answer.status or "").casefold(), (answer.status_id or "").casefold()}
 
 
-def by_hand(report: Report) -> Creation:
+def by_hand(report: Report) -> PreparedCreate:
     """Build a body for a person to send; names that only incident.io can turn into IDs are left out."""
     draft = {name: value for name, value in report.draft.items() if name not in NAMED}
     lenient = report.terms._replace(strict=False)
-    return at_once(report.draft, lenient) or at_once(draft, lenient) or Creation(dict(draft))
+    return at_once(report.draft, lenient) or at_once(draft, lenient) or PreparedCreate(dict(draft))
 
 
 def late_note(failure: Failure, *, known: str | None) -> str | None:
@@ -324,9 +324,9 @@ def late_note(failure: Failure, *, known: str | None) -> str | None:
     failed = () if failure.failed_tasks == (known,) else failure.failed_tasks
     tasks = ", ".join(failed[:LISTED_TASKS])
     more = len(failed) - LISTED_TASKS
-    told = f"Failed tasks: {tasks}" + (f" and {more} more" if more > 0 else "") if tasks else ""
+    listed = f"Failed tasks: {tasks}" + (f" and {more} more" if more > 0 else "") if tasks else ""
     reason = reason_text(failure.reason)
-    return one_line("; ".join(filter(None, (told, reason)))) or None
+    return one_line("; ".join(filter(None, (listed, reason)))) or None
 
 
 def _given(text: str | None) -> str:
@@ -335,9 +335,9 @@ def _given(text: str | None) -> str:
 
 
 def storm_draft(report: Report, key: str, deployment: str) -> dict[str, Any]:
-    """Write the incident that gathers a storm, as visible and as real as the failure that began it."""
+    """Write the incident that groups a storm, as visible and as real as the failure that began it."""
     text = (
-        "More DAG runs fail at once than `storm_limit` allows incidents for. They are gathered here; "
+        "More DAG runs fail at once than `storm_limit` allows incidents for. They are grouped here; "
         "`airflow-incident journal list` shows them all.\n\n"
         f"The first one: {code(report.failure.dag_id)}, run {link(report.failure.run_id, report.failure.run_url)}."
     )
@@ -346,9 +346,9 @@ def storm_draft(report: Report, key: str, deployment: str) -> dict[str, Any]:
     return kept | {"idempotency_key": key, "name": name, "summary": text}
 
 
-def _until(error: IncidentIoError) -> str:
+def _waits_for(error: IncidentIoError) -> str:
     """Say what a failure waits for: a better hour, or a person."""
-    if isinstance(error, UnsettledError):
+    if isinstance(error, AmbiguousDeliveryError):
         return f"waits for a decision, for v1 of the API is gone ({error}). {error.advice}"
     if error.blames_connection:
         return f"waits until the connection is fixed: {type(error).__name__}: {error}. {error.advice}"

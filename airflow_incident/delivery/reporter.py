@@ -1,4 +1,4 @@
-"""Report: what is written, what is sent and in which order. A generator; the courier does the I/O.
+"""Report: what is written, what is sent and in which order. A generator; the driver does the I/O.
 
 Whatever comes twice, breaks off or races with another process is the same request with the same key again.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_incident.api.calls import Plan
+from airflow_incident.api.calls import CallSequence
 from airflow_incident.api.incident import IncidentHead
 from airflow_incident.api.payload import is_alert
 from airflow_incident.api.renewal import was_over
@@ -21,19 +21,19 @@ from airflow_incident.delivery.record import (
     Opening,
     Record,
     record_name,
-    whole,
+    replace_surrogates,
 )
 from airflow_incident.delivery.report import Outcome, late_note, storm_draft
-from airflow_incident.delivery.sending import Sent, leaving, note_of_dag, own_record, send, settle, terms_of
-from airflow_incident.errors import IncidentIoError, NotFoundError, UnsettledError
+from airflow_incident.delivery.sending import Sent, build_body, mark_in_flight, note_of_dag, own_record, send, terms_of
+from airflow_incident.errors import AmbiguousDeliveryError, IncidentIoError, NotFoundError
 from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from datetime import datetime
 
-    from airflow_incident.api.calls import Creation
-    from airflow_incident.delivery.effects import Step
+    from airflow_incident.api.calls import PreparedCreate
+    from airflow_incident.delivery.effects import Effect
     from airflow_incident.delivery.report import Before, Kind, Report
 
 STORM_WINDOW = timedelta(minutes=10)
@@ -41,7 +41,7 @@ STORM = "storm"
 """What stands for a DAG id in the record of a storm."""
 
 
-class Rules(Frozen):
+class DeliveryPolicy(Frozen):
     """How a report is to be handled.
 
     `send` false writes it down only. `storm_dag` and `storm_deployment` are how many incidents one DAG and the whole
@@ -63,119 +63,123 @@ class Rules(Frozen):
     own_fields: tuple[str, ...] | None = None
 
 
-def keep(report: Report, rules: Rules) -> Generator[Step, Any, Outcome]:
+def keep(report: Report, policy: DeliveryPolicy) -> Generator[Effect, Any, Outcome]:
     """Write a report down and nothing else, for there is no time left to look what stands there, or to send.
 
     What stood there may have been delivered.
     """
-    creation = None if _is_to_complete(report, rules) else at_once(report.draft, report.terms)
-    record = _first_record(report, creation, rules).changed(maybe_delivered=True)
+    creation = None if _is_to_complete(report, policy) else at_once(report.draft, report.terms)
+    record = _first_record(report, creation, policy).changed(maybe_delivered=True)
     written = yield Keep(record.name, record.text())
     if isinstance(written, StoreFailed):
-        return Outcome(kind="failed", report=report, trouble=written.why, error=rules.unusable)
-    return Outcome(kind="kept", report=report, error=rules.unusable)
+        return Outcome(kind="failed", report=report, journal_error=written.why, error=policy.unusable)
+    return Outcome(kind="kept", report=report, error=policy.unusable)
 
 
-def deliver(report: Report, rules: Rules) -> Generator[Step, Any, Outcome]:
+def deliver(report: Report, policy: DeliveryPolicy) -> Generator[Effect, Any, Outcome]:
     """Write a report down, send it, and write down what became of it."""
     name = record_name(report.failure.dag_id, report.key)
     found = yield Get(name)
-    trouble = found.why if isinstance(found, StoreFailed) else None
+    journal_error = found.why if isinstance(found, StoreFailed) else None
     before = own_record(name, found, report.key)
     if isinstance(found, str) and before is None:
         # Of another version, or somebody else's: left alone, and the failure is sent all the same.
-        return (yield from _send_unwritten(report, rules, f"{name} holds something else and is left alone"))
-    if before and not before.binds(strict=report.strict):
+        return (yield from _send_unwritten(report, policy, f"{name} holds something else and is left alone"))
+    if before and not before.applies_to(strict=report.strict):
         before = None
     began = report.failure.started_at
-    if began and before and before.state in {"open", "gathered"} and before.is_of_earlier_start(began):
-        made_again = yield from _made_again(report, began, before, rules)
+    if began and before and before.state in {"open", "grouped"} and before.is_of_earlier_start(began):
+        made_again = yield from _made_again(report, began, before, policy)
         if isinstance(made_again, Outcome):
             return made_again
         report, before = made_again
-    elif before and (answered := (yield from _answered(report, before, rules))):
+    elif before and (answered := (yield from _answered(report, before, policy))):
         return answered
     try:
-        outcome = yield from _write_and_send(report, before, rules)
+        outcome = yield from _write_and_send(report, before, policy)
     except IncidentIoError as error:  # a strict report that cannot be sent as it is
         outcome = Outcome.of(report, error, kept=False)
-    return outcome._replace(trouble=outcome.trouble or trouble)
+    return outcome._replace(journal_error=outcome.journal_error or journal_error)
 
 
-def _write_and_send(report: Report, before: Record | None, rules: Rules) -> Generator[Step, Any, Outcome]:
-    ledger = yield from _read_ledger(rules)
-    report = _for_this_api(report, ledger, rules)
-    creation = None if _is_to_complete(report, rules) else (yield from settle(report, rules.conn_id))
-    if before and before.state != "gathered":
-        record = _again(before, report, creation, rules)
+def _write_and_send(report: Report, before: Record | None, policy: DeliveryPolicy) -> Generator[Effect, Any, Outcome]:
+    ledger = yield from _read_ledger(policy)
+    report = _for_this_api(report, ledger, policy)
+    creation = None if _is_to_complete(report, policy) else (yield from build_body(report, policy.conn_id))
+    if before and before.state != "grouped":
+        record = _again(before, report, creation, policy)
         report = report.asked_as(record.sent_key, record.next_keys)
     else:
-        record = _first_record(report, creation, rules)
-        # Alerts are gathered by incident.io's own routes.
+        record = _first_record(report, creation, policy)
+        # Alerts are grouped by incident.io's own routes.
         alone = is_alert(report.draft)
-        taken = (yield from _take_up(report, record, rules)) if record.of_dag else None
-        if isinstance(taken, Outcome):
-            return taken
-        if not alone and (storm := (yield from _storm(report, ledger, rules))):
-            return (yield from _gather(report, record, storm, rules))
-        if taken:
-            before_it = report.failure.failed_at or rules.now()
-            report = report.asked_as(taken, ((report.sent_key, before_it), *report.next_keys))
-            record = _first_record(report, creation and creation.with_key(taken), rules).changed(on_dags_key=True)
-    may_send = rules.send and record.is_due(rules.now())
-    stored = leaving(record) if may_send else record
+        key_or_outcome = (yield from _join_open_incident(report, record, policy)) if record.of_dag else None
+        if isinstance(key_or_outcome, Outcome):
+            return key_or_outcome
+        if not alone and (storm := (yield from _storm(report, ledger, policy))):
+            return (yield from _group(report, record, storm, policy))
+        if key_or_outcome:
+            before_it = report.failure.failed_at or policy.now()
+            report = report.asked_as(key_or_outcome, ((report.sent_key, before_it), *report.next_keys))
+            record = _first_record(report, creation and creation.with_key(key_or_outcome), policy).changed(
+                on_dags_key=True
+            )
+    may_send = policy.send and record.is_due(policy.now())
+    stored = mark_in_flight(record) if may_send else record
     written = yield Set(record.name, stored.text())
     if not may_send and not isinstance(written, StoreFailed):
-        yield from _note_waiting(record, rules)
-        return Outcome(kind="kept", report=report, before=_stood(before), error=rules.unusable)
+        yield from _note_waiting(record, policy)
+        return Outcome(kind="kept", report=report, before=_state_before(before), error=policy.unusable)
     # What is written down keeps the version it was to be sent through.
     choice = record.api_version if record.body is not None else report.choice
     terms = report.terms._replace(choice=choice, key_after=terms_of(record).key_after)
-    sent = yield from send(record, terms, rules.now, stored=stored)
+    sent = yield from send(record, terms, policy.now, stored=stored)
     report = report if is_alert(report.draft) else report.asked_as(sent.record.sent_key)
     if sent.v1_gone and not isinstance(sent.answer, NotFoundError):  # else all of it is gone, not v1 alone
-        yield from _note_v1_gone(rules)
+        yield from _note_v1_gone(policy)
     if sent.superseded:
         return _superseded(report, sent)
-    if sent.record.over and (other := (yield from _asked_otherwise(sent.record))):
+    if sent.record.already_closed and (other := (yield from _asked_otherwise(sent.record))):
         return Outcome(kind="suppressed", report=report.asked_as(other.sent_key), incident=other.incident)
     rewritten = yield Set(record.name, sent.record.text())
     if isinstance(written, StoreFailed) and isinstance(rewritten, StoreFailed) and sent.record.state == "pending":
         rewritten = yield Keep(sent.record.name, sent.record.text())
     failures = [failed.why for failed in (written, rewritten) if isinstance(failed, StoreFailed)]
-    trouble, kept = next(iter(failures), None), len(failures) < 2  # noqa: PLR2004 -- neither was written
-    caught_up = yield from _afterwards(report, sent, ledger, rules)
-    outcome = Outcome.of(report, sent.answer, kept=kept, trouble=trouble, creation=sent.creation)
-    return outcome._replace(before=_stood(before), caught_up=caught_up)
+    journal_error, kept = next(iter(failures), None), len(failures) < 2  # noqa: PLR2004 -- neither was written
+    caught_up = yield from _afterwards(report, sent, ledger, policy)
+    outcome = Outcome.of(report, sent.answer, kept=kept, journal_error=journal_error, creation=sent.creation)
+    return outcome._replace(before=_state_before(before), caught_up=caught_up)
 
 
 def _made_again(
-    report: Report, began: datetime, before: Record, rules: Rules
-) -> Generator[Step, Any, Outcome | tuple[Report, Record | None]]:
+    report: Report, began: datetime, before: Record, policy: DeliveryPolicy
+) -> Generator[Effect, Any, Outcome | tuple[Report, Record | None]]:
     """Decide about a failure whose record is of a run that was deleted since, and made again.
 
     As long as that run's incident is open it stands for this one as well. If it was over before this run began, the
     failure is a new one, with a key of its own. Who reports it later, and does not know when the run began, finds the
     record, and in it the key.
     """
-    if before.state == "gathered" or before.incident is None:
-        return report, before  # asked for as ever: incident.io, or the incident that gathered it, decides
-    may_ask = rules.send and before.conn_id == rules.conn_id
+    if before.state == "grouped" or before.incident is None:
+        return report, before  # asked for as ever: incident.io, or the incident that grouped it, decides
+    may_ask = policy.send and before.conn_id == policy.conn_id
     shown = (yield Show(before.incident.id, before.conn_id)) if may_ask else None
     if isinstance(shown, NotFoundError):
         return _with_new_key(report), None
     if not isinstance(shown, IncidentHead):
         # Nobody can tell now; what its key is answered will.
         return report.asked_as(before.sent_key, _left(report.next_keys, before)), None
-    plan = Plan(lambda _: was_over(shown, before=began), LOOK_UP_SHARE)
+    plan = CallSequence(lambda _: was_over(shown, before=began), LOOK_UP_SHARE)
     if shown.is_past and (yield Ask(plan, before.conn_id)) is True:
         return _with_new_key(report), None
-    now = rules.now()
-    joined = before.changed(started_at=began, opened_at=now, over=shown.is_past, suppressed=before.suppressed + 1)
+    now = policy.now()
+    joined = before.changed(
+        started_at=began, opened_at=now, already_closed=shown.is_past, suppressed=before.suppressed + 1
+    )
     written = yield Set(joined.name, joined.text())
     kind: Kind = "closed" if shown.is_past else "suppressed"
-    trouble = written.why if isinstance(written, StoreFailed) else None
-    return Outcome(kind=kind, report=report.asked_as(joined.sent_key), incident=shown, trouble=trouble)
+    journal_error = written.why if isinstance(written, StoreFailed) else None
+    return Outcome(kind=kind, report=report.asked_as(joined.sent_key), incident=shown, journal_error=journal_error)
 
 
 def _with_new_key(report: Report) -> Report:
@@ -190,7 +194,7 @@ def _left(next_keys: Sequence[tuple[str, datetime]], before: Record) -> Sequence
     return (before.next_keys[0], *left) if before.on_dags_key and not before.opened_at else left
 
 
-def _asked_otherwise(record: Record) -> Generator[Step, Any, Record | None]:
+def _asked_otherwise(record: Record) -> Generator[Effect, Any, Record | None]:
     """Look for what another process has made of a failure that was answered with an incident that is over.
 
     It may know when the run began, and so that this is a new failure, with another key.
@@ -199,33 +203,33 @@ def _asked_otherwise(record: Record) -> Generator[Step, Any, Record | None]:
     return found if found and found.sent_key != record.sent_key and found.state in {"pending", "open"} else None
 
 
-def _stood(before: Record | None) -> Before | None:
-    """Say how a failure stood that is reported again; one that was gathered has no incident of its own."""
-    if before is None or before.state == "gathered":
+def _state_before(before: Record | None) -> Before | None:
+    """Say how a failure stood that is reported again; one that was grouped has no incident of its own."""
+    if before is None or before.state == "grouped":
         return None
     return "opened" if before.opened_at else "refused" if before.state == "dead" else "waited"
 
 
-def _for_this_api(report: Report, ledger: Ledger, rules: Rules) -> Report:
+def _for_this_api(report: Report, ledger: Ledger, policy: DeliveryPolicy) -> Report:
     """Begin with v2 where somebody has met the end of v1."""
-    gone = report.choice == "auto" and (rules.v1_gone or ledger.v1_gone)
+    gone = report.choice == "auto" and (policy.v1_gone or ledger.v1_gone)
     return report._replace(choice="v2") if gone else report
 
 
-def _send_unwritten(report: Report, rules: Rules, trouble: str) -> Generator[Step, Any, Outcome]:
+def _send_unwritten(report: Report, policy: DeliveryPolicy, journal_error: str) -> Generator[Effect, Any, Outcome]:
     """Send a report that cannot be written down."""
-    report = _for_this_api(report, Ledger(), rules)
-    record = _first_record(report, at_once(report.draft, report.terms), rules)
-    sent = yield from send(record, report.terms, rules.now, stored=None)
-    return Outcome.of(report, sent.answer, kept=False, trouble=trouble, creation=sent.creation)
+    report = _for_this_api(report, Ledger(), policy)
+    record = _first_record(report, at_once(report.draft, report.terms), policy)
+    sent = yield from send(record, report.terms, policy.now, stored=None)
+    return Outcome.of(report, sent.answer, kept=False, journal_error=journal_error, creation=sent.creation)
 
 
-def _is_to_complete(report: Report, rules: Rules) -> bool:
-    """Tell whether what is wanted is known only once the connection can be read; an alert has no such options."""
-    return rules.own_fields is not None and not is_alert(report.draft)
+def _is_to_complete(report: Report, policy: DeliveryPolicy) -> bool:
+    """Return whether what is wanted is known only once the connection can be read; an alert has no such options."""
+    return policy.own_fields is not None and not is_alert(report.draft)
 
 
-def _again(before: Record, report: Report, creation: Creation | None, rules: Rules) -> Record:
+def _again(before: Record, report: Report, creation: PreparedCreate | None, policy: DeliveryPolicy) -> Record:
     """Ask again for what was asked for before: with the same body if there was one.
 
     What one version has opened is no business of the other's: its record keeps its version.
@@ -233,55 +237,57 @@ def _again(before: Record, report: Report, creation: Creation | None, rules: Rul
     began = report.failure.started_at or before.started_at
     before = before.changed(state="pending", started_at=began, next_keys=_left(report.next_keys, before))
     if before.own_fields is not None:  # never sent, and now there may be more to say
-        return before.changed(**_wanted(report, creation, rules))
+        return before.changed(**_content_fields(report, creation, policy))
     if before.body is not None or before.draft is not None:
         return before
-    other = before.opened_at and creation and creation.via != before.via
+    other = before.opened_at and creation and creation.endpoint != before.endpoint
     wanted = report if is_alert(report.draft) else report.asked_as(before.sent_key)
     if creation and not other and not is_alert(report.draft):
         creation = creation.with_key(before.sent_key)
-    return before.changed(**_wanted(wanted, None if other else creation, rules))
+    return before.changed(**_content_fields(wanted, None if other else creation, policy))
 
 
-def _answered(report: Report, record: Record, rules: Rules) -> Generator[Step, Any, Outcome | None]:
+def _answered(report: Report, record: Record, policy: DeliveryPolicy) -> Generator[Effect, Any, Outcome | None]:
     """Answer a report from its record, where that is fresh: it is open, or it was refused a moment ago."""
-    if record.was_refused_for(report.key, rules.now()):
+    if record.was_refused_for(report.key, policy.now()):
         yield Set(record.name, record.changed(suppressed=record.suppressed + 1).text())
         error = IncidentIoError(record.error or "it was refused")
         return Outcome(kind="refused", report=report, error=error, before="refused")
-    if not record.answers_for(report.key, rules.now()):
+    if not record.is_fresh_for(report.key, policy.now()):
         return None
-    told_late = record.told_late or (rules.send and (yield from _tell_late(report, record)))
-    yield Set(record.name, record.changed(suppressed=record.suppressed + 1, told_late=told_late).text())
+    attached_late = record.attached_late or (policy.send and (yield from _tell_late(report, record)))
+    yield Set(record.name, record.changed(suppressed=record.suppressed + 1, attached_late=attached_late).text())
     return Outcome(kind="suppressed", report=report, incident=record.incident, storm=record.storm)
 
 
-def _afterwards(report: Report, sent: Sent, ledger: Ledger, rules: Rules) -> Generator[Step, Any, Sequence[Record]]:
+def _afterwards(
+    report: Report, sent: Sent, ledger: Ledger, policy: DeliveryPolicy
+) -> Generator[Effect, Any, Sequence[Record]]:
     """Note what others should know of a report that was just answered; tell what was delivered with it."""
     record = sent.record
     if record.state == "pending":
-        yield from _note_waiting(record, rules)
+        yield from _note_waiting(record, policy)
     elif record.incident:
         yield from note_of_dag(record)
-        return (yield from _catch_up(report, ledger, rules))
+        return (yield from _catch_up(report, ledger, policy))
     return ()
 
 
-def _note_v1_gone(rules: Rules) -> Generator[Step, Any, None]:
+def _note_v1_gone(policy: DeliveryPolicy) -> Generator[Effect, Any, None]:
     """Spare the others the search."""
-    ledger = yield from _read_ledger(rules)
+    ledger = yield from _read_ledger(policy)
     if not ledger.v1_gone:
-        yield Set(Ledger.name(rules.deployment), ledger.model_copy(update={"v1_gone": True}).model_dump_json())
+        yield Set(Ledger.name(policy.deployment), ledger.model_copy(update={"v1_gone": True}).model_dump_json())
 
 
 def _superseded(report: Report, sent: Sent) -> Outcome:
     """Tell of a report whose record is another process's by now."""
-    if isinstance(sent.answer, UnsettledError):
+    if isinstance(sent.answer, AmbiguousDeliveryError):
         return Outcome.of(report, sent.answer, kept=True)
     return Outcome(kind="suppressed", report=report, incident=sent.record.incident)
 
 
-def _tell_late(report: Report, record: Record) -> Generator[Step, Any, bool]:
+def _tell_late(report: Report, record: Record) -> Generator[Effect, Any, bool]:
     """Attach what the DAG's callback knows to the incident that a task has opened; never over its text."""
     url, note = report.failure.run_url, late_note(report.failure, known=record.task)
     if report.failure.level != "dag" or record.level != "task" or not record.incident or not url or not note:
@@ -290,130 +296,134 @@ def _tell_late(report: Report, record: Record) -> Generator[Step, Any, bool]:
     return not isinstance(answer, IncidentIoError)
 
 
-def _take_up(report: Report, record: Record, rules: Rules) -> Generator[Step, Any, Outcome | str | None]:
+def _join_open_incident(
+    report: Report, record: Record, policy: DeliveryPolicy
+) -> Generator[Effect, Any, Outcome | str | None]:
     """Let the incident that the DAG has open take the failure; if it has none, return the key that opens one.
 
     Runs that fail together ask with the same key, so that incident.io makes one incident of them. None where nobody can
     tell what the DAG has open: the run's own key opens one.
     """
-    key = dag_key(rules.deployment, report.failure.dag_id)
+    key = dag_key(policy.deployment, report.failure.dag_id)
     name = record_name(report.failure.dag_id, key)
     stored = yield Get(name)
     if stored is None:
         return open_key(key, after=None)
     found = own_record(name, stored, key)
-    if not found or not found.incident or found.conn_id != rules.conn_id:
+    if not found or not found.incident or found.conn_id != policy.conn_id:
         return None
-    if not found.over:
-        shown = (yield Show(found.incident.id, found.conn_id)) if rules.send else None
+    if not found.already_closed:
+        shown = (yield Show(found.incident.id, found.conn_id)) if policy.send else None
         if isinstance(shown, IncidentHead) and not shown.is_past:
-            return (yield from _joined(report, record, found))
+            return (yield from _merged_into(report, record, found))
         if not isinstance(shown, IncidentHead | NotFoundError):
             return None
     return open_key(key, after=found.incident.id)
 
 
-def _joined(report: Report, record: Record, found: Record) -> Generator[Step, Any, Outcome | None]:
+def _merged_into(report: Report, record: Record, found: Record) -> Generator[Effect, Any, Outcome | None]:
     """Write a failure down under the incident that its DAG has open; None if that cannot be done."""
-    joined = record.changed(state="gathered", storm=found.key, incident=found.incident, body=None, draft=None)
+    joined = record.changed(state="grouped", storm=found.key, incident=found.incident, body=None, draft=None)
     if isinstance((yield Set(record.name, joined.text())), StoreFailed):
         return None
     yield Set(found.name, found.joined(joined).text())
-    return Outcome(kind="gathered", report=report, incident=found.incident, storm=found.key, before="opened")
+    return Outcome(kind="grouped", report=report, incident=found.incident, storm=found.key, before="opened")
 
 
-def _first_record(report: Report, creation: Creation | None, rules: Rules) -> Record:
+def _first_record(report: Report, creation: PreparedCreate | None, policy: DeliveryPolicy) -> Record:
     return Record(
         state="pending",
         key=report.key,
-        dag_id=whole(report.failure.dag_id),
-        run_id=whole(report.failure.run_id),
-        conn_id=rules.conn_id,
+        dag_id=replace_surrogates(report.failure.dag_id),
+        run_id=replace_surrogates(report.failure.run_id),
+        conn_id=policy.conn_id,
         level=report.failure.level,
-        task=whole(report.failure.task_label) if report.failure.task_label else None,
+        task=replace_surrogates(report.failure.task_label) if report.failure.task_label else None,
         failed_at=report.failure.failed_at,
         clear_count=report.failure.clear_count,
         scope=report.scope,
         run_at=report.failure.run_at,
-        written_at=rules.now(),
+        written_at=policy.now(),
         api_version=report.choice,
         started_at=report.failure.started_at,
         asked_key=None if report.sent_key == report.key else report.sent_key,
         next_keys=tuple(report.next_keys),
-        of_dag=dag_key(rules.deployment, report.failure.dag_id) if report.is_of_dag else None,
-        error=whole(redact_secrets(f"{rules.unusable}. {rules.unusable.advice}")) if rules.unusable else None,
-        **_wanted(report, creation, rules),
+        of_dag=dag_key(policy.deployment, report.failure.dag_id) if report.is_of_dag else None,
+        error=replace_surrogates(redact_secrets(f"{policy.unusable}. {policy.unusable.advice}"))
+        if policy.unusable
+        else None,
+        **_content_fields(report, creation, policy),
     )
 
 
-def _wanted(report: Report, creation: Creation | None, rules: Rules) -> dict[str, Any]:
+def _content_fields(report: Report, creation: PreparedCreate | None, policy: DeliveryPolicy) -> dict[str, Any]:
     """Say what is to be sent, or what it is to be made of."""
     if creation is None:
-        own = rules.own_fields if _is_to_complete(report, rules) else None
+        own = policy.own_fields if _is_to_complete(report, policy) else None
         return {"draft": dict(report.draft), "body": None, "own_fields": own}
-    return {"draft": None, "body": dict(creation.body), "via": creation.via, "own_fields": None}
+    return {"draft": None, "body": dict(creation.body), "endpoint": creation.endpoint, "own_fields": None}
 
 
-def _read_ledger(rules: Rules) -> Generator[Step, Any, Ledger]:
-    text = yield Get(Ledger.name(rules.deployment))
-    return Ledger.read(text if isinstance(text, str) else None).around(rules.now(), STORM_WINDOW)
+def _read_ledger(policy: DeliveryPolicy) -> Generator[Effect, Any, Ledger]:
+    text = yield Get(Ledger.name(policy.deployment))
+    return Ledger.read(text if isinstance(text, str) else None).around(policy.now(), STORM_WINDOW)
 
 
-def _storm(report: Report, ledger: Ledger, rules: Rules) -> Generator[Step, Any, str | None]:
+def _storm(report: Report, ledger: Ledger, policy: DeliveryPolicy) -> Generator[Effect, Any, str | None]:
     """Note an opening; tell the storm's key if there are too many."""
-    if not rules.storm_dag and not rules.storm_deployment:
+    if not policy.storm_dag and not policy.storm_deployment:
         return None
-    now, name, dag_id = rules.now(), Ledger.name(rules.deployment), whole(report.failure.dag_id)
+    now, name, dag_id = policy.now(), Ledger.name(policy.deployment), replace_surrogates(report.failure.dag_id)
     counted = [o for o in ledger.openings if o.key != report.key]
     of_dag = sum(o.dag_id == dag_id for o in counted)
-    too_many = (rules.storm_dag and of_dag >= rules.storm_dag) or (
-        rules.storm_deployment and len(counted) >= rules.storm_deployment
+    too_many = (policy.storm_dag and of_dag >= policy.storm_dag) or (
+        policy.storm_deployment and len(counted) >= policy.storm_deployment
     )
     if too_many:
-        key = ledger.storm_key or storm_key(rules.deployment, f"{now:%Y%m%dT%H%MZ}")
+        key = ledger.storm_key or storm_key(policy.deployment, f"{now:%Y%m%dT%H%MZ}")
         yield Set(name, ledger.in_storm(key, now).model_dump_json())
         return key
     opening = Opening(now, dag_id, report.key)
-    most = 2 * max(rules.storm_dag, rules.storm_deployment)
+    most = 2 * max(policy.storm_dag, policy.storm_deployment)
     yield Set(name, ledger.with_opening(opening, most=most).model_dump_json())
     return None
 
 
-def _note_waiting(record: Record, rules: Rules) -> Generator[Step, Any, None]:
+def _note_waiting(record: Record, policy: DeliveryPolicy) -> Generator[Effect, Any, None]:
     """Let a later report of the DAG find what waits."""
-    ledger = yield from _read_ledger(rules)
-    yield Set(Ledger.name(rules.deployment), ledger.with_waiting(record.dag_id, record.key).model_dump_json())
+    ledger = yield from _read_ledger(policy)
+    yield Set(Ledger.name(policy.deployment), ledger.with_waiting(record.dag_id, record.key).model_dump_json())
 
 
-def _catch_up(report: Report, ledger: Ledger, rules: Rules) -> Generator[Step, Any, Sequence[Record]]:
+def _catch_up(report: Report, ledger: Ledger, policy: DeliveryPolicy) -> Generator[Effect, Any, Sequence[Record]]:
     """Deliver what waits of this DAG, now that incident.io answers, as long as there is time to spare."""
-    dag_id = whole(report.failure.dag_id)
+    dag_id = replace_surrogates(report.failure.dag_id)
     settled: list[str] = []
     answered: list[Record] = []
     for key in [key for dag, key in ledger.waiting if dag == dag_id and key != report.key]:
-        if not rules.has_time():
+        if not policy.has_time():
             break
         name = record_name(dag_id, key)
         record = own_record(name, (yield Get(name)), key)
-        is_ours = record and record.conn_id == rules.conn_id and record.own_fields is None
-        if record and is_ours and record.may_be_sent(rules.now()):
-            sent = yield from send(record, terms_of(record), rules.now, stored=record)
+        is_ours = record and record.conn_id == policy.conn_id and record.own_fields is None
+        if record and is_ours and record.may_be_sent(policy.now()):
+            sent = yield from send(record, terms_of(record), policy.now, stored=record)
             record = sent.record
             yield Set(name, record.text())
             yield from note_of_dag(record)
-            if record.state == "pending" and not isinstance(sent.answer, UnsettledError):
+            if record.state == "pending" and not isinstance(sent.answer, AmbiguousDeliveryError):
                 break
             if record.state != "pending" and not sent.superseded:
                 answered.append(record)
         if not record or record.state != "pending":
             settled.append(key)
     if settled:
-        newest = yield from _read_ledger(rules)
-        yield Set(Ledger.name(rules.deployment), newest.without_waiting(settled).model_dump_json())
+        newest = yield from _read_ledger(policy)
+        yield Set(Ledger.name(policy.deployment), newest.without_waiting(settled).model_dump_json())
     return answered
 
 
-def _gather(report: Report, record: Record, storm: str, rules: Rules) -> Generator[Step, Any, Outcome]:
+def _group(report: Report, record: Record, storm: str, policy: DeliveryPolicy) -> Generator[Effect, Any, Outcome]:
     """Write a failure down under the storm's incident, and open that one if nobody has.
 
     The storm's record comes first: whoever breaks off in between leaves no failure under an incident that nobody
@@ -421,28 +431,28 @@ def _gather(report: Report, record: Record, storm: str, rules: Rules) -> Generat
     """
     name = record_name(STORM, storm)
     found = own_record(name, (yield Get(name)), storm)
-    record_of_storm = found or _storm_record(report, record, storm, rules)
-    stored = leaving(record_of_storm) if rules.send else record_of_storm
+    record_of_storm = found or _storm_record(report, record, storm, policy)
+    stored = mark_in_flight(record_of_storm) if policy.send else record_of_storm
     if not found:
         yield Set(name, stored.text())
-    gathered = record.changed(state="gathered", storm=storm, body=None, draft=None)
-    if isinstance(written := (yield Set(record.name, gathered.text())), StoreFailed):
-        return (yield from _send_unwritten(report, rules, written.why))
-    if not found and rules.send:
-        sent = yield from send(record_of_storm, terms_of(record_of_storm), rules.now, stored=stored)
+    grouped = record.changed(state="grouped", storm=storm, body=None, draft=None)
+    if isinstance(written := (yield Set(record.name, grouped.text())), StoreFailed):
+        return (yield from _send_unwritten(report, policy, written.why))
+    if not found and policy.send:
+        sent = yield from send(record_of_storm, terms_of(record_of_storm), policy.now, stored=stored)
         if sent.v1_gone:
-            yield from _note_v1_gone(rules)
+            yield from _note_v1_gone(policy)
         record_of_storm = sent.record
         yield Set(name, record_of_storm.text())
         if record_of_storm.state != "open":
             return Outcome.of(report, sent.answer, kept=True)
-    incident, before = record_of_storm.incident, _stood(found)
-    return Outcome(kind="gathered", report=report, incident=incident, storm=storm, before=before)
+    incident, before = record_of_storm.incident, _state_before(found)
+    return Outcome(kind="grouped", report=report, incident=incident, storm=storm, before=before)
 
 
-def _storm_record(report: Report, record: Record, storm: str, rules: Rules) -> Record:
-    draft = storm_draft(report, storm, rules.deployment)
+def _storm_record(report: Report, record: Record, storm: str, policy: DeliveryPolicy) -> Record:
+    draft = storm_draft(report, storm, policy.deployment)
     of_storm = report._replace(draft=draft, strict=False)
-    creation = None if _is_to_complete(report, rules) else at_once(draft, of_storm.terms)
-    wanted = _wanted(of_storm, creation, rules)
+    creation = None if _is_to_complete(report, policy) else at_once(draft, of_storm.terms)
+    wanted = _content_fields(of_storm, creation, policy)
     return record.without_run().changed(key=storm, dag_id=STORM, run_id=storm, level="storm", of_dag=None, **wanted)

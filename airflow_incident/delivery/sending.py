@@ -5,27 +5,27 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_incident.api.calls import Creation
+from airflow_incident.api.calls import PreparedCreate
 from airflow_incident.api.incident import AlertHead, IncidentHead
-from airflow_incident.api.submit import Terms, at_once, first_version, prepared, submit
+from airflow_incident.api.submit import SubmitOptions, at_once, first_version, prepared, submit
 from airflow_incident.core.key import open_key
 from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.core.text import with_notes
-from airflow_incident.delivery.effects import Ask, Get, Send, Set, Show, Wait
+from airflow_incident.delivery.effects import Ask, Get, Send, Set, Show, Sleep
 from airflow_incident.delivery.record import (
-    ForeignRecordError,
     OpenIncident,
     Record,
+    UnreadableRecordError,
     read_record,
     record_name,
-    whole,
+    replace_surrogates,
 )
 from airflow_incident.errors import (
+    AmbiguousDeliveryError,
     APIError,
     ConflictError,
     IncidentIoError,
     UnexpectedResponseError,
-    UnsettledError,
 )
 from airflow_incident.frozen import Frozen
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
     from datetime import datetime
 
-    from airflow_incident.delivery.effects import Step
+    from airflow_incident.delivery.effects import Effect
     from airflow_incident.delivery.report import Report
 
 SETTLE_SECONDS = 1.5
@@ -53,19 +53,19 @@ class Sent(Frozen):
 
     record: Record
     answer: IncidentHead | AlertHead | IncidentIoError
-    creation: Creation | None = None
+    creation: PreparedCreate | None = None
     superseded: bool = False
     v1_gone: bool = False
 
 
-def terms_of(record: Record) -> Terms:
+def terms_of(record: Record) -> SubmitOptions:
     """Tell how a record that waits is to be sent."""
     of_dag = record.of_dag if record.on_dags_key else None
     key_after = (lambda incident_id: open_key(of_dag, after=incident_id)) if of_dag else None
-    return Terms(record.api_version, with_notes, next_keys=record.next_keys, key_after=key_after)
+    return SubmitOptions(record.api_version, with_notes, next_keys=record.next_keys, key_after=key_after)
 
 
-def settle(report: Report, conn_id: str) -> Generator[Step, Any, Creation | None]:
+def build_body(report: Report, conn_id: str) -> Generator[Effect, Any, PreparedCreate | None]:
     """Build the body of a report without asking incident.io; None if names must be looked up first.
 
     What a strict report cannot have is told before anything is written down.
@@ -81,11 +81,11 @@ def settle(report: Report, conn_id: str) -> Generator[Step, Any, Creation | None
             answer = yield Ask(call, conn_id)
             call = steps.throw(answer) if isinstance(answer, IncidentIoError) else steps.send(answer)
     except StopIteration as end:
-        creation: Creation = end.value
+        creation: PreparedCreate = end.value
         return creation
 
 
-def leaving(record: Record) -> Record:
+def mark_in_flight(record: Record) -> Record:
     """Return what is written down of a record just before its first byte leaves: from then on it may be delivered.
 
     Whoever finds it so, because its process was killed or is still waiting for the answer, never changes its version.
@@ -95,13 +95,13 @@ def leaving(record: Record) -> Record:
 
 def send(
     record: Record,
-    terms: Terms,
+    terms: SubmitOptions,
     now: Callable[[], datetime],
     *,
     stored: Record | None,
     decided: bool = False,
     patience: float = SETTLE_SECONDS,
-) -> Generator[Step, Any, Sent]:
+) -> Generator[Effect, Any, Sent]:
     """Send a record, and decide what becomes of it; writing that down is the caller's.
 
     :param stored: What the journal holds of it; None if nothing may be written there.
@@ -118,14 +118,14 @@ def send(
     try:
         call = next(steps)
         while True:
-            if isinstance(call, Creation):
-                gone |= creation is not None and creation.via != call.via
-                if record.opened_at and call.via != record.via:
+            if isinstance(call, PreparedCreate):
+                gone |= creation is not None and creation.endpoint != call.endpoint
+                if record.opened_at and call.endpoint != record.endpoint:
                     return _sent(record, (yield from _opened_before(record)), now(), creation, gone=gone)
                 if gone and stored and (other := (yield from _taken_over(stored, patience))):
                     return Sent(other, _answer_of(other), superseded=True, v1_gone=True)
-                record = yield from _pinned(record, call, stored)
-                stored = stored and leaving(record)
+                record = yield from _write_before_send(record, call, stored)
+                stored = stored and mark_in_flight(record)
                 creation, left = call, True
                 answer = yield from _answered(record, call, patience)
             else:
@@ -133,7 +133,7 @@ def send(
             call = steps.throw(answer) if isinstance(answer, IncidentIoError) else steps.send(answer)
     except StopIteration as end:
         answer = end.value
-    except UnsettledError as error:
+    except AmbiguousDeliveryError as error:
         gone, answer = True, error
         if stored and (other := (yield from _taken_over(stored, patience))):
             return Sent(other, _answer_of(other), superseded=True, v1_gone=True)
@@ -144,16 +144,16 @@ def send(
     return _sent(record, answer, now(), creation, gone=gone)
 
 
-def _answered(record: Record, call: Creation, patience: float) -> Generator[Step, Any, Any]:
+def _answered(record: Record, call: PreparedCreate, patience: float) -> Generator[Effect, Any, Any]:
     """Send a create; where its key is the DAG's and used, look for the incident that it has opened."""
-    answer = yield Send(call.body, record.conn_id, call.via, record.key)
+    answer = yield Send(call.body, record.conn_id, call.endpoint, record.key)
     if record.on_dags_key and isinstance(answer, APIError) and answer.already_open:
         return (yield from _shared(record, patience))
     return answer
 
 
-def _sent(record: Record, answer: Any, now: datetime, creation: Creation | None, *, gone: bool) -> Sent:
-    return Sent(after(record, answer, now), answer, creation, v1_gone=gone)
+def _sent(record: Record, answer: Any, now: datetime, creation: PreparedCreate | None, *, gone: bool) -> Sent:
+    return Sent(next_state(record, answer, now), answer, creation, v1_gone=gone)
 
 
 def broken(error: Exception, *, left: bool) -> IncidentIoError:
@@ -166,65 +166,71 @@ def broken(error: Exception, *, left: bool) -> IncidentIoError:
     return IncidentIoError(f"the record cannot be sent ({type(error).__name__})")
 
 
-def _pinned(record: Record, creation: Creation, stored: Record | None) -> Generator[Step, Any, Record]:
+def _write_before_send(
+    record: Record, creation: PreparedCreate, stored: Record | None
+) -> Generator[Effect, Any, Record]:
     """Write down what is about to be sent, unless that is what the journal holds."""
-    moved = record if creation.via == "alert" else record.asked_as(creation.body["idempotency_key"])
-    pinned = moved.changed(body=dict(creation.body), via=creation.via, draft=moved.draft if creation.partial else None)
-    if stored and leaving(pinned) != stored:
-        yield Set(pinned.name, leaving(pinned).text())
+    moved = record if creation.endpoint == "alert" else record.asked_as(creation.body["idempotency_key"])
+    pinned = moved.changed(
+        body=dict(creation.body), endpoint=creation.endpoint, draft=moved.draft if creation.partial else None
+    )
+    if stored and mark_in_flight(pinned) != stored:
+        yield Set(pinned.name, mark_in_flight(pinned).text())
     return pinned
 
 
-def _taken_over(stored: Record, patience: float) -> Generator[Step, Any, Record | None]:
+def _taken_over(stored: Record, patience: float) -> Generator[Effect, Any, Record | None]:
     """Look whether another process, for which v1 is still there, has delivered a record or may have; None if not."""
     if patience:
-        yield Wait(patience)
+        yield Sleep(patience)
     found = own_record(stored.name, (yield Get(stored.name)), stored.key)
     if found is None or found == stored:
         return None
-    return found if found.state == "open" or (found.via == "v1" and found.maybe_delivered) else None
+    return found if found.state == "open" or (found.endpoint == "v1" and found.maybe_delivered) else None
 
 
 _LONG_OVER = IncidentHead(id="", status="merged", updated_at="1970-01-01T00:00:00Z")
 """Stands for what a used key has opened some time, where the answer does not tell what."""
 
 
-def _shared(record: Record, patience: float) -> Generator[Step, Any, IncidentHead]:
+def _shared(record: Record, patience: float) -> Generator[Effect, Any, IncidentHead]:
     """Find the incident that another run of the DAG has opened just now, with the key that both share.
 
     It says so in the DAG's record. Otherwise the key was used before, and the run's own comes next.
     """
     if patience:
-        yield Wait(patience)
+        yield Sleep(patience)
     name = record_name(record.dag_id, record.of_dag or "")
     found = own_record(name, (yield Get(name)), record.of_dag or "")
-    return _LONG_OVER if found is None or found.over or found.incident is None else _head(found.incident)
+    return _LONG_OVER if found is None or found.already_closed or found.incident is None else _head(found.incident)
 
 
-def note_of_dag(record: Record) -> Generator[Step, Any, None]:
+def note_of_dag(record: Record) -> Generator[Effect, Any, None]:
     """Note what a DAG has open, for its next run that fails, or recovers.
 
     It is looked at once more after it is written: another run that fails at the same moment may have written its own,
     and the incident stands for the later one.
     """
-    if not record.of_dag or record.state != "open" or not record.incident or record.over:
+    if not record.of_dag or record.state != "open" or not record.incident or record.already_closed:
         return
     name = record_name(record.dag_id, record.of_dag)
     for _ in range(_LOOKS):
         found = own_record(name, (yield Get(name)), record.of_dag)
         if found is None or found.incident is None or found.incident.id != record.incident.id:
-            noted = record.without_run().changed(key=record.of_dag)
-        elif found.over or found.is_later_than(record):
+            has_link = record.without_run().changed(key=record.of_dag)
+        elif found.already_closed or found.is_later_than(record):
             return
         else:
-            noted = found.joined(record)
-        yield Set(name, noted.text())
+            has_link = found.joined(record)
+        yield Set(name, has_link.text())
 
 
 def _answer_of(record: Record) -> IncidentHead | IncidentIoError:
     """Say what another process was answered, or that it still waits for it."""
     if record.state != "open":
-        return UnsettledError("v1 of the API is no longer served, and another process may have used it a moment ago")
+        return AmbiguousDeliveryError(
+            "v1 of the API is no longer served, and another process may have used it a moment ago"
+        )
     return ConflictError(409) if record.incident is None else _head(record.incident)
 
 
@@ -232,7 +238,7 @@ def _head(incident: OpenIncident) -> IncidentHead:
     return IncidentHead(id=incident.id, reference=incident.reference, name=incident.name, permalink=incident.permalink)
 
 
-def _opened_before(record: Record) -> Generator[Step, Any, IncidentHead | IncidentIoError]:
+def _opened_before(record: Record) -> Generator[Effect, Any, IncidentHead | IncidentIoError]:
     """Ask how an incident stands that the other version has opened: a create would open a second one."""
     shown = (yield Show(record.incident.id, record.conn_id)) if record.incident else None
     return shown if isinstance(shown, IncidentHead) else ConflictError(409)
@@ -244,12 +250,12 @@ def own_record(name: str, found: Any, key: str) -> Record | None:
         return None
     try:
         record = read_record(name, found)
-    except ForeignRecordError:
+    except UnreadableRecordError:
         return None
     return record if record.key == key else None
 
 
-def after(record: Record, answer: IncidentHead | AlertHead | IncidentIoError, now: datetime) -> Record:
+def next_state(record: Record, answer: IncidentHead | AlertHead | IncidentIoError, now: datetime) -> Record:
     """Decide what becomes of a record once its request was answered."""
     if isinstance(answer, APIError) and answer.already_open:
         return record.changed(state="open", opened_at=now, body=None, draft=None, error=None, due_at=None)
@@ -261,7 +267,7 @@ def after(record: Record, answer: IncidentHead | AlertHead | IncidentIoError, no
             state="open",
             opened_at=now,
             incident=incident,
-            over=answer.is_past and incident.began == "triage",
+            already_closed=answer.is_past and incident.began == "triage",
             body=None,
             draft=None,
             error=None,
@@ -276,8 +282,8 @@ def after(record: Record, answer: IncidentHead | AlertHead | IncidentIoError, no
         # A connection that cannot be used refuses nothing: somebody will fix it.
         state="pending" if answer.retryable or answer.blames_connection else "dead",
         attempts=record.attempts + 1,
-        error=whole(
-            redact_secrets(f"{answer}. {answer.advice}" if isinstance(answer, UnsettledError) else str(answer))
+        error=replace_surrogates(
+            redact_secrets(f"{answer}. {answer.advice}" if isinstance(answer, AmbiguousDeliveryError) else str(answer))
         ),
         due_at=now + timedelta(seconds=wait) if wait else None,
         maybe_delivered=maybe_delivered,
@@ -288,10 +294,10 @@ def _open_incident(answer: IncidentHead, body: Mapping[str, Any]) -> OpenInciden
     """Keep of an incident what tells it later, and how it was opened: in triage, unless a status was asked for."""
     asked_for_status = "status" in body or "incident_status_id" in body
     return OpenIncident(
-        id=whole(answer.id),
-        reference=answer.reference and whole(answer.reference),
-        name=answer.name and whole(answer.name),
-        permalink=answer.permalink and whole(answer.permalink),
-        began=whole(answer.phase) if asked_for_status else "triage",
+        id=replace_surrogates(answer.id),
+        reference=answer.reference and replace_surrogates(answer.reference),
+        name=answer.name and replace_surrogates(answer.name),
+        permalink=answer.permalink and replace_surrogates(answer.permalink),
+        began=replace_surrogates(answer.status_category) if asked_for_status else "triage",
         was_assigned="incident_role_assignments" in body,
     )

@@ -32,7 +32,7 @@ def dag_policy(dag: Any) -> None:
         _list_callbacks(dag)
         if (zero_touch := _zero_touch()) is not None:
             zero_touch.enter_dag(dag)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: raising here would cost the DAG
+    except (Exception, SystemExit) as error:  # noqa: BLE001 -- raising here would cost the DAG
         _tell(error)
 
 
@@ -43,7 +43,7 @@ def task_policy(task: Any) -> None:
         _list_callbacks(task)
         if (zero_touch := _zero_touch()) is not None:
             zero_touch.enter_task(task)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: raising here would cost the DAG
+    except (Exception, SystemExit) as error:  # noqa: BLE001 -- raising here would cost the DAG
         _tell(error)
 
 
@@ -68,7 +68,7 @@ def _zero_touch() -> ZeroTouch | None:
         from airflow_incident.policy.auto_callbacks import read_zero_touch  # off, nothing of ours is imported
 
         return read_zero_touch()
-    except (Exception, SystemExit) as error:  # noqa: BLE001 -- law 3: raising here would cost every DAG
+    except (Exception, SystemExit) as error:  # noqa: BLE001 -- raising here would cost every DAG
         _tell(error)
         return None
 

@@ -6,10 +6,10 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow_incident.constants import CONFIG_SECTION
-from airflow_incident.core.rules import TAG, Rules, read_tags
+from airflow_incident.core.rules import TAG, AutoCallbackRules, read_tags
 from airflow_incident.core.settings import merge
 from airflow_incident.core.text import log_line
-from airflow_incident.notifications import QuietNotifier, kind_of, open_incident, resolve_incident
+from airflow_incident.notifications import QuietNotifier, notifier_class, open_incident, resolve_incident
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ class ZeroTouch:
     has anything of ours, therefore holds for the tasks that come next.
     """
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: AutoCallbackRules) -> None:
         self.rules = rules
         self._decided: tuple[Any, dict[str, QuietNotifier]] = (None, {})
 
@@ -83,12 +83,12 @@ def read_zero_touch() -> ZeroTouch | None:
     settings, problems, _ = merge(arguments={}, connection={}, config=config)
     for problem in problems:
         log.warning("%s", log_line(f"incident.io: {problem}"))
-    rules = Rules(settings)
+    rules = AutoCallbackRules(settings)
     return ZeroTouch(rules) if rules.on else None
 
 
 def _is_of_its_author(dag: Any) -> bool:
-    """Tell whether a DAG has callbacks of ours, or delivers what they could not.
+    """Return whether a DAG has callbacks of ours, or delivers what they could not.
 
     They share one key, and the first to come decides: a callback in another place would go before their options.
     """
@@ -96,7 +96,7 @@ def _is_of_its_author(dag: Any) -> bool:
 
 
 def _has_ours(owner: Any) -> bool:
-    return any(kind_of(callback) for kind in KINDS for callback in _given(owner, kind))
+    return any(notifier_class(callback) for kind in KINDS for callback in _given(owner, kind))
 
 
 def _flushes(task: Any) -> bool:

@@ -10,13 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_incident.api import closing, endpoints, lookups, names
-from airflow_incident.api.calls import Call, Creation, Listing, Plan
+from airflow_incident.api.calls import Call, CallSequence, PaginatedCall, PreparedCreate
 from airflow_incident.api.client import AsyncClient, Client, Connector
 from airflow_incident.api.directory import Directory
-from airflow_incident.api.exchange import Part, Pause, Request, Response, Returned, Terms, converse
-from airflow_incident.api.submit import Terms as SubmitTerms
-from airflow_incident.api.submit import submission
-from airflow_incident.api.waiting import Wait
+from airflow_incident.api.exchange import Pause, Request, RequestLimits, Response, Result, WithTimeout, execute
+from airflow_incident.api.submit import SubmitOptions, submission
+from airflow_incident.api.waiting import WaitCondition
 from airflow_incident.core.text import with_notes
 from airflow_incident.errors import ConfigurationError, IncidentIoError, TransportError, UnexpectedResponseError
 from airflow_incident.sandbox.fault_answers import answer
@@ -36,19 +35,21 @@ DRAFT = {
 }
 FIXED_DRAFT = {"idempotency_key": "k", "visibility": "public", "name": "n", "severity": "01FDAG4SAP5TYPT98WGR2N7W91"}
 CALLS = {
-    "create": Creation({"idempotency_key": "k"}),
-    "create in v2": Creation({"idempotency_key": "k"}, "v2"),
-    "alert": Creation({"deduplication_key": "k"}, "alert"),
-    "submit": submission(DRAFT, SubmitTerms("auto", with_notes)),
-    "submit ids": submission(FIXED_DRAFT, SubmitTerms("auto", with_notes, since="2026-11-22", unsettled=True)),
-    "close": closing.resolution("01", closing.Wish("t", "http://x/", always=True, status="Done")),
-    "close by hand": closing.resolution("01", closing.Wish("t")),
-    "wait": Wait(["01", "02"], may_be_gone=True).still_open(),
-    "wait for many": Wait([str(number) for number in range(20)]).still_open(),
-    "wait for a severity": Wait(severity="Major").still_open(),
-    "names": Plan(lambda directory: names.resolve(DRAFT, directory, api_version="v1", trust_ids=False)),
-    "names in v2": Plan(lambda directory: names.resolve(DRAFT | {"status": "fixing"}, directory, api_version="v2")),
-    "lowest": Plan(names.lowest_severity),
+    "create": PreparedCreate({"idempotency_key": "k"}),
+    "create in v2": PreparedCreate({"idempotency_key": "k"}, "v2"),
+    "alert": PreparedCreate({"deduplication_key": "k"}, "alert"),
+    "submit": submission(DRAFT, SubmitOptions("auto", with_notes)),
+    "submit ids": submission(FIXED_DRAFT, SubmitOptions("auto", with_notes, since="2026-11-22", unsettled=True)),
+    "close": closing.close_sequence("01", closing.CloseOptions("t", "http://x/", always=True, status="Done")),
+    "close by hand": closing.close_sequence("01", closing.CloseOptions("t")),
+    "wait": WaitCondition(["01", "02"], may_be_gone=True).still_open(),
+    "wait for many": WaitCondition([str(number) for number in range(20)]).still_open(),
+    "wait for a severity": WaitCondition(severity="Major").still_open(),
+    "names": CallSequence(lambda directory: names.lookup_ids(DRAFT, directory, api_version="v1", trust_ids=False)),
+    "names in v2": CallSequence(
+        lambda directory: names.lookup_ids(DRAFT | {"status": "fixing"}, directory, api_version="v2")
+    ),
+    "lowest": CallSequence(names.lowest_severity),
     "show head": endpoints.show_head("01"),
     "show": endpoints.show_incident("01"),
     "list": endpoints.list_incidents(),
@@ -124,7 +125,9 @@ answers = st.lists(st.builds(Response, status=statuses, headers=headers, content
 
 
 def terms():
-    return Terms(deadline=1e9, clock=lambda: 0.0, now=lambda: NOW, dice=lambda: 0.5, met=[], directory=Directory())
+    return RequestLimits(
+        deadline=1e9, clock=lambda: 0.0, now=lambda: NOW, random=lambda: 0.5, errors_seen=[], directory=Directory()
+    )
 
 
 def drive(conversation, take):
@@ -133,9 +136,9 @@ def drive(conversation, take):
     try:
         while True:
             step = conversation.send(given_back)
-            if isinstance(step, Part):
+            if isinstance(step, WithTimeout):
                 try:
-                    given_back = Returned(drive(step.conversation, take))
+                    given_back = Result(drive(step.conversation, take))
                 except IncidentIoError as error:
                     given_back = error
             else:
@@ -152,7 +155,7 @@ def test_nothing_but_our_own_errors_comes_out_of_a_call(name, said):
     """Whoever made the call goes on with the next one."""
     rest = [*said]
     with contextlib.suppress(IncidentIoError):
-        drive(converse(CALLS[name], terms()), lambda: rest.pop(0) if len(rest) > 1 else rest[0])
+        drive(execute(CALLS[name], terms()), lambda: rest.pop(0) if len(rest) > 1 else rest[0])
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -160,7 +163,7 @@ def test_no_poison_comes_out_of_a_call_as_it_is(name):
     """A parser that gives up is an answer that nobody expected."""
     for said in (Response(status, {"date": "\0"}, content) for status in (200, 404, 422, 500) for content in POISON):
         with contextlib.suppress(IncidentIoError):
-            drive(converse(CALLS[name], terms()), lambda said=said: said)
+            drive(execute(CALLS[name], terms()), lambda said=said: said)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +179,7 @@ def test_whatever_a_parser_raises_the_answer_was_unexpected(error):
     with pytest.raises(
         UnexpectedResponseError, match=r"answered 200: the answer is not what incident\.io documents"
     ) as caught:
-        drive(converse(Call("POST", "/v1/incidents", parse, body={}), terms()), lambda: Response(200))
+        drive(execute(Call("POST", "/v1/incidents", parse, body={}), terms()), lambda: Response(200))
     assert caught.value.retryable
     assert caught.value.maybe_delivered
     assert caught.value.__suppress_context__
@@ -191,17 +194,17 @@ def test_what_a_plan_makes_of_an_answer_is_no_other_trouble(error):
         raise error
 
     with pytest.raises(UnexpectedResponseError, match=type(error).__name__):
-        drive(converse(Plan(steps), terms()), lambda: Response(200))
-    listing = Listing(lambda _: Call("GET", "/v1/x", lambda content: content[9]))
+        drive(execute(CallSequence(steps), terms()), lambda: Response(200))
+    listing = PaginatedCall(lambda _: Call("GET", "/v1/x", lambda content: content[9]))
     with pytest.raises(UnexpectedResponseError):
-        drive(converse(listing, terms()), lambda: Response(200))
+        drive(execute(listing, terms()), lambda: Response(200))
 
 
 @pytest.mark.parametrize("body", [{"name": {1, 2}}, {"name": object()}, {"name": float("nan")}, {"name": b"x"}])
 def test_a_body_that_is_no_json_is_refused_before_anything_leaves(body):
     """It cannot have taken effect, and would never pass."""
     with pytest.raises(ConfigurationError, match="JSON") as caught:
-        drive(converse(Call("POST", "/v1/incidents", bytes.decode, body=body), terms()), lambda: pytest.fail("it left"))
+        drive(execute(Call("POST", "/v1/incidents", bytes.decode, body=body), terms()), lambda: pytest.fail("it left"))
     assert not caught.value.maybe_delivered
     assert not caught.value.retryable
 
@@ -211,7 +214,7 @@ def test_a_body_that_is_nested_without_end_is_refused():
     body: dict = {}
     body["body"] = body
     with pytest.raises(ConfigurationError):
-        drive(converse(Call("POST", "/v1/incidents", bytes.decode, body=body), terms()), lambda: pytest.fail("it left"))
+        drive(execute(Call("POST", "/v1/incidents", bytes.decode, body=body), terms()), lambda: pytest.fail("it left"))
 
 
 @pytest.mark.parametrize("content", [b"[" * 100_000, b'{"incident":' * 50_000])

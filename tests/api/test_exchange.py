@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from airflow_incident.api.calls import Call, Listing
+from airflow_incident.api.calls import Call, PaginatedCall
 from airflow_incident.api.directory import Directory
-from airflow_incident.api.exchange import ATTEMPTS, Pause, Request, Response, Terms, converse
+from airflow_incident.api.exchange import ATTEMPTS, Pause, Request, RequestLimits, Response, execute
 from airflow_incident.errors import (
     AuthenticationError,
     ConflictError,
@@ -27,15 +27,17 @@ SHOW = Call(method="GET", path="/v1/incidents/1", parse=lambda content: content.
 class Talk:
     """Drives a conversation with prepared answers on a clock that only pauses move."""
 
-    def __init__(self, *answers, budget=100.0, dice=0.5):
+    def __init__(self, *answers, budget=100.0, random=0.5):
         self.answers = list(answers)
         self.requests = []
         self.pauses = []
         self.clock = 0.0
-        self.terms = Terms(deadline=budget, clock=lambda: self.clock, now=lambda: NOW, dice=lambda: dice, met=[])
+        self.terms = RequestLimits(
+            deadline=budget, clock=lambda: self.clock, now=lambda: NOW, random=lambda: random, errors_seen=[]
+        )
 
     def run(self, call):
-        conversation = converse(call, self.terms)
+        conversation = execute(call, self.terms)
         answer = None
         try:
             while True:
@@ -107,7 +109,7 @@ def test_attempts_end():
 
 def test_pauses_grow_and_are_diced():
     """Full jitter: the dice decides within a limit that doubles."""
-    talk = Talk(*[Response(500)] * ATTEMPTS, dice=1.0)
+    talk = Talk(*[Response(500)] * ATTEMPTS, random=1.0)
     with pytest.raises(ServerError):
         talk.run(CREATE)
     assert talk.pauses == [0.5, 1.0, 2.0, 4.0]
@@ -115,7 +117,7 @@ def test_pauses_grow_and_are_diced():
 
 def test_no_request_begins_after_the_deadline():
     """A pause that does not fit is not begun either; the answer's wait shrinks to what is left."""
-    talk = Talk(*[Response(500)] * ATTEMPTS, budget=2.0, dice=1.0)
+    talk = Talk(*[Response(500)] * ATTEMPTS, budget=2.0, random=1.0)
     with pytest.raises(ServerError):
         talk.run(CREATE)
     assert talk.pauses == [0.5, 1.0]
@@ -254,7 +256,7 @@ def pages(*content):
         asked.append(after)
         return Call(method="GET", path="/", parse=lambda _: left.pop(0))
 
-    return Listing(page), asked
+    return PaginatedCall(page), asked
 
 
 def test_a_listing_is_read_to_its_end():

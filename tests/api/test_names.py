@@ -8,10 +8,10 @@ from decimal import Decimal
 import pytest
 
 from airflow_incident.api.body import CreateIncident
-from airflow_incident.api.calls import Plan
+from airflow_incident.api.calls import CallSequence
 from airflow_incident.api.directory import Directory
-from airflow_incident.api.exchange import Pause, Response, Terms, converse
-from airflow_incident.api.names import find_severity, lowest_severity, resolve
+from airflow_incident.api.exchange import Pause, RequestLimits, Response, execute
+from airflow_incident.api.names import find_severity, lookup_ids, lowest_severity
 from airflow_incident.errors import (
     ConfigurationError,
     IncidentIoError,
@@ -108,8 +108,8 @@ class Account:
         return {"custom_field_options": rest[:page_size], "pagination_meta": {"page_size": page_size, **more}}
 
     def run(self, steps):
-        terms = Terms(100.0, lambda: 0.0, lambda: datetime(2026, 11, 23, tzinfo=UTC), lambda: 0.0, [])
-        conversation = converse(Plan(lambda _: steps()), terms)
+        terms = RequestLimits(100.0, lambda: 0.0, lambda: datetime(2026, 11, 23, tzinfo=UTC), lambda: 0.0, [])
+        conversation = execute(CallSequence(lambda _: steps()), terms)
         answer = None
         try:
             while True:
@@ -118,12 +118,12 @@ class Account:
         except StopIteration as end:
             return end.value
 
-    def resolve(self, api_version="v1", **wanted):
-        return self.run(lambda: resolve(wanted, self.directory, api_version=api_version))
+    def lookup_ids(self, api_version="v1", **wanted):
+        return self.run(lambda: lookup_ids(wanted, self.directory, api_version=api_version))
 
     def fields(self, api_version="v1", **wanted):
         """Resolve what must be found, and check it as the body of a create."""
-        found = self.resolve(api_version, **wanted)
+        found = self.lookup_ids(api_version, **wanted)
         assert (found.problems, found.missing) == ([], {})
         body = {"idempotency_key": "k", "visibility": "public", **found.fields}
         contract.check_request("POST", f"/{api_version}/incidents", body)
@@ -137,7 +137,7 @@ class Account:
 
     def problem(self, api_version="v1", **wanted):
         """Resolve what cannot be, and return what is told."""
-        found = self.resolve(api_version, **wanted)
+        found = self.lookup_ids(api_version, **wanted)
         assert found.fields == {}
         (problem,) = found.problems
         return str(problem)
@@ -181,7 +181,7 @@ def test_what_is_not_wanted_is_not_looked_up(account):
 
 
 def test_an_unknown_name_is_told_with_the_known_ones(account):
-    found = account.resolve(severity="Majr", incident_type="Default")
+    found = account.lookup_ids(severity="Majr", incident_type="Default")
     assert found.fields == {"incident_type_id": ulid(10)}
     error = found.error("c")
     assert isinstance(error, UnknownNameError)
@@ -202,15 +202,15 @@ def test_of_two_names_that_differ_in_case_the_exact_one_is_meant(account):
     assert account.fields(severity="MAJOR") == {"severity_id": ulid(4)}
     told = account.problem(severity="major")
     assert f"several are called 'major'; use the ID of one: Major ({ulid(2)}), MAJOR ({ulid(4)})" in told
-    assert not isinstance(account.resolve(severity="major").error(), UnknownNameError | None)
+    assert not isinstance(account.lookup_ids(severity="major").error(), UnknownNameError | None)
 
 
 def test_a_private_type_says_so(account):
     """By its ID only where the list is there already: nothing is looked up for it."""
-    assert not account.resolve(incident_type=ulid(11)).private_only
-    assert account.resolve(incident_type="security").private_only
-    assert account.resolve(incident_type=ulid(11)).private_only
-    assert not account.resolve(incident_type="Default").private_only
+    assert not account.lookup_ids(incident_type=ulid(11)).private_only
+    assert account.lookup_ids(incident_type="security").private_only
+    assert account.lookup_ids(incident_type=ulid(11)).private_only
+    assert not account.lookup_ids(incident_type="Default").private_only
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_a_field_of_a_type_to_come_needs_a_ready_value(account):
 
 def test_one_field_or_role_under_two_names_is_told(account):
     """Which of the two is meant, nobody knows."""
-    found = account.resolve(
+    found = account.lookup_ids(
         custom_fields={"Notes": "a", "NOTES": "b"}, roles={"Scribe": "a@example.com", ulid(31): "b@example.com"}
     )
     assert [str(problem).split(",")[0] for problem in found.problems] == [
@@ -330,7 +330,7 @@ def test_what_is_no_person_is_told_without_a_look_up(account, person):
 
 
 def test_what_is_no_name_is_told(account):
-    found = account.resolve(severity=3, incident_type=["x"], status=3, custom_fields="x", roles=["x"])
+    found = account.lookup_ids(severity=3, incident_type=["x"], status=3, custom_fields="x", roles=["x"])
     assert found.fields == {}
     assert len(found.problems) == 5
     assert account.asked == []
@@ -372,7 +372,7 @@ def test_an_old_list_is_looked_up_once_more_for_a_name_that_it_lacks(account):
 
 def test_of_two_look_ups_at_once_the_first_stays(account):
     """Threads and coroutines share the lists without a lock."""
-    slow = resolve({"severity": "Major"}, account.directory, api_version="v1")
+    slow = lookup_ids({"severity": "Major"}, account.directory, api_version="v1")
     next(slow)
     account.fields(severity="Major")
     with pytest.raises(StopIteration) as end:
@@ -383,7 +383,7 @@ def test_of_two_look_ups_at_once_the_first_stays(account):
 def test_a_refused_look_up_leaves_its_field_out(account):
     """What is refused for one list is still asked for the next."""
     account.refusals["/v1/severities"] = Response(403)
-    found = account.resolve(severity="Major", incident_type="Default")
+    found = account.lookup_ids(severity="Major", incident_type="Default")
     assert isinstance(found.missing["Severity"], PermissionDeniedError)
     assert (found.fields, found.problems) == ({"incident_type_id": ulid(10)}, [])
 
@@ -393,7 +393,7 @@ def test_after_an_outage_nothing_more_is_looked_up(account, outage):
     """The time left belongs to the incident; what is known already is used."""
     account.fields(incident_type="Default")
     account.refusals = {"/v1/severities": outage}
-    found = account.resolve(
+    found = account.lookup_ids(
         severity="Major", incident_type="Default", roles={"Scribe": "a@example.com"}, custom_fields={"Notes": "x"}
     )
     assert set(found.missing) == {"Severity", "Roles", "Custom fields"}
@@ -403,7 +403,7 @@ def test_after_an_outage_nothing_more_is_looked_up(account, outage):
 
 def test_one_field_whose_options_cannot_be_read_leaves_the_others(account):
     account.refusals["/v1/custom_field_options"] = Response(404)
-    found = account.resolve(custom_fields={"Affected team": "Team 1", "Notes": "x"})
+    found = account.lookup_ids(custom_fields={"Affected team": "Team 1", "Notes": "x"})
     assert list(found.missing) == ["Custom fields (Affected team)"]
     assert [entry["custom_field_id"] for entry in found.fields["custom_field_entries"]] == [ulid(43)]
 
@@ -411,14 +411,14 @@ def test_one_field_whose_options_cannot_be_read_leaves_the_others(account):
 @pytest.mark.parametrize("content", [b"<html>", b"[]", b'{"severities": {}}', b"[" * 100_000])
 def test_a_list_that_cannot_be_read_is_a_failed_look_up(account, content):
     account.refusals["/v1/severities"] = content
-    assert isinstance(account.resolve(severity="Major").missing["Severity"], UnexpectedResponseError)
+    assert isinstance(account.lookup_ids(severity="Major").missing["Severity"], UnexpectedResponseError)
 
 
 def test_a_list_that_cannot_be_read_again_is_kept(account):
     account.fields(severity="Major")
     account.clock = 700.0
     account.refusals["/v1/severities"] = Response(500)
-    assert isinstance(account.resolve(severity="New").missing["Severity"], ServerError)
+    assert isinstance(account.lookup_ids(severity="New").missing["Severity"], ServerError)
     assert account.fields(severity="Major") == {"severity_id": ulid(2)}
 
 

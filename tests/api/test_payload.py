@@ -3,7 +3,7 @@
 import pytest
 
 from airflow_incident.api.payload import create_draft
-from airflow_incident.api.submit import Terms, at_once
+from airflow_incident.api.submit import SubmitOptions, at_once
 from airflow_incident.errors import ConfigurationError
 from tests.contract import check_request
 
@@ -11,7 +11,7 @@ SEVERITY, TYPE, ONE, MANY, NONE = (f"01FCNDV6P870EA6S7TK1DSYDG{n}" for n in rang
 
 
 def body(**fields):
-    return at_once(create_draft(idempotency_key="k", **fields), Terms("v1", lambda text, _: text)).body
+    return at_once(create_draft(idempotency_key="k", **fields), SubmitOptions("v1", lambda text, _: text)).body
 
 
 def test_every_field_of_the_document_can_be_sent():

@@ -4,12 +4,13 @@ from collections import deque
 
 import pytest
 
-from airflow_incident.api.calls import Call, Creation, Listing, Plan
+from airflow_incident.api.calls import Call, CallSequence, PaginatedCall, PreparedCreate
 from airflow_incident.api.directory import Directory
 from airflow_incident.api.incident import IncidentHead
 from airflow_incident.api.payload import create_draft
-from airflow_incident.api.submit import MOST_ANSWERS, Terms, at_once, submit
+from airflow_incident.api.submit import MOST_ANSWERS, SubmitOptions, at_once, submit
 from airflow_incident.errors import (
+    AmbiguousDeliveryError,
     APIError,
     ConfigurationError,
     FieldError,
@@ -17,7 +18,6 @@ from airflow_incident.errors import (
     PermissionDeniedError,
     ServerError,
     UnknownNameError,
-    UnsettledError,
     ValidationError,
 )
 from tests.contract import check_request
@@ -60,13 +60,13 @@ class Account:
             return end.value
 
     def take(self, call):
-        if isinstance(call, Creation):
-            check_request("POST", f"/{call.via}/incidents", call.body)
+        if isinstance(call, PreparedCreate):
+            check_request("POST", f"/{call.endpoint}/incidents", call.body)
             self.sent.append(call)
             return self.creates.popleft()
-        if isinstance(call, Plan):
+        if isinstance(call, CallSequence):
             return self.run(call.steps(self.directory))
-        if isinstance(call, Listing):
+        if isinstance(call, PaginatedCall):
             call = call.page(None)
             assert call.path == "/v2/incidents"
             if isinstance(self.found, Exception):
@@ -77,7 +77,7 @@ class Account:
 
     def submit(self, creation=None, choice="auto", *, strict=False, unsettled=False, **fields):
         draft = create_draft(idempotency_key="k", name="DAG orders failed", summary="It failed.", **fields)
-        terms = Terms(choice, annotate, strict=strict, unsettled=unsettled, since="2026-11-25")
+        terms = SubmitOptions(choice, annotate, strict=strict, unsettled=unsettled, since="2026-11-25")
         return self.run(submit(draft, terms, creation=creation))
 
 
@@ -90,7 +90,7 @@ def test_a_draft_without_names_needs_one_request():
     account = Account(OPEN)
     assert account.submit(severity=SEVERITIES[0]["id"]) is OPEN
     assert account.sent == [
-        Creation(
+        PreparedCreate(
             {
                 "idempotency_key": "k",
                 "name": "DAG orders failed",
@@ -157,18 +157,18 @@ def test_v2_says_it_in_its_own_words():
     """Mode and status have other names there; what v1 cannot say goes through v2 by itself."""
     account = Account(OPEN, OPEN)
     account.submit(choice="v2", mode="real", status="Fixing")
-    assert account.sent[0].via == "v2"
+    assert account.sent[0].endpoint == "v2"
     assert account.sent[0].body["mode"] == "standard"
     assert account.sent[0].body["incident_status_id"] == STATUSES[0]["id"]
     account.submit(slack_channel_name_override="fire")
-    assert account.sent[1].via == "v2"
+    assert account.sent[1].endpoint == "v2"
 
 
 def test_what_v1_no_longer_serves_goes_through_v2():
     """Once both the create and a harmless list say that it is gone; with the status that was asked for."""
     account = Account(GONE, OPEN, v1=GONE)
     assert account.submit(status="fixing", mode="real", source_message_channel_id="C1") is OPEN
-    assert [c.via for c in account.sent] == ["v1", "v2"]
+    assert [c.endpoint for c in account.sent] == ["v1", "v2"]
     assert account.sent[1].body["incident_status_id"] == STATUSES[0]["id"]
     assert account.sent[1].body["mode"] == "standard"
     assert account.directory.v1_gone
@@ -189,14 +189,14 @@ def test_anything_less_than_gone_stays_in_v1(answer, v1):
     account = Account(answer, answer, v1=v1)
     with pytest.raises(type(answer)):
         account.submit()
-    assert {c.via for c in account.sent} == {"v1"}
+    assert {c.endpoint for c in account.sent} == {"v1"}
 
 
 def test_a_v1_that_flickers_is_asked_once_more():
     """Gone for one request and there for the next: behind a load balancer some answer, some do not."""
     account = Account(GONE, OPEN)
     assert account.submit() is OPEN
-    assert [c.via for c in account.sent] == ["v1", "v1"]
+    assert [c.endpoint for c in account.sent] == ["v1", "v1"]
     assert not account.directory.v1_gone
 
 
@@ -213,23 +213,23 @@ def test_an_unsettled_attempt_never_changes_its_version():
     account = Account(GONE, v1=GONE, found=[(alike, "Another run."), (OPEN, "It failed.")])
     assert account.submit(unsettled=True) is OPEN
     account = Account(GONE, v1=GONE, found=[(alike, "Another run.")])
-    with pytest.raises(UnsettledError, match="404") as caught:
+    with pytest.raises(AmbiguousDeliveryError, match="404") as caught:
         account.submit(unsettled=True)
     assert caught.value.retryable
     assert caught.value.maybe_delivered
     dropped = NotFoundError(404)
     dropped.maybe_delivered = True
     account = Account(dropped, v1=GONE)
-    with pytest.raises(UnsettledError):
+    with pytest.raises(AmbiguousDeliveryError):
         account.submit()
-    assert [c.via for c in account.sent] == ["v1"]
+    assert [c.endpoint for c in account.sent] == ["v1"]
 
 
 def test_a_search_that_fails_settles_nothing():
     """An outage passes; a key that may not list leaves it to a person, and is not taken for a refusal."""
     with pytest.raises(ServerError):
         Account(GONE, v1=GONE, found=ServerError(503)).submit(unsettled=True)
-    with pytest.raises(UnsettledError, match="nor can incidents be listed"):
+    with pytest.raises(AmbiguousDeliveryError, match="nor can incidents be listed"):
         Account(GONE, v1=GONE, found=PermissionDeniedError(403)).submit(unsettled=True)
 
 
@@ -325,7 +325,7 @@ def test_a_strict_draft_is_not_degraded():
 
 def test_what_was_sent_before_is_sent_again():
     """The same body through the same version, whatever is wanted by now."""
-    before = Creation({"idempotency_key": "k", "visibility": "public", "name": "as it was"}, "v2")
+    before = PreparedCreate({"idempotency_key": "k", "visibility": "public", "name": "as it was"}, "v2")
     account = Account(OPEN)
     account.submit(before, choice="v1", severity="Major")
     assert account.sent == [before]
@@ -333,8 +333,8 @@ def test_what_was_sent_before_is_sent_again():
 
 def test_what_needs_no_look_up_is_known_at_once():
     """So that it can be written down before anything is asked."""
-    terms = Terms("auto", annotate)
+    terms = SubmitOptions("auto", annotate)
     assert at_once(create_draft(idempotency_key="k", severity="Major"), terms) is None
-    assert at_once(create_draft(idempotency_key="k"), terms) == Creation(
+    assert at_once(create_draft(idempotency_key="k"), terms) == PreparedCreate(
         {"idempotency_key": "k", "visibility": "public"}
     )

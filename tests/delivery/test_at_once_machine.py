@@ -6,16 +6,15 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from airflow_incident.api.closing import Status, Wish
+from airflow_incident.api.closing import CloseOptions, Status
 from airflow_incident.api.waiting import Standing
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
 from airflow_incident.delivery.flush import flush
 from airflow_incident.delivery.record import PREFIX
 from airflow_incident.delivery.recovery import Recovery, recover
-from airflow_incident.delivery.report import Wish as Text
-from airflow_incident.delivery.report import prepare
-from airflow_incident.delivery.reporter import Rules, deliver
+from airflow_incident.delivery.report import IncidentContent, prepare
+from airflow_incident.delivery.reporter import DeliveryPolicy, deliver
 from tests.delivery.test_made_again_machine import IncidentIo
 
 CLOSED = Status("st-1", "Closed", "closed", 1)
@@ -40,12 +39,12 @@ class AtOnceMachine(IncidentIo, RuleBasedStateMachine):
 
     @property
     def _rules(self):
-        return Rules(now=lambda: self.now, deployment="prod", conn_id="c", storm_dag=0, storm_deployment=0)
+        return DeliveryPolicy(now=lambda: self.now, deployment="prod", conn_id="c", storm_dag=0, storm_deployment=0)
 
     @rule(run=st.integers(0, RUNS - 1), steps=st.none() | st.integers(0, 14))
     def report(self, run, steps):
         """Fail; finished, or left on its way."""
-        told = prepare(self._failure(run), Settings(), Text(), deployment="prod", redact=str)
+        told = prepare(self._failure(run), Settings(), IncidentContent(), deployment="prod", redact=str)
         self._go([deliver(told, self._rules), None], steps)
 
     @rule(steps=st.none() | st.integers(0, 14))
@@ -87,7 +86,9 @@ class AtOnceMachine(IncidentIo, RuleBasedStateMachine):
         self.now += timedelta(seconds=1)
         for run in range(RUNS):
             self.clears[run] += 1
-            recovery = Recovery(self._failure(run), "dag", Wish("DAG orders recovered"), all_the_same="all the same")
+            recovery = Recovery(
+                self._failure(run), "dag", CloseOptions("DAG orders recovered"), all_the_same="all the same"
+            )
             self._go([recover(recovery, self._rules), None], None)
         assert all(each.closed_at for each in self.incidents)
         self.now += timedelta(seconds=1)

@@ -1,6 +1,6 @@
 """The time that reports share."""
 
-from airflow_incident.delivery.budget import Meter
+from airflow_incident.delivery.budget import BatchBudget
 
 
 class Clock:
@@ -28,43 +28,43 @@ def test_a_hundred_reports_in_an_outage_stay_below_their_batch():
 
 def outage(reports, overhead=0.03):
     clock = Clock()
-    meter = Meter(clock)
+    meter = BatchBudget(clock)
     shares = []
     for _ in range(reports):
-        shares.append(meter.share(longest=12.0, batch=25.0))
+        shares.append(meter.allot(longest=12.0, batch=25.0))
         clock.now += shares[-1] + overhead
-        meter.spend(shares[-1] + overhead)
+        meter.record(shares[-1] + overhead)
     return shares
 
 
 def test_reports_that_go_well_leave_the_rest_its_time():
     """A hundred quick reports cost the last one nothing that matters."""
     clock = Clock()
-    meter = Meter(clock)
+    meter = BatchBudget(clock)
     for _ in range(20):
-        meter.spend(0.05)
-    assert meter.share(longest=12.0, batch=25.0) == 12.0
+        meter.record(0.05)
+    assert meter.allot(longest=12.0, batch=25.0) == 12.0
 
 
 def test_time_spent_long_ago_is_forgotten():
     """A process that lives longer than a batch begins anew."""
     clock = Clock()
-    meter = Meter(clock)
-    meter.spend(24.0)
-    assert meter.share(longest=12.0, batch=25.0) == 0.5
+    meter = BatchBudget(clock)
+    meter.record(24.0)
+    assert meter.allot(longest=12.0, batch=25.0) == 0.5
     clock.now += 51.0
-    assert meter.share(longest=12.0, batch=25.0) == 12.0
+    assert meter.allot(longest=12.0, batch=25.0) == 12.0
 
 
 def test_what_is_written_down_needs_no_try():
     """With the journal the sum stays below half of what Airflow allows, and the last ones only write."""
     clock = Clock()
-    meter = Meter(clock)
+    meter = BatchBudget(clock)
     shares = []
     for _ in range(40):
-        share = meter.share(longest=12.0, batch=25.0, written=True)
+        share = meter.allot(longest=12.0, batch=25.0, written=True)
         shares.append(share)
         clock.now += share
-        meter.spend(share)
+        meter.record(share)
     assert sum(shares) <= 25.0
     assert shares[-1] < 0.01

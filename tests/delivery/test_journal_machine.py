@@ -9,17 +9,17 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from airflow_incident.api.calls import Listing, Plan
+from airflow_incident.api.calls import CallSequence, PaginatedCall
 from airflow_incident.api.incident import IncidentHead
 from airflow_incident.api.submit import is_v1_gone
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.core.settings import Settings
-from airflow_incident.delivery.effects import Ask, Delete, Get, Names, Send, Set, Show, StoreFailed, Wait
+from airflow_incident.delivery.effects import Ask, Delete, Get, Names, Send, Set, Show, Sleep, StoreFailed
 from airflow_incident.delivery.flush import flush
 from airflow_incident.delivery.record import PREFIX, SUPPRESS_FOR, read_record
-from airflow_incident.delivery.report import Wish, prepare
-from airflow_incident.delivery.reporter import Rules, deliver
+from airflow_incident.delivery.report import IncidentContent, prepare
+from airflow_incident.delivery.reporter import DeliveryPolicy, deliver
 from airflow_incident.errors import (
     AuthenticationError,
     ConflictError,
@@ -35,7 +35,7 @@ from airflow_incident.sandbox.options import REPEATS
 
 SECRET = "inc_4f1c9b7e2dKEYa80"
 LIFETIME = timedelta(hours=24)
-"""How long the API remembers a key in the mode `expires`; two incidents of a key within it break law 1."""
+"""How long the API remembers a key in the mode `expires`; within it a key has one incident."""
 USED = ValidationError(422, errors=(FieldError(message="has already been used", field="idempotency_key"),))
 ANSWERS = MappingProxyType(
     {
@@ -69,16 +69,16 @@ class API:
         self.opened = {}
         self.poisoned = set()
 
-    def create(self, body, now, via):
+    def create(self, body, now, endpoint):
         key = body["idempotency_key"]
         if key in self.poisoned:
             return ServerError(500)
         if refusal := ANSWERS.get(self.mode):
             return refusal
-        if via == "v1" and self.v1_ended:
+        if endpoint == "v1" and self.v1_ended:
             return NotFoundError(404)
         before = sum(map(len, self.opened.values()))
-        answer = self._open(key, now, via)
+        answer = self._open(key, now, endpoint)
         if sum(map(len, self.opened.values())) > before:
             self.texts.append((answer, body["name"], body["summary"]))
         return TransportError("ReadTimeout", maybe_delivered=True) if self.mode == "slow" else answer
@@ -87,9 +87,9 @@ class API:
         """Answer whether v1 is gone, and what there is; other lists are down."""
         if self.mode not in {"up", "slow"}:
             return ServerError(503)
-        if isinstance(call, Plan) and call.steps is is_v1_gone:
+        if isinstance(call, CallSequence) and call.steps is is_v1_gone:
             return self.v1_ended
-        if isinstance(call, Listing):
+        if isinstance(call, PaginatedCall):
             return [(head._replace(name=name), summary) for head, name, summary in self.texts]
         return ServerError(503)
 
@@ -98,9 +98,9 @@ class API:
             return refusal
         return next(head for head, *_ in self.texts if head.id == incident_id)
 
-    def _open(self, key, now, via):
+    def _open(self, key, now, endpoint):
         moments = self.opened.setdefault(key, [])
-        opened = self.by_version.setdefault((via, key), [])
+        opened = self.by_version.setdefault((endpoint, key), [])
         forgotten = self.repeat == "expires" and opened and now - opened[-1] >= LIFETIME
         if opened and not forgotten:
             if self.repeat in {"conflict", "rejected"}:
@@ -118,7 +118,7 @@ class Process:
         self.steps = steps
         self.key = key
         self.next = next(steps)
-        self.trouble = None
+        self.journal_error = None
         self.looked_at = None
         self.was_frozen = False
 
@@ -168,8 +168,8 @@ class JournalMachine(RuleBasedStateMachine):
             exception_type="ValueError",
             exception=f"story {self.said}: cannot log in with {SECRET}, file '\udcff'",
         )
-        told = prepare(failure, Settings(), Wish(), deployment="prod", redact=redact)
-        rules = Rules(
+        told = prepare(failure, Settings(), IncidentContent(), deployment="prod", redact=redact)
+        rules = DeliveryPolicy(
             now=lambda: self.now,
             deployment="prod",
             conn_id="c",
@@ -249,7 +249,7 @@ class JournalMachine(RuleBasedStateMachine):
                 return
             except JournalError:
                 self.processes.remove(process)
-                assert process.trouble
+                assert process.journal_error
                 return
             steps = None if steps is None else steps - 1
         process.was_frozen = True
@@ -257,20 +257,20 @@ class JournalMachine(RuleBasedStateMachine):
     def _take(self, process):
         step = process.next
         match step:
-            case Send(body, _, via):
-                return self._send(process, body, via)
+            case Send(body, _, endpoint):
+                return self._send(process, body, endpoint)
             case Ask(call):
                 return self.api.ask(call)
             case Show(incident_id):
                 return self.api.show(incident_id)
-        return None if isinstance(step, Wait) else self._keep(process, step)
+        return None if isinstance(step, Sleep) else self._keep(process, step)
 
     def _keep(self, process, step):
-        if self.store_fails or process.trouble:
-            process.trouble = StoreFailed("read-only")
+        if self.store_fails or process.journal_error:
+            process.journal_error = StoreFailed("read-only")
             if process.key:
                 self.blurred.add(process.key)
-            return process.trouble
+            return process.journal_error
         match step:
             case Get(name):
                 process.looked_at = process.looked_at or self.now  # its own record comes first
@@ -291,17 +291,17 @@ class JournalMachine(RuleBasedStateMachine):
             self.waits_until[record.key] = record.due_at
             if record.body:
                 self.written.setdefault(record.key, set()).add(json.dumps(record.body))
-            if record.state == "gathered":
+            if record.state == "grouped":
                 self.settled_at[record.key] = self.now
             if record.state == "open" and self.api.v1_ended:  # seen or found, perhaps, where a create was not allowed
                 self.settled_at[record.key] = record.opened_at
 
-    def _send(self, process, body, via):
+    def _send(self, process, body, endpoint):
         key = body["idempotency_key"]
         text = json.dumps(dict(body))
-        if not process.trouble:
+        if not process.journal_error:
             assert text in self.written[key], "sent before it was written down, or not as it was written"
-        sent = self.bodies.setdefault((via, key), [])
+        sent = self.bodies.setdefault((endpoint, key), [])
         if sent and key not in self.blurred and key not in self.settled_at:
             assert sent[-1] == text, "another attempt had another body"
         sent.append(text)
@@ -310,7 +310,7 @@ class JournalMachine(RuleBasedStateMachine):
         waits_until = self.waits_until.get(key)
         if waits_until and key not in self.blurred and not process.was_frozen:
             assert self.now >= waits_until, "a retry date was not obeyed"
-        answer = self.api.create(body, self.now, via)
+        answer = self.api.create(body, self.now, endpoint)
         if isinstance(answer, IncidentHead) or answer is USED or isinstance(answer, ConflictError):
             self.settled_at[key] = self.now
             self.accepted.add(key)
@@ -327,9 +327,9 @@ class JournalMachine(RuleBasedStateMachine):
         if result.kind in {"open", "already_open", "closed"}:
             assert process.key in self.api.opened
         if result.kind == "failed":
-            assert process.trouble
-        if process.trouble and result.kind not in {"suppressed", "gathered", "kept", "refused"}:
-            assert result.trouble or result.kind == "open"
+            assert process.journal_error
+        if process.journal_error and result.kind not in {"suppressed", "grouped", "kept", "refused"}:
+            assert result.journal_error or result.kind == "open"
 
     # The laws
 
@@ -364,7 +364,7 @@ class JournalMachine(RuleBasedStateMachine):
         records = {record.key: record for record in self._records()}
         for key in self.accepted - self.api.poisoned:
             record = records.get(key)
-            if record and record.state == "gathered":
+            if record and record.state == "grouped":
                 storm = records[record.storm]
                 assert storm.key in self.api.opened or storm.error or storm.key in self.api.poisoned, "storm lost"
             elif record and record.state == "dead":

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from airflow_incident.api.calls import Plan
+from airflow_incident.api.calls import CallSequence
 from airflow_incident.api.incident import IncidentHead
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.key import started_key
@@ -15,8 +15,8 @@ from airflow_incident.core.settings import Settings
 from airflow_incident.delivery.effects import Ask, Delete, Get, Names, Send, Set, Show
 from airflow_incident.delivery.flush import flush
 from airflow_incident.delivery.record import PREFIX, read_record
-from airflow_incident.delivery.report import Wish, prepare
-from airflow_incident.delivery.reporter import Rules, deliver
+from airflow_incident.delivery.report import IncidentContent, prepare
+from airflow_incident.delivery.reporter import DeliveryPolicy, deliver
 from airflow_incident.errors import ServerError, TransportError
 
 TASK, DAG, POOREST = ("task", True), ("dag", True), ("dag", False)
@@ -92,7 +92,7 @@ class IncidentIo:
         return next(each for each in self.incidents if each.id == incident_id)
 
     def _asked(self, call):
-        if isinstance(call, Plan):
+        if isinstance(call, CallSequence):
             steps, answer = call.steps(None), None
             try:
                 while True:
@@ -133,8 +133,8 @@ class MadeAgainMachine(IncidentIo, RuleBasedStateMachine):
         failure = Failure(
             "orders", "r1", level, task_id="load", failed_at=self.now, started_at=self.began if knows else None
         )
-        told = prepare(failure, Settings(), Wish(), deployment="prod", redact=str)
-        rules = Rules(now=lambda: self.now, deployment="prod", conn_id="c", storm_dag=0, storm_deployment=0)
+        told = prepare(failure, Settings(), IncidentContent(), deployment="prod", redact=str)
+        rules = DeliveryPolicy(now=lambda: self.now, deployment="prod", conn_id="c", storm_dag=0, storm_deployment=0)
         if knows and steps is None:
             self.told.add(self.began)
         self._go([deliver(told, rules), None], steps)

@@ -4,16 +4,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from airflow_incident.api.calls import Plan
-from airflow_incident.api.closing import Status, Wish
+from airflow_incident.api.calls import CallSequence
+from airflow_incident.api.closing import CloseOptions, Status
 from airflow_incident.api.waiting import Standing
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
 from airflow_incident.delivery.effects import Ask, Get
 from airflow_incident.delivery.recovery import Recovery, recover
-from airflow_incident.delivery.report import Wish as Text
-from airflow_incident.delivery.report import prepare
-from airflow_incident.delivery.reporter import Rules
+from airflow_incident.delivery.report import IncidentContent, prepare
+from airflow_incident.delivery.reporter import DeliveryPolicy
 from airflow_incident.errors import (
     FieldError,
     IncidentIoError,
@@ -26,7 +25,7 @@ from airflow_incident.errors import (
 from tests.delivery.test_reporter import World as Reporting
 
 RUN_PAGE = "https://airflow.example.com/dags/orders/runs/r1"
-WISH = Wish("DAG orders recovered", RUN_PAGE)
+OPTIONS = CloseOptions("DAG orders recovered", RUN_PAGE)
 HANDLED = "DAG orders succeeded all the same"
 STATUSES = [
     Status("st-1", "Triage", "triage", 1),
@@ -47,7 +46,7 @@ class World(Reporting):
         self.category = {}
         self.led = set()
         self.links = []
-        self.trouble = {}
+        self.journal_error = {}
         self.steps = []
         self.calls = []
 
@@ -58,7 +57,7 @@ class World(Reporting):
         return self.report_failure(failure, settings, **rules)
 
     def report_failure(self, failure, settings=None, **rules):
-        report = prepare(failure, settings or Settings(), Text(), deployment="prod", redact=str)
+        report = prepare(failure, settings or Settings(), IncidentContent(), deployment="prod", redact=str)
         if "conn_id" in rules:
             return self.run(self.delivery(report, **rules))
         return self.deliver_report(report, **rules)
@@ -67,12 +66,12 @@ class World(Reporting):
         from airflow_incident.delivery.reporter import deliver
 
         options = {"now": lambda: self.now, "deployment": "prod", "storm_dag": 0, "storm_deployment": 0}
-        return deliver(report, Rules(**options | rules))
+        return deliver(report, DeliveryPolicy(**options | rules))
 
-    def succeed(self, run="r1", clear=1, scope="run", wish=WISH, *, send=True, key_name=None, alerts=False, **facts):
+    def succeed(self, run="r1", clear=1, scope="run", wish=OPTIONS, *, send=True, key_name=None, alerts=False, **facts):
         handled = facts.pop("all_the_same", HANDLED)
         success = Failure(dag_id="orders", run_id=run, clear_count=clear, **facts)
-        rules = Rules(now=lambda: self.now, deployment="prod", conn_id="c", send=send)
+        rules = DeliveryPolicy(now=lambda: self.now, deployment="prod", conn_id="c", send=send)
         self.steps, self.calls = [], []
         return self.run(recover(Recovery(success, scope, wish, key_name, alerts, handled), rules))
 
@@ -81,7 +80,7 @@ class World(Reporting):
         if not isinstance(step, Ask):
             return super().take(step)
         try:
-            return self.plan(step.call) if isinstance(step.call, Plan) else self.answer(step.call)
+            return self.plan(step.call) if isinstance(step.call, CallSequence) else self.answer(step.call)
         except IncidentIoError as error:
             return error
 
@@ -101,7 +100,7 @@ class World(Reporting):
             return end.value
 
     def answer(self, call):
-        for part, error in self.trouble.items():
+        for part, error in self.journal_error.items():
             if part in f"{call.method} {call.path}":
                 raise error
         if call.path == "/v1/incident_statuses":
@@ -115,7 +114,9 @@ class World(Reporting):
             (status,) = [s for s in STATUSES if s.id == call.body["incident"]["incident_status_id"]]
             self.category[incident_id] = status.category
         category = self.category.get(incident_id, "triage")
-        return Standing(incident_id, "INC-1", category, category, permalink="http://x", is_led=incident_id in self.led)
+        return Standing(
+            incident_id, "INC-1", category, category, permalink="http://x", has_lead=incident_id in self.led
+        )
 
     @property
     def kinds(self):
@@ -132,7 +133,7 @@ def kinds(recovered):
 
 
 def line(recovered):
-    (said,) = recovered.told(str, Failure(dag_id="orders", run_id="r1"))
+    (said,) = recovered.log_events(str, Failure(dag_id="orders", run_id="r1"))
     assert len(said.line.splitlines()) == 1
     return said.line.rpartition(" (outcome=")[0]
 
@@ -167,7 +168,7 @@ def test_an_earlier_attempt_s_incident_is_closed(world):
     assert kinds(recovered) == ["closed"]
     assert world.category == {"id-1": "closed"}
     assert world.links == [
-        {"incident_id": "id-1", "resource": {"resource_type": "arbitrary_url", "url": RUN_PAGE, "title": WISH.title}}
+        {"incident_id": "id-1", "resource": {"resource_type": "arbitrary_url", "url": RUN_PAGE, "title": OPTIONS.title}}
     ]
     assert world.records() == []
     assert line(recovered) == (
@@ -213,7 +214,9 @@ def test_another_run_s_incident_stays_open(world):
 def test_a_deliberate_incident_has_its_own_name(world):
     """Only the recovery that names it closes it."""
     failure = Failure(dag_id="orders", run_id="r1", level="operator")
-    world.deliver_report(prepare(failure, Settings(), Text(key_name="bad rows"), deployment="prod", redact=str))
+    world.deliver_report(
+        prepare(failure, Settings(), IncidentContent(key_name="bad rows"), deployment="prod", redact=str)
+    )
     assert world.succeed().settled == ()
     assert kinds(world.succeed(key_name="bad rows")) == ["closed"]
 
@@ -232,7 +235,7 @@ def test_what_is_over_is_done(world, category):
     """Nothing is attached, nothing is edited, the record is forgotten."""
     world.fail()
     world.category["id-1"] = category
-    assert kinds(world.succeed()) == ["over"]
+    assert kinds(world.succeed()) == ["already_closed"]
     assert world.calls == ["GET /v2/incidents/id-1"]
     assert world.records() == []
 
@@ -240,7 +243,7 @@ def test_what_is_over_is_done(world, category):
 def test_what_is_gone_is_done(world):
     """A deleted incident leaves nothing to close."""
     world.fail()
-    world.trouble["GET /v2"] = NotFoundError(404, type="not_found")
+    world.journal_error["GET /v2"] = NotFoundError(404, type="not_found")
     assert kinds(world.succeed()) == ["gone"]
     assert world.records() == []
 
@@ -254,8 +257,8 @@ def test_what_a_person_has_taken_gets_a_link_once(world, how):
     else:
         world.category["id-1"] = how
     recovered = world.succeed()
-    assert kinds(recovered) == ["taken"]
-    assert "stays open: a person has taken it; it has a link to the run" in line(recovered)
+    assert kinds(recovered) == ["claimed"]
+    assert "stays open: a person has claimed it; it has a link to the run" in line(recovered)
     assert world.succeed().settled == ()
     assert world.calls == []
     assert len(world.links) == 1
@@ -265,7 +268,7 @@ def test_what_a_person_has_taken_gets_a_link_once(world, how):
 def test_what_airflow_itself_has_given_is_no_persons_doing(world):
     """An incident that was opened with a lead and out of triage is closed, as long as it stands where it began."""
     settings = Settings(roles={ROLE: "bob@example.com"}, status="fixing")
-    for run, stands, kind in (("r1", "live", "closed"), ("r2", "paused", "taken")):
+    for run, stands, kind in (("r1", "live", "closed"), ("r2", "paused", "claimed")):
         world.report_failure(Failure(dag_id="orders", run_id=run), settings)
         (record,) = (record for record in world.records() if record.run_id == run)
         world.led.add(record.incident.id)
@@ -278,7 +281,7 @@ def test_always_closes_also_what_a_person_has_taken(world):
     world.fail()
     world.led.add("id-1")
     world.succeed()
-    assert kinds(world.succeed(wish=WISH._replace(always=True))) == ["closed"]
+    assert kinds(world.succeed(wish=OPTIONS._replace(always=True))) == ["closed"]
     assert len(world.links) == 1
     assert world.category == {"id-1": "closed"}
 
@@ -286,14 +289,14 @@ def test_always_closes_also_what_a_person_has_taken(world):
 def test_a_run_without_a_page_attaches_nothing(world):
     """The incident is closed all the same, and the line says so."""
     world.fail()
-    assert "has no link" in line(world.succeed(wish=WISH._replace(url=None)))
+    assert "has no link" in line(world.succeed(wish=OPTIONS._replace(url=None)))
     assert world.links == []
 
 
 def test_a_link_that_cannot_be_attached_stops_nothing(world):
     """The incident is closed; the line names the reason."""
     world.fail()
-    world.trouble["attachments"] = PermissionDeniedError(403, type="resource_forbidden")
+    world.journal_error["attachments"] = PermissionDeniedError(403, type="resource_forbidden")
     recovered = world.succeed()
     assert kinds(recovered) == ["closed"]
     assert "incident editor" in line(recovered)
@@ -303,19 +306,19 @@ def test_a_link_that_cannot_be_attached_stops_nothing(world):
 def test_the_status_may_be_named(world, wanted):
     """By name in any case, or by ID."""
     world.fail()
-    assert kinds(world.succeed(wish=WISH._replace(status=wanted))) == ["closed"]
+    assert kinds(world.succeed(wish=OPTIONS._replace(status=wanted))) == ["closed"]
 
 
 def test_an_unknown_status_is_one_line_with_the_known_names(world):
     """The incident and its record stay, for somebody may mend the name."""
     world.fail()
-    recovered = world.succeed(wish=WISH._replace(status="Finished"))
+    recovered = world.succeed(wish=OPTIONS._replace(status="Finished"))
     assert kinds(recovered) == ["refused"]
     assert "'Finished' is not a status of this account; known: Triage, Investigating, Closed, Done, Canceled" in line(
         recovered
     )
     assert world.kinds == ["open"]
-    assert kinds(world.succeed(wish=WISH._replace(status="Done"))) == ["closed"]
+    assert kinds(world.succeed(wish=OPTIONS._replace(status="Done"))) == ["closed"]
     assert len(world.links) == 1
 
 
@@ -332,11 +335,11 @@ def test_a_key_that_lacks_a_role_is_one_line_that_names_it(world, where, said, r
     """It waits for a flush: the key can be given the role."""
     world.fail()
     error = PermissionDeniedError(403, type="resource_forbidden", errors=(FieldError(message=said),))
-    world.trouble[where] = error
+    world.journal_error[where] = error
     recovered = world.succeed()
     assert kinds(recovered) == ["kept"]
     assert f"Give the API key the role {role}." in line(recovered)
-    world.trouble.clear()
+    world.journal_error.clear()
     assert len(world.flush().recovered) == 1
 
 
@@ -344,13 +347,13 @@ def test_a_key_that_lacks_a_role_is_one_line_that_names_it(world, where, said, r
 def test_an_outage_leaves_it_to_a_flush(world, where):
     """The record says what is still to be done; a flush does it, with one link in all."""
     world.fail()
-    world.trouble[where] = ServerError(503)
+    world.journal_error[where] = ServerError(503)
     recovered = world.succeed()
     assert kinds(recovered) == ["kept"]
     assert "The next flush tries again" in line(recovered)
     world.flush()
     assert world.category.get("id-1") != "closed"
-    world.trouble.clear()
+    world.journal_error.clear()
     assert len(world.flush().recovered) == 1
     assert world.category == {"id-1": "closed"}
     assert len(world.links) == 1
@@ -360,9 +363,9 @@ def test_an_outage_leaves_it_to_a_flush(world, where):
 def test_an_outage_leaves_it_to_the_next_success_as_well(world):
     """Whoever comes first."""
     world.fail()
-    world.trouble["edit"] = TransportError("no")
+    world.journal_error["edit"] = TransportError("no")
     world.succeed()
-    world.trouble.clear()
+    world.journal_error.clear()
     assert kinds(world.succeed()) == ["closed"]
     assert len(world.links) == 1
 
@@ -371,7 +374,7 @@ def test_after_one_outage_the_other_attempts_are_only_written_down(world):
     """What has no answer now would have none a moment later."""
     world.fail(clear=0)
     world.fail(clear=1)
-    world.trouble["GET /v2"] = ServerError(503)
+    world.journal_error["GET /v2"] = ServerError(503)
     assert kinds(world.succeed(clear=2)) == ["kept", "kept"]
     assert len(world.calls) == 1
     assert all(record.closing for record in world.records())
@@ -439,7 +442,7 @@ def test_what_was_refused_is_forgotten(world):
     """Nothing was opened, and nothing need be."""
     world.refusal = ValidationError(422)
     world.fail()
-    assert kinds(world.succeed()) == ["forgotten"]
+    assert kinds(world.succeed()) == ["discarded"]
     assert world.records() == []
 
 
@@ -447,9 +450,9 @@ def test_a_storm_s_incident_stays(world):
     """It stands for others too; only the record under it goes."""
     world.fail()
     (record,) = world.records()
-    gathered = record.changed(state="gathered", storm="airflow/prod/storm/x")
-    world.texts[record.name] = gathered.text()
-    assert kinds(world.succeed()) == ["gathered"]
+    grouped = record.changed(state="grouped", storm="airflow/prod/storm/x")
+    world.texts[record.name] = grouped.text()
+    assert kinds(world.succeed()) == ["grouped"]
     assert world.calls == []
     assert world.records() == []
 
@@ -468,7 +471,7 @@ def test_an_incident_that_nobody_knows_is_one_line(world):
 def test_another_connection_s_incident_is_left_alone(world):
     """A record names a connection, and only the callback's own is used."""
     world.fail(conn_id="other")
-    assert kinds(world.succeed()) == ["elsewhere"]
+    assert kinds(world.succeed()) == ["other_connection"]
     assert world.calls == []
     assert world.kinds == ["open"]
 
@@ -506,10 +509,10 @@ def test_a_store_that_fails_at_the_end_hides_nothing(world):
     world.take = take
     recovered = world.succeed()
     assert kinds(recovered) == ["closed"]
-    assert recovered.trouble == "read-only"
+    assert recovered.journal_error == "read-only"
     world.store_fails = False
     world.take = answered
-    assert kinds(world.succeed()) == ["over"]
+    assert kinds(world.succeed()) == ["already_closed"]
 
 
 # Scope dag
@@ -589,7 +592,7 @@ def test_an_earlier_failure_that_joins_changes_nothing(world):
     """The incident stands for the latest run."""
     at_dag(world, "r2", DAY)
     at_dag(world, "r1", DAY - timedelta(days=1))
-    assert recovers(world, "r1", DAY - timedelta(days=1), clear=1) == ["gathered"]
+    assert recovers(world, "r1", DAY - timedelta(days=1), clear=1) == ["grouped"]
     assert recovers(world, "r2", DAY, clear=1) == ["closed"]
 
 
@@ -627,11 +630,11 @@ def test_an_alert_that_may_not_have_arrived_is_not_fired_again(world):
     alert_fails(world)
     world.refusal = None
     world.sent.clear()
-    world.trouble["alert_events"] = ServerError(503)
+    world.journal_error["alert_events"] = ServerError(503)
     assert kinds(world.succeed(alerts=True)) == ["kept"]
     assert len(world.flush().recovered) == 0
-    world.trouble.clear()
+    world.journal_error.clear()
     (record,) = world.flush().recovered
-    assert record.via == "alert"
+    assert record.endpoint == "alert"
     assert world.records() == []
     assert world.sent == []

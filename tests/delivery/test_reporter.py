@@ -4,17 +4,18 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from airflow_incident.api.calls import Listing, Plan
+from airflow_incident.api.calls import CallSequence, PaginatedCall
 from airflow_incident.api.directory import Directory
 from airflow_incident.api.incident import IncidentHead
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
-from airflow_incident.delivery.effects import Ask, Attach, Delete, Get, Names, Send, Set, Show, StoreFailed, Wait
+from airflow_incident.delivery.effects import Ask, Attach, Delete, Get, Names, Send, Set, Show, Sleep, StoreFailed
 from airflow_incident.delivery.flush import flush
 from airflow_incident.delivery.record import PREFIX, Ledger, read_record, record_name
-from airflow_incident.delivery.report import Wish, prepare
-from airflow_incident.delivery.reporter import Rules, deliver
+from airflow_incident.delivery.report import IncidentContent, prepare
+from airflow_incident.delivery.reporter import DeliveryPolicy, deliver
 from airflow_incident.errors import (
+    AmbiguousDeliveryError,
     ConflictError,
     FieldError,
     IncidentIoError,
@@ -24,7 +25,6 @@ from airflow_incident.errors import (
     RateLimitError,
     ServerError,
     TransportError,
-    UnsettledError,
     ValidationError,
 )
 
@@ -46,14 +46,14 @@ class World:
     def report(self, run="r1", dag="orders", level="dag", settings=None):
         task_id = "load" if level == "task" else None
         failure = Failure(dag_id=dag, run_id=run, level=level, task_id=task_id, failed_at=self.now)
-        return prepare(failure, settings or Settings(), Wish(), deployment="prod", redact=str)
+        return prepare(failure, settings or Settings(), IncidentContent(), deployment="prod", redact=str)
 
-    def deliver(self, run="r1", dag="orders", *, level="dag", **rules):
-        return self.deliver_report(self.report(run, dag, level), **rules)
+    def deliver(self, run="r1", dag="orders", *, level="dag", **policy):
+        return self.deliver_report(self.report(run, dag, level), **policy)
 
-    def deliver_report(self, report, **rules):
-        rules = {"storm_dag": 0, "storm_deployment": 0} | rules
-        return self.run(deliver(report, Rules(now=lambda: self.now, deployment="prod", conn_id="c", **rules)))
+    def deliver_report(self, report, **policy):
+        policy = {"storm_dag": 0, "storm_deployment": 0} | policy
+        return self.run(deliver(report, DeliveryPolicy(now=lambda: self.now, deployment="prod", conn_id="c", **policy)))
 
     def close(self, incident_id):
         for key, incident in self.incidents.items():
@@ -119,7 +119,7 @@ def world():
 
 def test_a_failure_is_written_down_before_it_is_sent(world):
     """Killed at any step after the first write, the record is there."""
-    steps = deliver(world.report(), Rules(now=lambda: world.now, deployment="prod", conn_id="c"))
+    steps = deliver(world.report(), DeliveryPolicy(now=lambda: world.now, deployment="prod", conn_id="c"))
     answer = None
     while not isinstance(step := steps.send(answer), Send):
         answer = world.take(step)
@@ -213,7 +213,7 @@ def test_without_a_store_a_failure_is_still_sent(world):
     """And the trouble is told; what then fails is lost, and says so."""
     world.store_fails = True
     outcome = world.deliver()
-    assert (outcome.kind, outcome.trouble) == ("open", "read-only")
+    assert (outcome.kind, outcome.journal_error) == ("open", "read-only")
     assert world.deliver("r2", send=False).kind == "open"
     world.refusal = ServerError(500)
     assert world.deliver("r3").kind == "failed"
@@ -225,7 +225,7 @@ def test_a_foreign_text_is_left_alone_by_a_flush(world, text):
     name = record_name("orders", "k")
     world.texts[name] = text
     result = world.flush()
-    assert list(result.foreign) == [name]
+    assert list(result.unreadable) == [name]
     assert world.texts == {name: text}
     assert world.sent == []
 
@@ -241,7 +241,7 @@ def test_a_forged_record_is_not_sent(world):
         {name: text.replace('"visibility"', '"visibilty"')},
     ):
         world.texts = dict(forged)
-        assert len(world.flush().foreign) == 1
+        assert len(world.flush().unreadable) == 1
     assert world.sent == []
 
 
@@ -249,7 +249,7 @@ def test_a_storm_is_gathered_under_one_incident(world):
     """Three for a DAG, ten for the deployment; the rest in one, and all are accounted for."""
     kinds = [world.deliver(f"r{n}", f"dag{n % 50}", storm_dag=3, storm_deployment=10).kind for n in range(500)]
     assert kinds.count("open") == 10
-    assert kinds.count("gathered") == 490
+    assert kinds.count("grouped") == 490
     assert len(world.incidents) == 11
     assert len(world.records()) == 501
     assert len(world.sent) == 11
@@ -257,7 +257,7 @@ def test_a_storm_is_gathered_under_one_incident(world):
 
 def test_one_dag_makes_three_incidents_at_the_most(world):
     kinds = [world.deliver(f"r{n}", storm_dag=3, storm_deployment=10).kind for n in range(5)]
-    assert kinds == ["open", "open", "open", "gathered", "gathered"]
+    assert kinds == ["open", "open", "open", "grouped", "grouped"]
 
 
 def test_a_storm_passes(world):
@@ -283,7 +283,7 @@ def test_a_storm_in_an_outage_is_delivered_by_a_flush(world):
     world.refusal = None
     world.flush()
     assert len(world.incidents) == 11
-    assert all(r.state in {"open", "gathered"} for r in world.records())
+    assert all(r.state in {"open", "grouped"} for r in world.records())
 
 
 def test_old_and_many_delivered_records_are_deleted(world, monkeypatch):
@@ -309,9 +309,9 @@ def test_at_scope_dag_an_open_incident_takes_the_next_failures(world):
     """One incident for a DAG until a person closes it; each failure is written down under it."""
     settings = Settings(scope="dag")
     kinds = [world.deliver_report(world.report(f"r{n}", settings=settings)).kind for n in range(4)]
-    assert kinds == ["open", "gathered", "gathered", "gathered"]
+    assert kinds == ["open", "grouped", "grouped", "grouped"]
     assert len(world.incidents) == 1
-    assert [r.incident.reference for r in world.records() if r.state == "gathered"] == ["INC-1"] * 3
+    assert [r.incident.reference for r in world.records() if r.state == "grouped"] == ["INC-1"] * 3
     world.close("id-1")
     assert world.deliver_report(world.report("r9", settings=settings)).kind == "open"
     assert len(world.incidents) == 2
@@ -332,7 +332,7 @@ def test_a_backfill_reports_at_scope_dag(world):
     """A backfill of a hundred days is one thing to look at; another scope that was asked for stays."""
     for settings, scope in ((Settings(), "dag"), (Settings(scope="task"), "task")):
         failure = Failure(dag_id="orders", run_id="r", run_type="backfill")
-        assert prepare(failure, settings, Wish(), deployment="prod", redact=str).scope == scope
+        assert prepare(failure, settings, IncidentContent(), deployment="prod", redact=str).scope == scope
 
 
 def test_what_only_the_dag_knows_is_attached_once(world):
@@ -397,7 +397,7 @@ def test_one_bad_record_does_not_hold_up_the_rest(world):
 def test_an_outage_of_one_connection_does_not_hold_up_another(world):
     """Each record has a connection of its own."""
     world.deliver("r0", send=False)
-    other = Rules(now=lambda: world.now, deployment="prod", conn_id="other", send=False)
+    other = DeliveryPolicy(now=lambda: world.now, deployment="prod", conn_id="other", send=False)
     world.run(deliver(world.report("r1"), other))
     take = world.take
     world.take = lambda step: ServerError(503) if isinstance(step, Send) and step.conn_id == "c" else take(step)
@@ -435,13 +435,13 @@ def test_an_opening_in_the_future_suppresses_no_longer_than_the_window(world):
 
 
 def test_a_storm_that_breaks_off_leaves_no_failure_behind(world):
-    """Killed at any step, what was written as gathered is gathered under a storm that a flush opens."""
+    """Killed at any step, what was written as grouped is grouped under a storm that a flush opens."""
     for steps_taken in range(1, 12):
         world.texts.clear()
         world.incidents.clear()
         world.deliver("r0", storm_dag=1)
-        rules = Rules(now=lambda: world.now, deployment="prod", conn_id="c", storm_dag=1, storm_deployment=0)
-        steps = deliver(world.report("r1"), rules)
+        policy = DeliveryPolicy(now=lambda: world.now, deployment="prod", conn_id="c", storm_dag=1, storm_deployment=0)
+        steps = deliver(world.report("r1"), policy)
         answer = None
         for _ in range(steps_taken):
             try:
@@ -455,7 +455,7 @@ def test_a_storm_that_breaks_off_leaves_no_failure_behind(world):
 
 
 def test_a_storm_that_is_refused_is_told(world):
-    """Nobody is told that a failure is gathered under an incident that was not opened."""
+    """Nobody is told that a failure is grouped under an incident that was not opened."""
     world.deliver("r0", storm_dag=1)
     world.refusal = ValidationError(422)
     assert world.deliver("r1", storm_dag=1).kind == "refused"
@@ -484,8 +484,8 @@ def test_a_forged_ledger_never_costs_a_report(world, text):
     """Times without a zone, times to come, keys that fit nowhere."""
     world.texts[Ledger.name("prod")] = text
     for n in range(4):
-        assert world.deliver(f"r{n}", storm_dag=3).kind == ("open" if n < 3 else "gathered")
-    assert all(record.state in {"open", "gathered"} for record in world.records())
+        assert world.deliver(f"r{n}", storm_dag=3).kind == ("open" if n < 3 else "grouped")
+    assert all(record.state in {"open", "grouped"} for record in world.records())
 
 
 def test_a_flush_ends_when_the_journal_cannot_be_written(world):
@@ -590,7 +590,7 @@ def test_a_foreign_text_under_a_failure_s_own_name_is_left_alone(world):
     world.texts[name] = '{"version":2,"state":"open"}'
     outcome = world.deliver()
     assert outcome.kind == "open"
-    assert "left alone" in outcome.trouble
+    assert "left alone" in outcome.journal_error
     assert world.texts[name] == '{"version":2,"state":"open"}'
 
 
@@ -606,16 +606,16 @@ class Ending(World):
 
     def take(self, step):
         match step:
-            case Send(body, _, via):
-                self.asked.append(f"create {via}")
-                return GONE if via == "v1" and self.v1_ended else self.create(body | {"via": via})
-            case Wait():
+            case Send(body, _, endpoint):
+                self.asked.append(f"create {endpoint}")
+                return GONE if endpoint == "v1" and self.v1_ended else self.create(body | {"endpoint": endpoint})
+            case Sleep():
                 self.asked.append("wait")
                 self.texts |= self.others
                 return None
-            case Ask(Plan() as plan):
+            case Ask(CallSequence() as plan):
                 return self.plan(plan)
-            case Ask(Listing()):
+            case Ask(PaginatedCall()):
                 self.asked.append("list v2")
                 return [(i, self.summaries[i.id]) for i in self.incidents.values()]
         return super().take(step)
@@ -634,7 +634,7 @@ class Ending(World):
             return error
 
     def create(self, body):
-        answer = super().create(body | {"idempotency_key": f"{body['via']} {body['idempotency_key']}"})
+        answer = super().create(body | {"idempotency_key": f"{body['endpoint']} {body['idempotency_key']}"})
         if isinstance(answer, IncidentHead):
             self.summaries = getattr(self, "summaries", {}) | {answer.id: body["summary"]}
         return answer
@@ -669,13 +669,13 @@ def until(world, steps, kind):
 def test_the_version_is_pinned_before_the_first_byte(ending):
     """Each time, with the body that is about to leave; and marked as perhaps delivered."""
     ending.v1_ended = True
-    steps = deliver(ending.report(), Rules(now=lambda: ending.now, deployment="prod", conn_id="c"))
+    steps = deliver(ending.report(), DeliveryPolicy(now=lambda: ending.now, deployment="prod", conn_id="c"))
     first = until(ending, steps, Send)
-    assert (ending.record.via, ending.record.body, ending.record.maybe_delivered) == ("v1", first.body, True)
+    assert (ending.record.endpoint, ending.record.body, ending.record.maybe_delivered) == ("v1", first.body, True)
     answer = ending.take(first)
     while not isinstance(step := steps.send(answer), Send):
         answer = ending.take(step)
-    assert (ending.record.via, ending.record.body, ending.record.maybe_delivered) == ("v2", step.body, True)
+    assert (ending.record.endpoint, ending.record.body, ending.record.maybe_delivered) == ("v2", step.body, True)
 
 
 def test_what_surely_did_not_arrive_is_not_marked(ending):
@@ -726,7 +726,7 @@ def test_what_another_process_may_have_opened_is_left_to_it(ending):
     ending.v1_ended = True
     ending.others = {name: text for name, text in other.texts.items() if name.startswith(PREFIX)}
     outcome = ending.deliver()
-    assert (outcome.kind, type(outcome.error)) == ("kept", UnsettledError)
+    assert (outcome.kind, type(outcome.error)) == ("kept", AmbiguousDeliveryError)
     assert "create v2" not in ending.asked
     assert ending.record == other.record
 
@@ -737,7 +737,7 @@ def test_a_record_in_the_middle_of_being_sent_never_changes_its_version(ending):
         ending.texts.clear()
         ending.incidents.clear()
         ending.v1_ended = False
-        steps = deliver(ending.report(), Rules(now=lambda: ending.now, deployment="prod", conn_id="c"))
+        steps = deliver(ending.report(), DeliveryPolicy(now=lambda: ending.now, deployment="prod", conn_id="c"))
         step = until(ending, steps, Send)
         if arrives:
             ending.take(step)
@@ -761,7 +761,7 @@ def test_a_flush_waits_for_others_only_where_they_may_be(ending):
     ending.asked.clear()
     ending.deliver("r2", send=False)
     (waiting,) = (r for r in ending.records() if r.state == "pending")
-    ending.texts[waiting.name] = waiting.changed(via="v1", api_version="auto").text()
+    ending.texts[waiting.name] = waiting.changed(endpoint="v1", api_version="auto").text()
     ending.now += timedelta(minutes=2)
     ending.flush()
     assert "wait" not in ending.asked
@@ -788,7 +788,9 @@ def test_a_body_without_its_names_is_made_anew_only_if_it_surely_did_not_arrive(
 
 def test_a_killed_body_without_its_names_is_sent_again_as_it_was(ending):
     """Nobody knows whether it has arrived."""
-    steps = deliver(ending.named(severity="Major"), Rules(now=lambda: ending.now, deployment="prod", conn_id="c"))
+    steps = deliver(
+        ending.named(severity="Major"), DeliveryPolicy(now=lambda: ending.now, deployment="prod", conn_id="c")
+    )
     step = until(ending, steps, Send)
     ending.take(step)
     steps.close()
@@ -830,5 +832,5 @@ def test_a_storm_notes_the_end_of_v1(ending):
     """Its incident is the first to meet it."""
     ending.deliver("r0", storm_dag=1)
     ending.v1_ended = True
-    assert ending.deliver("r1", storm_dag=1).kind == "gathered"
+    assert ending.deliver("r1", storm_dag=1).kind == "grouped"
     assert ending.ledger.v1_gone

@@ -175,7 +175,7 @@ class Installation(Stage):
         return raised[0][:160] if raised else "no exception in its log", OURS in trace
 
     def has_database(self) -> bool:
-        """Tell whether the database is there."""
+        """Return whether the database is there."""
         return not self._postgres or "postgres" in self.processes
 
     @contextlib.contextmanager

@@ -5,17 +5,17 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, NamedTuple
 
-from airflow_incident.airflow_bridge.config import read_profile
+from airflow_incident.airflow_bridge.config import read_config
 from airflow_incident.cli.doctor.finding import Finding
 from airflow_incident.constants import CONFIG_SECTION, SWITCHES
-from airflow_incident.core.rules import TAG, Rules, Wishes, matches, read_tags
+from airflow_incident.core.rules import TAG, AutoCallbackRules, TagOptions, matches, read_tags
 from airflow_incident.core.settings import merge
 from airflow_incident.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from airflow_incident.airflow_bridge.airflow_cfg import Installation
+    from airflow_incident.airflow_bridge.airflow_cfg import AirflowConfig
 
 POLICY = "airflow_incident.policy"
 GLOBS = ("auto_include", "auto_exclude")
@@ -26,15 +26,15 @@ _MOST_DAGS = 5
 class Cover(NamedTuple):
     """What zero touch makes of one DAG: what its tags ask for, if they count, and what a reader should know."""
 
-    wishes: Wishes
+    wishes: TagOptions
     notes: Sequence[str]
 
 
-def examine_policy(installation: Installation) -> Iterator[Finding]:
+def examine_policy(airflow_config: AirflowConfig) -> Iterator[Finding]:
     """Look at the options, at the policy's registration and at the DAGs that Airflow knows."""
-    rules, wrong = _rules(installation)
+    rules, wrong = _rules(airflow_config)
     for name, problem in wrong.items():
-        told = f"[{CONFIG_SECTION}] {name} is {installation.config[name]!r}, which counts as false: it {problem}"
+        told = f"[{CONFIG_SECTION}] {name} is {airflow_config.config[name]!r}, which counts as false: it {problem}"
         yield Finding("error", "zero touch", told, "Set it to true or false where DAGs are loaded, and restart there.")
     if not rules.on:
         if not wrong:
@@ -53,12 +53,12 @@ def examine_policy(installation: Installation) -> Iterator[Finding]:
     wishes = {dag_id: read_tags(tags) for dag_id, tags in dags.items()}
     yield from _covered(rules, wishes)
     for conn_id in sorted({wish.conn_id for wish in wishes.values() if wish.conn_id}):
-        yield from _named_connection(conn_id, installation)
+        yield from _named_connection(conn_id, airflow_config)
 
 
-def explain_policy(dag_id: str, installation: Installation) -> Cover:
+def explain_policy(dag_id: str, airflow_config: AirflowConfig) -> Cover:
     """Say what zero touch makes of one DAG, as far as it can be known without its file."""
-    rules, _ = _rules(installation)
+    rules, _ = _rules(airflow_config)
     tags: Sequence[str] | None = None
     notes = []
     try:
@@ -70,12 +70,14 @@ def explain_policy(dag_id: str, installation: Installation) -> Cover:
             notes.append("Airflow's database does not know this DAG, nor its tags.")
     wishes = read_tags(tags or ())
     if not rules.on:
-        return Cover(Wishes(), [*notes, "Zero touch is off: only what a DAG's file has opens and closes incidents."])
+        return Cover(
+            TagOptions(), [*notes, "Zero touch is off: only what a DAG's file has opens and closes incidents."]
+        )
     if wishes.wrong:
         notes.append(f"Tags that are ignored: {', '.join(wishes.wrong)}.")
     why_not = f"its tag {TAG}off" if wishes.off else rules.why_not(dag_id)
     if why_not:
-        return Cover(Wishes(), [*notes, f"Zero touch leaves this DAG alone: {why_not}."])
+        return Cover(TagOptions(), [*notes, f"Zero touch leaves this DAG alone: {why_not}."])
     if wishes.conn_id:
         notes.append(f"Its tag {TAG}conn={wishes.conn_id} names the connection.")
     covers = f"Zero touch ({_asked(rules)}) {'would cover' if tags is None else 'covers'} this DAG"
@@ -99,21 +101,21 @@ def known_dags(dag_id: str | None = None) -> Mapping[str, Sequence[str]]:
     return dags
 
 
-def _rules(installation: Installation) -> tuple[Rules, dict[str, str]]:
+def _rules(airflow_config: AirflowConfig) -> tuple[AutoCallbackRules, dict[str, str]]:
     """Read the options as the policy does; tell what is wrong with which of the switches."""
     wrong: dict[str, str] = {}
     config: dict[str, str] = {}
     for name in (*SWITCHES, *GLOBS):
-        given = {name: installation.config.get(name, "")}
+        given = {name: airflow_config.config.get(name, "")}
         _, problems, _ = merge(arguments={}, connection={}, config=given)
         if problems:
             wrong[name] = problems[0].what
         config |= given
     settings, *_ = merge(arguments={}, connection={}, config=config)
-    return Rules(settings), wrong
+    return AutoCallbackRules(settings), wrong
 
 
-def _covered(rules: Rules, dags: Mapping[str, Wishes]) -> Iterator[Finding]:
+def _covered(rules: AutoCallbackRules, dags: Mapping[str, TagOptions]) -> Iterator[Finding]:
     """Count what is covered, and name what looks like a slip: a glob without DAGs, a tag that is ignored."""
     covered = [dag_id for dag_id, wishes in dags.items() if not wishes.off and not rules.why_not(dag_id)]
     globs = {name: getattr(rules.settings, name) or () for name in GLOBS}
@@ -131,10 +133,10 @@ def _covered(rules: Rules, dags: Mapping[str, Wishes]) -> Iterator[Finding]:
         yield Finding("warning", "zero touch", told, f"Use, each once: {TAG}off, {TAG}severity=…, {TAG}conn=…")
 
 
-def _named_connection(conn_id: str, installation: Installation) -> Iterator[Finding]:
+def _named_connection(conn_id: str, airflow_config: AirflowConfig) -> Iterator[Finding]:
     """Tell what keeps a connection that tags name from being used."""
     try:
-        read_profile(conn_id, installation)
+        read_config(conn_id, airflow_config)
     except ConfigurationError as error:
         problems = "; ".join(map(str, error.problems))
         yield Finding("error", "zero touch", f"tag {TAG}conn={conn_id}: {problems}", error.advice)
@@ -143,5 +145,5 @@ def _named_connection(conn_id: str, installation: Installation) -> Iterator[Find
         yield Finding("error", "zero touch", told, "Check Airflow's secrets backend and its database.")
 
 
-def _asked(rules: Rules) -> str:
+def _asked(rules: AutoCallbackRules) -> str:
     return ", ".join(name for name in SWITCHES if getattr(rules.settings, name))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import platform
 from typing import TYPE_CHECKING, Any
 
-from airflow_incident.airflow_bridge.airflow_cfg import UNNAMED, Installation, read_installation, unknown_options
-from airflow_incident.airflow_bridge.config import examine_profile
+from airflow_incident.airflow_bridge.airflow_cfg import UNNAMED, AirflowConfig, read_airflow_config, unknown_options
+from airflow_incident.airflow_bridge.config import examine_config
 from airflow_incident.api import lookups
-from airflow_incident.api.calls import Plan
+from airflow_incident.api.calls import CallSequence
 from airflow_incident.api.client import can_read_proxies
 from airflow_incident.api.closing import closing_status, list_statuses
 from airflow_incident.api.endpoints import show_identity
-from airflow_incident.api.names import resolve
+from airflow_incident.api.names import lookup_ids
 from airflow_incident.api.proxies import blamed_variables
 from airflow_incident.api.submit import is_v1_gone
 from airflow_incident.cli.doctor.auto_callbacks import examine_policy
@@ -34,10 +34,10 @@ from airflow_incident.hooks import HELPFUL_ROLES, NEEDED_ROLE, TEST_BUDGET
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
 
-    from airflow_incident.airflow_bridge.config import Profile
+    from airflow_incident.airflow_bridge.config import ConnectionConfig
     from airflow_incident.api.closing import Status
     from airflow_incident.api.models import Identity
-    from airflow_incident.api.payload import Resolved
+    from airflow_incident.api.payload import LookupResult
     from airflow_incident.core.settings import Place
 
 CLOCK_WARNING = 30.0
@@ -51,8 +51,8 @@ _NAMED = ("severity", "incident_type", "custom_fields", "roles")
 def examine(conn_id: str) -> Iterator[Finding]:
     """Look at this installation and at one connection, and yield what is found as it is found."""
     yield _versions()
-    installation = read_installation()
-    if not installation.enabled:
+    airflow_config = read_airflow_config()
+    if not airflow_config.enabled:
         yield Finding(
             "warning",
             "enabled",
@@ -60,13 +60,13 @@ def examine(conn_id: str) -> Iterator[Finding]:
             "Set it to true, or remove it, where incidents are wanted.",
         )
     yield from _settings(unknown_options(), "airflow.cfg")
-    profile = yield from _connection(conn_id, installation)
-    yield from _deployment(profile, installation)
-    if profile is not None:
-        yield from _account(profile)
-        yield _alert_source(profile)
-    yield from examine_policy(installation)
-    yield from examine_journal(installation)
+    config = yield from _connection(conn_id, airflow_config)
+    yield from _deployment(config, airflow_config)
+    if config is not None:
+        yield from _account(config)
+        yield _alert_source(config)
+    yield from examine_policy(airflow_config)
+    yield from examine_journal(airflow_config)
 
 
 def _versions() -> Finding:
@@ -76,31 +76,31 @@ def _versions() -> Finding:
     return Finding("ok", "versions", told)
 
 
-def _connection(conn_id: str, installation: Installation) -> Generator[Finding, None, Profile | None]:
+def _connection(conn_id: str, airflow_config: AirflowConfig) -> Generator[Finding, None, ConnectionConfig | None]:
     """Read the connection; each field or setting that cannot be used is a finding."""
-    profile = examine_profile(conn_id, installation)
-    for problem, note in zip(profile.problems, profile.warnings, strict=True):
+    config = examine_config(conn_id, airflow_config)
+    for problem, note in zip(config.problems, config.warnings, strict=True):
         place = "connection" if problem.place == "connection" else "airflow.cfg"
         yield Finding("error", place, note, "Fix it, or remove it.")
-    yield from _settings(unknown_settings(profile.unknown, "connection"), "connection")
-    if profile.unusable:
-        problems: Sequence[object] = getattr(profile.unusable, "problems", (profile.unusable,))
-        kept = "" if profile.is_absent else " Failures are kept in the journal meanwhile."
+    yield from _settings(unknown_settings(config.unknown, "connection"), "connection")
+    if config.unusable:
+        problems: Sequence[object] = getattr(config.unusable, "problems", (config.unusable,))
+        kept = "" if config.is_absent else " Failures are kept in the journal meanwhile."
         for trouble in problems:
-            yield Finding("error", "connection", f"{conn_id!r}, {trouble}", f"{_remedy(profile)}{kept}")
+            yield Finding("error", "connection", f"{conn_id!r}, {trouble}", f"{_remedy(config)}{kept}")
         return None
-    yield Finding("ok", "connection", f"{conn_id!r} leads to {profile.account.base_url}")
-    if profile.conn_type != CONN_TYPE:
-        told = f"{conn_id!r} is of type {profile.conn_type!r}: what waits in the journal is not sent with it"
+    yield Finding("ok", "connection", f"{conn_id!r} leads to {config.account.base_url}")
+    if config.conn_type != CONN_TYPE:
+        told = f"{conn_id!r} is of type {config.conn_type!r}: what waits in the journal is not sent with it"
         yield Finding("warning", "connection", told, f"Set its type to {CONN_TYPE}.")
-    yield from _proxies(profile)
-    return profile
+    yield from _proxies(config)
+    return config
 
 
-def _remedy(profile: Profile) -> str:
+def _remedy(config: ConnectionConfig) -> str:
     """Say what makes a connection usable; to be sent to this very command would be no help."""
-    if isinstance(profile.unusable, MissingConnectionError | UnreadableConnectionError):
-        return profile.unusable.advice
+    if isinstance(config.unusable, MissingConnectionError | UnreadableConnectionError):
+        return config.unusable.advice
     return "Fix it where it is set; a connection is, for example, under Admin > Connections in Airflow's UI."
 
 
@@ -110,19 +110,19 @@ def _settings(problems: Sequence[Problem], place: str) -> Iterator[Finding]:
         yield Finding("warning", place, f"{problem.where} {problem.what}", "Rename it, or remove it.")
 
 
-def _proxies(profile: Profile) -> Iterator[Finding]:
+def _proxies(config: ConnectionConfig) -> Iterator[Finding]:
     """Tell which of the environment's proxies cannot be read, and are left aside."""
-    if why := profile.client.connector.ignored_proxies:
+    if why := config.client.connector.ignored_proxies:
         names = ", ".join(blamed_variables(can_read_proxies)) or "the proxies of the environment"
         told = f"{names} cannot be read ({why}), and is left aside"
         yield Finding("warning", "proxy", told, "Fix it where Airflow runs, or set a proxy in the connection.")
 
 
-def _deployment(profile: Profile | None, installation: Installation) -> Iterator[Finding]:
+def _deployment(config: ConnectionConfig | None, airflow_config: AirflowConfig) -> Iterator[Finding]:
     """Tell how the installation is called, and whether its pages can be linked."""
-    name, origin = _deployment_name(profile, installation)
-    option = installation.base_url_option
-    address = installation.base_url
+    name, origin = _deployment_name(config, airflow_config)
+    option = airflow_config.base_url_option
+    address = airflow_config.base_url
     trouble = f"{option} is {'not set' if not address else 'an address that only this machine knows'}"
     if name is None:
         told = f"this installation has no name: {trouble}"
@@ -131,42 +131,42 @@ def _deployment(profile: Profile | None, installation: Installation) -> Iterator
     else:
         where = {"connection": "from the connection", "config": "from airflow.cfg"}
         yield Finding("ok", "deployment", f"{name!r}, {where.get(origin or '', f'from {option}')}")
-    if installation.name is None:
+    if airflow_config.name is None:
         told = f"{trouble}: incidents have no links to runs and logs"
         yield Finding("warning", "base_url", told, f"Set {option} to the address at which people open Airflow.")
     else:
-        yield Finding("ok", "base_url", f"incidents link to {installation.name}")
+        yield Finding("ok", "base_url", f"incidents link to {airflow_config.name}")
 
 
-def _deployment_name(profile: Profile | None, installation: Installation) -> tuple[str | None, str | None]:
-    if profile is not None:
-        return (None if profile.deployment == UNNAMED else profile.deployment), profile.origins.get("deployment")
-    settings, *_ = merge(arguments={}, connection={}, config=installation.config)
-    return settings.deployment or installation.name, "config" if settings.deployment else None
+def _deployment_name(config: ConnectionConfig | None, airflow_config: AirflowConfig) -> tuple[str | None, str | None]:
+    if config is not None:
+        return (None if config.deployment == UNNAMED else config.deployment), config.origins.get("deployment")
+    settings, *_ = merge(arguments={}, connection={}, config=airflow_config.config)
+    return settings.deployment or airflow_config.name, "config" if settings.deployment else None
 
 
-def _account(profile: Profile) -> Iterator[Finding]:
+def _account(config: ConnectionConfig) -> Iterator[Finding]:
     """Ask incident.io who the key is, and, where it answers, all that depends on it."""
-    if profile.for_alerts_alone:
+    if config.for_alerts_alone:
         told = 'there is none: only channel="alert" can be used; key, names and network are not looked at'
         advice = "Put one into the connection's password, if failures are to open incidents themselves."
         yield Finding("warning", "API key", told, advice)
         return
     try:
-        identity = profile.client.call(show_identity(), budget=TEST_BUDGET)
+        identity = config.client.call(show_identity(), budget=TEST_BUDGET)
     except IncidentIoError as error:
-        yield _unanswered(error, profile)
-        yield from _clock(profile)
+        yield _unanswered(error, config)
+        yield from _clock(config)
         return
     yield Finding("ok", "API key", f"incident.io knows it as {identity.name!r}")
     yield from _roles(identity)
-    yield from _clock(profile)
-    yield from _names(profile)
-    yield _api_version(profile)
+    yield from _clock(config)
+    yield from _names(config)
+    yield _api_version(config)
 
 
-def _unanswered(error: IncidentIoError, profile: Profile) -> Finding:
-    where = profile.account.base_url
+def _unanswered(error: IncidentIoError, config: ConnectionConfig) -> Finding:
+    where = config.account.base_url
     if isinstance(error, AuthenticationError):
         return Finding("error", "API key", f"{where} does not know it: {error}", error.advice)
     if _CERTIFICATE in str(error):
@@ -192,9 +192,9 @@ def _roles(identity: Identity) -> Iterator[Finding]:
             yield Finding("warning", "key roles", told, "Give it that role, unless you do without.")
 
 
-def _clock(profile: Profile) -> Iterator[Finding]:
+def _clock(config: ConnectionConfig) -> Iterator[Finding]:
     """Compare this machine's clock with the API's, where it has told."""
-    ahead = profile.client.connector.directory.ahead
+    ahead = config.client.connector.directory.ahead
     if ahead is None:
         return
     seconds = abs(ahead)
@@ -207,20 +207,20 @@ def _clock(profile: Profile) -> Iterator[Finding]:
     yield Finding("error" if seconds >= CLOCK_ERROR else "warning", "clock", told, advice)
 
 
-def _names(profile: Profile) -> Iterator[Finding]:
+def _names(config: ConnectionConfig) -> Iterator[Finding]:
     """Look up each name and ID that the connection or airflow.cfg sets."""
     for name in _NAMED:
-        if name not in profile.origins:
+        if name not in config.origins:
             continue
-        value = getattr(profile.settings, name)
-        yield _looked_up(name, profile, lambda name=name, value=value: _resolution(profile, {name: value}))
-    if wanted := profile.settings.resolved_status:
-        yield _looked_up("resolved_status", profile, lambda: _status_trouble(profile, wanted))
+        value = getattr(config.settings, name)
+        yield _looked_up(name, config, lambda name=name, value=value: _resolution(config, {name: value}))
+    if wanted := config.settings.resolved_status:
+        yield _looked_up("resolved_status", config, lambda: _status_trouble(config, wanted))
 
 
-def _looked_up(name: str, profile: Profile, find: Any) -> Finding:
+def _looked_up(name: str, config: ConnectionConfig, find: Any) -> Finding:
     """Say whether incident.io knows what an option names; `find` returns what is wrong and what is odd."""
-    place = _place(name, profile.origins)
+    place = _place(name, config.origins)
     try:
         wrong, odd = find()
     except IncidentIoError as error:
@@ -230,35 +230,37 @@ def _looked_up(name: str, profile: Profile, find: Any) -> Finding:
         return Finding("error", name, f"{'; '.join(wrong)} ({place})", advice)
     if odd:
         return Finding("warning", name, f"{odd} ({place})", "Set visibility to private, to say so yourself.")
-    value = getattr(profile.settings, name)
+    value = getattr(config.settings, name)
     told = ", ".join(value) if isinstance(value, dict) else repr(value)
     return Finding("ok", name, f"{told} ({place})")
 
 
-def _resolution(profile: Profile, wanted: Mapping[str, Any]) -> tuple[list[str], str]:
-    plan: Plan[Resolved] = Plan(lambda known: resolve(wanted, known, api_version="v2", trust_ids=False))
-    found = profile.client.call(plan, budget=TEST_BUDGET)
+def _resolution(config: ConnectionConfig, wanted: Mapping[str, Any]) -> tuple[list[str], str]:
+    plan: CallSequence[LookupResult] = CallSequence(
+        lambda known: lookup_ids(wanted, known, api_version="v2", trust_ids=False)
+    )
+    found = config.client.call(plan, budget=TEST_BUDGET)
     for error in found.missing.values():
         raise error
     wrong = [problem.what for problem in found.problems]
     for assignment in found.fields.get("incident_role_assignments", ()):
-        wrong += _nobody(profile, assignment["assignee"])
-    public = found.private_only and profile.settings.visibility == "public"
+        wrong += _nobody(config, assignment["assignee"])
+    public = found.private_only and config.settings.visibility == "public"
     return wrong, "this type is for private incidents only, so incidents are private" if public else ""
 
 
-def _nobody(profile: Profile, person: Mapping[str, str]) -> list[str]:
+def _nobody(config: ConnectionConfig, person: Mapping[str, str]) -> list[str]:
     """Tell if nobody has an email address or a Slack ID; who an ID means is not asked."""
     email, slack_user_id = person.get("email"), person.get("slack_user_id")
     if email is None and slack_user_id is None:
         return []
-    found = profile.client.call(lookups.list_users(email=email, slack_user_id=slack_user_id), budget=TEST_BUDGET)
+    found = config.client.call(lookups.list_users(email=email, slack_user_id=slack_user_id), budget=TEST_BUDGET)
     return [] if found else [f"nobody is {(email or slack_user_id)!r}"]
 
 
-def _status_trouble(profile: Profile, wanted: str) -> tuple[list[str], str]:
+def _status_trouble(config: ConnectionConfig, wanted: str) -> tuple[list[str], str]:
     try:
-        statuses: list[Status] = profile.client.call(list_statuses(), budget=TEST_BUDGET)
+        statuses: list[Status] = config.client.call(list_statuses(), budget=TEST_BUDGET)
         closing_status(statuses, wanted)
     except ConfigurationError as error:
         return [problem.what for problem in error.problems], ""
@@ -270,11 +272,11 @@ def _place(name: str, origins: Mapping[str, Place]) -> str:
     return f"{OPTIONS[name].label} in the connection" if origins.get(name) == "connection" else in_config
 
 
-def _api_version(profile: Profile) -> Finding:
+def _api_version(config: ConnectionConfig) -> Finding:
     """Tell which version of the incidents API is spoken, and whether v1 is still served."""
-    choice = profile.settings.api_version
+    choice = config.settings.api_version
     try:
-        gone = profile.client.call(Plan(is_v1_gone), budget=TEST_BUDGET)
+        gone = config.client.call(CallSequence(is_v1_gone), budget=TEST_BUDGET)
     except IncidentIoError as error:
         return Finding("warning", "api_version", f"it is unknown whether v1 is served: {error}", error.advice)
     if not gone:
@@ -288,8 +290,8 @@ def _api_version(profile: Profile) -> Finding:
     return Finding("ok", "api_version", "v2; v1 is no longer served")
 
 
-def _alert_source(profile: Profile) -> Finding:
-    source, token = profile.account.alert_source_id, profile.account.alert_source_token
+def _alert_source(config: ConnectionConfig) -> Finding:
+    source, token = config.account.alert_source_id, config.account.alert_source_token
     if source and token:
         return Finding("ok", "alert source", f"{source!r} is set; it is not tried, for that would page somebody")
     if source or token:

@@ -9,7 +9,7 @@ from uuid import uuid4
 from airflow_incident.airflow_bridge.variables import Variables
 from airflow_incident.cli.doctor.finding import Finding
 from airflow_incident.core.settings import merge
-from airflow_incident.delivery.flushed import Flushed, worry
+from airflow_incident.delivery.flushed import Flushed, problems
 from airflow_incident.delivery.record import utc_now
 from airflow_incident.delivery.run import list_journal
 from airflow_incident.errors import JournalError
@@ -17,7 +17,7 @@ from airflow_incident.errors import JournalError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_incident.airflow_bridge.airflow_cfg import Installation
+    from airflow_incident.airflow_bridge.airflow_cfg import AirflowConfig
 
 PROBE_PREFIX = "incident_io_doctor."
 """Beginning of the name of what is written to see whether one can; it is deleted at once."""
@@ -28,9 +28,9 @@ _BACKEND_ADVICE = (
 _LOOK_ADVICE = "See: airflow-incident journal list"
 
 
-def examine_journal(installation: Installation) -> Iterator[Finding]:
+def examine_journal(airflow_config: AirflowConfig) -> Iterator[Finding]:
     """Write a Variable, read it back, delete it, and count what waits."""
-    settings, *_ = merge(arguments={}, connection={}, config=installation.config)
+    settings, *_ = merge(arguments={}, connection={}, config=airflow_config.config)
     if not settings.journal:
         told = "[incident_io] journal is false: a failure that cannot be sent at once is lost"
         yield Finding("warning", "journal", told, "Set it to true, or remove it.")
@@ -84,14 +84,14 @@ def _trouble() -> Finding | None:
 
 def _waiting() -> Finding:
     try:
-        records, foreign = list_journal()
+        records, unreadable = list_journal()
     except JournalError as error:
         return Finding("error", "journal", str(error).partition(chr(10))[0], _DATABASE_ADVICE)
     parts = {state: [record for record in records if record.state == state] for state in ("pending", "dead")}
-    seen = Flushed(pending=parts["pending"], dead=parts["dead"], foreign=foreign)
-    if concern := worry(seen, utc_now()):
+    seen = Flushed(pending=parts["pending"], dead=parts["dead"], unreadable=unreadable)
+    if concern := problems(seen, utc_now()):
         return Finding("warning", "journal", concern, _LOOK_ADVICE)
-    if foreign:
-        told = f"{len(foreign)} of its names hold something else, which is left alone"
+    if unreadable:
+        told = f"{len(unreadable)} of its names hold something else, which is left alone"
         return Finding("warning", "journal", told, _LOOK_ADVICE)
     return Finding("ok", "journal", f"{len(parts['pending']) or 'nothing'} waiting, {len(records)} records in all")
