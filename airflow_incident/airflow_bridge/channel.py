@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
     from types import FrameType
 
-    State = Literal["other_connection", "waiting", "within"]
+    State = Literal["elsewhere", "waiting", "within"]
 
 T = TypeVar("T")
 
@@ -347,12 +347,12 @@ def _state(frame: FrameType | None) -> State:
         name = frame.f_code.co_name
         me = frame.f_locals.get("self") if name in {"_read", "_read_frame", "send"} else None
         if isinstance(me, _Late):
-            return "within" if me.is_reading else "other_connection"
+            return "within" if me.is_reading else "elsewhere"
         if me is not None and me is comms:
             waits = name == "_read_frame" and "len_bytes" not in frame.f_locals
             return "waiting" if waits else "within"
         frame = frame.f_back
-    return "other_connection"
+    return "elsewhere"
 
 
 def _note(state: State) -> None:
