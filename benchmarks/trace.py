@@ -6,6 +6,7 @@ that are entered, with the journal on, over real HTTP and in Airflow's own datab
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import subprocess
@@ -43,6 +44,7 @@ class Trace:
         self.calls: list[CodeType] = []
 
     def __call__(self, frame: FrameType, event: str, _: Any) -> None:
+        """Take one event of the interpreter."""
         code = frame.f_code
         # Neither modules nor classes that are made, nor a comprehension, which is a line of its function.
         is_function = code.co_flags & CO_OPTIMIZED and (code.co_name == "<lambda>" or code.co_name[0] != "<")
@@ -64,7 +66,7 @@ class Trace:
     def figures(self) -> Limit:
         """Count them."""
         files = [code.co_filename for code in self.calls]
-        changes = sum(one != other for one, other in zip(files, files[1:], strict=False))
+        changes = sum(one != other for one, other in itertools.pairwise(files))
         return Limit(len(set(self.calls)), len(set(files)), changes)
 
 
@@ -135,9 +137,11 @@ def main() -> int:
             "AIRFLOW__INCIDENT_IO__DEPLOYMENT": "trace",
             "AIRFLOW_CONN_INCIDENT_IO_DEFAULT": box.connection_json(),
         }
-        run = {"env": environment, "check": True, "stdout": subprocess.PIPE}
-        subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], stderr=subprocess.PIPE, **run)
-        done = subprocess.run([sys.executable, "-c", "from benchmarks.trace import _measure; _measure()"], **run)
+        subprocess.run(
+            [sys.executable, "-m", "airflow", "db", "migrate"], env=environment, check=True, capture_output=True
+        )
+        measure = [sys.executable, "-c", "from benchmarks.trace import _measure; _measure()"]
+        done = subprocess.run(measure, env=environment, check=True, stdout=subprocess.PIPE)
         opened = len(box.incidents)
     found = json.loads(done.stdout.splitlines()[-1])
     if opened != 3:

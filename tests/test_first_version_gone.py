@@ -16,7 +16,7 @@ import pytest
 from airflow_incident import CreateIncidentOperator, IncidentHook, notifications
 from airflow_incident.cli import main as cli
 from airflow_incident.delivery import run as journalled
-from airflow_incident.delivery.record import Ledger
+from airflow_incident.delivery.ledger import Ledger
 from airflow_incident.errors import AmbiguousDeliveryError, ConfigurationError
 from airflow_incident.sandbox.fault import FaultProxy
 from airflow_incident.sandbox.server import Sandbox

@@ -7,7 +7,8 @@ import pytest
 
 from airflow_incident import CreateIncidentOperator, open_incident
 from airflow_incident.airflow_bridge.variables import Variables
-from airflow_incident.delivery.record import LEDGER_PREFIX, PREFIX, read_record
+from airflow_incident.delivery.ledger import PREFIX as LEDGER_PREFIX
+from airflow_incident.delivery.record import PREFIX, read_record
 from airflow_incident.delivery.run import _breaker, flush_journal
 from airflow_incident.errors import TransportError
 from tests.airflow_dags import load_dag
@@ -36,8 +37,8 @@ GOT_OVER = {
     "handled": "boom() >> fine.override(trigger_rule='one_failed')()",
 }
 RESOLVING = """
-from airflow.providers.common.compat.sdk import DAG, task
 from airflow_incident import open_incident, resolve_incident
+from airflow_incident.airflow_bridge.compat import DAG, task
 
 @task
 def boom():

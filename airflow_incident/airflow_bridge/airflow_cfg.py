@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from airflow_incident.constants import CONFIG_SECTION
 from airflow_incident.core.account import is_loopback
 from airflow_incident.core.settings import merge, options_in, unknown_settings
-from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +32,7 @@ RESERVE = 6.0
 """Seconds of a task's overtime that are left to Airflow and to other callbacks."""
 
 
-class AirflowConfig(Frozen):
+class AirflowConfig(NamedTuple):
     """Where Airflow's pages are and how long its processes let a callback run, in seconds.
 
     `config` is the section [incident_io] of airflow.cfg, with the options that are set there.

@@ -12,10 +12,9 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from airflow_incident.errors import AirflowTimeoutError
-from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from asyncio import Task
@@ -48,7 +47,7 @@ class Hung(BaseException):
     """Raised by the timer into what hangs: no Exception, for Airflow's look-ups swallow every one."""
 
 
-class _Time(Frozen):
+class _Time(NamedTuple):
     """When a callback began, by `time.monotonic()`, and how many seconds it has."""
 
     began: float
@@ -149,7 +148,7 @@ async def awithin(asking: Coroutine[Any, Any, T], most: float = float("inf"), *,
     return answer
 
 
-class _Exit(Frozen):
+class _Exit(NamedTuple):
     """What a secrets backend raised to end the process: from a task of its own it would end the loop."""
 
     error: SystemExit

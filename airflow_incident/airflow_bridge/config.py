@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from airflow_incident.airflow_bridge.airflow_cfg import UNNAMED, AirflowConfig, read_airflow_config
@@ -26,7 +26,6 @@ from airflow_incident.errors import (
     UnreadableConnectionError,
     UnusableConnectionError,
 )
-from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from airflow_incident.core.failure import Failure
 
 
-class ConnectionConfig(Frozen):
+class ConnectionConfig(NamedTuple):
     """A connection, merged with arguments and airflow.cfg: everything that a door needs to know.
 
     `origins` says where each option is set that is set at all. `problems` are the values that cannot be used, which

@@ -6,10 +6,9 @@ import json
 import logging
 from datetime import timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_incident.core.text import log_line
-from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -44,7 +43,7 @@ SECONDS = "seconds"
 """The timer: how long it took from the callback's start until an incident was open."""
 
 
-class LogEvent(Frozen):
+class LogEvent(NamedTuple):
     """One outcome in a line, and how loudly a log should say it; a line beside it has no outcome."""
 
     outcome: str | None

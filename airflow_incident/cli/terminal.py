@@ -6,6 +6,7 @@ Airflow is imported only by what runs here.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import sys
@@ -116,7 +117,14 @@ def indented(head: str, text: str) -> list[str]:
 
 def record_json(record: Record) -> dict[str, Any]:
     """Say a record of the journal to a script."""
-    return {"name": record.name} | record.model_dump(mode="json", exclude={"body", "version"})
+    from airflow_incident.delivery.record import encode
+
+    nested = {
+        name: value and value._asdict() for name, value in (("incident", record.incident), ("closing", record.closing))
+    }
+    fields: dict[str, Any] = json.loads(encode(record._asdict() | nested))
+    del fields["body"]
+    return {"name": record.name, **fields}
 
 
 def say(text: str) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from airflow_incident.constants import CONN_TYPE
 from airflow_incident.errors import Problem
-from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from airflow_incident.core.settings import Settings
@@ -25,7 +24,7 @@ _VERSION = re.compile(r"/v[12](?:/.*)?$")
 _WEBSITE = frozenset({"incident.io", "www.incident.io", "app.incident.io"})
 
 
-class Account(Frozen):
+class Account(NamedTuple):
     """One API key at one address, and the alert source beside it. No key, token or proxy's password is ever shown."""
 
     base_url: str = DEFAULT_BASE_URL
@@ -49,7 +48,7 @@ class Account(Frozen):
         return is_loopback(urlsplit(self.base_url).hostname)
 
 
-class Fields(Frozen):
+class Fields(NamedTuple):
     """A connection's own fields."""
 
     conn_type: str

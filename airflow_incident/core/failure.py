@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
-
-from airflow_incident.frozen import Frozen
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -12,7 +10,7 @@ if TYPE_CHECKING:
 Level = Literal["task", "dag", "deadline", "operator"]
 
 
-class Failure(Frozen):
+class Failure(NamedTuple):
     """What failed. Everything but `dag_id` and `run_id` may be unknown.
 
     `level` is where Airflow told it: a task's callback, the DAG's, a deadline alert, or an operator.

@@ -7,12 +7,11 @@ found before any is replaced, so that no rule meets what another has left.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_incident.core.secret_names import secrets_of
 from airflow_incident.core.secret_values import BEGIN, PREFIX, QUOTE, Source, Value, quoted_value, read_value
 from airflow_incident.core.secret_words import HINTS, Name, fold, is_opaque, is_said, name_of, stands_in
-from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,7 +25,7 @@ _MOST_PASSES = 5
 """Until nothing more is found: what was between two secrets may tell more once they are gone."""
 
 
-class Form(Frozen):
+class Form(NamedTuple):
     """What a secret looks like. Its groups are the secrets; without a group it is all of it.
 
     A pattern is tried, and compiled, for texts that have one of its words, which are in small letters.
@@ -37,7 +36,7 @@ class Form(Frozen):
     text: str = STARS
 
 
-class Lead(Frozen):
+class Lead(NamedTuple):
     """What stands before a secret, which is then one value, with or without quotation marks.
 
     `behind` is a mark in the value that ends what comes before the secret, like the colon in `user:password`;

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_incident.constants import TASK_SCOPES
-from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,7 +50,7 @@ class AutoCallbackRules:
         return "auto_exclude names it" if matches(dag_id, self.settings.auto_exclude or ()) else ""
 
 
-class TagOptions(Frozen):
+class TagOptions(NamedTuple):
     """What the tags of one DAG ask for; `wrong` are those that ask for nothing known."""
 
     off: bool = False

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
-
-from airflow_incident.frozen import Frozen
+from typing import NamedTuple
 
 QUOTE = r"""(?:\\{0,15}["'`]|&quot;|&apos;|&\#0?3[49];|&\#x2[27];|\\{1,15}u002[27]|%2[27]|[“”‘’„])"""
 """A quotation mark, also one that is escaped, however often, or written as an entity or for a URL."""
@@ -37,7 +36,7 @@ _WINDOW = 4096
 _MOST_PIECES = 50
 
 
-class Source(Frozen):
+class Source(NamedTuple):
     """A text, and the same in small, plain letters, where everything is searched for."""
 
     text: str
@@ -52,7 +51,7 @@ class Source(Frozen):
         return compiled(pattern).search(self.folded[max(0, at - reach) : at]) is not None
 
 
-class Value(Frozen):
+class Value(NamedTuple):
     """What stands from `start` to `end`; with its quotation mark it ends at `after`."""
 
     start: int

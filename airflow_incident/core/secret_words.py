@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
-
-from airflow_incident.frozen import Frozen
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -134,7 +132,7 @@ _NO_WORD = r"\d{4}-\d\d-\d\d|[\d.,:/-]+$|[\w.-]+\.\w+:\d+$"
 """A date, a number, a host with its port."""
 
 
-class Name(Frozen):
+class Name(NamedTuple):
     """A name in a text, and where it stands; `parts` are its words, `before` is the word before it."""
 
     start: int

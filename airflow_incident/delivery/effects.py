@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from airflow_incident.frozen import Frozen
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,39 +11,39 @@ if TYPE_CHECKING:
     from airflow_incident.delivery.record import Record
 
 
-class Get(Frozen):
+class Get(NamedTuple):
     """Read what is under a name."""
 
     name: str
 
 
-class Set(Frozen):
+class Set(NamedTuple):
     """Write a text under a name."""
 
     name: str
     text: str
 
 
-class Keep(Frozen):
+class Keep(NamedTuple):
     """Write a text under a name at any price: without it a failure is lost. It may take all the time that is left."""
 
     name: str
     text: str
 
 
-class Delete(Frozen):
+class Delete(NamedTuple):
     """Delete what is under a name."""
 
     name: str
 
 
-class Names(Frozen):
+class Names(NamedTuple):
     """List the names that begin with a prefix."""
 
     prefix: str
 
 
-class Send(Frozen):
+class Send(NamedTuple):
     """Ask incident.io for an incident, with a connection's key, through a version of its API.
 
     `record_key` is the failure's key in the journal, which need not be the one that it is asked for with.
@@ -57,14 +55,14 @@ class Send(Frozen):
     record_key: str | None = None
 
 
-class Show(Frozen):
+class Show(NamedTuple):
     """Ask incident.io how an incident stands."""
 
     incident_id: str
     conn_id: str
 
 
-class Attach(Frozen):
+class Attach(NamedTuple):
     """Attach a link to an incident."""
 
     incident_id: str
@@ -73,26 +71,26 @@ class Attach(Frozen):
     conn_id: str
 
 
-class Ask(Frozen):
+class Ask(NamedTuple):
     """Ask incident.io anything else, with a connection's key; an error is its answer, too."""
 
     call: Call[Any] | CallSequence[Any] | PaginatedCall[Any]
     conn_id: str
 
 
-class Complete(Frozen):
+class Complete(NamedTuple):
     """Add to a record's draft what its connection says, which could not be read when it was written."""
 
     record: Record
 
 
-class Sleep(Frozen):
+class Sleep(NamedTuple):
     """Let some seconds pass."""
 
     seconds: float
 
 
-class StoreFailed(Frozen):
+class StoreFailed(NamedTuple):
     """What a step of the store answers when it could not be done."""
 
     why: str

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_incident.core.text import format_time
 from airflow_incident.delivery.messages import clean
-from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ OVERDUE = timedelta(hours=1)
 """How long a failure may wait before somebody should look."""
 
 
-class Flushed(Frozen):
+class Flushed(NamedTuple):
     """What a flush found and did: records by what became of them, and names of records that it left alone.
 
     `dead` is all that was ever refused, `refused` what this flush sent of it. `settled` are runs that have recovered.

@@ -5,28 +5,28 @@ A record that is read is untrusted input: it names no host, path or header, and 
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable
 from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
-
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args
 
 from airflow_incident.api.calls import Endpoint, PreparedCreate
 from airflow_incident.api.exchange import RETRY_AFTER_LIMIT
 from airflow_incident.api.payload import create_draft
-from airflow_incident.api.submit import Choice  # noqa: TC001 -- pydantic resolves it when a model is built
+from airflow_incident.api.submit import Choice
 from airflow_incident.constants import TASK_SCOPES
 from airflow_incident.core.key import ALERT_MARK, with_deployment
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Iterator, Mapping
 
     from airflow_incident.core.failure import Failure
 
 PREFIX = "incident_io."
 """Beginning of every record's name; the rest is the DAG id, cut, and a digest of the key."""
-LEDGER_PREFIX = "incident_io_storm."
 SUPPRESS_FOR = timedelta(hours=1)
 """How long an open record answers for its incident, without a request."""
 WAIT_LIMIT = timedelta(seconds=RETRY_AFTER_LIMIT, minutes=5)
@@ -35,9 +35,14 @@ KEEP_FOR = timedelta(days=30)
 KEEP_RECORDS = 2_000
 """Delivered records are deleted when they are older or more than this."""
 _DAG_ID_LENGTH = 100
+_LONGEST_KEY = 220
+"""Characters of a key, an alert's mark included."""
 _UNSAFE = re.compile(r"[^\w.-]", re.ASCII)
-MOST_WAITING = 50
-"""Failures that a ledger remembers as waiting; a flush finds the others."""
+
+
+VERSION = 1
+State = Literal["pending", "open", "grouped", "dead"]
+Level = Literal["task", "dag", "deadline", "operator", "storm"]
 
 
 class Store(Protocol):
@@ -56,14 +61,12 @@ class Store(Protocol):
         """List the names that begin with a prefix."""
 
 
-class OpenIncident(BaseModel):
+class OpenIncident(NamedTuple):
     """The incident that a record stands for.
 
     `began` is the category of the status that it was opened in, `was_assigned` whether it was opened with people in its
     roles: neither means that a person has claimed it.
     """
-
-    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
 
     id: str
     reference: str | None = None
@@ -73,13 +76,11 @@ class OpenIncident(BaseModel):
     was_assigned: bool = False
 
 
-class Closing(BaseModel):
+class Closing(NamedTuple):
     """What is still to be done for a failure whose run has recovered; see `api.closing.CloseOptions`.
 
     `error` is why incident.io refused it: a flush does not ask again.
     """
-
-    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
 
     title: str
     url: str | None = None
@@ -88,7 +89,7 @@ class Closing(BaseModel):
     error: str | None = None
 
 
-class Record(BaseModel):
+class Record(NamedTuple):
     """One failure: `pending` until it is delivered, then `open`; `grouped` under a storm; `dead` after a refusal.
 
     `draft` is what is wanted, in the words of whoever set it up, until its names have become IDs; `body` is what is
@@ -104,22 +105,19 @@ class Record(BaseModel):
     DAG's runs share.
     """
 
-    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
-
-    version: Literal[1] = 1
-    state: Literal["pending", "open", "grouped", "dead"]
-    key: str = Field(min_length=1, max_length=220)
+    state: State
+    key: str
     dag_id: str
     run_id: str
     conn_id: str
+    level: Level
+    written_at: datetime
     api_version: Choice = "auto"
     endpoint: Endpoint = "v1"
-    level: Literal["task", "dag", "deadline", "operator", "storm"]
     task: str | None = None
-    failed_at: AwareDatetime | None = None
-    written_at: AwareDatetime
-    opened_at: AwareDatetime | None = None
-    due_at: AwareDatetime | None = None
+    failed_at: datetime | None = None
+    opened_at: datetime | None = None
+    due_at: datetime | None = None
     attempts: int = 0
     maybe_delivered: bool = False
     error: str | None = None
@@ -132,12 +130,12 @@ class Record(BaseModel):
     storm: str | None = None
     clear_count: int = 0
     scope: str | None = None
-    run_at: AwareDatetime | None = None
+    run_at: datetime | None = None
     recovered: bool = False
     closing: Closing | None = None
-    started_at: AwareDatetime | None = None
-    asked_key: str | None = Field(default=None, min_length=1, max_length=200)
-    next_keys: tuple[tuple[str, AwareDatetime], ...] = ()
+    started_at: datetime | None = None
+    asked_key: str | None = None
+    next_keys: tuple[tuple[str, datetime], ...] = ()
     already_closed: bool = False
     of_dag: str | None = None
     on_dags_key: bool = False
@@ -176,11 +174,7 @@ class Record(BaseModel):
 
     def text(self) -> str:
         """Encode the record; short, for the database, and readable by a person."""
-        return self.model_dump_json(exclude_defaults=True, exclude={"version"})[:-1] + ',"version":1}'
-
-    def changed(self, **fields: Any) -> Record:
-        """Return a copy with some fields changed."""
-        return self.model_copy(update=fields)
+        return encode(_as_json(self) | {"version": VERSION})
 
     def asked_as(self, key: str) -> Record:
         """Return the same failure under another of its idempotency keys; nothing of the one before stands for it."""
@@ -191,11 +185,11 @@ class Record(BaseModel):
         fields |= {"incident": None, "opened_at": None, "already_closed": False, "maybe_delivered": False}
         if key in known:  # else it is the next one of those that the DAG's runs share
             fields |= {"next_keys": self.next_keys[known.index(key) + 1 :], "on_dags_key": False}
-        return self.changed(**fields)
+        return self._replace(**fields)
 
     def without_run(self) -> Record:
         """Return it without what only the key of a run needs."""
-        return self.changed(started_at=None, asked_key=None, next_keys=(), on_dags_key=False)
+        return self._replace(started_at=None, asked_key=None, next_keys=(), on_dags_key=False)
 
     def is_of_earlier_start(self, started_at: datetime | None) -> bool:
         """Return whether it was written for a run that was deleted since, and made again at this moment.
@@ -211,7 +205,7 @@ class Record(BaseModel):
 
     def of_deployment(self, deployment: str) -> Record:
         """Return this record with the keys that another name of its deployment makes."""
-        return self.changed(
+        return self._replace(
             key=with_deployment(self.key, deployment),
             asked_key=self.asked_key and with_deployment(self.asked_key, deployment),
             of_dag=self.of_dag and with_deployment(self.of_dag, deployment),
@@ -224,9 +218,9 @@ class Record(BaseModel):
         Where a run's moment is unknown, so is the later one; nothing is closed for it then.
         """
         if self.run_at is None or (other.run_at is not None and other.run_at < self.run_at):
-            return self.changed(suppressed=self.suppressed + 1)
+            return self._replace(suppressed=self.suppressed + 1)
         later = {name: getattr(other, name) for name in ("run_id", "run_at", "clear_count", "level")}
-        return self.changed(suppressed=self.suppressed + 1, **later)
+        return self._replace(suppressed=self.suppressed + 1, **later)
 
     def is_later_than(self, other: Record) -> bool:
         """Return whether this record of a DAG stands for another failure's run already, or for a later one."""
@@ -291,6 +285,26 @@ class Record(BaseModel):
         return self.state == "pending" and self.is_due(now)
 
 
+def encode(values: Mapping[str, Any]) -> str:
+    """Write down values as JSON that any database takes."""
+    return replace_surrogates(json.dumps(values, ensure_ascii=False, separators=(",", ":"), default=_plain))
+
+
+def _as_json(values: Record | OpenIncident | Closing) -> dict[str, Any]:
+    """Return what is not a default, by name."""
+    defaults = values._field_defaults
+    return {
+        name: _as_json(value) if isinstance(value, OpenIncident | Closing) else value
+        for name, value in values._asdict().items()
+        if name not in defaults or value != defaults[name]
+    }
+
+
+def _plain(value: Any) -> str:
+    """Write down what JSON has no word for."""
+    return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)
+
+
 class UnreadableRecordError(ValueError):
     """A text under our prefix that is not a record of this version; it is left alone."""
 
@@ -323,10 +337,10 @@ def is_of_dag(name: str, dag_id: str) -> bool:
 def read_record(name: str, text: str) -> Record:
     """Decode a record, and check that it belongs under its name.
 
-    :raises ForeignRecordError: if it is malformed, forged, or of another version.
+    :raises UnreadableRecordError: if it is malformed, forged, or of another version.
     """
     try:
-        record = Record.model_validate_json(text)
+        record = _decoded(json.loads(text))
         keys = set(_keys(record))
     except Exception as error:  # noqa: BLE001 -- a forged draft raises what it likes
         raise UnreadableRecordError(f"it cannot be read ({type(error).__name__})") from None
@@ -342,6 +356,98 @@ def read_record(name: str, text: str) -> Record:
     return record
 
 
+def _decoded(values: Any) -> Record:
+    """Make a record of JSON: a field of a later version is ignored, one of the wrong type is an error.
+
+    :raises ValueError: if it is none.
+    """
+    json.dumps(values, ensure_ascii=False).encode()  # half of a surrogate pair could not be sent
+    if values.get("version", VERSION) != VERSION:
+        raise ValueError("another version")
+    return Record(**read_fields(values, _FIELDS))
+
+
+Reader = Callable[[Any], Any]
+
+
+def read_fields(values: Mapping[str, Any], fields: Mapping[str, Reader]) -> dict[str, Any]:
+    """Read the fields that are there; None is as good as not there.
+
+    :raises ValueError: if one has the wrong type.
+    """
+    return {name: read(values[name]) for name, read in fields.items() if values.get(name) is not None}
+
+
+def _of_type(*kinds: type) -> Reader:
+    def read(value: Any) -> Any:
+        if type(value) not in kinds:
+            raise ValueError("the wrong type")
+        return value
+
+    return read
+
+
+def _one_of(kind: Any) -> Reader:
+    known = get_args(kind)
+
+    def read(value: Any) -> Any:
+        if value not in known:
+            raise ValueError("none of those known")
+        return value
+
+    return read
+
+
+def read_key(value: Any) -> str:
+    """Read a key.
+
+    :raises ValueError: if it cannot be one.
+    """
+    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_KEY:
+        raise ValueError("no key")
+    return value
+
+
+def read_moment(value: Any) -> datetime:
+    """Read a date and time with its zone.
+
+    :raises ValueError: if it is none.
+    """
+    moment = datetime.fromisoformat(value)
+    if moment.tzinfo is None:
+        raise ValueError("a moment without a zone")
+    return moment
+
+
+_text, _flag, _count, _object = _of_type(str), _of_type(bool), _of_type(int), _of_type(dict)
+
+_INCIDENT: Mapping[str, Reader] = MappingProxyType(
+    dict.fromkeys(("id", "reference", "name", "permalink", "began"), _text) | {"was_assigned": _flag}
+)
+_CLOSING: Mapping[str, Reader] = MappingProxyType(
+    dict.fromkeys(("title", "url", "status", "error"), _text) | {"always": _flag}
+)
+_FIELDS: Mapping[str, Reader] = MappingProxyType(
+    dict.fromkeys(("dag_id", "run_id", "conn_id", "task", "error", "storm", "scope", "of_dag"), _text)
+    | dict.fromkeys(("key", "asked_key"), read_key)
+    | dict.fromkeys(("written_at", "failed_at", "opened_at", "due_at", "run_at", "started_at"), read_moment)
+    | dict.fromkeys(("attempts", "suppressed", "clear_count"), _count)
+    | dict.fromkeys(("maybe_delivered", "attached_late", "recovered", "already_closed", "on_dags_key"), _flag)
+    | dict.fromkeys(("draft", "body"), _object)
+    | {
+        "state": _one_of(State),
+        "level": _one_of(Level),
+        "api_version": _one_of(Choice),
+        "endpoint": _one_of(Endpoint),
+        "own_fields": lambda value: tuple(map(_text, value)),
+        "next_keys": lambda value: tuple((read_key(key), read_moment(before)) for key, before in value),
+        "incident": lambda value: OpenIncident(**read_fields(_object(value), _INCIDENT)),
+        "closing": lambda value: Closing(**read_fields(_object(value), _CLOSING)),
+    }
+)
+"""How each field of a record is read; tests hold the names against the record's."""
+
+
 def _keys(record: Record) -> Iterator[str]:
     """Check what a record would have us send, and tell with which keys."""
     from airflow_incident.api.body import AlertEvent, CreateIncident, CreateIncidentV2  # only bodies
@@ -353,72 +459,6 @@ def _keys(record: Record) -> Iterator[str]:
         yield model.model_validate(record.body).idempotency_key
     if record.draft is not None:
         yield str(create_draft(**record.draft)["idempotency_key"])
-
-
-class Opening(NamedTuple):
-    """An incident that was asked for not long ago."""
-
-    at: AwareDatetime
-    dag_id: str
-    key: str
-
-
-class Ledger(BaseModel):
-    """What the reports of one deployment tell one another.
-
-    The latest openings, the storm that goes on, if one does, what waits, by DAG and key, and whether incident.io has
-    stopped serving v1. Counted without locks: two processes at once may each miss the other's opening.
-    """
-
-    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
-
-    openings: tuple[Opening, ...] = ()
-    waiting: tuple[tuple[str, str], ...] = ()
-    storm_key: str | None = Field(default=None, min_length=1, max_length=200)
-    storm_at: AwareDatetime | None = None
-    v1_gone: bool = False
-
-    @staticmethod
-    def name(deployment: str) -> str:
-        """Name the ledger of a deployment."""
-        return LEDGER_PREFIX + sha256(deployment.encode()).hexdigest()[:32]
-
-    @classmethod
-    def read(cls, text: str | None) -> Ledger:
-        """Decode a ledger; what cannot be read counts as empty, for it only saves requests."""
-        try:
-            return cls.model_validate_json(text or "{}")
-        except ValueError:
-            return cls()
-
-    def around(self, now: datetime, window: timedelta) -> Ledger:
-        """Forget what is older than a window, and what a wrong clock wrote from further ahead."""
-        storm_goes_on = self.storm_at is not None and abs(now - self.storm_at) <= window
-        return Ledger(
-            openings=tuple(o for o in self.openings if abs(now - o.at) <= window),
-            waiting=self.waiting,
-            storm_key=self.storm_key if storm_goes_on else None,
-            storm_at=self.storm_at if storm_goes_on else None,
-            v1_gone=self.v1_gone,
-        )
-
-    def with_opening(self, opening: Opening, *, most: int) -> Ledger:
-        """Add an opening, and keep the latest ones only."""
-        others = tuple(o for o in self.openings if o.key != opening.key)
-        return self.model_copy(update={"openings": (*others, opening)[-most:]})
-
-    def with_waiting(self, dag_id: str, key: str) -> Ledger:
-        """Note a failure that waits, so that a later report of its DAG can deliver it; the oldest are forgotten."""
-        others = tuple(w for w in self.waiting if w != (dag_id, key))
-        return self.model_copy(update={"waiting": (*others, (dag_id, key))[-MOST_WAITING:]})
-
-    def without_waiting(self, keys: Collection[str]) -> Ledger:
-        """Forget failures that wait no longer."""
-        return self.model_copy(update={"waiting": tuple(w for w in self.waiting if w[1] not in keys)})
-
-    def in_storm(self, key: str, at: datetime) -> Ledger:
-        """Note that a storm goes on."""
-        return self.model_copy(update={"storm_key": key, "storm_at": at})
 
 
 def utc_now() -> datetime:

@@ -6,7 +6,7 @@ What a deliberate step of the attempt that succeeded has opened is not touched, 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from airflow_incident.airflow_bridge.stats import LogEvent, journal_warning, log_event
 from airflow_incident.api.calls import send_alert
@@ -17,7 +17,6 @@ from airflow_incident.delivery.effects import Ask, Delete, Get, Set, StoreFailed
 from airflow_incident.delivery.record import Closing, record_name, replace_surrogates
 from airflow_incident.delivery.sending import broken, note_of_dag, own_record, send, terms_of
 from airflow_incident.errors import IncidentIoError, JournalError, NotFoundError
-from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -56,7 +55,7 @@ _OUTCOMES: dict[Kind, str] = {
 }
 
 
-class Recovery(Frozen):
+class Recovery(NamedTuple):
     """A run or a task that succeeded, and how to close what it has opened.
 
     `key_name` is the name of a deliberate incident, as in `report.IncidentContent`. `alerts` says that what was opened
@@ -72,7 +71,7 @@ class Recovery(Frozen):
     all_the_same: str | None = None
 
 
-class RecordResult(Frozen):
+class RecordResult(NamedTuple):
     """What became of one record; `link_error` is why the incident has no link to the run.
 
     `all_the_same` says that it is of the very attempt that succeeded.
@@ -140,7 +139,7 @@ class RecordResult(Frozen):
         return words[self.kind]
 
 
-class RecoveryResult(Frozen):
+class RecoveryResult(NamedTuple):
     """What a recovery did; `journal_error` is what kept the journal from being read or written."""
 
     settled: tuple[RecordResult, ...] = ()
@@ -333,8 +332,8 @@ def _closed(record: Record, options: CloseOptions, became: CloseResult) -> Gener
         kind: Kind = "closed" if became.kind == "closed" else "already_closed"
         return (yield from _forget(RecordResult(kind, record, has_link=became.has_link, link_error=became.link_error)))
     if error := became.error or became.link_error:
-        return (yield from _not_closed(record.changed(recovered=became.has_link), options, error))
-    left = record.changed(recovered=True, closing=None)
+        return (yield from _not_closed(record._replace(recovered=became.has_link), options, error))
+    left = record._replace(recovered=True, closing=None)
     return (yield from _write(left, RecordResult("claimed", left, has_link=became.has_link)))
 
 
@@ -342,13 +341,13 @@ def _not_closed(record: Record, options: CloseOptions, error: IncidentIoError) -
     """Leave an incident open that could not be closed: until later, or until somebody fixes the cause."""
     if error.retryable or error.blames_connection:
         return (yield from _keep(record, options, error))
-    refused = record.changed(closing=_close_later(options, replace_surrogates(redact_secrets(str(error)))))
+    refused = record._replace(closing=_close_later(options, replace_surrogates(redact_secrets(str(error)))))
     return (yield from _write(refused, RecordResult("refused", refused, error)))
 
 
 def _keep(record: Record, options: CloseOptions, error: IncidentIoError | None) -> Generator[Effect, Any, RecordResult]:
     """Write down what is still to be done, for a flush or for the next success."""
-    record = record.changed(closing=_close_later(options))
+    record = record._replace(closing=_close_later(options))
     return (yield from _write(record, RecordResult("kept", record, error)))
 
 
@@ -366,7 +365,7 @@ def _write(record: Record, settled: RecordResult) -> Generator[Effect, Any, Reco
 def _forget(settled: RecordResult) -> Generator[Effect, Any, RecordResult]:
     record = settled.record
     if record.is_dags:  # the DAG's next incident comes after this one
-        return (yield from _write(record.changed(already_closed=True, closing=None), settled))
+        return (yield from _write(record._replace(already_closed=True, closing=None), settled))
     answer = yield Delete(record.name)
     if isinstance(answer, StoreFailed):
         raise _NotWritten(answer.why, settled)

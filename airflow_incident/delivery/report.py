@@ -6,7 +6,7 @@ import json
 import logging
 from datetime import timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from airflow_incident.airflow_bridge.stats import LogEvent, journal_warning, log_event
 from airflow_incident.api.calls import PreparedCreate, addressed, create_call
@@ -27,7 +27,6 @@ from airflow_incident.core.text import (
     with_origin,
 )
 from airflow_incident.errors import AmbiguousDeliveryError, APIError, IncidentIoError
-from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,7 +54,7 @@ _OUTCOMES: dict[tuple[Kind, Before | None], str] = {
 _LEVELS = {"closed": logging.WARNING, "kept": logging.WARNING, "refused": logging.ERROR, "failed": logging.ERROR}
 
 
-class IncidentContent(Frozen):
+class IncidentContent(NamedTuple):
     """What a door wants an incident to say; None asks for the default text.
 
     `key_name` separates deliberate incidents of one run. `fields` are further fields of the body.
@@ -71,7 +70,7 @@ class IncidentContent(Frozen):
     strict: bool = False
 
 
-class Report(Frozen):
+class Report(NamedTuple):
     """A failure, ready to be sent, in the words of whoever set it up; an alert to a source of this ID.
 
     `next_keys` are the idempotency keys to go on with, as in `api.submit.SubmitOptions`. `own_key` is what it is known
@@ -124,7 +123,7 @@ class Report(Frozen):
         return f"DAG {self.failure.dag_id}, run {self.failure.run_id}"
 
 
-class Outcome(Frozen):
+class Outcome(NamedTuple):
     """What became of a report.
 
     `before` is how its failure, or what it was grouped under, stood in the journal. `caught_up` is what had waited,

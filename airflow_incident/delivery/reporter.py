@@ -6,7 +6,7 @@ Whatever comes twice, breaks off or races with another process is the same reque
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_incident.api.calls import CallSequence
 from airflow_incident.api.incident import IncidentHead
@@ -16,17 +16,11 @@ from airflow_incident.api.submit import LOOK_UP_SHARE, at_once
 from airflow_incident.core.key import dag_key, open_key, storm_key
 from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.delivery.effects import Ask, Attach, Get, Keep, Set, Show, StoreFailed
-from airflow_incident.delivery.record import (
-    Ledger,
-    Opening,
-    Record,
-    record_name,
-    replace_surrogates,
-)
+from airflow_incident.delivery.ledger import Ledger, Opening
+from airflow_incident.delivery.record import Record, record_name, replace_surrogates
 from airflow_incident.delivery.report import Outcome, late_note, storm_draft
 from airflow_incident.delivery.sending import Sent, build_body, mark_in_flight, note_of_dag, own_record, send, terms_of
 from airflow_incident.errors import AmbiguousDeliveryError, IncidentIoError, NotFoundError
-from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -41,7 +35,7 @@ STORM = "storm"
 """What stands for a DAG id in the record of a storm."""
 
 
-class DeliveryPolicy(Frozen):
+class DeliveryPolicy(NamedTuple):
     """How a report is to be handled.
 
     `send` false writes it down only. `storm_dag` and `storm_deployment` are how many incidents one DAG and the whole
@@ -69,7 +63,7 @@ def keep(report: Report, policy: DeliveryPolicy) -> Generator[Effect, Any, Outco
     What stood there may have been delivered.
     """
     creation = None if _is_to_complete(report, policy) else at_once(report.draft, report.terms)
-    record = _first_record(report, creation, policy).changed(maybe_delivered=True)
+    record = _first_record(report, creation, policy)._replace(maybe_delivered=True)
     written = yield Keep(record.name, record.text())
     if isinstance(written, StoreFailed):
         return Outcome(kind="failed", report=report, journal_error=written.why, error=policy.unusable)
@@ -121,7 +115,7 @@ def _write_and_send(report: Report, before: Record | None, policy: DeliveryPolic
         if key_or_outcome:
             before_it = report.failure.failed_at or policy.now()
             report = report.asked_as(key_or_outcome, ((report.sent_key, before_it), *report.next_keys))
-            record = _first_record(report, creation and creation.with_key(key_or_outcome), policy).changed(
+            record = _first_record(report, creation and creation.with_key(key_or_outcome), policy)._replace(
                 on_dags_key=True
             )
     may_send = policy.send and record.is_due(policy.now())
@@ -173,7 +167,7 @@ def _made_again(
     if shown.is_past and (yield Ask(plan, before.conn_id)) is True:
         return _with_new_key(report), None
     now = policy.now()
-    joined = before.changed(
+    joined = before._replace(
         started_at=began, opened_at=now, already_closed=shown.is_past, suppressed=before.suppressed + 1
     )
     written = yield Set(joined.name, joined.text())
@@ -235,28 +229,28 @@ def _again(before: Record, report: Report, creation: PreparedCreate | None, poli
     What one version has opened is no business of the other's: its record keeps its version.
     """
     began = report.failure.started_at or before.started_at
-    before = before.changed(state="pending", started_at=began, next_keys=_left(report.next_keys, before))
+    before = before._replace(state="pending", started_at=began, next_keys=tuple(_left(report.next_keys, before)))
     if before.own_fields is not None:  # never sent, and now there may be more to say
-        return before.changed(**_content_fields(report, creation, policy))
+        return before._replace(**_content_fields(report, creation, policy))
     if before.body is not None or before.draft is not None:
         return before
     other = before.opened_at and creation and creation.endpoint != before.endpoint
     wanted = report if is_alert(report.draft) else report.asked_as(before.sent_key)
     if creation and not other and not is_alert(report.draft):
         creation = creation.with_key(before.sent_key)
-    return before.changed(**_content_fields(wanted, None if other else creation, policy))
+    return before._replace(**_content_fields(wanted, None if other else creation, policy))
 
 
 def _answered(report: Report, record: Record, policy: DeliveryPolicy) -> Generator[Effect, Any, Outcome | None]:
     """Answer a report from its record, where that is fresh: it is open, or it was refused a moment ago."""
     if record.was_refused_for(report.key, policy.now()):
-        yield Set(record.name, record.changed(suppressed=record.suppressed + 1).text())
+        yield Set(record.name, record._replace(suppressed=record.suppressed + 1).text())
         error = IncidentIoError(record.error or "it was refused")
         return Outcome(kind="refused", report=report, error=error, before="refused")
     if not record.is_fresh_for(report.key, policy.now()):
         return None
     attached_late = record.attached_late or (policy.send and (yield from _tell_late(report, record)))
-    yield Set(record.name, record.changed(suppressed=record.suppressed + 1, attached_late=attached_late).text())
+    yield Set(record.name, record._replace(suppressed=record.suppressed + 1, attached_late=attached_late).text())
     return Outcome(kind="suppressed", report=report, incident=record.incident, storm=record.storm)
 
 
@@ -277,7 +271,7 @@ def _note_v1_gone(policy: DeliveryPolicy) -> Generator[Effect, Any, None]:
     """Spare the others the search."""
     ledger = yield from _read_ledger(policy)
     if not ledger.v1_gone:
-        yield Set(Ledger.name(policy.deployment), ledger.model_copy(update={"v1_gone": True}).model_dump_json())
+        yield Set(Ledger.name(policy.deployment), ledger._replace(v1_gone=True).text())
 
 
 def _superseded(report: Report, sent: Sent) -> Outcome:
@@ -323,7 +317,7 @@ def _join_open_incident(
 
 def _merged_into(report: Report, record: Record, found: Record) -> Generator[Effect, Any, Outcome | None]:
     """Write a failure down under the incident that its DAG has open; None if that cannot be done."""
-    joined = record.changed(state="grouped", storm=found.key, incident=found.incident, body=None, draft=None)
+    joined = record._replace(state="grouped", storm=found.key, incident=found.incident, body=None, draft=None)
     if isinstance((yield Set(record.name, joined.text())), StoreFailed):
         return None
     yield Set(found.name, found.joined(joined).text())
@@ -381,18 +375,18 @@ def _storm(report: Report, ledger: Ledger, policy: DeliveryPolicy) -> Generator[
     )
     if too_many:
         key = ledger.storm_key or storm_key(policy.deployment, f"{now:%Y%m%dT%H%MZ}")
-        yield Set(name, ledger.in_storm(key, now).model_dump_json())
+        yield Set(name, ledger.in_storm(key, now).text())
         return key
     opening = Opening(now, dag_id, report.key)
     most = 2 * max(policy.storm_dag, policy.storm_deployment)
-    yield Set(name, ledger.with_opening(opening, most=most).model_dump_json())
+    yield Set(name, ledger.with_opening(opening, most=most).text())
     return None
 
 
 def _note_waiting(record: Record, policy: DeliveryPolicy) -> Generator[Effect, Any, None]:
     """Let a later report of the DAG find what waits."""
     ledger = yield from _read_ledger(policy)
-    yield Set(Ledger.name(policy.deployment), ledger.with_waiting(record.dag_id, record.key).model_dump_json())
+    yield Set(Ledger.name(policy.deployment), ledger.with_waiting(record.dag_id, record.key).text())
 
 
 def _catch_up(report: Report, ledger: Ledger, policy: DeliveryPolicy) -> Generator[Effect, Any, Sequence[Record]]:
@@ -419,7 +413,7 @@ def _catch_up(report: Report, ledger: Ledger, policy: DeliveryPolicy) -> Generat
             settled.append(key)
     if settled:
         newest = yield from _read_ledger(policy)
-        yield Set(Ledger.name(policy.deployment), newest.without_waiting(settled).model_dump_json())
+        yield Set(Ledger.name(policy.deployment), newest.without_waiting(settled).text())
     return answered
 
 
@@ -435,7 +429,7 @@ def _group(report: Report, record: Record, storm: str, policy: DeliveryPolicy) -
     stored = mark_in_flight(record_of_storm) if policy.send else record_of_storm
     if not found:
         yield Set(name, stored.text())
-    grouped = record.changed(state="grouped", storm=storm, body=None, draft=None)
+    grouped = record._replace(state="grouped", storm=storm, body=None, draft=None)
     if isinstance(written := (yield Set(record.name, grouped.text())), StoreFailed):
         return (yield from _send_unwritten(report, policy, written.why))
     if not found and policy.send:
@@ -455,4 +449,4 @@ def _storm_record(report: Report, record: Record, storm: str, policy: DeliveryPo
     of_storm = report._replace(draft=draft, strict=False)
     creation = None if _is_to_complete(report, policy) else at_once(draft, of_storm.terms)
     wanted = _content_fields(of_storm, creation, policy)
-    return record.without_run().changed(key=storm, dag_id=STORM, run_id=storm, level="storm", of_dag=None, **wanted)
+    return record.without_run()._replace(key=storm, dag_id=STORM, run_id=storm, level="storm", of_dag=None, **wanted)

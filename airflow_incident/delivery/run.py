@@ -195,7 +195,7 @@ def _completed(record: Record) -> Record:
     if "deployment" in config.origins and "deployment" not in (record.own_fields or ()) and record.level != "storm":
         record = record.of_deployment(config.deployment)
     completed, _ = create_usable_draft(idempotency_key=record.sent_key, **config.settings.incident_fields() | kept)
-    return record.changed(draft=completed, own_fields=None)
+    return record._replace(draft=completed, own_fields=None)
 
 
 def _profile_of(conn_id: str, **arguments: Any) -> ConnectionConfig:

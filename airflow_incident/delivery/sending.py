@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_incident.api.calls import PreparedCreate
 from airflow_incident.api.incident import AlertHead, IncidentHead
@@ -27,7 +27,6 @@ from airflow_incident.errors import (
     IncidentIoError,
     UnexpectedResponseError,
 )
-from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -44,7 +43,7 @@ _LOOKS = 2
 """How often what a DAG has open is looked at, and written if somebody else wrote it meanwhile."""
 
 
-class Sent(Frozen):
+class Sent(NamedTuple):
     """What became of a record that was sent.
 
     `superseded` says that the record is now another process's, which has delivered it or is about to; `v1_gone` that
@@ -90,7 +89,7 @@ def mark_in_flight(record: Record) -> Record:
 
     Whoever finds it so, because its process was killed or is still waiting for the answer, never changes its version.
     """
-    return record if record.body is None else record.changed(maybe_delivered=True)
+    return record if record.body is None else record._replace(maybe_delivered=True)
 
 
 def send(
@@ -171,7 +170,7 @@ def _write_before_send(
 ) -> Generator[Effect, Any, Record]:
     """Write down what is about to be sent, unless that is what the journal holds."""
     moved = record if creation.endpoint == "alert" else record.asked_as(creation.body["idempotency_key"])
-    pinned = moved.changed(
+    pinned = moved._replace(
         body=dict(creation.body), endpoint=creation.endpoint, draft=moved.draft if creation.partial else None
     )
     if stored and mark_in_flight(pinned) != stored:
@@ -217,7 +216,7 @@ def note_of_dag(record: Record) -> Generator[Effect, Any, None]:
     for _ in range(_LOOKS):
         found = own_record(name, (yield Get(name)), record.of_dag)
         if found is None or found.incident is None or found.incident.id != record.incident.id:
-            has_link = record.without_run().changed(key=record.of_dag)
+            has_link = record.without_run()._replace(key=record.of_dag)
         elif found.already_closed or found.is_later_than(record):
             return
         else:
@@ -258,12 +257,12 @@ def own_record(name: str, found: Any, key: str) -> Record | None:
 def next_state(record: Record, answer: IncidentHead | AlertHead | IncidentIoError, now: datetime) -> Record:
     """Decide what becomes of a record once its request was answered."""
     if isinstance(answer, APIError) and answer.already_open:
-        return record.changed(state="open", opened_at=now, body=None, draft=None, error=None, due_at=None)
+        return record._replace(state="open", opened_at=now, body=None, draft=None, error=None, due_at=None)
     if isinstance(answer, AlertHead):
-        return record.changed(state="open", opened_at=now, body=None, error=None, due_at=None)
+        return record._replace(state="open", opened_at=now, body=None, error=None, due_at=None)
     if not isinstance(answer, IncidentIoError):
         incident = _open_incident(answer, record.body or {})
-        return record.changed(
+        return record._replace(
             state="open",
             opened_at=now,
             incident=incident,
@@ -277,7 +276,7 @@ def next_state(record: Record, answer: IncidentHead | AlertHead | IncidentIoErro
     maybe_delivered = record.maybe_delivered or answer.maybe_delivered
     # What has surely not arrived is made anew, with the names that could not be looked up.
     anew = record.draft is not None and answer.retryable and not maybe_delivered
-    return record.changed(
+    return record._replace(
         body=None if anew else record.body,
         # A connection that cannot be used refuses nothing: somebody will fix it.
         state="pending" if answer.retryable or answer.blames_connection else "dead",

@@ -450,7 +450,7 @@ def test_a_storm_s_incident_stays(world):
     """It stands for others too; only the record under it goes."""
     world.fail()
     (record,) = world.records()
-    grouped = record.changed(state="grouped", storm="airflow/prod/storm/x")
+    grouped = record._replace(state="grouped", storm="airflow/prod/storm/x")
     world.texts[record.name] = grouped.text()
     assert kinds(world.succeed()) == ["grouped"]
     assert world.calls == []
@@ -461,7 +461,7 @@ def test_an_incident_that_nobody_knows_is_one_line(world):
     """incident.io said only that the key was used: there is no ID to close."""
     world.fail()
     (record,) = world.records()
-    world.texts[record.name] = record.changed(incident=None).text()
+    world.texts[record.name] = record._replace(incident=None).text()
     recovered = world.succeed()
     assert kinds(recovered) == ["unknown"]
     assert record.key in line(recovered)
@@ -480,7 +480,7 @@ def test_a_forged_record_is_left_alone(world):
     """What cannot be read as ours closes nothing and is not deleted."""
     world.fail()
     (record,) = world.records()
-    for text in ("{", record.changed(key="airflow/other").text()):
+    for text in ("{", record._replace(key="airflow/other").text()):
         world.texts[record.name] = text
         assert world.succeed().settled == ()
         assert world.texts[record.name] == text

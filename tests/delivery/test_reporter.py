@@ -11,7 +11,8 @@ from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
 from airflow_incident.delivery.effects import Ask, Attach, Delete, Get, Names, Send, Set, Show, Sleep, StoreFailed
 from airflow_incident.delivery.flush import flush
-from airflow_incident.delivery.record import PREFIX, Ledger, read_record, record_name
+from airflow_incident.delivery.ledger import Ledger
+from airflow_incident.delivery.record import PREFIX, read_record, record_name
 from airflow_incident.delivery.report import IncidentContent, prepare
 from airflow_incident.delivery.reporter import DeliveryPolicy, deliver
 from airflow_incident.errors import (
@@ -761,7 +762,7 @@ def test_a_flush_waits_for_others_only_where_they_may_be(ending):
     ending.asked.clear()
     ending.deliver("r2", send=False)
     (waiting,) = (r for r in ending.records() if r.state == "pending")
-    ending.texts[waiting.name] = waiting.changed(endpoint="v1", api_version="auto").text()
+    ending.texts[waiting.name] = waiting._replace(endpoint="v1", api_version="auto").text()
     ending.now += timedelta(minutes=2)
     ending.flush()
     assert "wait" not in ending.asked
