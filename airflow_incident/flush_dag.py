@@ -66,11 +66,11 @@ def _flush() -> None:
     from airflow_incident.delivery.flushed import problems, summary_line
     from airflow_incident.delivery.messages import clean, record_event, record_line
     from airflow_incident.delivery.record import utc_now
-    from airflow_incident.delivery.run import flush_journal
+    from airflow_incident.delivery.run import flush
     from airflow_incident.errors import JournalError
 
     try:
-        flushed = flush_journal()
+        flushed = flush()
     except JournalError as error:
         hint = "Where Airflow's database is, this does the same: airflow-incident journal flush"
         raise AirflowFailException(f"incident.io: {clean(str(error))}. {hint}") from None

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import partial
 from types import MappingProxyType, MethodType
 from typing import TYPE_CHECKING, Any, Never, TypeVar
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from airflow_incident.core.failure import Failure
     from airflow_incident.core.settings import Settings
     from airflow_incident.core.text import Redact
-    from airflow_incident.delivery.budget import BatchBudget
     from airflow_incident.delivery.effects import StoreFailed
     from airflow_incident.delivery.recovery import Recovery
     from airflow_incident.delivery.report import Report
@@ -276,11 +275,11 @@ class IncidentNotifier(QuietNotifier):
 
     def _do(self, job: Report, config: ConnectionConfig, began: float) -> None:
         with _time_budget(config, began, in_processor=job.failure.in_processor) as seconds:
-            outcome = _dispatch().dispatch(job, config, seconds=seconds)
+            outcome = _run().report(job, config, seconds=seconds)
         _emit(outcome.log_events(config.redact, time.monotonic() - began))
 
     async def _ado(self, job: Report, config: ConnectionConfig, began: float) -> None:
-        outcome = await _dispatch().adispatch(job, config, seconds=config.airflow_config.report_seconds)
+        outcome = await _run().areport(job, config, seconds=config.airflow_config.report_seconds)
         _emit(outcome.log_events(config.redact, time.monotonic() - began))
 
     def _job(self, context: Any, config: ConnectionConfig) -> Report | None:
@@ -381,19 +380,15 @@ class RecoveryNotifier(QuietNotifier):
         success, settings, scope = self._read(context, airflow_config)
         if _may_be_earlier(success, scope):
             return True
-        from airflow_incident.delivery.looking import look
-
         named = settings.deployment or self._deployment(airflow_config)
-        return _found(context, answer=look(success, settings, named))
+        return _found(context, answer=_run().has_open(success, settings, named))
 
     async def _ahas_work(self, context: Any, airflow_config: AirflowConfig) -> bool:
         success, settings, scope = self._read(context, airflow_config)
         if _may_be_earlier(success, scope):
             return True
-        from airflow_incident.delivery.looking import alook
-
         named = settings.deployment or await self._adeployment(airflow_config)
-        return _found(context, answer=await alook(success, settings, named))
+        return _found(context, answer=await _run().ahas_open(success, settings, named))
 
     def _read(self, context: Any, airflow_config: AirflowConfig) -> tuple[Failure, Settings, Scope]:
         """Read what succeeded, and what is known of the settings without the connection."""
@@ -420,6 +415,7 @@ class RecoveryNotifier(QuietNotifier):
     def _job(self, context: Any, config: ConnectionConfig) -> Recovery | None:
         from airflow_incident.airflow_bridge.context import read_success
         from airflow_incident.core.text import log_line
+        from airflow_incident.delivery.recovery import recovery_of
 
         if not config.settings.journal:
             words = "nothing is closed, [incident_io] journal is false, which says what was opened"
@@ -429,16 +425,15 @@ class RecoveryNotifier(QuietNotifier):
         for warning in (*config.warnings, *why):
             log.warning("incident.io: %s", log_line(config.redact(warning)))
         success = read_success(context, scope=config.settings.scope)
-        recovery: Recovery = _resolving().recovery_of(success, config)
-        return recovery
+        return recovery_of(success, config)
 
     def _do(self, job: Recovery, config: ConnectionConfig, began: float) -> None:
         with _time_budget(config, began, in_processor=job.success.in_processor) as seconds:
-            recovered = _resolving().recover_run(job, config, seconds=seconds)
+            recovered = _run().recover(job, config, seconds=seconds)
         _emit(recovered.log_events(config.redact, job.success))
 
     async def _ado(self, job: Recovery, config: ConnectionConfig, began: float) -> None:  # noqa: ARG002 -- as reports do
-        recovered = await _resolving().arecover_run(job, config, seconds=config.airflow_config.report_seconds)
+        recovered = await _run().arecover(job, config, seconds=config.airflow_config.report_seconds)
         _emit(recovered.log_events(config.redact, job.success))
 
 
@@ -549,13 +544,6 @@ def notifier_class(callback: Any) -> type[QuietNotifier] | None:
     return kind if issubclass(kind, QuietNotifier) else None
 
 
-@lru_cache(maxsize=1)
-def _batch_budget() -> BatchBudget:
-    from airflow_incident.delivery.budget import BatchBudget
-
-    return BatchBudget(time.monotonic)
-
-
 @contextmanager
 def _time_budget(config: ConnectionConfig, began: float, *, in_processor: bool) -> Iterator[float]:
     """Say how many seconds the requests have, and write down what the whole callback took."""
@@ -564,13 +552,14 @@ def _time_budget(config: ConnectionConfig, began: float, *, in_processor: bool) 
         yield _seconds_left(longest, began)
         return
     from airflow_incident.airflow_bridge.channel import LAST_WRITE, shorten
+    from airflow_incident.airflow_bridge.process import PROCESS
 
-    share = _batch_budget().allot(longest=longest, batch=batch, written=config.settings.journal)
+    share = PROCESS.batch.allot(longest=longest, batch=batch, written=config.settings.journal)
     shorten(max(share, time.monotonic() - began + LAST_WRITE))
     try:
         yield _seconds_left(share, began)
     finally:
-        _batch_budget().record(time.monotonic() - began)
+        PROCESS.batch.record(time.monotonic() - began)
 
 
 def _seconds_left(seconds: float, began: float) -> float:
@@ -583,16 +572,10 @@ def _seconds_left(seconds: float, began: float) -> float:
     return seconds if remains is None else max(0.0, min(seconds, remains))
 
 
-def _dispatch() -> ModuleType:
-    from airflow_incident.delivery import dispatch
+def _run() -> ModuleType:
+    from airflow_incident.delivery import run
 
-    return dispatch
-
-
-def _resolving() -> ModuleType:
-    from airflow_incident.delivery import resolving
-
-    return resolving
+    return run
 
 
 def _raise_if_absent(config: ConnectionConfig) -> None:

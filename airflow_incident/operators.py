@@ -144,7 +144,7 @@ class CreateIncidentOperator(BaseOperator):
         from airflow_incident.airflow_bridge.context import read_failure
         from airflow_incident.airflow_bridge.stats import emit
         from airflow_incident.api.exchange import BUDGET
-        from airflow_incident.delivery.dispatch import dispatch
+        from airflow_incident.delivery import run
         from airflow_incident.delivery.report import IncidentContent, prepare
 
         began = time.monotonic()
@@ -166,7 +166,7 @@ class CreateIncidentOperator(BaseOperator):
         )
         failure = config.with_pages(read_failure(context, level="operator"))
         report = prepare(failure, config.settings, wish, deployment=config.deployment, redact=config.redact)
-        outcome = dispatch(report, config, seconds=BUDGET, may_wait=True)
+        outcome = run.report(report, config, seconds=BUDGET, may_wait=True)
         emit(self.log, outcome.log_events(config.redact, time.monotonic() - began))
         if outcome.error and outcome.kind != "already_open":
             raise outcome.error
@@ -271,7 +271,7 @@ class ResolveIncidentOperator(BaseOperator):
         from airflow_incident.airflow_bridge.airflow_cfg import read_airflow_config
         from airflow_incident.airflow_bridge.config import read_config
         from airflow_incident.airflow_bridge.context import read_success
-        from airflow_incident.delivery.resolving import recovery_of
+        from airflow_incident.delivery.recovery import recovery_of
 
         airflow_config = read_airflow_config()
         if not airflow_config.enabled:
@@ -303,12 +303,12 @@ class ResolveIncidentOperator(BaseOperator):
     def _close_earlier(self, recovery: Recovery, config: ConnectionConfig) -> list[dict[str, str | None]]:
         from airflow_incident.airflow_bridge.stats import emit
         from airflow_incident.api.exchange import BUDGET
-        from airflow_incident.delivery.resolving import recover_run
+        from airflow_incident.delivery import run
 
         if not config.settings.journal:
             what = "is off, so nobody knows what was opened; give incident_id"
             raise ConfigurationError([Problem("Journal", what)], conn_id=self.conn_id)
-        recovered = recover_run(recovery, config, seconds=BUDGET, may_wait=True)
+        recovered = run.recover(recovery, config, seconds=BUDGET, may_wait=True)
         emit(self.log, recovered.log_events(config.redact, recovery.success))
         if recovered.error:
             raise recovered.error

@@ -21,7 +21,7 @@ from airflow_incident.api.exchange import Request, RequestLimits, Response, exec
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
 from airflow_incident.delivery.effects import Delete, Get, Names, Send, Set, StoreFailed
-from airflow_incident.delivery.flush import flush
+from airflow_incident.delivery.flush import flush_all
 from airflow_incident.delivery.record import PREFIX
 from airflow_incident.delivery.report import IncidentContent, Report, prepare
 from airflow_incident.delivery.reporter import DeliveryPolicy, deliver
@@ -152,7 +152,7 @@ class Day:
 
     def _flush(self) -> Process:
         self.pending.append((self.now, sum('"state":"pending"' in text for text in self.texts.values())))
-        self._start(self.now, self._carry(flush(self.moment), None), self._steps_until_killed() * 50)
+        self._start(self.now, self._carry(flush_all(self.moment), None), self._steps_until_killed() * 50)
         yield from ()
 
     def _carry(self, steps: Generator[Any, Any, Any], deadline: float | None) -> Process:

@@ -89,9 +89,9 @@ def _recover(run_id: str = "r1") -> None:
 
 
 def _flush() -> None:
-    from airflow_incident.delivery.run import flush_journal
+    from airflow_incident.delivery.run import flush
 
-    flush_journal()
+    flush()
 
 
 def _traced(action: Callable[[], None]) -> Trace:

@@ -103,7 +103,7 @@ def connected(sandbox, connect):
 
 @pytest.fixture(autouse=True)
 def _nothing_left_over():
-    """Close what the hook keeps open for its process, and forget what Airflow's masker has learned."""
+    """Let the process have no past: no client, outage or time spent, and nothing that Airflow's masker has learned."""
     yield
     homes = (
         "airflow.sdk._shared.secrets_masker",
@@ -114,6 +114,6 @@ def _nothing_left_over():
         find = getattr(sys.modules.get(name), "_secrets_masker", None)
         if find:
             find().patterns, find().replacer = set(), None
-    config = sys.modules.get("airflow_incident.airflow_bridge.config")
-    while config and config._clients:
-        config._clients.popitem()[1].close()
+    process = sys.modules.get("airflow_incident.airflow_bridge.process")
+    if process:
+        process.PROCESS.reset()

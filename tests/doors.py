@@ -26,21 +26,15 @@ CREATED = json.dumps(
 
 def use_store(monkeypatch: Any, texts: Any) -> Any:
     """Let every door keep its records in a store."""
-    from airflow_incident.delivery import looking, resolving
-    from airflow_incident.delivery import run as journalled  # a test counts what else is loaded
-
-    for home in (journalled, looking, resolving):
-        monkeypatch.setattr(home, "Variables", lambda: texts)
+    monkeypatch.setattr("airflow_incident.delivery.run.Variables", lambda: texts)
     return texts
 
 
 def forget_process() -> None:
     """Let this process have met no outage and spent no time."""
-    from airflow_incident import notifications
-    from airflow_incident.delivery import run as journalled
+    from airflow_incident.airflow_bridge.process import PROCESS  # a test counts what else is loaded
 
-    notifications._batch_budget.cache_clear()
-    journalled._breaker.cache_clear()
+    PROCESS.reset()
 
 
 def dag_context(run_id: str = "run-1", dag_id: str = "orders", **more: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from airflow_incident.api.submit import submission
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
 from airflow_incident.delivery.driver import Driver, run_all
-from airflow_incident.delivery.flush import Flushed, flush
+from airflow_incident.delivery.flush import Flushed, flush_all
 from airflow_incident.delivery.record import PREFIX, Record, read_record, utc_now
 from airflow_incident.delivery.report import IncidentContent, Outcome, Report, prepare
 from airflow_incident.delivery.reporter import DeliveryPolicy, deliver
@@ -78,7 +78,7 @@ def flush_to(url: str, store: object, *, budget: float = 10.0) -> Flushed:
     """Flush as a process does."""
     client = client_of(url)
     try:
-        return run_all(flush(utc_now), store, lambda call, _: client.call(call, budget=budget))
+        return run_all(flush_all(utc_now), store, lambda call, _: client.call(call, budget=budget))
     finally:
         client.close()
 

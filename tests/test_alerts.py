@@ -8,8 +8,8 @@ import pytest
 
 from airflow_incident import open_incident, resolve_incident
 from airflow_incident.cli import main as cli
-from airflow_incident.delivery import run as journalled
-from airflow_incident.delivery.run import flush_journal
+from airflow_incident.delivery import run as delivery
+from airflow_incident.delivery.run import flush
 from airflow_incident.sandbox.fault import FaultProxy
 from airflow_incident.sandbox.fault_answers import answer
 from airflow_incident.sandbox.options import ALERT_SOURCE_ID, ALERT_SOURCE_TOKEN
@@ -291,7 +291,7 @@ def test_a_run_that_recovers_before_its_alert_was_sent_is_dropped(box, source, j
     recover(run_context(clear=1))
     assert journal.records() == []
     source(box.url)
-    flush_journal()
+    flush()
     assert events(box) == []
 
 
@@ -303,7 +303,7 @@ def test_a_resolution_that_meets_an_outage_is_made_by_a_flush(box, source, journ
     heard = recover(run_context(clear=1), call)
     assert "an alert of DAG orders, run run-1, which recovered, stays open for now" in heard.texts()[0]
     source(box.url)
-    assert len(flush_journal().recovered) == 1
+    assert len(flush().recovered) == 1
     assert events(box) == [("firing", KEY), ("resolved", KEY)]
     assert journal.records() == []
 
@@ -329,16 +329,16 @@ def test_what_is_missing_is_one_line_with_the_form_s_labels(box, source, journal
     for label in labels:
         assert label in line
     assert box.requests == []
-    flush_journal()
+    flush()
     assert states(journal) == ["pending"]
     source(box.url, password=API_KEY)
-    flush_journal()
+    flush()
     assert (states(journal), len(box.alerts)) == (["open"], 1)
     source(box.url, password=API_KEY, **dict.fromkeys(missing))
     told = recover(run_context(clear=1), call).texts()
     assert all(label in " ".join(told) for label in labels)
     source(box.url, password=API_KEY)
-    flush_journal()
+    flush()
     assert [alert["status"] for alert in box.alerts] == ["resolved"]
 
 
@@ -368,7 +368,7 @@ def test_a_source_that_is_gone_is_told_and_retried_once_it_is_back(box, journal,
     assert "DAG orders, run run-1 is kept in the journal" in line
     assert "NotFoundError" in line
     assert "Alert source ID" in line
-    flush_journal()
+    flush()
     assert states(journal) == ["pending"]
     box.store.alert_source_removed = False
     assert cli.main(["journal", "flush"]) == 0
@@ -400,13 +400,13 @@ def test_at_the_limit_it_is_kept_until_the_date(source, journal, brisk, monkeypa
         (waiting,) = (record for record in journal.records() if record.state == "pending")
         wait = waiting.due_at - datetime.now(UTC)
         assert timedelta(seconds=50) < wait <= timedelta(seconds=61)  # an answer's date has whole seconds
-        assert len(flush_journal().pending) == 1
+        assert len(flush().pending) == 1
         assert len(events(box)) == 2
         report(run_context("r2"))
         assert len(box.incidents) == 2  # r1's by the route, r2's own
         seconds[0] += 61
-        monkeypatch.setattr(journalled, "utc_now", lambda: datetime.now(UTC) + timedelta(seconds=61))
-        assert len(flush_journal().opened) == 1
+        monkeypatch.setattr(delivery, "utc_now", lambda: datetime.now(UTC) + timedelta(seconds=61))
+        assert len(flush().opened) == 1
         assert [alert["status"] for alert in box.alerts] == ["firing", "firing"]
         check_secrets(box)
         check_all(box)
@@ -415,7 +415,7 @@ def test_at_the_limit_it_is_kept_until_the_date(source, journal, brisk, monkeypa
 def test_two_hundred_failures_of_a_minute_are_all_alerts(source, journal, brisk, monkeypatch):
     """With the real limit: what is too much waits its turn, and nothing is lost or doubled."""
     seconds = [datetime.now(UTC).timestamp()]
-    monkeypatch.setattr(journalled, "utc_now", lambda: datetime.fromtimestamp(seconds[0], UTC))
+    monkeypatch.setattr(delivery, "utc_now", lambda: datetime.fromtimestamp(seconds[0], UTC))
     monkeypatch.setattr("airflow_incident.api.exchange.ATTEMPTS", 1)  # no second of this machine is waited for
     with Sandbox(clock=lambda: seconds[0]) as box:
         source(box.url)
@@ -425,7 +425,7 @@ def test_two_hundred_failures_of_a_minute_are_all_alerts(source, journal, brisk,
         flushes = 0
         while "pending" in states(journal):
             seconds[0] += 30
-            flush_journal()
+            flush()
             flushes += 1
             assert flushes < 10
         assert len(box.alerts) == 200
@@ -442,7 +442,7 @@ def test_an_outage_keeps_it(box, source, journal, brisk, fault, call):
     assert states(journal) == ["pending"]
     assert "is kept in the journal" in heard.sole(logging.WARNING)
     source(box.url)
-    assert len(flush_journal().opened) == 1
+    assert len(flush().opened) == 1
     assert states(journal) == ["open"]
     assert len(box.alerts) == 1
     assert len({seen.raw for seen in box.requests}) == 1

@@ -9,7 +9,7 @@ import pytest
 
 from airflow_incident import open_incident, resolve_incident
 from airflow_incident.core.key import dag_key
-from airflow_incident.delivery import run as journalled
+from airflow_incident.delivery import run
 from airflow_incident.delivery.record import record_name
 from airflow_incident.sandbox.fault import FaultProxy
 from airflow_incident.sandbox.options import REPEATS
@@ -143,7 +143,7 @@ def test_a_hundred_failures_of_an_outage_are_one_incident(sandbox, connect, use,
         for number in range(100):
             open_incident()(context(number))
     connect(sandbox.url)
-    assert len(journalled.flush_journal().opened) == 100
+    assert len(run.flush().opened) == 100
     assert categories(sandbox) == ["triage"]
     succeed(99, clear=1)
     assert categories(sandbox) == ["closed"]

@@ -14,7 +14,7 @@ import trustme
 
 from airflow_incident import CreateIncidentOperator, IncidentHook, open_incident
 from airflow_incident.airflow_bridge.compat import BaseHook
-from airflow_incident.airflow_bridge.config import _clients
+from airflow_incident.airflow_bridge.process import PROCESS
 from airflow_incident.core.settings import OPTIONS, options_in, read_value
 from airflow_incident.errors import ConfigurationError, MissingConnectionError
 from airflow_incident.sandbox.server import Sandbox
@@ -76,9 +76,8 @@ SENT_AS = {"severity": "severity_id", "incident_type": "incident_type_id", "mode
 
 @pytest.fixture(autouse=True)
 def _unspent():
-    from airflow_incident import notifications
 
-    notifications._batch_budget.cache_clear()
+    PROCESS.reset()
 
 
 @pytest.fixture(scope="module")
@@ -259,8 +258,7 @@ def tls_box(tmp_path, authority, link):
     with Sandbox(api_key=API_KEY, certfile=str(pem), keyfile=str(pem)) as box:
         link(box.url, extra=json.dumps({"ca_bundle": str(bundle)}))
         yield box
-        while _clients:  # before the server ends: a TLS connection that is cut off is told of as a leak
-            _clients.popitem()[1].close()
+        PROCESS.reset()  # before the server ends: a TLS connection that is cut off is told of as a leak
 
 
 ENVIRONMENTS = {

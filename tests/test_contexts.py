@@ -14,6 +14,7 @@ import pytest
 
 from airflow_incident import CreateIncidentOperator, open_incident, resolve_incident
 from airflow_incident.airflow_bridge.context import read_failure
+from airflow_incident.airflow_bridge.process import PROCESS
 from airflow_incident.sandbox.server import Sandbox
 from tests.airflow_versions import AIRFLOW, BASE_URL
 from tests.doors import API_KEY, call_async, call_sync, dag_context, listen, report, task_context
@@ -63,9 +64,8 @@ def served():
 
 @pytest.fixture
 def box(connect, served):
-    from airflow_incident import notifications
 
-    notifications._batch_budget.cache_clear()
+    PROCESS.reset()
     served.clear()
     connect(served.url, password=API_KEY)
     return served

@@ -20,6 +20,7 @@ import trustme
 
 from airflow_incident import CreateIncidentOperator, IncidentHook, open_incident
 from airflow_incident import errors as errors_module
+from airflow_incident.airflow_bridge.process import PROCESS
 from airflow_incident.sandbox.fault import FaultProxy
 from airflow_incident.sandbox.fault_answers import answer
 from airflow_incident.sandbox.options import REPEATS
@@ -48,9 +49,7 @@ OK = answer(200, CREATED)
 @pytest.fixture(autouse=True)
 def _unspent():
     """Give each test its own time to spend."""
-    from airflow_incident import notifications
-
-    notifications._batch_budget.cache_clear()
+    PROCESS.reset()
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from airflow_incident import CreateIncidentOperator, IncidentHook, notifications
+from airflow_incident import CreateIncidentOperator, IncidentHook
+from airflow_incident.airflow_bridge.process import PROCESS
 from airflow_incident.cli import main as cli
-from airflow_incident.delivery import run as journalled
+from airflow_incident.delivery import run as delivery
 from airflow_incident.delivery.ledger import Ledger
 from airflow_incident.errors import AmbiguousDeliveryError, ConfigurationError
 from airflow_incident.sandbox.fault import FaultProxy
@@ -53,12 +54,11 @@ def box():
 def in_memory(monkeypatch):
     """Turn the journal on, in memory, in a process that has met no outage and spent no time."""
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
-    notifications._batch_budget.cache_clear()
-    journalled._breaker.cache_clear()
+    PROCESS.reset()
     texts = Texts()
-    monkeypatch.setattr(journalled, "Variables", lambda: texts)
+    monkeypatch.setattr(delivery, "Variables", lambda: texts)
     yield texts
-    journalled._breaker.cache_clear()
+    PROCESS.reset()
 
 
 class _Browned(BaseHTTPRequestHandler):
@@ -296,7 +296,7 @@ def test_a_person_sends_it_through_v2(box, connect, airflow_db, monkeypatch, cap
     """`airflow-incident journal retry <record>`, once it is known that it was not opened."""
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
     monkeypatch.setenv("AIRFLOW__CORE__TASK_SUCCESS_OVERTIME", "7")
-    journalled._breaker.cache_clear()
+    PROCESS.reset()
     with capsys.disabled():
         forget_all()
     with FaultProxy(box.direct_port, "hang") as proxy:
@@ -307,10 +307,10 @@ def test_a_person_sends_it_through_v2(box, connect, airflow_db, monkeypatch, cap
     assert cli.main(["journal", "flush"]) == 1
     assert "journal retry RECORD, which sends it through v2" in capsys.readouterr().out
     assert box.incidents == []
-    ((record,), _) = journalled.list_journal()
+    ((record,), _) = delivery.list_records()
     assert cli.main(["journal", "retry", record.key]) == 0
     assert [row.opened_by for row in box.store.all()] == ["v2"]
-    ((record,), _) = journalled.list_journal()
+    ((record,), _) = delivery.list_records()
     assert record.state == "open"
     forget_all()
 

@@ -6,10 +6,11 @@ import importlib
 import pytest
 
 from airflow_incident import CreateIncidentOperator, open_incident
+from airflow_incident.airflow_bridge.process import PROCESS
 from airflow_incident.airflow_bridge.variables import Variables
 from airflow_incident.delivery.ledger import PREFIX as LEDGER_PREFIX
 from airflow_incident.delivery.record import PREFIX, read_record
-from airflow_incident.delivery.run import _breaker, flush_journal
+from airflow_incident.delivery.run import flush
 from airflow_incident.errors import TransportError
 from tests.airflow_dags import load_dag
 from tests.airflow_versions import AIRFLOW
@@ -66,7 +67,7 @@ def context(run="r1", **more):
 def store(airflow_db, monkeypatch):
     """Turn the journal on, and begin with an empty one."""
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
-    _breaker.cache_clear()
+    PROCESS.reset()
     variables = Variables()
     for prefix in (PREFIX, LEDGER_PREFIX):
         for name in variables.names(prefix):
@@ -112,7 +113,7 @@ def test_a_coroutine_s_failure_is_kept_in_an_outage(connect, sandbox, store, cap
     assert records(store)[0].state == "pending"
     assert "is kept in the journal" in caplog.text
     connect(sandbox.url)
-    assert len(flush_journal().opened) == 1
+    assert len(flush().opened) == 1
 
 
 def test_an_outage_is_remembered_for_a_minute(connect, sandbox, store, monkeypatch):
@@ -123,7 +124,7 @@ def test_an_outage_is_remembered_for_a_minute(connect, sandbox, store, monkeypat
         open_incident()(context(run))
     assert [r.attempts for r in records(store)].count(0) == 2
     connect(sandbox.url)
-    assert len(flush_journal().opened) == 3
+    assert len(flush().opened) == 3
     assert {i["name"] for i in sandbox.incidents} == {"DAG orders failed"}
 
 
@@ -136,7 +137,7 @@ def test_an_operator_tries_in_an_outage_and_its_failure_is_kept(connect, sandbox
         step.execute(context(ti=None))
     assert records(store)[0].state == "pending"
     connect(sandbox.url)
-    flush_journal()
+    flush()
     assert [i["name"] for i in sandbox.incidents] == ["mine"]
 
 
@@ -146,7 +147,7 @@ def test_a_late_report_tells_when_the_failure_was(connect, sandbox, store):
     open_incident()(context())
     failed_at = records(store)[0].failed_at
     connect(sandbox.url)
-    flush_journal()
+    flush()
     assert f"**Failed at:** {failed_at:%Y-%m-%d %H:%M:%S} UTC" in sandbox.incidents[0]["summary"]
 
 

@@ -259,12 +259,12 @@ def test_trouble_of_any_kind_is_one_clear_line(journal, monkeypatch):
         raise RuntimeError("sql_alchemy_conn\nis broken: password=hunter2secret")
 
     with monkeypatch.context() as patched:
-        patched.setattr("airflow_incident.delivery.run.list_journal", broken)
+        patched.setattr("airflow_incident.delivery.run.list_records", broken)
         code, out, err = journal("list")
         assert (code, out) == (1, "")
         assert err.startswith("airflow-incident journal: RuntimeError: sql_alchemy_conn is broken")
         assert "hunter2secret" not in err
-        patched.setattr("airflow_incident.delivery.run.list_journal", names)
+        patched.setattr("airflow_incident.delivery.run.list_records", names)
         assert journal("list")[0] == 130
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 
 from airflow_incident.delivery.driver import run_all
-from airflow_incident.delivery.flush import flush
+from airflow_incident.delivery.flush import flush_all
 from airflow_incident.delivery.record import utc_now
 from airflow_incident.errors import RateLimitError
 from airflow_incident.sandbox.server import Sandbox
@@ -177,7 +177,7 @@ def test_five_hundred_failures_of_an_outage_are_delivered_under_a_rate_limit(sto
 
         while any(record.state == "pending" for record in store.records()):
             assert time.time() - began < 60
-            run_all(flush(utc_now), store, call)
+            run_all(flush_all(utc_now), store, call)
             flushes += 1
             time.sleep(0.05)
         client.close()

@@ -12,7 +12,7 @@ import pytest
 
 from airflow_incident.airflow_bridge.compat import BaseHook
 from airflow_incident.airflow_bridge.variables import Variables
-from airflow_incident.delivery import run as journalled
+from airflow_incident.delivery import run
 from airflow_incident.delivery.record import PREFIX, Record, read_record, record_name
 from airflow_incident.sandbox.fault import FaultProxy
 from airflow_incident.sandbox.fault_answers import answer
@@ -80,7 +80,7 @@ def _journal(monkeypatch):
 @pytest.fixture
 def store(monkeypatch):
     texts = Texts()
-    monkeypatch.setattr(journalled, "Variables", lambda: texts)
+    monkeypatch.setattr(run, "Variables", lambda: texts)
     return texts
 
 
@@ -227,7 +227,7 @@ FOREIGN = {
 def test_a_field_of_a_newer_version_is_ignored(connected, store):
     """The failure is delivered, to the connection's host, whatever else the record says."""
     store.set(NAME, with_more(host="https://evil.example"))
-    assert [r.state for r in journalled.flush_journal().opened] == ["open"]
+    assert [r.state for r in run.flush().opened] == ["open"]
     assert len(connected.incidents) == 1
 
 
@@ -236,7 +236,7 @@ def test_what_cannot_be_read_is_left_alone_by_a_flush(connected, store, text):
     """It is told by name, not sent, not changed."""
     store.texts[NAME] = text
     store.texts["incident_io.other"] = "not ours"
-    result = journalled.flush_journal()
+    result = run.flush()
     assert set(result.unreadable) == {NAME, "incident_io.other"}
     assert store.texts == {NAME: text, "incident_io.other": "not ours"}
     assert connected.requests == []
@@ -268,7 +268,7 @@ def test_a_record_cannot_borrow_another_connection(connected, store, connect, fi
     with Scripted() as elsewhere:
         connect(elsewhere.url, conn_id="warehouse", **({"password": "swordfish-77"} | fields))
         store.texts[NAME] = waiting(conn_id="warehouse")
-        result = journalled.flush_journal()
+        result = run.flush()
         assert elsewhere.connections == 0
     assert connected.requests == []
     assert result.opened == []
@@ -285,7 +285,7 @@ def test_a_record_with_an_impossible_connection_does_not_end_a_flush(connected, 
     other = KEY.replace("run-1", "run-2")
     body = {"idempotency_key": other, "visibility": "public", "name": "fine"}
     store.texts[record_name("orders", other)] = waiting(key=other, run_id="run-2", body=body)
-    result = journalled.flush_journal()
+    result = run.flush()
     assert [record.run_id for record in result.opened] == ["run-2"]
     assert [seen.body["name"] for seen in connected.requests] == ["fine"]
 
@@ -304,7 +304,7 @@ def test_a_secrets_backend_that_fails_for_one_connection_does_not_end_a_flush(co
     other = KEY.replace("run-1", "run-2")
     body = {"idempotency_key": other, "visibility": "public", "name": "fine"}
     store.texts[record_name("orders", other)] = waiting(key=other, run_id="run-2", body=body)
-    result = journalled.flush_journal()
+    result = run.flush()
     assert [record.run_id for record in result.opened] == ["run-2"]
     assert [record.run_id for record in result.pending] == ["run-1"]
 
@@ -368,7 +368,7 @@ with DAG("batch", schedule=None, on_failure_callback=open_incident()) as dag:
     records = [read_record(name, Variables().get(name)) for name in Variables().names(PREFIX)]
     assert Counter(record.state for record in records) == {"pending": 20}
     connect(sandbox.url)
-    assert len(journalled.flush_journal().opened) == 20
+    assert len(run.flush().opened) == 20
     assert len(sandbox.incidents) == 20
 
 
@@ -382,7 +382,7 @@ def test_real_variables_hold_a_report_and_a_flush(airflow_db, connected):
     (name,) = Variables().names(PREFIX)
     assert read_record(name, Variables().get(name)).suppressed == 2
     assert len(connected.requests) == 1
-    assert journalled.flush_journal().pending == []
+    assert run.flush().pending == []
 
 
 # A version that goes

@@ -7,10 +7,11 @@ import pytest
 
 from airflow_incident import open_incident, resolve_incident
 from airflow_incident.airflow_bridge.compat import BaseHook
+from airflow_incident.airflow_bridge.process import PROCESS
 from airflow_incident.airflow_bridge.variables import Variables
 from airflow_incident.cli import main as cli
 from airflow_incident.delivery.record import PREFIX, read_record
-from airflow_incident.delivery.run import _breaker, flush_journal
+from airflow_incident.delivery.run import flush
 from airflow_incident.sandbox.server import Sandbox
 from tests.doors import API_KEY, call_async, call_sync, dag_context, listen, report, task_context
 from tests.journal_records import forget_all
@@ -23,7 +24,7 @@ CONN = "on_call"
 @pytest.fixture(autouse=True)
 def _journal(airflow_db, monkeypatch):
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
-    _breaker.cache_clear()
+    PROCESS.reset()
     forget_all()
     yield
     forget_all()
@@ -90,10 +91,10 @@ def test_a_connection_that_cannot_be_used_keeps_the_failure(box, define, capsys,
     assert "orders" in capsys.readouterr().out
     assert cli.main(["explain", "orders", "run-1", "--conn-id", CONN]) == 0
     assert "pending" in capsys.readouterr().out
-    assert flush_journal().opened == []
+    assert flush().opened == []
     assert [r.state for r in records()] == ["pending"]
     define(host=box.url)
-    flushed = flush_journal()
+    flushed = flush()
     assert [r.state for r in flushed.opened] == ["open"]
     assert len(box.incidents) == 1
 
@@ -120,7 +121,7 @@ def test_a_key_or_an_address_that_incident_io_refuses_keeps_it_too(box, closed_t
     assert "waits until the connection is fixed" in heard.error
     assert [r.state for r in records()] == ["pending"]
     define(host=box.url)
-    flush_journal()
+    flush()
     assert [r.state for r in records()] == ["open"]
     assert len(box.incidents) == 1
 
@@ -139,10 +140,10 @@ def test_a_secrets_backend_that_raises_keeps_it(box, define, monkeypatch, error)
         heard, _ = report()
         assert type(error).__name__ in heard.error
         assert "s.abcdefgh" not in heard.everything
-        flush_journal()
+        flush()
     assert [r.state for r in records()] == ["pending"]
     define(host=box.url, conn_id="incident_io_default")
-    flush_journal()
+    flush()
     assert len(box.incidents) == 1
 
 
@@ -152,7 +153,7 @@ def test_what_a_connection_says_counts_once_it_can_be_read(box, define, monkeypa
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__SEVERITY", "Minor")
     report(call=call, conn_id=CONN, mode="test")
     define(host=box.url, extra={"visibility": "private", "mode": "real", "severity": "Critical"})
-    flush_journal()
+    flush()
     (incident,) = box.incidents
     assert (incident["visibility"], incident["mode"], incident["severity"]["name"]) == ("private", "test", "Critical")
 
@@ -175,7 +176,7 @@ def test_a_deployment_that_the_connection_names_makes_no_second_incident(box, de
     define(host=box.url, extra={"deployment": "finance"})
     if is_reported_again:
         report(dag_context(), call=call, conn_id=CONN)
-    flush_journal()
+    flush()
     assert len(box.incidents) == 1
     assert [(r.state, r.key) for r in records()] == [("open", "airflow/finance/dag/orders/run/run-1")]
     (body,) = [r.body for r in box.requests if r.method == "POST"]
@@ -189,7 +190,7 @@ def test_one_connection_that_cannot_be_used_holds_up_no_other(box, connect, call
     connect("http://127.0.0.1:9", password=API_KEY)
     report(dag_context("r2"), call=call)
     connect(box.url, password=API_KEY)
-    flush_journal()
+    flush()
     assert sorted(r.state for r in records()) == ["open", "pending"]
 
 
@@ -213,7 +214,7 @@ def test_a_recovery_waits_for_the_connection_too(box, define, call):
         call(resolve_incident(conn_id=CONN), success | {"dag_run": run})
     assert box.incidents[0]["status"] == "triage"
     define(host=box.url)
-    flush_journal()
+    flush()
     assert box.incidents[0]["status"] == "closed"
     assert records() == []
 

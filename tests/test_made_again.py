@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from airflow_incident import CreateIncidentOperator, open_incident, resolve_incident
-from airflow_incident.delivery import run as journalled
+from airflow_incident.airflow_bridge.process import PROCESS
+from airflow_incident.delivery import run
 from airflow_incident.sandbox.fault import FaultProxy
 from airflow_incident.sandbox.options import REPEATS
 from airflow_incident.sandbox.server import Sandbox
@@ -156,7 +157,7 @@ def test_both_callbacks_of_a_run_have_one_incident(connected, store, monkeypatch
         store.texts.clear()
     start = now()
     fail(first(start))
-    monkeypatch.setattr(journalled, "utc_now", lambda: now() + timedelta(hours=hours))
+    monkeypatch.setattr(run, "utc_now", lambda: now() + timedelta(hours=hours))
     fail(second(start))
     known = not (first is second is poorest)
     assert keys(connected) == [KEY, later(start)][: 1 + known]
@@ -169,7 +170,7 @@ def test_an_incident_that_was_closed_during_the_run_stays_closed(connected, stor
     start = now() - timedelta(hours=1)
     fail(at_task(start), call)
     close(connected)
-    monkeypatch.setattr(journalled, "utc_now", lambda: now() + timedelta(hours=2))
+    monkeypatch.setattr(run, "utc_now", lambda: now() + timedelta(hours=2))
     heard = fail(at_dag(start), call)
     assert "was closed by a person; nothing more is sent" in heard.texts()[0]
     store.texts.clear()
@@ -285,9 +286,9 @@ def test_in_an_outage_it_is_kept_and_a_flush_finds_out(sandbox, connect, store, 
         connect(wire.url)
         fail(at_dag(start), call)
     connect(sandbox.url)
-    assert [record.incident.reference for record in journalled.flush_journal().opened] == ["INC-2"]
+    assert [record.incident.reference for record in run.flush().opened] == ["INC-2"]
     assert keys(sandbox) == [KEY, later(start)]
-    journalled._breaker.cache_clear()
+    PROCESS.reset()
     fail(poorest())
     assert keys(sandbox) == [KEY, later(start)]
 

@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_incident import CreateIncidentOperator, ResolveIncidentOperator, flush_dag, open_incident, resolve_incident
+from airflow_incident.airflow_bridge.process import PROCESS
 from airflow_incident.airflow_bridge.stats import OUTCOMES, PREFIX, SECONDS, log_event
 from airflow_incident.core.text import log_line
 from airflow_incident.errors import IncidentIoError, TransportError
@@ -53,12 +54,8 @@ def outcomes(heard):
 @pytest.fixture(autouse=True)
 def _journal(airflow_db, monkeypatch):
     """Turn the journal on, and begin with an empty one, in a process that has met no outage."""
-    from airflow_incident import notifications
-    from airflow_incident.delivery import run as journalled
-
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
-    journalled._breaker.cache_clear()
-    notifications._batch_budget.cache_clear()
+    PROCESS.reset()
     forget_all()
 
 
@@ -99,9 +96,8 @@ def flush():
 
 
 def end_outage():
-    from airflow_incident.delivery import run as journalled
 
-    journalled._breaker.cache_clear()
+    PROCESS.reset()
 
 
 # A failure
@@ -219,9 +215,9 @@ def test_what_is_refused_for_good_is_dead_once(connect, counts, call):
 
 
 def retry():
-    from airflow_incident.delivery.run import flush_journal
+    from airflow_incident.delivery.run import flush
 
-    flush_journal(also_dead=True)
+    flush(also_dead=True)
 
 
 def test_what_waited_and_is_refused_then_is_dead(connect, counts):

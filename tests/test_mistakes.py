@@ -15,11 +15,12 @@ import trustme
 
 from airflow_incident import IncidentNotifier
 from airflow_incident.airflow_bridge.compat import BaseHook
+from airflow_incident.airflow_bridge.process import PROCESS
 from airflow_incident.airflow_bridge.variables import Variables
 from airflow_incident.cli.doctor import checks as doctor
 from airflow_incident.delivery.messages import clean
 from airflow_incident.delivery.record import PREFIX
-from airflow_incident.delivery.run import _breaker, flush_journal
+from airflow_incident.delivery.run import flush
 from airflow_incident.errors import ConfigurationError
 from airflow_incident.sandbox.options import ALERT_SOURCE_ID, ALERT_SOURCE_TOKEN
 from airflow_incident.sandbox.server import Sandbox
@@ -190,7 +191,7 @@ def _journal(airflow_db, monkeypatch):
     monkeypatch.setattr("airflow_incident.api.exchange.BACKOFF_SECONDS", 0.02)
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
-    _breaker.cache_clear()
+    PROCESS.reset()
     forget_all()
     yield
     forget_all()
@@ -213,10 +214,8 @@ def tls_box(authority, tmp_path_factory):
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(pem))
     with Sandbox(api_key=API_KEY, certfile=str(pem), keyfile=str(pem)) as served:
         yield served
-        from airflow_incident.airflow_bridge.config import _clients
 
-        while _clients:
-            _clients.popitem()[1].close()
+        PROCESS.reset()
 
 
 @pytest.fixture
@@ -251,7 +250,7 @@ def made(monkeypatch, connect, box, tls_box, authority, tmp_path):
         source = {"alert_source_id": ALERT_SOURCE_ID, "alert_source_token": ALERT_SOURCE_TOKEN}
         well = {"ca_bundle": str(bundle)} | source
         connect(server.url, password=API_KEY, conn_id=mistake.conn_id, extra=json.dumps(well))
-        _breaker.cache_clear()
+        PROCESS.reset()
 
     make.mend = mend
     return make
@@ -302,7 +301,7 @@ def test_a_mistake_is_told_and_costs_no_failure(made, mistake):
         assert len(Variables().names(PREFIX)) == 1
         assert getattr(server, things) == []
         made.mend(mistake)
-        flush_journal()
+        flush()
     assert len(getattr(server, things)) == 1
 
 

@@ -7,13 +7,14 @@ from collections import Counter
 
 import pytest
 
-from airflow_incident import CreateIncidentOperator, IncidentHook, notifications
+from airflow_incident import CreateIncidentOperator, IncidentHook
 from airflow_incident.airflow_bridge.compat import AirflowFailException
+from airflow_incident.airflow_bridge.process import PROCESS
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
-from airflow_incident.delivery import run as journalled
+from airflow_incident.delivery import run as delivery
 from airflow_incident.delivery.report import IncidentContent, prepare
-from airflow_incident.delivery.run import flush_journal
+from airflow_incident.delivery.run import flush
 from airflow_incident.errors import ConfigurationError, PermissionDeniedError, UnknownNameError, ValidationError
 from airflow_incident.sandbox import catalogue
 from airflow_incident.sandbox.catalogue import fixed_id
@@ -116,8 +117,7 @@ def box(served, connect):
 @pytest.fixture(autouse=True)
 def _unspent():
     """Give each test a process that has spent no time and met no outage."""
-    notifications._batch_budget.cache_clear()
-    journalled._breaker.cache_clear()
+    PROCESS.reset()
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def journal(monkeypatch):
     """Turn the journal on, over a store in memory."""
     texts = Texts()
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
-    monkeypatch.setattr(journalled, "Variables", lambda: texts)
+    monkeypatch.setattr(delivery, "Variables", lambda: texts)
     return texts
 
 
@@ -458,7 +458,7 @@ def test_after_an_outage_the_incident_has_its_names(box, connect, journal, brisk
     (record,) = journal.records()
     assert (record.state, record.body, record.draft["severity"]) == ("pending", None, "major")
     connect(box.url)
-    assert len(flush_journal().opened) == 1
+    assert len(flush().opened) == 1
     assert named(sole(box)) == FOUND
     assert "Left out" not in sole(box)["summary"]
 
@@ -471,7 +471,7 @@ def test_what_may_have_arrived_is_sent_again_as_it_was(box, connect, journal, br
         connect(wire.url)
         report(task_context(), call, severity="Major")
     connect(box.url)
-    assert len(flush_journal().opened) == 1
+    assert len(flush().opened) == 1
     bodies = {seen.raw for seen in box.requests if seen.path == "/v1/incidents"}
     assert len(bodies) == 1
     assert "Left out: Severity could not be looked up" in sole(box)["summary"]

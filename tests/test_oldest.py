@@ -207,7 +207,7 @@ def test_the_journal_keeps_and_delivers(load, sandbox, connect, monkeypatch, cap
     from airflow_incident.airflow_bridge.variables import Variables
     from airflow_incident.cli.main import main
     from airflow_incident.delivery.record import PREFIX, read_record
-    from airflow_incident.delivery.run import _breaker
+    from tests.doors import forget_process
 
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
     store = Variables()
@@ -225,7 +225,7 @@ def test_the_journal_keeps_and_delivers(load, sandbox, connect, monkeypatch, cap
     dag.test()
     assert states() == ["open", "pending"]
     connect(sandbox.url)
-    _breaker.cache_clear()
+    forget_process()
     assert main(["journal", "flush"]) == 0
     assert states() == ["open", "open"]
     assert len(sandbox.incidents) == 2

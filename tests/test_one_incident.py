@@ -14,6 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_incident import CreateIncidentOperator, IncidentHook, open_incident
+from airflow_incident.airflow_bridge.process import PROCESS
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.key import idempotency_key, started_key
 from airflow_incident.errors import ContextError
@@ -38,9 +39,7 @@ def servers():
 @pytest.fixture(params=REPEATS)
 def box(request, servers, connect):
     """Each way of incident.io to answer a repeated key."""
-    from airflow_incident import notifications
-
-    notifications._batch_budget.cache_clear()
+    PROCESS.reset()
     box = servers[request.param]
     box.clear()
     connect(box.url, password=API_KEY)

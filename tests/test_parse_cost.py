@@ -86,8 +86,9 @@ def test_other_doors_build_no_model(door):
     )
 
 
-def test_a_failure_loads_only_what_it_needs(tmp_path):
-    """Nothing to look names up, to ask for anything else, or to build models; over plain HTTP no trust store."""
+@pytest.mark.parametrize("journal", [True, False])
+def test_a_failure_loads_only_what_it_needs(tmp_path, journal):
+    """Nothing to look names up, to flush, to recover, to ask for anything else, or to build models."""
     report = """
 from airflow_incident import open_incident
 from tests.doors import task_context
@@ -99,14 +100,18 @@ open_incident()(task_context())
             "AIRFLOW_CONN_INCIDENT_IO_DEFAULT": json.dumps(
                 {"conn_type": "incident_io", "host": incident_io.url, "password": API_KEY}
             ),
-            "AIRFLOW__INCIDENT_IO__JOURNAL": "False",
+            "AIRFLOW__INCIDENT_IO__JOURNAL": str(journal),
         }
         added = set(_added(report, settings))
     assert len(incident_io.arrivals) == 1
     assert "airflow_incident.api.calls" in added
-    needless = ("endpoints", "lookups", "names", "values", "filters", "models", "body", "envelopes", "trust")
-    assert not {f"airflow_incident.api.{name}" for name in needless} & added
-    assert "airflow_incident.delivery.record" not in added
+    api = ("endpoints", "lookups", "names", "values", "filters", "models", "body", "envelopes", "answer", "trust")
+    delivery = ("flush", "flushed", "recovery", "messages", "opened")
+    needless = {
+        *(f"airflow_incident.api.{name}" for name in api),
+        *(f"airflow_incident.delivery.{n}" for n in delivery),
+    }
+    assert not needless & added
 
 
 def test_the_callback_can_be_copied_and_pickled():

@@ -20,7 +20,8 @@ from airflow_incident import (
     resolve_incident,
 )
 from airflow_incident.airflow_bridge.compat import BaseHook
-from airflow_incident.delivery import run as journalled
+from airflow_incident.airflow_bridge.process import PROCESS
+from airflow_incident.delivery import run as delivery
 from airflow_incident.sandbox import catalogue
 from airflow_incident.sandbox.fault import FaultProxy
 from airflow_incident.sandbox.server import Sandbox
@@ -398,7 +399,7 @@ def test_an_outage_is_one_warning_and_a_flush_closes_it(sandbox, connect, store,
     assert "stays open for now" in text
     assert statuses(sandbox) == ["Triage"]
     connect(sandbox.url)
-    assert len(journalled.flush_journal().recovered) == 1
+    assert len(delivery.flush().recovered) == 1
     assert statuses(sandbox) == ["Closed"]
     assert store.records() == []
 
@@ -424,7 +425,7 @@ def test_a_failure_that_may_have_left_is_closed(sandbox, connect, store):
     (record,) = store.records()
     assert (record.state, record.maybe_delivered) == ("pending", True)
     connect(sandbox.url)
-    journalled._breaker.cache_clear()
+    PROCESS.reset()
     succeeded()
     assert statuses(sandbox) == ["Closed"]
     assert store.records() == []

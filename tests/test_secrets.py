@@ -7,7 +7,8 @@ import pytest
 
 from airflow_incident.airflow_bridge.airflow_cfg import AirflowConfig, read_airflow_config
 from airflow_incident.airflow_bridge.config import read_config
-from airflow_incident.delivery import run as journalled
+from airflow_incident.airflow_bridge.process import PROCESS
+from airflow_incident.delivery import run
 from airflow_incident.sandbox.fault_answers import answer
 from tests.airflow_versions import BASE_URL
 from tests.doors import API_KEY, Scripted, by_hand, dag_context, listen, report, task_context
@@ -27,10 +28,10 @@ def journal(monkeypatch, tmp_path):
     """Turn the journal on, in files."""
     store = FileStore(tmp_path)
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
-    monkeypatch.setattr(journalled, "Variables", lambda: store)
-    journalled._breaker.cache_clear()
+    monkeypatch.setattr(run, "Variables", lambda: store)
+    PROCESS.reset()
     yield lambda: "\n".join(file.read_text() for file in tmp_path.iterdir())
-    journalled._breaker.cache_clear()
+    PROCESS.reset()
 
 
 @pytest.mark.parametrize(

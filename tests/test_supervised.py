@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from airflow_incident import notifications, open_incident
-from airflow_incident.delivery import run as journalled
+from airflow_incident import open_incident
+from airflow_incident.airflow_bridge.process import PROCESS
 from airflow_incident.delivery.record import read_record, record_name
 from airflow_incident.sandbox.fault import FaultProxy
 from tests.airflow_versions import since
@@ -27,10 +27,9 @@ def _journal(monkeypatch):
     """Turn the journal on, in a process that has met no outage, with four seconds for a callback."""
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
     monkeypatch.setenv("AIRFLOW__CORE__TASK_SUCCESS_OVERTIME", "10")
-    notifications._batch_budget.cache_clear()
-    journalled._breaker.cache_clear()
+    PROCESS.reset()
     yield
-    journalled._breaker.cache_clear()
+    PROCESS.reset()
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 from airflow_incident.airflow_bridge.airflow_cfg import UNNAMED, AirflowConfig, read_airflow_config
 from airflow_incident.airflow_bridge.compat import AirflowNotFoundException, redact
 from airflow_incident.airflow_bridge.connections import aread_connection, read_connection
+from airflow_incident.airflow_bridge.process import PROCESS
 from airflow_incident.constants import CONN_TYPE, DEFAULT_CONN_ID, NEVER_WEAKER, SWITCHES
 from airflow_incident.core.account import Account, read_account, read_fields
 from airflow_incident.core.pages import with_pages
@@ -164,7 +165,7 @@ _SUPERVISOR = "airflow.sdk.execution_time.supervisor"
 
 def prepare_any_client(airflow_config: AirflowConfig) -> None:
     """Begin to load the store that most connections need, where to read one is to wait for the supervisor's answer."""
-    if _SUPERVISOR in sys.modules and not _clients:
+    if _SUPERVISOR in sys.modules and not PROCESS.clients:
         from airflow_incident.api.trust import begin
 
         begin(airflow_config.config.get("ca_bundle"))
@@ -320,17 +321,13 @@ def _read_extra(text: str | None) -> tuple[dict[str, Any], list[Problem]]:
     return extra, []
 
 
-_clients: dict[tuple[int, Account], Client] = {}
-"""One client per account and process: it keeps connections open, and a fork must not share sockets."""
-
-
 def _client(account: Account) -> Client:
     """Get the account's client, or build it. The first of several threads wins, without a lock: see api/trust.py."""
     from airflow_incident.api.client import Client, Connector
 
     known = (os.getpid(), account)
-    if known in _clients:
-        return _clients[known]
+    if known in PROCESS.clients:
+        return PROCESS.clients[known]
     connector = Connector(
         base_url=account.base_url,
         api_key=account.api_key,
@@ -339,4 +336,4 @@ def _client(account: Account) -> Client:
         proxy=account.proxy,
         ca_bundle=account.ca_bundle,
     )
-    return _clients.setdefault(known, Client(connector))
+    return PROCESS.clients.setdefault(known, Client(connector))

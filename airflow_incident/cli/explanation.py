@@ -14,7 +14,7 @@ from airflow_incident.core.key import ALERT_MARK, dag_key, earlier_keys, idempot
 from airflow_incident.core.rules import TAG
 from airflow_incident.core.settings import OPTIONS
 from airflow_incident.delivery.record import Record, dag_prefix, record_name
-from airflow_incident.delivery.run import list_journal
+from airflow_incident.delivery.run import list_records
 from airflow_incident.errors import JournalError
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _run(dag_id: str, run_id: str) -> tuple[int, str, datetime | None] | None:
 def _records(failure: Failure, keys: set[str], notes: list[str]) -> list[Record]:
     """Find what the journal holds of this failure, of the run's others, and of what the DAG has open."""
     try:
-        records, unreadable = list_journal(dag_prefix(failure.dag_id))
+        records, unreadable = list_records(dag_prefix(failure.dag_id))
     except JournalError as error:
         notes.append(f"The journal cannot be read: {str(error).partition(chr(10))[0]}.")
         return []

@@ -86,9 +86,9 @@ def _list(args: argparse.Namespace) -> int:
 
 def _flush(args: argparse.Namespace) -> int:
     with quiet():
-        from airflow_incident.delivery.run import flush_journal  # imports Airflow
+        from airflow_incident.delivery.run import flush  # imports Airflow
 
-        flushed = flush_journal()
+        flushed = flush()
     return _tell(flushed, as_json=args.json)
 
 
@@ -115,13 +115,13 @@ def _send_again(records: Iterable[Record]) -> Flushed:
     parts: list[Flushed] = []
     stopped: dict[str, str] = {}
     with quiet():
-        from airflow_incident.delivery.run import flush_journal  # imports Airflow
+        from airflow_incident.delivery.run import flush  # imports Airflow
 
         for record in {record.name: record for record in records}.values():
             if record.conn_id in stopped:
                 parts.append(Flushed(dead=[record]) if record.state == "dead" else Flushed(pending=[record]))
                 continue
-            parts.append(flush_journal(prefix=record.name, also_dead=True))
+            parts.append(flush(prefix=record.name, also_dead=True))
             if why := parts[-1].stopped:
                 stopped[record.conn_id] = why
     return Flushed(
@@ -141,9 +141,9 @@ def _drop(args: argparse.Namespace) -> int:
         say("Nothing was deleted.")
         return 1
     with quiet():
-        from airflow_incident.delivery.run import drop_from_journal  # imports Airflow
+        from airflow_incident.delivery.run import drop_records  # imports Airflow
 
-        drop_from_journal(list(chosen))
+        drop_records(list(chosen))
     say(f"Deleted {_count(len(chosen))}.")
     return 0
 
@@ -174,9 +174,9 @@ def _find(wanted: str, records: Sequence[Record], unreadable: Mapping[str, str])
 
 def _read() -> tuple[list[Record], dict[str, str]]:
     with quiet():
-        from airflow_incident.delivery.run import list_journal  # imports Airflow
+        from airflow_incident.delivery.run import list_records  # imports Airflow
 
-        return list_journal()
+        return list_records()
 
 
 def _tell(flushed: Flushed, *, as_json: bool) -> int:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from airflow_incident.api.calls import Call, PaginatedCall
-    from airflow_incident.api.client import AsyncClient, Client
+    from airflow_incident.api.client import Client
     from airflow_incident.api.incident import AlertHead, IncidentHead
     from airflow_incident.delivery.effects import Effect
     from airflow_incident.delivery.record import Record, Store
@@ -43,6 +43,13 @@ PATIENCE = 2.0
 """Seconds that a store may take before a failure is sent without it."""
 _LOOK_AGAIN = 0.25
 _FOR_EVER = float("inf")
+
+
+class AnyAsyncClient(Protocol):
+    """What makes calls from a coroutine."""
+
+    async def call(self, call: Any, *, budget: float) -> Any:
+        """Make a call within `budget` seconds."""
 
 
 class AsyncStore(Protocol):
@@ -181,7 +188,7 @@ class AsyncDriver:
     def __init__(
         self,
         store: AsyncStore,
-        client: AsyncClient,
+        client: AnyAsyncClient,
         *,
         seconds: float,
         key: str = "",

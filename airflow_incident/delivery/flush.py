@@ -29,7 +29,7 @@ MOST_ODD = 10
 """So many answers in a row that nobody can read are an outage; fewer are these records' own trouble."""
 
 
-def flush(
+def flush_all(
     now: Callable[[], datetime], *, prefix: str = PREFIX, most: int | None = None, also_dead: bool = False
 ) -> Generator[Effect, Any, Flushed]:
     """Deliver what waits, oldest first; stop at a connection's outage, for its rest would meet it too.

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from airflow_incident.airflow_bridge.stats import LogEvent, journal_warning, log_event
 from airflow_incident.api.calls import send_alert
 from airflow_incident.api.closing import CloseOptions, CloseResult, close_sequence
-from airflow_incident.core.key import ALERT_MARK, dag_key, earlier_keys, own_keys
+from airflow_incident.core.key import ALERT_MARK, dag_key, earlier_keys, own_keys, scope_of
 from airflow_incident.core.redaction import redact_secrets
+from airflow_incident.core.text import one_line
 from airflow_incident.delivery.effects import Ask, Delete, Get, Set, StoreFailed
 from airflow_incident.delivery.record import Closing, record_name, replace_surrogates
 from airflow_incident.delivery.sending import broken, note_of_dag, own_record, send, terms_of
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from datetime import datetime
 
+    from airflow_incident.airflow_bridge.config import ConnectionConfig
     from airflow_incident.constants import Scope
     from airflow_incident.core.failure import Failure
     from airflow_incident.core.text import Redact
@@ -162,7 +164,35 @@ class RecoveryResult(NamedTuple):
         return lines
 
 
-def recover(recovery: Recovery, policy: DeliveryPolicy) -> Generator[Effect, Any, RecoveryResult]:
+def recovery_of(
+    success: Failure, config: ConnectionConfig, *, note: str | None = None, key_name: str | None = None
+) -> Recovery:
+    """Decide what a success closes, and what it says.
+
+    :param note: Title of the link that is attached. Default: what recovered.
+    """
+    success = config.with_pages(success)
+    scope = scope_of(success, config.settings.scope)
+    what = f"Task {success.dag_id}.{success.task_label}" if success.level == "task" else f"DAG {success.dag_id}"
+    text = (note or "").strip() or f"{what} recovered in Airflow, run {success.run_id}"
+    handled = f"{what} succeeded all the same, run {success.run_id}"
+    return Recovery(
+        success,
+        scope,
+        CloseOptions(
+            title=one_line(config.redact(text)),
+            url=success.run_url,
+            always=config.settings.resolve == "always",
+            status=config.settings.resolved_status,
+        ),
+        key_name,
+        alerts=config.settings.channel == "alert",
+        # While a step runs nobody knows yet how its run will end.
+        all_the_same=None if success.level == "operator" else one_line(config.redact(handled)),
+    )
+
+
+def close_run(recovery: Recovery, policy: DeliveryPolicy) -> Generator[Effect, Any, RecoveryResult]:
     """Close what a run has opened, and forget what it has left waiting."""
     settled: list[RecordResult] = []
     of_dag: Record | None = None

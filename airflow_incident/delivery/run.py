@@ -1,28 +1,25 @@
-"""Joins a connection, the journal and the driver: how a report is written down and sent, and how a flush runs."""
+"""Reports, recoveries and flushes, carried out: the only place that has the store, the client and the time budget.
+
+What a success or a flush needs is imported where it is used: a failure loads neither.
+"""
 
 from __future__ import annotations
 
 import time
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from airflow_incident.airflow_bridge.channel import LAST_ANSWER, left
-from airflow_incident.airflow_bridge.config import read_config
-from airflow_incident.airflow_bridge.stats import count
+from airflow_incident.airflow_bridge.process import MIN_SECONDS, PROCESS
 from airflow_incident.airflow_bridge.variables import Variables, async_store
-from airflow_incident.api.calls import is_for_alert_source
-from airflow_incident.api.exchange import BUDGET
-from airflow_incident.api.payload import create_usable_draft
 from airflow_incident.api.submit import submission
 from airflow_incident.constants import CONN_TYPE
-from airflow_incident.core.key import ALERT_MARK
-from airflow_incident.delivery.budget import MIN_SECONDS, Breaker
-from airflow_incident.delivery.driver import AsyncDriver, Driver, run_all
-from airflow_incident.delivery.flush import drop, flush, read_all
-from airflow_incident.delivery.record import PREFIX, utc_now
+from airflow_incident.core.key import ALERT_MARK, own_keys, scope_of
+from airflow_incident.delivery.driver import PATIENCE, AsyncDriver, Driver, run_all, store_patience
+from airflow_incident.delivery.effects import Ask, Get, StoreFailed
+from airflow_incident.delivery.record import PREFIX, UnreadableRecordError, read_record, record_name, utc_now
+from airflow_incident.delivery.report import Outcome
 from airflow_incident.delivery.reporter import DeliveryPolicy, deliver, keep
 from airflow_incident.errors import (
-    AirflowTimeoutError,
     AmbiguousDeliveryError,
     IncidentIoError,
     Problem,
@@ -31,92 +28,255 @@ from airflow_incident.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     from airflow_incident.airflow_bridge.config import ConnectionConfig
+    from airflow_incident.core.failure import Failure
+    from airflow_incident.core.settings import Settings
     from airflow_incident.delivery.driver import Anything
+    from airflow_incident.delivery.effects import Effect
     from airflow_incident.delivery.flushed import Flushed
     from airflow_incident.delivery.record import Record
-    from airflow_incident.delivery.report import Outcome, Report
-
+    from airflow_incident.delivery.recovery import Recovery, RecoveryResult
+    from airflow_incident.delivery.report import Report
 
 CATCH_UP_SECONDS = 6.0
 """Seconds that must be left of a report's time to deliver what waits as well."""
+MIN_REQUEST_SECONDS = 0.1
+"""Seconds that a request gets at the least, however long those before it took."""
 
 
-@lru_cache(maxsize=1)
-def _breaker() -> Breaker:
-    return Breaker(time.monotonic)
-
-
-def write_and_send(report: Report, config: ConnectionConfig, *, seconds: float, may_wait: bool = False) -> Outcome:
-    """Write a report down, send it, and write down what became of it.
+def report(report: Report, config: ConnectionConfig, *, seconds: float, may_wait: bool = False) -> Outcome:
+    """Write a report down, send it, and write down what became of it; with the journal off, only send it.
 
     :param seconds: What it may take in all; with too little for a try it is only written down.
     :param may_wait: Whether it is to be sent even during an outage that this process has met.
     """
-    if is_hurried() or config.unusable:
-        policy = policy_of(config, send=False)
-        effects = keep(report, policy) if is_hurried() else deliver(report, policy)
-        return run_all(effects, Variables(), _RefusingClient(config.unusable).refuse)
-    seconds = to_ask(seconds)
-    send = may_wait or (seconds >= MIN_SECONDS and may_ask(config))
+    config = config.with_client()
+    if not config.settings.journal or config.unusable or _is_hurried():
+        return run_all(_effects(report, config), Variables(), _Client(config, seconds).call)
+    seconds = _before_last_answer(seconds)
+    send = may_wait or (seconds >= MIN_SECONDS and _may_ask(config))
     first = submission(report.draft, report.terms)
     driver = Driver(Variables(), config.client, key=report.key.removeprefix(ALERT_MARK), first=first, seconds=seconds)
-    policy = policy_of(config, send=send)._replace(has_time=lambda: driver.left > CATCH_UP_SECONDS)
+    policy = _policy(config, send=send)._replace(has_time=lambda: driver.left > CATCH_UP_SECONDS)
     outcome = driver.run(deliver(report, policy))
-    note_outage(outcome.error, config)
+    _note_outage(outcome.error, config)
     return outcome
 
 
-async def awrite_and_send(report: Report, config: ConnectionConfig, *, seconds: float) -> Outcome:
-    """Async version of `write_and_send`."""
+async def areport(report: Report, config: ConnectionConfig, *, seconds: float) -> Outcome:
+    """Async version of `report`."""
+    config = config.with_client()
+    may_send = config.settings.journal and not config.unusable
     driver = AsyncDriver(
         async_store(Variables()),
-        client_of(config),
-        seconds=to_ask(seconds),
+        _AsyncClient(config),
+        seconds=_before_last_answer(seconds) if config.settings.journal else seconds,
         key=report.key.removeprefix(ALERT_MARK),
-        first=None if config.unusable else submission(report.draft, report.terms),
+        first=submission(report.draft, report.terms) if may_send else None,
     )
-    policy = policy_of(config, send=may_ask(config))
-    outcome = await driver.run(keep(report, policy) if is_hurried() else deliver(report, policy))
-    note_outage(outcome.error, config)
+    outcome = await driver.run(_effects(report, config))
+    _note_outage(outcome.error if config.settings.journal else None, config)
     return outcome
 
 
-class _RefusingClient:
-    """Stands where no request can be made, and answers each with why."""
-
-    def __init__(self, why: IncidentIoError | None) -> None:
-        self._why = why or AirflowTimeoutError("Airflow took all the time that a callback has")
-
-    def refuse(self, _: Anything, __: str) -> NoReturn:
-        """Answer from ordinary code."""
-        raise self._why
-
-    async def call(self, _: Anything, *, budget: float) -> NoReturn:  # noqa: ARG002 -- a client's signature
-        """Answer from a coroutine."""
-        raise self._why
+def _effects(report: Report, config: ConnectionConfig) -> Generator[Effect, Any, Outcome]:
+    """Choose what is done about a report: sent only, kept only, or both."""
+    if not config.settings.journal:
+        return _send_only(report, config.conn_id)
+    if _is_hurried():
+        return keep(report, _policy(config, send=_may_ask(config)))
+    return deliver(report, _policy(config, send=_may_ask(config)))
 
 
-def client_of(config: ConnectionConfig) -> Any:
-    """Return the client for a coroutine; where no request can be made, one that says so."""
-    return _RefusingClient(config.unusable) if config.unusable else config.async_client
+def _send_only(report: Report, conn_id: str) -> Generator[Effect, Any, Outcome]:
+    answer = yield Ask(submission(report.draft, report.terms), conn_id)
+    return Outcome.of(report, answer, kept=False)
 
 
-def is_hurried() -> bool:
+def recover(recovery: Recovery, config: ConnectionConfig, *, seconds: float, may_wait: bool = False) -> RecoveryResult:
+    """Close what a recovery may close.
+
+    :param seconds: What it may take in all; with too little for a try it is only written down.
+    :param may_wait: Whether incident.io is to be asked even during an outage that this process has met.
+    """
+    from airflow_incident.delivery.recovery import close_run
+
+    config = config.with_client()
+    seconds = _before_last_answer(seconds)
+    send = may_wait or (seconds >= MIN_SECONDS and _may_ask(config))
+    effects = close_run(recovery, _policy(config, send=send))
+    return _noted(run_all(effects, Variables(), _Client(config, seconds).call, patience=store_patience()), config)
+
+
+async def arecover(recovery: Recovery, config: ConnectionConfig, *, seconds: float) -> RecoveryResult:
+    """Async version of `recover`."""
+    from airflow_incident.delivery.recovery import close_run
+
+    config = config.with_client()
+    driver = AsyncDriver(async_store(Variables()), _AsyncClient(config), seconds=_before_last_answer(seconds))
+    return _noted(await driver.run(close_run(recovery, _policy(config, send=_may_ask(config)))), config)
+
+
+def _noted(recovered: RecoveryResult, config: ConnectionConfig) -> RecoveryResult:
+    """Remember an outage that was met; say why nothing was asked of incident.io, where nothing could be."""
+    _note_outage(recovered.error, config)
+    if not config.unusable:
+        return recovered
+    settled = tuple(s._replace(error=s.error or config.unusable) if s.kind == "kept" else s for s in recovered.settled)
+    return recovered._replace(settled=settled)
+
+
+def has_open(success: Failure, settings: Settings, deployment: str) -> bool | StoreFailed:
+    """Return whether callbacks of the attempt that succeeded have left anything to close, as the journal says."""
+    nobody: Any = None
+    return run_all(_look(success, settings, deployment), Variables(), nobody, patience=PATIENCE)
+
+
+async def ahas_open(success: Failure, settings: Settings, deployment: str) -> bool | StoreFailed:
+    """Async version of `has_open`."""
+    nobody: Any = None
+    driver = AsyncDriver(async_store(Variables()), nobody, seconds=PATIENCE)
+    return await driver.run(_look(success, settings, deployment))
+
+
+def _look(success: Failure, settings: Settings, deployment: str) -> Generator[Effect, Any, bool | StoreFailed]:
+    mark = ALERT_MARK if settings.channel == "alert" else ""
+    for key in own_keys(success, deployment=deployment, scope=scope_of(success, settings.scope)):
+        found = yield Get(record_name(success.dag_id, mark + key))
+        if isinstance(found, StoreFailed):
+            return found
+        if isinstance(found, str) and _needs_closing(success, mark + key, found, always=settings.resolve == "always"):
+            return True
+    return False
+
+
+def _needs_closing(success: Failure, key: str, text: str, *, always: bool) -> bool:
+    """Return whether a recovery would act on the record in a text; what a step opened on purpose stays."""
+    try:
+        record = read_record(record_name(success.dag_id, key), text)
+    except UnreadableRecordError:
+        return False
+    return record.level != "operator" and not record.is_settled(always=always)
+
+
+def flush(*, prefix: str = PREFIX, also_dead: bool = False, most: int | None = None) -> Flushed:
+    """Deliver what waits in the journal, each record with the key of its own connection.
+
+    :param prefix: Only records whose name begins with it.
+    :param also_dead: Also what incident.io has refused.
+    :param most: How many are sent at most. Default: all.
+    :raises JournalError: if the journal cannot be listed.
+    """
+    from airflow_incident.airflow_bridge.stats import count
+    from airflow_incident.delivery.flush import flush_all
+
+    effects = flush_all(utc_now, prefix=prefix, also_dead=also_dead, most=most)
+    flushed = run_all(effects, Variables(), _call_as, complete=_completed)
+    count("replayed", len(flushed.opened))
+    count("dead", len(flushed.refused))
+    for settled in flushed.settled:
+        count(settled.outcome)
+    return flushed
+
+
+def list_records(prefix: str = PREFIX) -> tuple[list[Record], dict[str, str]]:
+    """Read every record; and the names that hold something else, with why.
+
+    :param prefix: Only records whose name begins with it.
+    :raises JournalError: if the journal cannot be listed.
+    """
+    from airflow_incident.delivery.flush import read_all
+
+    return run_all(read_all(prefix), Variables(), _call_as)
+
+
+def drop_records(names: Sequence[str]) -> None:
+    """Delete what is under these names, whatever it is.
+
+    :raises JournalError: if the journal cannot be written.
+    """
+    from airflow_incident.delivery.flush import drop
+
+    run_all(drop(names), Variables(), _call_as)
+
+
+def _call_as(call: Anything, conn_id: str) -> Any:
+    """Make a call with a connection; a record may name only one of our type, never a host or a key."""
+    from airflow_incident.api.calls import is_for_alert_source
+    from airflow_incident.api.exchange import BUDGET
+
+    channel = "alert" if is_for_alert_source(call) else "incident"
+    return _config_of(conn_id, channel=channel).client.call(call, budget=BUDGET)
+
+
+def _completed(record: Record) -> Record:
+    """Add to a record's draft what its connection says; where that names the deployment, it has another key, too.
+
+    :raises UnusableConnectionError: if the connection still cannot be read.
+    """
+    from airflow_incident.api.payload import create_usable_draft
+
+    config = _config_of(record.conn_id)
+    draft = record.draft or {}
+    kept = {name: draft[name] for name in ("name", "summary", *(record.own_fields or ())) if name in draft}
+    if "deployment" in config.origins and "deployment" not in (record.own_fields or ()) and record.level != "storm":
+        record = record.of_deployment(config.deployment)
+    completed, _ = create_usable_draft(idempotency_key=record.sent_key, **config.settings.incident_fields() | kept)
+    return record._replace(draft=completed, own_fields=None)
+
+
+def _config_of(conn_id: str, **arguments: Any) -> ConnectionConfig:
+    from airflow_incident.airflow_bridge.config import read_config
+
+    config = read_config(conn_id, **arguments)
+    if config.conn_type != CONN_TYPE:
+        problem = Problem("Connection type", f"must be {CONN_TYPE!r} for a flush")
+        raise UnusableConnectionError([problem], conn_id=conn_id)
+    return config
+
+
+class _Client:
+    """A connection's client with the time that is left; where no request can be made, it says why."""
+
+    def __init__(self, config: ConnectionConfig, seconds: float) -> None:
+        self._config = config
+        self._deadline = time.monotonic() + seconds
+
+    def call(self, call: Anything, _: str) -> Any:
+        """Make a call, in whatever connection's name: there is only this one."""
+        if self._config.unusable:
+            raise self._config.unusable
+        return self._config.client.call(call, budget=max(MIN_REQUEST_SECONDS, self._deadline - time.monotonic()))
+
+
+class _AsyncClient:
+    """The same for coroutines."""
+
+    def __init__(self, config: ConnectionConfig) -> None:
+        self._config = config
+
+    async def call(self, call: Anything, *, budget: float) -> Any:
+        """Make a call."""
+        if self._config.unusable:
+            raise self._config.unusable
+        return await self._config.async_client.call(call, budget=budget)
+
+
+def _is_hurried() -> bool:
     """Return whether a callback has no time left but for its last write."""
     remains = left()
     return remains is not None and remains <= 0
 
 
-def to_ask(seconds: float) -> float:
+def _before_last_answer(seconds: float) -> float:
     """Leave of a callback's time what it takes to write down the answer."""
     remains = left(LAST_ANSWER)
     return seconds if remains is None else min(seconds, remains)
 
 
-def policy_of(config: ConnectionConfig, *, send: bool) -> DeliveryPolicy:
+def _policy(config: ConnectionConfig, *, send: bool) -> DeliveryPolicy:
     """Say how reports of a connection are handled.
 
     :param send: Whether incident.io is to be asked now.
@@ -134,73 +294,14 @@ def policy_of(config: ConnectionConfig, *, send: bool) -> DeliveryPolicy:
     )
 
 
-def note_outage(error: IncidentIoError | None, config: ConnectionConfig) -> None:
+def _note_outage(error: IncidentIoError | None, config: ConnectionConfig) -> None:
     """Trip the breaker when incident.io did not answer; a rate limit is an answer, and so is the end of v1."""
     if config.unusable or error is None or isinstance(error, RateLimitError | AmbiguousDeliveryError):
         return
     if error.retryable:
-        _breaker().trip(config.account.base_url)
+        PROCESS.breaker.trip(config.account.base_url)
 
 
-def may_ask(config: ConnectionConfig) -> bool:
+def _may_ask(config: ConnectionConfig) -> bool:
     """Return whether incident.io can be asked and is worth it: this process has met no outage of it a moment ago."""
-    return not config.unusable and not _breaker().is_open(config.account.base_url)
-
-
-def flush_journal(*, prefix: str = PREFIX, also_dead: bool = False, most: int | None = None) -> Flushed:
-    """Deliver what waits in the journal, each record with the key of its own connection.
-
-    :raises JournalError: if the journal cannot be listed.
-    """
-    effects = flush(utc_now, prefix=prefix, also_dead=also_dead, most=most)
-    flushed = run_all(effects, Variables(), _send_as, complete=_completed)
-    count("replayed", len(flushed.opened))
-    count("dead", len(flushed.refused))
-    for settled in flushed.settled:
-        count(settled.outcome)
-    return flushed
-
-
-def list_journal(prefix: str = PREFIX) -> tuple[list[Record], dict[str, str]]:
-    """Read every record; and the names that hold something else, with why.
-
-    :param prefix: Only records whose name begins with it.
-    :raises JournalError: if the journal cannot be listed.
-    """
-    return run_all(read_all(prefix), Variables(), _send_as)
-
-
-def drop_from_journal(names: Sequence[str]) -> None:
-    """Delete what is under these names, whatever it is.
-
-    :raises JournalError: if the journal cannot be written.
-    """
-    run_all(drop(names), Variables(), _send_as)
-
-
-def _send_as(call: Anything, conn_id: str) -> Any:
-    """Make a call with a connection; a record may name only one of our type, never a host or a key."""
-    channel = "alert" if is_for_alert_source(call) else "incident"
-    return _profile_of(conn_id, channel=channel).client.call(call, budget=BUDGET)
-
-
-def _completed(record: Record) -> Record:
-    """Add to a record's draft what its connection says; where that names the deployment, it has another key, too.
-
-    :raises UnusableConnectionError: if the connection still cannot be read.
-    """
-    config = _profile_of(record.conn_id)
-    draft = record.draft or {}
-    kept = {name: draft[name] for name in ("name", "summary", *(record.own_fields or ())) if name in draft}
-    if "deployment" in config.origins and "deployment" not in (record.own_fields or ()) and record.level != "storm":
-        record = record.of_deployment(config.deployment)
-    completed, _ = create_usable_draft(idempotency_key=record.sent_key, **config.settings.incident_fields() | kept)
-    return record._replace(draft=completed, own_fields=None)
-
-
-def _profile_of(conn_id: str, **arguments: Any) -> ConnectionConfig:
-    config = read_config(conn_id, **arguments)
-    if config.conn_type != CONN_TYPE:
-        problem = Problem("Connection type", f"must be {CONN_TYPE!r} for a flush")
-        raise UnusableConnectionError([problem], conn_id=conn_id)
-    return config
+    return not config.unusable and not PROCESS.breaker.is_open(config.account.base_url)

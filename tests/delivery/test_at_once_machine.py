@@ -10,9 +10,9 @@ from airflow_incident.api.closing import CloseOptions, Status
 from airflow_incident.api.waiting import Standing
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
-from airflow_incident.delivery.flush import flush
+from airflow_incident.delivery.flush import flush_all
 from airflow_incident.delivery.record import PREFIX
-from airflow_incident.delivery.recovery import Recovery, recover
+from airflow_incident.delivery.recovery import Recovery, close_run
 from airflow_incident.delivery.report import IncidentContent, prepare
 from airflow_incident.delivery.reporter import DeliveryPolicy, deliver
 from tests.delivery.test_made_again_machine import IncidentIo
@@ -49,7 +49,7 @@ class AtOnceMachine(IncidentIo, RuleBasedStateMachine):
 
     @rule(steps=st.none() | st.integers(0, 14))
     def flush(self, steps):
-        self._go([flush(lambda: self.now), None], steps)
+        self._go([flush_all(lambda: self.now), None], steps)
 
     @precondition(lambda self: self.processes)
     @rule(data=st.data(), steps=st.none() | st.integers(1, 8))
@@ -89,7 +89,7 @@ class AtOnceMachine(IncidentIo, RuleBasedStateMachine):
             recovery = Recovery(
                 self._failure(run), "dag", CloseOptions("DAG orders recovered"), all_the_same="all the same"
             )
-            self._go([recover(recovery, self._rules), None], None)
+            self._go([close_run(recovery, self._rules), None], None)
         assert all(each.closed_at for each in self.incidents)
         self.now += timedelta(seconds=1)
 
@@ -112,7 +112,7 @@ class AtOnceMachine(IncidentIo, RuleBasedStateMachine):
         """Deliver what waits, which opens no second one."""
         self.mode = "up"
         self.processes.clear()
-        self._go([flush(lambda: self.now), None], None)
+        self._go([flush_all(lambda: self.now), None], None)
         self.one_is_open_at_most()
         assert not any('"pending"' in text for name, text in self.texts.items() if name.startswith(PREFIX))
 

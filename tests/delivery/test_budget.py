@@ -1,6 +1,6 @@
 """The time that reports share."""
 
-from airflow_incident.delivery.budget import BatchBudget
+from airflow_incident.airflow_bridge.process import BatchBudget
 
 
 class Clock:

@@ -16,7 +16,7 @@ from airflow_incident.core.failure import Failure
 from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.core.settings import Settings
 from airflow_incident.delivery.effects import Ask, Delete, Get, Names, Send, Set, Show, Sleep, StoreFailed
-from airflow_incident.delivery.flush import flush
+from airflow_incident.delivery.flush import flush_all
 from airflow_incident.delivery.record import PREFIX, SUPPRESS_FOR, read_record
 from airflow_incident.delivery.report import IncidentContent, prepare
 from airflow_incident.delivery.reporter import DeliveryPolicy, deliver
@@ -190,7 +190,7 @@ class JournalMachine(RuleBasedStateMachine):
     @rule(steps=st.none() | st.integers(0, 12), also_dead=st.sampled_from([False, False, True]))
     def flush(self, steps, also_dead):
         # Once v1 has ended, only a person who has looked decides: see the end.
-        self._start(Process(flush(lambda: self.now, also_dead=also_dead and not self.api.v1_ended)), steps)
+        self._start(Process(flush_all(lambda: self.now, also_dead=also_dead and not self.api.v1_ended)), steps)
 
     @precondition(lambda self: self.processes)
     @rule(data=st.data(), steps=st.none() | st.integers(1, 6))
@@ -359,7 +359,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.store_fails = False
         for _ in range(len(self.texts) + 20):
             self.now += timedelta(minutes=5)
-            self._start(Process(flush(lambda: self.now)), None)
+            self._start(Process(flush_all(lambda: self.now)), None)
         self._look_after_what_is_unsettled()
         records = {record.key: record for record in self._records()}
         for key in self.accepted - self.api.poisoned:
@@ -385,7 +385,7 @@ class JournalMachine(RuleBasedStateMachine):
                 if record.key in self.api.opened:
                     del self.texts[record.name]
                 else:
-                    self._start(Process(flush(lambda: self.now, prefix=record.name, also_dead=True)), None)
+                    self._start(Process(flush_all(lambda: self.now, prefix=record.name, also_dead=True)), None)
 
     def _records(self):
         return [read_record(name, text) for name, text in self.texts.items() if name.startswith(PREFIX)]

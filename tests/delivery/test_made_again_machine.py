@@ -13,7 +13,7 @@ from airflow_incident.core.failure import Failure
 from airflow_incident.core.key import started_key
 from airflow_incident.core.settings import Settings
 from airflow_incident.delivery.effects import Ask, Delete, Get, Names, Send, Set, Show
-from airflow_incident.delivery.flush import flush
+from airflow_incident.delivery.flush import flush_all
 from airflow_incident.delivery.record import PREFIX, read_record
 from airflow_incident.delivery.report import IncidentContent, prepare
 from airflow_incident.delivery.reporter import DeliveryPolicy, deliver
@@ -141,7 +141,7 @@ class MadeAgainMachine(IncidentIo, RuleBasedStateMachine):
 
     @rule()
     def flush(self):
-        self._go([flush(lambda: self.now), None], None)
+        self._go([flush_all(lambda: self.now), None], None)
 
     @precondition(lambda self: self.processes)
     @rule(data=st.data(), steps=st.none() | st.integers(1, 8))
@@ -218,7 +218,7 @@ class MadeAgainMachine(IncidentIo, RuleBasedStateMachine):
         """Each life whose failure was told to the end has had an incident that was open in it."""
         self.mode = "up"
         self.processes.clear()
-        self._go([flush(lambda: self.now), None], None)
+        self._go([flush_all(lambda: self.now), None], None)
         for start in self.told - {self.began}:
             assert any(each.closed_at is None or each.closed_at >= start for each in self.incidents)
         if self.began in self.told:

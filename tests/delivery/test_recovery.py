@@ -10,7 +10,7 @@ from airflow_incident.api.waiting import Standing
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
 from airflow_incident.delivery.effects import Ask, Get
-from airflow_incident.delivery.recovery import Recovery, recover
+from airflow_incident.delivery.recovery import Recovery, close_run
 from airflow_incident.delivery.report import IncidentContent, prepare
 from airflow_incident.delivery.reporter import DeliveryPolicy
 from airflow_incident.errors import (
@@ -73,7 +73,7 @@ class World(Reporting):
         success = Failure(dag_id="orders", run_id=run, clear_count=clear, **facts)
         rules = DeliveryPolicy(now=lambda: self.now, deployment="prod", conn_id="c", send=send)
         self.steps, self.calls = [], []
-        return self.run(recover(Recovery(success, scope, wish, key_name, alerts, handled), rules))
+        return self.run(close_run(Recovery(success, scope, wish, key_name, alerts, handled), rules))
 
     def take(self, step):
         self.steps.append(step)

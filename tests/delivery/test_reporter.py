@@ -10,7 +10,7 @@ from airflow_incident.api.incident import IncidentHead
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
 from airflow_incident.delivery.effects import Ask, Attach, Delete, Get, Names, Send, Set, Show, Sleep, StoreFailed
-from airflow_incident.delivery.flush import flush
+from airflow_incident.delivery.flush import flush_all
 from airflow_incident.delivery.ledger import Ledger
 from airflow_incident.delivery.record import PREFIX, read_record, record_name
 from airflow_incident.delivery.report import IncidentContent, prepare
@@ -62,7 +62,7 @@ class World:
                 self.incidents[key] = incident._replace(status="closed")
 
     def flush(self, **options):
-        return self.run(flush(lambda: self.now, **options))
+        return self.run(flush_all(lambda: self.now, **options))
 
     def run(self, steps):
         answer = None
@@ -507,7 +507,7 @@ def test_a_flush_sends_nothing_that_another_has_delivered_meanwhile(world):
     """Two at once, step by step: every failure is asked for about once."""
     for n in range(10):
         world.deliver(f"r{n}", send=False)
-    flushes = [flush(lambda: world.now) for _ in range(2)]
+    flushes = [flush_all(lambda: world.now) for _ in range(2)]
     answers = [None, None]
     while flushes:
         for place, steps in reversed(list(enumerate(flushes))):
@@ -544,7 +544,7 @@ def test_a_missing_connection_refuses_nothing(world):
 def test_a_record_that_is_dropped_during_a_flush_stays_dropped(world):
     """What a person has given up on is not sent, and not written again."""
     world.deliver(send=False)
-    steps = flush(lambda: world.now)
+    steps = flush_all(lambda: world.now)
     answer = None
     while not isinstance(step := steps.send(answer), Get):
         answer = world.take(step)

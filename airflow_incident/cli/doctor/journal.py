@@ -11,7 +11,7 @@ from airflow_incident.cli.doctor.finding import Finding
 from airflow_incident.core.settings import merge
 from airflow_incident.delivery.flushed import Flushed, problems
 from airflow_incident.delivery.record import utc_now
-from airflow_incident.delivery.run import list_journal
+from airflow_incident.delivery.run import list_records
 from airflow_incident.errors import JournalError
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _trouble() -> Finding | None:
 
 def _waiting() -> Finding:
     try:
-        records, unreadable = list_journal()
+        records, unreadable = list_records()
     except JournalError as error:
         return Finding("error", "journal", str(error).partition(chr(10))[0], _DATABASE_ADVICE)
     parts = {state: [record for record in records if record.state == state] for state in ("pending", "dead")}

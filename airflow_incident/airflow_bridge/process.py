@@ -1,13 +1,17 @@
-"""How long one report may take, so that Airflow is never kept waiting and a batch never killed."""
+"""What this process remembers between callbacks: outages, the time that a batch has spent, clients."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from airflow_incident.api.client import Client
+    from airflow_incident.core.account import Account
 
 MIN_SECONDS = 0.5
 """Seconds that a report late in a batch gets: less is no try, for incident.io is not next door."""
@@ -62,3 +66,22 @@ class Breaker:
     def is_open(self, base_url: str) -> bool:
         """Return whether an address had an outage just now."""
         return self._clock() < self._until.get(base_url, 0.0)
+
+
+class Process:
+    """One process's memory. `clients` has one per account and process id: a fork must not share sockets."""
+
+    def __init__(self) -> None:
+        self.clients: dict[tuple[int, Account], Client] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew, as a process without a past."""
+        for client in self.clients.values():
+            client.close()
+        self.clients.clear()
+        self.breaker = Breaker(time.monotonic)
+        self.batch = BatchBudget(time.monotonic)
+
+
+PROCESS = Process()
