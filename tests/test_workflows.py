@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
-from tools.versions import VERSIONS
+from tools.versions import NEWEST, VERSIONS
 
 FOLDER = ROOT / ".github" / "workflows"
 CI, RELEASE = (yaml.safe_load((FOLDER / f"{name}.yml").read_text()) for name in ("ci", "release"))
@@ -87,5 +87,5 @@ def test_pre_commit_runs_the_pinned_ruff():
     """It formats as `make lint` does."""
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     (revision,) = [each["rev"] for each in hooks if each["repo"].endswith("/ruff-pre-commit")]
-    (pinned,) = re.findall(r"^ruff==(.*)$", (ROOT / "constraints" / "airflow-3.3.txt").read_text(), re.MULTILINE)
+    (pinned,) = re.findall(r"^ruff==(.*)$", (ROOT / "constraints" / f"airflow-{NEWEST}.txt").read_text(), re.MULTILINE)
     assert revision == f"v{pinned}"
