@@ -24,11 +24,15 @@ up: $(NEWEST)/ready  ## Leave a real Airflow and a local incident.io running unt
 test: $(NEWEST)/ready  ## Run every test, with branch coverage
 	$(RUN) -m pytest --cov --cov-report=term
 
-lint: $(NEWEST)/ready  ## Check style, types and the direction of imports
+lint: $(NEWEST)/ready  ## Check style, types, the direction of imports, and .github
 	$(NEWEST)/bin/ruff check .
 	$(NEWEST)/bin/ruff format --check .
 	$(NEWEST)/bin/mypy
 	$(NEWEST)/bin/lint-imports
+	$(NEWEST)/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(NEWEST)/bin/check-jsonschema --quiet --builtin-schema custom.github-workflows-require-timeout .github/workflows/*.yml
+	$(NEWEST)/bin/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
+	$(NEWEST)/bin/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
 
 oldest: $(OLDEST)/ready  ## Fail one DAG on the oldest supported Airflow
 	$(OLDEST)/bin/python -m pytest tests/test_oldest.py tests/test_oldest_policy.py -m ""

@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import textwrap
+import tomllib
 from configparser import ConfigParser
 
 import pytest
@@ -16,6 +17,10 @@ from airflow_incident.core.settings import OPTIONS, Settings, merge, options_in
 from airflow_incident.hooks import IncidentHook
 from tools.pages import PAGES, ROOT, filled
 from tools.reference import PARTS
+
+DOORS = [ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+PACKAGE = ROOT / "airflow_incident"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -50,7 +55,7 @@ def test_the_section_of_airflow_cfg_can_be_used_as_it_is():
     assert problems == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *DOORS], ids=lambda page: page.name)
 def test_every_link_leads_somewhere(page):
     """Relative links name files that exist, and headings that do."""
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
@@ -62,6 +67,34 @@ def test_every_link_leads_somewhere(page):
         if heading:
             headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
             assert heading in {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+@pytest.mark.parametrize("page", [*DOORS, ARCHITECTURE, ROOT / "docs" / "security.md"], ids=lambda page: page.name)
+def test_every_file_that_a_page_names_exists(page):
+    """By its path, or by its name where it may move: the tests, and modules beside one that was named."""
+    named = set(re.findall(r"`([\w./-]+\.(?:py|toml|yml|json|md))`", page.read_text()))
+    everywhere = {file.name for folder in (PACKAGE, ROOT / "tests") for file in folder.rglob("*.py")}
+    assert [name for name in named if not (ROOT / name).is_file() and name not in everywhere] == []
+
+
+def test_contributing_lists_every_command():
+    targets = set(re.findall(r"^([a-z][a-z0-9-]*):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    listed = set(re.findall(r"^\| `make ([a-z0-9-]+)`", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE))
+    assert targets <= listed
+
+
+def test_the_picture_of_the_layers_is_what_import_linter_holds():
+    """Each module in its layer, from the top down; a helper without a subject of its own is not drawn."""
+    layers = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]["layers"]
+    held = [set(re.findall(r"airflow_incident\.(\w+)", layer)) - {"frozen"} for layer in layers]
+    (picture,) = re.findall(r"```text\n(┌.*?)```", ARCHITECTURE.read_text(), re.DOTALL)
+    assert [set(re.findall(r"\w+", row)) & set.union(*held) for row in re.split("[├└]", picture)] == held
+
+
+def test_every_module_that_the_architecture_names_exists():
+    named = re.findall(r"`?\b((?:core|api|airflow_bridge|delivery)/\w+)\b", ARCHITECTURE.read_text())
+    assert len(named) > 10
+    assert [name for name in named if not (PACKAGE / f"{name}.py").is_file()] == []
 
 
 def test_the_reference_describes_every_public_name():

@@ -32,16 +32,16 @@ pytestmark = pytest.mark.airflow
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "mistakes.md"
 HEAD = """# Mistakes
 
-What a slip costs: itself, or time, never a failure. Each row was tried: the mistake was made, the message read, and a
-task failed.
+A mistake may cost a setting, or time, but never a failure. The tests make each of these mistakes, read the message, and let
+a task fail.
 
-*Told*: an argument is checked when its DAG file is parsed, so it is an import error of the DAG. The connection and
-airflow.cfg are checked by `airflow-incident doctor` and by the connection's Test button; what is not known before is an
-error line in the log of whoever called.
+*Reported by*: arguments are checked when the DAG file is parsed, so a wrong one is an import error of the DAG. The
+connection and airflow.cfg are checked by `airflow-incident doctor` and the connection's Test button. What cannot be known
+earlier is an error line in the log of the process that ran the callback.
 
-*The failure*: **opened** at once, without what cannot be used; or **kept** in the journal, and delivered by the next
-flush once the cause is fixed. An argument that is not known before the failure, in a deadline alert or a YAML file, is
-left out, too.
+*The incident*: **opened** at once, without what cannot be used; or **kept** in the journal, and delivered by the next
+flush once the cause is fixed. An argument that is only known at the failure, in a deadline alert or a YAML file, is left
+out, too.
 """
 HTTPS = "https://api.incident.io"
 UNKNOWN = "/etc/ssl/no-such.pem"
@@ -314,7 +314,7 @@ def page():
     yield HEAD
     for group, mistakes in MISTAKES.items():
         yield f"## {group}\n"
-        yield "| mistake | told | message | the failure |\n|---|---|---|---|"
+        yield "| mistake | reported by | message | the incident |\n|---|---|---|---|"
         for mistake in mistakes:
             where, words, becomes = SEEN[mistake.written]
             yield f"| {cell(mistake.written)} | {where} | {cell(words)} | {becomes} |"
