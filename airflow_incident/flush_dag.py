@@ -63,8 +63,7 @@ def _opens(callback: Any) -> bool:
 
 def _flush() -> None:
     from airflow_incident.core.redaction import redact_secrets
-    from airflow_incident.delivery.flushed import problems, summary_line
-    from airflow_incident.delivery.messages import clean, record_event, record_line
+    from airflow_incident.delivery.outcome import clean, problems, record_event, record_line, summary_line
     from airflow_incident.delivery.record import utc_now
     from airflow_incident.delivery.run import flush
     from airflow_incident.errors import JournalError

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_incident.airflow_bridge.config import ConnectionConfig
+    from airflow_incident.delivery.outcome import ReportResult
     from airflow_incident.delivery.recovery import Recovery
-    from airflow_incident.delivery.report import Outcome
 
 
 class CreateIncidentOperator(BaseOperator):
@@ -178,7 +178,7 @@ class CreateIncidentOperator(BaseOperator):
 
         return {option.name: getattr(self, option.name, None) for option in options_in("argument")}
 
-    def _warn_if_landed_elsewhere(self, outcome: Outcome) -> None:
+    def _warn_if_landed_elsewhere(self, outcome: ReportResult) -> None:
         """Tell when this run's key had an incident of another name."""
         incident, wanted = outcome.incident, outcome.report.draft["name"]
         if incident is not None and incident.name is not None and incident.name != wanted:

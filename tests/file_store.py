@@ -12,9 +12,10 @@ from airflow_incident.api.submit import submission
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
 from airflow_incident.delivery.driver import Driver, run_all
-from airflow_incident.delivery.flush import Flushed, flush_all
+from airflow_incident.delivery.flush import flush_all
+from airflow_incident.delivery.outcome import FlushResult, ReportResult
 from airflow_incident.delivery.record import PREFIX, Record, read_record, utc_now
-from airflow_incident.delivery.report import IncidentContent, Outcome, Report, prepare
+from airflow_incident.delivery.report import IncidentContent, Report, prepare
 from airflow_incident.delivery.reporter import DeliveryPolicy, deliver
 
 
@@ -61,7 +62,9 @@ def client_of(url: str) -> Client:
     return Client(Connector(base_url=url, api_key="sandbox-key"))
 
 
-def report_to(url: str, store: object, report: Report, *, client: Client | None = None, **policy: object) -> Outcome:
+def report_to(
+    url: str, store: object, report: Report, *, client: Client | None = None, **policy: object
+) -> ReportResult:
     """Report as a process does, with nothing but the store simulated."""
     options = {"now": utc_now, "deployment": "tests", "conn_id": "c", "storm_dag": 0, "storm_deployment": 0}
     seconds = float(policy.pop("seconds", 5.0))
@@ -74,7 +77,7 @@ def report_to(url: str, store: object, report: Report, *, client: Client | None 
             own.close()
 
 
-def flush_to(url: str, store: object, *, budget: float = 10.0) -> Flushed:
+def flush_to(url: str, store: object, *, budget: float = 10.0) -> FlushResult:
     """Flush as a process does."""
     client = client_of(url)
     try:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from airflow_incident.api import exchange
 from airflow_incident.api.client import Client
-from airflow_incident.delivery import run
+from airflow_incident.delivery import run as delivery
 from airflow_incident.delivery.flush import MOST_ODD
 from airflow_incident.delivery.record import Closing, OpenIncident, Record, read_record, record_name
 from airflow_incident.errors import JournalError
@@ -33,7 +33,7 @@ def _impatient(monkeypatch):
 @pytest.fixture
 def store(monkeypatch):
     texts = Texts()
-    monkeypatch.setattr(run, "Variables", lambda: texts)
+    monkeypatch.setattr(delivery, "Variables", lambda: texts)
     return texts
 
 
@@ -86,7 +86,7 @@ def test_an_odd_answer_to_one_keeps_nothing_back(store, connect, content):
     first, second = keep(store, "r1"), keep(store, "r2", minutes=5)
     with Scripted([*[answer(200, content)] * exchange.ATTEMPTS, FINE]) as server:
         connect(server.url)
-        flushed = run.flush()
+        flushed = delivery.flush()
     records = {name: read_record(name, text) for name, text in store.texts.items()}
     assert (records[first].state, records[second].state) == ("pending", "open")
     assert "the answer is not what incident.io documents" in records[first].error
@@ -101,7 +101,7 @@ def test_half_a_surrogate_pair_in_an_answer_is_replaced(store, connect):
     odd = b'{"incident": {"id": "01H", "name": "\\ud800", "reference": "INC-\\udc00", "permalink": "http://x/\\ud800"}}'
     with Scripted([answer(200, odd), FINE]) as server:
         connect(server.url)
-        flushed = run.flush()
+        flushed = delivery.flush()
     assert [record.run_id for record in flushed.opened] == ["r1", "r2"]
     assert read_record(first, store.texts[first]).incident.reference == "INC-?"
     assert read_record(second, store.texts[second]).incident.reference == "INC-7"
@@ -113,7 +113,7 @@ def test_odd_answers_in_a_row_are_an_outage(store, connect):
         keep(store, f"r{number}", minutes=60 - number)
     with Scripted([answer(200, b"<html>")]) as server:
         connect(server.url)
-        flushed = run.flush()
+        flushed = delivery.flush()
     assert len(server.arrivals) == MOST_ODD * exchange.ATTEMPTS
     assert flushed.stopped
     assert len(flushed.pending) == MOST_ODD + 5
@@ -124,7 +124,7 @@ def test_an_outage_still_stops_a_flush(store, connect):
     keep(store, "r1"), keep(store, "r2", minutes=5)
     with Scripted([answer(503, b"")]) as server:
         connect(server.url)
-        flushed = run.flush()
+        flushed = delivery.flush()
     assert len(server.arrivals) == exchange.ATTEMPTS
     assert "503" in flushed.stopped
 
@@ -155,7 +155,7 @@ def test_a_connection_that_raises_anything_keeps_nothing_back(store, connected, 
 
     monkeypatch.setattr(BaseHook, "get_connection", staticmethod(poisoned))
     first, _ = keep(store, "r1", conn_id="poison"), keep(store, "r2", minutes=5)
-    flushed = run.flush()
+    flushed = delivery.flush()
     assert [record.run_id for record in flushed.opened] == ["r2"]
     record = read_record(first, store.texts[first])
     assert record.state == "pending"
@@ -173,7 +173,7 @@ def test_whatever_a_call_raises_keeps_nothing_back(store, connected, monkeypatch
 
     monkeypatch.setattr(Client, "call", once)
     keep(store, "r1"), keep(store, "r2", minutes=5)
-    flushed = run.flush()
+    flushed = delivery.flush()
     assert [record.run_id for record in flushed.opened] == ["r2"]
     assert [record.run_id for record in flushed.pending] == ["r1"]
     assert type(error).__name__ in flushed.pending[0].error
@@ -194,7 +194,7 @@ def test_a_connection_that_cannot_be_used_keeps_nothing_back(store, connected, c
     """The others have connections of their own."""
     connect(fields.pop("host", connected.url), conn_id="poison", **fields)
     keep(store, "r1", conn_id="poison"), keep(store, "r2", minutes=5)
-    flushed = run.flush()
+    flushed = delivery.flush()
     assert [record.run_id for record in flushed.opened] == ["r2"]
     assert [record.run_id for record in (*flushed.pending, *flushed.dead)] == ["r1"]
 
@@ -223,7 +223,7 @@ FORGED = {
 def test_a_forged_record_keeps_nothing_back(store, connected, raw):
     """It is delivered, refused or left alone."""
     keep(store, "r1", raw=raw), keep(store, "r2", minutes=5)
-    flushed = run.flush()
+    flushed = delivery.flush()
     assert "r2" in [record.run_id for record in flushed.opened]
 
 
@@ -237,7 +237,7 @@ def test_a_body_that_is_no_json_keeps_nothing_back(store, connected, connect):
     store.texts[name] = first.text()
     assert '"x":NaN' in store.texts[name]
     keep(store, "r2", minutes=5)
-    flushed = run.flush()
+    flushed = delivery.flush()
     assert [record.run_id for record in flushed.opened] == ["r2"]
     assert [record.run_id for record in flushed.dead] == ["r1"]
     assert "JSON" in flushed.dead[0].error
@@ -277,14 +277,13 @@ forged = st.fixed_dictionaries(
 def test_no_forged_record_ends_a_flush(store, connected, raw):
     """Nor the lines and tables that tell of it."""
     from airflow_incident.cli.journal import _row
-    from airflow_incident.delivery.flushed import problems, summary_line
-    from airflow_incident.delivery.messages import record_line
+    from airflow_incident.delivery.outcome import problems, record_line, summary_line
 
     store.texts.clear()
     keep(store, "r1", raw=raw or {"attempts": 1}), keep(store, "r2", minutes=5)
-    flushed = run.flush()
+    flushed = delivery.flush()
     assert "r2" in [record.run_id for record in flushed.opened]
-    records, _ = run.list_records()
+    records, _ = delivery.list_records()
     for record in (*flushed.opened, *flushed.pending, *flushed.dead, *records):
         record_line(record), _row(record)
     summary_line(flushed), problems(flushed, datetime.now(UTC)), [settled.log_event(str) for settled in flushed.settled]
@@ -310,7 +309,7 @@ def test_an_odd_answer_to_one_recovery_keeps_nothing_back(store, connect, conten
     odd_first = [*[answer(200, content)] * exchange.ATTEMPTS, CLOSED]
     with Scripted(odd_first) as server:
         connect(server.url)
-        flushed = run.flush()
+        flushed = delivery.flush()
     assert {first, second} == set(order)
     assert list(store.texts) == [order[0]]
     assert sorted(settled.kind for settled in flushed.settled) == ["already_closed", "kept"]
@@ -325,7 +324,7 @@ def test_an_outage_of_one_connection_leaves_the_others_recoveries(store, connect
     names = [recovered(store, "r1", conn_id="away"), recovered(store, "r2")]
     with Scripted([CLOSED]) as server:
         connect(server.url)
-        flushed = run.flush()
+        flushed = delivery.flush()
     assert [settled.kind for settled in flushed.settled] == ["already_closed"]
     assert list(store.texts) == [names[0]]
 
@@ -339,10 +338,10 @@ def test_a_store_that_fails_altogether_still_ends_a_flush(store, connected):
     recovered(store, "r1")
     store.failing["set"] = store.failing["delete"] = fail
     with pytest.raises(JournalError, match="the journal cannot be"):
-        run.flush()
+        delivery.flush()
     keep(store, "r2")
     with pytest.raises(JournalError, match="the journal cannot be"):
-        run.flush()
+        delivery.flush()
 
 
 # What the command says

@@ -106,7 +106,7 @@ open_incident()(task_context())
     assert len(incident_io.arrivals) == 1
     assert "airflow_incident.api.calls" in added
     api = ("endpoints", "lookups", "names", "values", "filters", "models", "body", "envelopes", "answer", "trust")
-    delivery = ("flush", "flushed", "recovery", "messages", "opened")
+    delivery = ("flush", "recovery", "opened")
     needless = {
         *(f"airflow_incident.api.{name}" for name in api),
         *(f"airflow_incident.delivery.{n}" for n in delivery),

@@ -67,7 +67,7 @@ def _explain(args: argparse.Namespace) -> int:
 
 def _lines(found: Explanation) -> Iterator[str]:
     """Say it in aligned columns."""
-    from airflow_incident.delivery.messages import clean, record_line  # builds models
+    from airflow_incident.delivery.outcome import clean, record_line
 
     yield from indented(f"{'key':<{_HEAD}}", found.key)
     yield from indented(f"{'record':<{_HEAD}}", found.record)

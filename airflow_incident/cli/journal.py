@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from airflow_incident.delivery.flushed import Flushed
+    from airflow_incident.delivery.outcome import FlushResult
     from airflow_incident.delivery.record import Record
 
 STATES = ("pending", "open", "grouped", "dead", "unreadable")
@@ -108,23 +108,23 @@ def _sendable(record: Record | str, unreadable: Mapping[str, str]) -> Record:
     return record
 
 
-def _send_again(records: Iterable[Record]) -> Flushed:
+def _send_again(records: Iterable[Record]) -> FlushResult:
     """Flush each of these records, refused or not; what a connection's outage would meet stays as it is."""
-    from airflow_incident.delivery.flushed import Flushed  # builds models
+    from airflow_incident.delivery.outcome import FlushResult
 
-    parts: list[Flushed] = []
+    parts: list[FlushResult] = []
     stopped: dict[str, str] = {}
     with quiet():
         from airflow_incident.delivery.run import flush  # imports Airflow
 
         for record in {record.name: record for record in records}.values():
             if record.conn_id in stopped:
-                parts.append(Flushed(dead=[record]) if record.state == "dead" else Flushed(pending=[record]))
+                parts.append(FlushResult(dead=[record]) if record.state == "dead" else FlushResult(pending=[record]))
                 continue
             parts.append(flush(prefix=record.name, also_dead=True))
             if why := parts[-1].stopped:
                 stopped[record.conn_id] = why
-    return Flushed(
+    return FlushResult(
         opened=[record for part in parts for record in part.opened],
         pending=[record for part in parts for record in part.pending],
         dead=[record for part in parts for record in part.dead],
@@ -179,11 +179,10 @@ def _read() -> tuple[list[Record], dict[str, str]]:
         return list_records()
 
 
-def _tell(flushed: Flushed, *, as_json: bool) -> int:
+def _tell(flushed: FlushResult, *, as_json: bool) -> int:
     """Say what became of each record."""
     from airflow_incident.core.redaction import redact_secrets
-    from airflow_incident.delivery.flushed import summary_line  # builds models
-    from airflow_incident.delivery.messages import record_line  # builds models
+    from airflow_incident.delivery.outcome import record_line, summary_line
 
     left = [settled for settled in flushed.settled if settled.error]
     if as_json:
@@ -203,7 +202,7 @@ def _tell(flushed: Flushed, *, as_json: bool) -> int:
 
 def _show(records: Sequence[Record], unreadable: Mapping[str, str]) -> None:
     """Show a table on a terminal that is wide enough, else a line for each."""
-    from airflow_incident.delivery.messages import clean, record_line  # builds models
+    from airflow_incident.delivery.outcome import clean, record_line
 
     if not sys.stdout.isatty() or shutil.get_terminal_size().columns < WIDE:
         for record in records:
@@ -230,12 +229,12 @@ def _show_table(records: Sequence[Record]) -> None:
 
 
 def _row(record: Record) -> dict[str, str]:
-    from airflow_incident.delivery.messages import clean, named  # builds models
+    from airflow_incident.delivery.outcome import clean, incident_name
 
     failed_at = (record.failed_at or record.written_at).astimezone(UTC)
     became = {
-        "open": named(record),
-        "grouped": f"under {named(record) or record.storm}",
+        "open": incident_name(record.incident),
+        "grouped": f"under {incident_name(record.incident) or record.storm}",
         "pending": record.error or "",
         "dead": record.error or "",
     }

@@ -85,7 +85,7 @@ def _wants_it_closed(args: argparse.Namespace) -> bool:
 
 
 def _told(incident: Incident) -> dict[str, Any]:
-    from airflow_incident.delivery.messages import clean  # builds models
+    from airflow_incident.delivery.outcome import clean
 
     named = {"reference": incident.reference or incident.id, "permalink": incident.permalink or ""}
     return {"id": incident.id} | {name: clean(text) for name, text in named.items()} | {"closed": False}

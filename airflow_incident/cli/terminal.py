@@ -49,6 +49,8 @@ def _run(command: str, action: Callable[[argparse.Namespace], int], args: argpar
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request, where Airflow logs to the terminal
     try:
         with _beside_the_database():
+            with contextlib.redirect_stdout(sys.stderr):
+                import airflow  # noqa: F401 -- whatever it says of itself is no answer to a command
             return action(args)
     except CommandError as error:
         return fail(command, str(error))
@@ -61,7 +63,7 @@ def _run(command: str, action: Callable[[argparse.Namespace], int], args: argpar
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:  # noqa: BLE001 -- a broken airflow.cfg or database may raise anything
-        from airflow_incident.delivery.messages import clean  # needs Python alone
+        from airflow_incident.delivery.outcome import clean
 
         return fail(command, clean(f"{type(error).__name__}: {error}"))
 
@@ -83,7 +85,7 @@ def _beside_the_database() -> Iterator[None]:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Send what Airflow says while it works to standard error; trouble that has an advice becomes one line."""
-    from airflow_incident.delivery.messages import clean  # only commands talk
+    from airflow_incident.delivery.outcome import clean
     from airflow_incident.errors import IncidentIoError, JournalError  # only commands talk
 
     try:

@@ -7,9 +7,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_incident.delivery.effects import Complete, Delete, Get, Names, Set, StoreFailed
-from airflow_incident.delivery.flushed import Flushed
+from airflow_incident.delivery.outcome import FlushResult, RecordResult
 from airflow_incident.delivery.record import KEEP_FOR, KEEP_RECORDS, PREFIX, Record, UnreadableRecordError, read_record
-from airflow_incident.delivery.recovery import RecordResult, close_record_later
+from airflow_incident.delivery.recovery import close_record_later
 from airflow_incident.delivery.sending import SETTLE_SECONDS, next_state, note_of_dag, own_record, send, terms_of
 from airflow_incident.errors import AmbiguousDeliveryError, IncidentIoError, JournalError, UnexpectedResponseError
 
@@ -31,7 +31,7 @@ MOST_ODD = 10
 
 def flush_all(
     now: Callable[[], datetime], *, prefix: str = PREFIX, most: int | None = None, also_dead: bool = False
-) -> Generator[Effect, Any, Flushed]:
+) -> Generator[Effect, Any, FlushResult]:
     """Deliver what waits, oldest first; stop at a connection's outage, for its rest would meet it too.
 
     Whatever one record breaks is an error of that record, and the rest is delivered.
@@ -82,7 +82,7 @@ def flush_all(
             outages.note(record.rate_limit_key, answer if result.state == "pending" else None)
     settled = yield from _close_recovered(current, outages, now)
     pruned = yield from _prune(list(current.values()), now())
-    return Flushed(
+    return FlushResult(
         opened=[r for r in done if r.state == "open"],
         pending=[r for r in current.values() if r.state == "pending"],
         dead=[r for r in current.values() if r.state == "dead"],

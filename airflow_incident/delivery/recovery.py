@@ -5,16 +5,15 @@ What a deliberate step of the attempt that succeeded has opened is not touched, 
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_incident.airflow_bridge.stats import LogEvent, journal_warning, log_event
 from airflow_incident.api.calls import send_alert
 from airflow_incident.api.closing import CloseOptions, CloseResult, close_sequence
 from airflow_incident.core.key import ALERT_MARK, dag_key, earlier_keys, own_keys, scope_of
 from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.core.text import one_line
 from airflow_incident.delivery.effects import Ask, Delete, Get, Set, StoreFailed
+from airflow_incident.delivery.outcome import RecordResult, RecoveryResult
 from airflow_incident.delivery.record import Closing, record_name, replace_surrogates
 from airflow_incident.delivery.sending import broken, note_of_dag, own_record, send, terms_of
 from airflow_incident.errors import IncidentIoError, JournalError, NotFoundError
@@ -26,35 +25,12 @@ if TYPE_CHECKING:
     from airflow_incident.airflow_bridge.config import ConnectionConfig
     from airflow_incident.constants import Scope
     from airflow_incident.core.failure import Failure
-    from airflow_incident.core.text import Redact
     from airflow_incident.delivery.effects import Effect
+    from airflow_incident.delivery.outcome import RecordKind
     from airflow_incident.delivery.record import Record
     from airflow_incident.delivery.reporter import DeliveryPolicy
 
-Kind = Literal[
-    "closed",
-    "resolved",
-    "already_closed",
-    "gone",
-    "claimed",
-    "kept",
-    "refused",
-    "dropped",
-    "discarded",
-    "grouped",
-    "unknown",
-    "other_connection",
-]
-_FORGOTTEN: dict[str, Kind] = {"grouped": "grouped", "dead": "discarded"}
-_LEVELS = {"kept": logging.WARNING, "refused": logging.ERROR}
-_OUTCOMES: dict[Kind, str] = {
-    "closed": "recovered",
-    "resolved": "recovered",
-    "already_closed": "already_closed",
-    "gone": "already_closed",
-    "dropped": "withdrawn",
-    "discarded": "withdrawn",
-}
+_FORGOTTEN: dict[str, RecordKind] = {"grouped": "grouped", "dead": "discarded"}
 
 
 class Recovery(NamedTuple):
@@ -71,97 +47,6 @@ class Recovery(NamedTuple):
     key_name: str | None = None
     alerts: bool = False
     all_the_same: str | None = None
-
-
-class RecordResult(NamedTuple):
-    """What became of one record; `link_error` is why the incident has no link to the run.
-
-    `all_the_same` says that it is of the very attempt that succeeded.
-    """
-
-    kind: Kind
-    record: Record
-    error: IncidentIoError | None = None
-    has_link: bool = False
-    link_error: IncidentIoError | None = None
-    all_the_same: bool = False
-
-    @property
-    def outcome(self) -> str:
-        """Which of `metrics.OUTCOMES` it is."""
-        return _OUTCOMES.get(self.kind, "left_open")
-
-    def log_event(self, redact: Redact) -> LogEvent:
-        """Say it in one line, without secrets."""
-        record, incident = self.record, self.record.incident
-        return log_event(
-            self.outcome,
-            self._level,
-            self._message(),
-            redact,
-            dag_id=record.dag_id,
-            run_id=record.run_id,
-            task=record.task,
-            key=record.sent_key,
-            incident=incident and (incident.reference or incident.id),
-            link=incident and incident.permalink,
-            error=self.error and type(self.error).__name__,
-            request_id=getattr(self.error, "request_id", None),
-        )
-
-    @property
-    def _level(self) -> int:
-        """How loudly to say it: what waits for a person is an error."""
-        if self.error and self.error.blames_connection:
-            return logging.ERROR
-        return _LEVELS.get(self.kind, logging.INFO)
-
-    def _message(self) -> str:
-        record, incident = self.record, self.record.incident
-        subject = f"DAG {record.dag_id}, run {record.run_id}"
-        named = f"{incident.reference or incident.id} {incident.permalink or ''}".rstrip() if incident else record.thing
-        why = f"{self.error} {self.error.advice}".rstrip() if self.error else "incident.io had an outage a moment ago"
-        link = "it has a link to the run" if self.has_link else "it has no link to the run"
-        lost = f" ({self.link_error} {self.link_error.advice})" if self.link_error else ""
-        did = "succeeded all the same" if self.all_the_same else "recovered"
-        words: dict[Kind, str] = {
-            "closed": f"{named} is closed because {subject} {did}; {link}{lost}",
-            "resolved": f"the alert of {subject}, which {did}, is resolved",
-            "already_closed": f"{named} of {subject}, which {did}, was closed before",
-            "gone": f"{named} of {subject}, which {did}, no longer exists",
-            "claimed": f"{named} of {subject}, which {did}, stays open: a person has claimed it; {link}{lost}",
-            "kept": f"{named} of {subject}, which {did}, stays open for now: {why} The next flush tries again",
-            "refused": f"{named} of {subject}, which {did}, stays open: {why}",
-            "dropped": f"{subject} is dropped: the run {did} before incident.io could be told",
-            "discarded": f"{subject} is dropped: the run {did}, and incident.io had refused it: {record.error}",
-            "grouped": f"{subject} {did}; {named}, which stands for several failures, stays as it is",
-            "unknown": f"{subject} {did}; its incident is not known here, so close it by hand (key {record.sent_key})",
-            "other_connection": f"{named} of {subject}, which {did}, is left to connection {record.conn_id!r}",
-        }
-        return words[self.kind]
-
-
-class RecoveryResult(NamedTuple):
-    """What a recovery did; `journal_error` is what kept the journal from being read or written."""
-
-    settled: tuple[RecordResult, ...] = ()
-    journal_error: str | None = None
-
-    @property
-    def error(self) -> IncidentIoError | None:
-        """The first error that left an incident open."""
-        return next((s.error for s in self.settled if s.error), None)
-
-    def log_events(self, redact: Redact, success: Failure) -> list[LogEvent]:
-        """Say it, an outcome a line."""
-        lines = [settled.log_event(redact) for settled in self.settled]
-        if self.journal_error and lines:
-            lines.append(journal_warning(self.journal_error, redact))
-        elif self.journal_error:
-            words = f"the journal cannot be used: {self.journal_error}"
-            facts: dict[str, Any] = {"dag_id": success.dag_id, "run_id": success.run_id, "task": success.task_label}
-            lines.append(log_event("left_open", logging.WARNING, words, redact, **facts))
-        return lines
 
 
 def recovery_of(
@@ -302,7 +187,7 @@ def _close_record(
     if aside := _aside(record, conn_id):
         return RecordResult(aside, record)
     unsent = record.state == "pending" and not record.maybe_delivered
-    forgotten: Kind | None = "dropped" if unsent else _FORGOTTEN.get(record.state)
+    forgotten: RecordKind | None = "dropped" if unsent else _FORGOTTEN.get(record.state)
     if forgotten:
         return (yield from _forget(RecordResult(forgotten, record)))
     if not may_send or (record.state == "pending" and not record.is_due(now())):
@@ -320,7 +205,7 @@ def _close_record(
     return (yield from _close_record(sent.record, options, now, conn_id=conn_id, may_send=may_send))
 
 
-def _aside(record: Record, conn_id: str) -> Kind | None:
+def _aside(record: Record, conn_id: str) -> RecordKind | None:
     """Tell why a record is none of ours to settle."""
     if record.conn_id != conn_id:
         return "other_connection"
@@ -359,7 +244,7 @@ def _resolve_alert(record: Record, options: CloseOptions) -> Generator[Effect, A
 def _closed(record: Record, options: CloseOptions, became: CloseResult) -> Generator[Effect, Any, RecordResult]:
     """Write down what became of an incident."""
     if became.kind in {"closed", "already_closed"}:
-        kind: Kind = "closed" if became.kind == "closed" else "already_closed"
+        kind: RecordKind = "closed" if became.kind == "closed" else "already_closed"
         return (yield from _forget(RecordResult(kind, record, has_link=became.has_link, link_error=became.link_error)))
     if error := became.error or became.link_error:
         return (yield from _not_closed(record._replace(recovered=became.has_link), options, error))

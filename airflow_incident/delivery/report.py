@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from datetime import timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_incident.airflow_bridge.stats import LogEvent, journal_warning, log_event
-from airflow_incident.api.calls import PreparedCreate, addressed, create_call
-from airflow_incident.api.incident import AlertHead
+from airflow_incident.api.calls import PreparedCreate
 from airflow_incident.api.payload import NAMED, create_alert, create_draft, create_usable_draft, is_alert
 from airflow_incident.api.submit import SubmitOptions, at_once
 from airflow_incident.core.key import ALERT_MARK, idempotency_key, scope_of, started_key
@@ -26,32 +22,17 @@ from airflow_incident.core.text import (
     with_notes,
     with_origin,
 )
-from airflow_incident.errors import AmbiguousDeliveryError, APIError, IncidentIoError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from airflow_incident.api.incident import IncidentHead
     from airflow_incident.api.payload import Draft
     from airflow_incident.api.submit import Choice
     from airflow_incident.constants import Scope
     from airflow_incident.core.failure import Failure
     from airflow_incident.core.settings import Settings
     from airflow_incident.core.text import Redact
-    from airflow_incident.delivery.record import OpenIncident, Record
-
-Kind = Literal["open", "already_open", "closed", "suppressed", "grouped", "kept", "refused", "failed"]
-Before = Literal["waited", "opened", "refused"]
-_OUTCOMES: dict[tuple[Kind, Before | None], str] = {
-    ("open", None): "opened",
-    ("open", "waited"): "replayed",
-    ("open", "refused"): "replayed",
-    ("kept", None): "journalled",
-    ("refused", None): "dead",
-    ("refused", "waited"): "dead",
-}
-_LEVELS = {"closed": logging.WARNING, "kept": logging.WARNING, "refused": logging.ERROR, "failed": logging.ERROR}
 
 
 class IncidentContent(NamedTuple):
@@ -123,129 +104,6 @@ class Report(NamedTuple):
         return f"DAG {self.failure.dag_id}, run {self.failure.run_id}"
 
 
-class Outcome(NamedTuple):
-    """What became of a report.
-
-    `before` is how its failure, or what it was grouped under, stood in the journal. `caught_up` is what had waited,
-    and was answered together with it.
-    """
-
-    kind: Kind
-    report: Report
-    incident: IncidentHead | OpenIncident | None = None
-    error: IncidentIoError | None = None
-    storm: str | None = None
-    journal_error: str | None = None
-    creation: PreparedCreate | None = None
-    before: Before | None = None
-    caught_up: Sequence[Record] = ()
-
-    @classmethod
-    def of(
-        cls,
-        report: Report,
-        answer: IncidentHead | AlertHead | IncidentIoError,
-        *,
-        kept: bool,
-        journal_error: str | None = None,
-        creation: PreparedCreate | None = None,
-    ) -> Outcome:
-        """Read what incident.io answered.
-
-        :param kept: Whether the report is written down, so that it is not lost if it was not delivered.
-        :param trouble: What kept the journal from being read or written.
-        :param creation: What was sent, as far as it came to that.
-        """
-        if isinstance(answer, APIError) and answer.already_open:
-            return cls(kind="already_open", report=report, error=answer, journal_error=journal_error)
-        if isinstance(answer, IncidentIoError):
-            comes_back = answer.retryable or answer.blames_connection
-            kind: Kind = "failed" if not kept else "kept" if comes_back else "refused"
-            return cls(kind=kind, report=report, error=answer, journal_error=journal_error, creation=creation)
-        if isinstance(answer, AlertHead):
-            return cls(kind="open", report=report, journal_error=journal_error)
-        closed = answer.is_over and not _asked_for(answer, report)
-        return cls(kind="closed" if closed else "open", report=report, incident=answer, journal_error=journal_error)
-
-    @property
-    def outcome(self) -> str:
-        """Which of `metrics.OUTCOMES` it is: an incident is opened or replayed once, whoever reports it again."""
-        if self.kind == "grouped" and not self.before:
-            return "opened" if self.incident else "journalled"
-        return "dropped" if self.kind == "failed" else _OUTCOMES.get((self.kind, self.before), "deduplicated")
-
-    def log_events(self, redact: Redact, seconds: float) -> Sequence[LogEvent]:
-        """Say it in one line, and what else there is to say in others, without secrets.
-
-        :param seconds: How long it took.
-        """
-        lines = [journal_warning(self.journal_error, redact)] if self.journal_error else []
-        lines.append(self._outcome_event(redact, seconds))
-        if self.caught_up:
-            from airflow_incident.delivery.messages import record_event  # only after an outage
-
-            lines += map(record_event, self.caught_up)
-        return lines
-
-    def _outcome_event(self, redact: Redact, seconds: float) -> LogEvent:
-        failure, incident = self.report.failure, self.incident
-        return log_event(
-            self.outcome,
-            self._level,
-            self._message(),
-            redact,
-            rest=self._by_hand(redact) if self.kind == "failed" else "",
-            dag_id=failure.dag_id,
-            run_id=failure.run_id,
-            task=failure.task_label,
-            source=failure.level,
-            key=self.report.sent_key,
-            incident=incident and (incident.reference or incident.id),
-            link=incident and incident.permalink,
-            storm=self.storm,
-            error=self.error and type(self.error).__name__,
-            request_id=getattr(self.error, "request_id", None),
-            seconds=seconds,
-        )
-
-    @property
-    def _level(self) -> int:
-        """How loudly to say it: what waits for a person is an error, whoever keeps it meanwhile."""
-        if self.kind == "kept" and self.error and self.error.blames_connection:
-            return logging.ERROR
-        return _LEVELS.get(self.kind, logging.INFO)
-
-    def _by_hand(self, redact: Redact) -> str:
-        """Say all that is needed to send it."""
-        # Redacted value by value: in the encoded text a pattern may swallow quotes, and nobody could send it.
-        unsettled = isinstance(self.error, AmbiguousDeliveryError)
-        creation = self.creation or by_hand(self.report._replace(choice="v2") if unsettled else self.report)
-        path = addressed(create_call(creation).path, self.report.alert_source_id)
-        keys = {name: text for name, text in creation.body.items() if name.endswith("_key")}
-        body = {name: value for name, value in creation.body.items() if name not in keys}
-        return f"To send it by hand: POST {path} " + json.dumps(keys | _each_text(body, redact))
-
-    def _message(self) -> str:
-        subject, incident = self.report.subject, self.incident
-        thing = "an alert" if is_alert(self.report.draft) else "an incident"
-        named = f"{incident.reference or incident.id} {incident.permalink or ''}".rstrip() if incident else thing
-        error = self.error or IncidentIoError("it was not asked: it had an outage a moment ago, or the time was over")
-        maybe = " It may have been opened all the same." if error.maybe_delivered else ""
-        none = "NO alert was sent" if is_alert(self.report.draft) else "NO incident was opened"
-        lost = f"{none} for {subject}: {type(error).__name__}: {error}.{maybe} {error.advice}"
-        words: dict[Kind, str] = {
-            "open": f"{named} is open for {subject}",
-            "already_open": f"{thing} is already open for {subject} (key {self.report.sent_key})",
-            "suppressed": f"{named} is open for {subject}, nothing more was asked for",
-            "closed": f"{named} of {subject} was closed by a person; nothing more is sent for this failure",
-            "grouped": f"{subject} is grouped under {named}, which stands for several failures (key {self.storm})",
-            "kept": f"{subject} is kept in the journal and {_waits_for(error)}",
-            "refused": f"{lost} Then: airflow-incident journal retry",
-            "failed": lost,
-        }
-        return words[self.kind]
-
-
 def prepare(failure: Failure, settings: Settings, wish: IncidentContent, *, deployment: str, redact: Redact) -> Report:
     """Decide key and text of a failure's incident.
 
@@ -302,12 +160,6 @@ def _choice(settings: Settings) -> Choice:
     return settings.api_version  # type: ignore[return-value]  # the option's choices are the same words
 
 
-def _asked_for(answer: IncidentHead, report: Report) -> bool:
-    """Return whether an incident is over because it was to be opened so."""
-    wanted = str(report.draft.get("status") or "").casefold()
-    return bool(wanted) and wanted in {(answer.status or "").casefold(), (answer.status_id or "").casefold()}
-
-
 def by_hand(report: Report) -> PreparedCreate:
     """Build a body for a person to send; names that only incident.io can turn into IDs are left out."""
     draft = {name: value for name, value in report.draft.items() if name not in NAMED}
@@ -343,21 +195,3 @@ def storm_draft(report: Report, key: str, deployment: str) -> dict[str, Any]:
     kept = {name: value for name, value in report.draft.items() if name not in {"name", "summary", "status"}}
     name = one_line(f"Airflow failure storm in {deployment}")
     return kept | {"idempotency_key": key, "name": name, "summary": text}
-
-
-def _waits_for(error: IncidentIoError) -> str:
-    """Say what a failure waits for: a better hour, or a person."""
-    if isinstance(error, AmbiguousDeliveryError):
-        return f"waits for a decision, for v1 of the API is gone ({error}). {error.advice}"
-    if error.blames_connection:
-        return f"waits until the connection is fixed: {type(error).__name__}: {error}. {error.advice}"
-    return f"will be delivered: {error}"
-
-
-def _each_text(value: Any, change: Redact) -> Any:
-    """Change every text in a JSON value."""
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, list):
-        return [_each_text(item, change) for item in value]
-    return {name: _each_text(item, change) for name, item in value.items()} if isinstance(value, dict) else value

@@ -17,8 +17,9 @@ from airflow_incident.core.key import dag_key, open_key, storm_key
 from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.delivery.effects import Ask, Attach, Get, Keep, Set, Show, StoreFailed
 from airflow_incident.delivery.ledger import Ledger, Opening
+from airflow_incident.delivery.outcome import ReportResult
 from airflow_incident.delivery.record import Record, record_name, replace_surrogates
-from airflow_incident.delivery.report import Outcome, late_note, storm_draft
+from airflow_incident.delivery.report import late_note, storm_draft
 from airflow_incident.delivery.sending import Sent, build_body, mark_in_flight, note_of_dag, own_record, send, terms_of
 from airflow_incident.errors import AmbiguousDeliveryError, IncidentIoError, NotFoundError
 
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
     from airflow_incident.api.calls import PreparedCreate
     from airflow_incident.delivery.effects import Effect
-    from airflow_incident.delivery.report import Before, Kind, Report
+    from airflow_incident.delivery.outcome import Before, ReportKind
+    from airflow_incident.delivery.report import Report
 
 STORM_WINDOW = timedelta(minutes=10)
 STORM = "storm"
@@ -57,7 +59,7 @@ class DeliveryPolicy(NamedTuple):
     own_fields: tuple[str, ...] | None = None
 
 
-def keep(report: Report, policy: DeliveryPolicy) -> Generator[Effect, Any, Outcome]:
+def keep(report: Report, policy: DeliveryPolicy) -> Generator[Effect, Any, ReportResult]:
     """Write a report down and nothing else, for there is no time left to look what stands there, or to send.
 
     What stood there may have been delivered.
@@ -66,11 +68,11 @@ def keep(report: Report, policy: DeliveryPolicy) -> Generator[Effect, Any, Outco
     record = _first_record(report, creation, policy)._replace(maybe_delivered=True)
     written = yield Keep(record.name, record.text())
     if isinstance(written, StoreFailed):
-        return Outcome(kind="failed", report=report, journal_error=written.why, error=policy.unusable)
-    return Outcome(kind="kept", report=report, error=policy.unusable)
+        return ReportResult(kind="failed", report=report, journal_error=written.why, error=policy.unusable)
+    return ReportResult(kind="kept", report=report, error=policy.unusable)
 
 
-def deliver(report: Report, policy: DeliveryPolicy) -> Generator[Effect, Any, Outcome]:
+def deliver(report: Report, policy: DeliveryPolicy) -> Generator[Effect, Any, ReportResult]:
     """Write a report down, send it, and write down what became of it."""
     name = record_name(report.failure.dag_id, report.key)
     found = yield Get(name)
@@ -84,7 +86,7 @@ def deliver(report: Report, policy: DeliveryPolicy) -> Generator[Effect, Any, Ou
     began = report.failure.started_at
     if began and before and before.state in {"open", "grouped"} and before.is_of_earlier_start(began):
         made_again = yield from _made_again(report, began, before, policy)
-        if isinstance(made_again, Outcome):
+        if isinstance(made_again, ReportResult):
             return made_again
         report, before = made_again
     elif before and (answered := (yield from _answered(report, before, policy))):
@@ -92,11 +94,13 @@ def deliver(report: Report, policy: DeliveryPolicy) -> Generator[Effect, Any, Ou
     try:
         outcome = yield from _write_and_send(report, before, policy)
     except IncidentIoError as error:  # a strict report that cannot be sent as it is
-        outcome = Outcome.of(report, error, kept=False)
+        outcome = ReportResult.of(report, error, kept=False)
     return outcome._replace(journal_error=outcome.journal_error or journal_error)
 
 
-def _write_and_send(report: Report, before: Record | None, policy: DeliveryPolicy) -> Generator[Effect, Any, Outcome]:
+def _write_and_send(
+    report: Report, before: Record | None, policy: DeliveryPolicy
+) -> Generator[Effect, Any, ReportResult]:
     ledger = yield from _read_ledger(policy)
     report = _for_this_api(report, ledger, policy)
     creation = None if _is_to_complete(report, policy) else (yield from build_body(report, policy.conn_id))
@@ -108,7 +112,7 @@ def _write_and_send(report: Report, before: Record | None, policy: DeliveryPolic
         # Alerts are grouped by incident.io's own routes.
         alone = is_alert(report.draft)
         key_or_outcome = (yield from _join_open_incident(report, record, policy)) if record.of_dag else None
-        if isinstance(key_or_outcome, Outcome):
+        if isinstance(key_or_outcome, ReportResult):
             return key_or_outcome
         if not alone and (storm := (yield from _storm(report, ledger, policy))):
             return (yield from _group(report, record, storm, policy))
@@ -123,7 +127,7 @@ def _write_and_send(report: Report, before: Record | None, policy: DeliveryPolic
     written = yield Set(record.name, stored.text())
     if not may_send and not isinstance(written, StoreFailed):
         yield from _note_waiting(record, policy)
-        return Outcome(kind="kept", report=report, before=_state_before(before), error=policy.unusable)
+        return ReportResult(kind="kept", report=report, before=_state_before(before), error=policy.unusable)
     # What is written down keeps the version it was to be sent through.
     choice = record.api_version if record.body is not None else report.choice
     terms = report.terms._replace(choice=choice, key_after=terms_of(record).key_after)
@@ -134,20 +138,20 @@ def _write_and_send(report: Report, before: Record | None, policy: DeliveryPolic
     if sent.superseded:
         return _superseded(report, sent)
     if sent.record.already_closed and (other := (yield from _asked_otherwise(sent.record))):
-        return Outcome(kind="suppressed", report=report.asked_as(other.sent_key), incident=other.incident)
+        return ReportResult(kind="suppressed", report=report.asked_as(other.sent_key), incident=other.incident)
     rewritten = yield Set(record.name, sent.record.text())
     if isinstance(written, StoreFailed) and isinstance(rewritten, StoreFailed) and sent.record.state == "pending":
         rewritten = yield Keep(sent.record.name, sent.record.text())
     failures = [failed.why for failed in (written, rewritten) if isinstance(failed, StoreFailed)]
     journal_error, kept = next(iter(failures), None), len(failures) < 2  # noqa: PLR2004 -- neither was written
     caught_up = yield from _afterwards(report, sent, ledger, policy)
-    outcome = Outcome.of(report, sent.answer, kept=kept, journal_error=journal_error, creation=sent.creation)
+    outcome = ReportResult.of(report, sent.answer, kept=kept, journal_error=journal_error, creation=sent.creation)
     return outcome._replace(before=_state_before(before), caught_up=caught_up)
 
 
 def _made_again(
     report: Report, began: datetime, before: Record, policy: DeliveryPolicy
-) -> Generator[Effect, Any, Outcome | tuple[Report, Record | None]]:
+) -> Generator[Effect, Any, ReportResult | tuple[Report, Record | None]]:
     """Decide about a failure whose record is of a run that was deleted since, and made again.
 
     As long as that run's incident is open it stands for this one as well. If it was over before this run began, the
@@ -171,9 +175,9 @@ def _made_again(
         started_at=began, opened_at=now, already_closed=shown.is_past, suppressed=before.suppressed + 1
     )
     written = yield Set(joined.name, joined.text())
-    kind: Kind = "closed" if shown.is_past else "suppressed"
+    kind: ReportKind = "closed" if shown.is_past else "suppressed"
     journal_error = written.why if isinstance(written, StoreFailed) else None
-    return Outcome(kind=kind, report=report.asked_as(joined.sent_key), incident=shown, journal_error=journal_error)
+    return ReportResult(kind=kind, report=report.asked_as(joined.sent_key), incident=shown, journal_error=journal_error)
 
 
 def _with_new_key(report: Report) -> Report:
@@ -210,12 +214,12 @@ def _for_this_api(report: Report, ledger: Ledger, policy: DeliveryPolicy) -> Rep
     return report._replace(choice="v2") if gone else report
 
 
-def _send_unwritten(report: Report, policy: DeliveryPolicy, journal_error: str) -> Generator[Effect, Any, Outcome]:
+def _send_unwritten(report: Report, policy: DeliveryPolicy, journal_error: str) -> Generator[Effect, Any, ReportResult]:
     """Send a report that cannot be written down."""
     report = _for_this_api(report, Ledger(), policy)
     record = _first_record(report, at_once(report.draft, report.terms), policy)
     sent = yield from send(record, report.terms, policy.now, stored=None)
-    return Outcome.of(report, sent.answer, kept=False, journal_error=journal_error, creation=sent.creation)
+    return ReportResult.of(report, sent.answer, kept=False, journal_error=journal_error, creation=sent.creation)
 
 
 def _is_to_complete(report: Report, policy: DeliveryPolicy) -> bool:
@@ -241,17 +245,17 @@ def _again(before: Record, report: Report, creation: PreparedCreate | None, poli
     return before._replace(**_content_fields(wanted, None if other else creation, policy))
 
 
-def _answered(report: Report, record: Record, policy: DeliveryPolicy) -> Generator[Effect, Any, Outcome | None]:
+def _answered(report: Report, record: Record, policy: DeliveryPolicy) -> Generator[Effect, Any, ReportResult | None]:
     """Answer a report from its record, where that is fresh: it is open, or it was refused a moment ago."""
     if record.was_refused_for(report.key, policy.now()):
         yield Set(record.name, record._replace(suppressed=record.suppressed + 1).text())
         error = IncidentIoError(record.error or "it was refused")
-        return Outcome(kind="refused", report=report, error=error, before="refused")
+        return ReportResult(kind="refused", report=report, error=error, before="refused")
     if not record.is_fresh_for(report.key, policy.now()):
         return None
     attached_late = record.attached_late or (policy.send and (yield from _tell_late(report, record)))
     yield Set(record.name, record._replace(suppressed=record.suppressed + 1, attached_late=attached_late).text())
-    return Outcome(kind="suppressed", report=report, incident=record.incident, storm=record.storm)
+    return ReportResult(kind="suppressed", report=report, incident=record.incident, storm=record.storm)
 
 
 def _afterwards(
@@ -274,11 +278,11 @@ def _note_v1_gone(policy: DeliveryPolicy) -> Generator[Effect, Any, None]:
         yield Set(Ledger.name(policy.deployment), ledger._replace(v1_gone=True).text())
 
 
-def _superseded(report: Report, sent: Sent) -> Outcome:
+def _superseded(report: Report, sent: Sent) -> ReportResult:
     """Tell of a report whose record is another process's by now."""
     if isinstance(sent.answer, AmbiguousDeliveryError):
-        return Outcome.of(report, sent.answer, kept=True)
-    return Outcome(kind="suppressed", report=report, incident=sent.record.incident)
+        return ReportResult.of(report, sent.answer, kept=True)
+    return ReportResult(kind="suppressed", report=report, incident=sent.record.incident)
 
 
 def _tell_late(report: Report, record: Record) -> Generator[Effect, Any, bool]:
@@ -292,7 +296,7 @@ def _tell_late(report: Report, record: Record) -> Generator[Effect, Any, bool]:
 
 def _join_open_incident(
     report: Report, record: Record, policy: DeliveryPolicy
-) -> Generator[Effect, Any, Outcome | str | None]:
+) -> Generator[Effect, Any, ReportResult | str | None]:
     """Let the incident that the DAG has open take the failure; if it has none, return the key that opens one.
 
     Runs that fail together ask with the same key, so that incident.io makes one incident of them. None where nobody can
@@ -315,13 +319,13 @@ def _join_open_incident(
     return open_key(key, after=found.incident.id)
 
 
-def _merged_into(report: Report, record: Record, found: Record) -> Generator[Effect, Any, Outcome | None]:
+def _merged_into(report: Report, record: Record, found: Record) -> Generator[Effect, Any, ReportResult | None]:
     """Write a failure down under the incident that its DAG has open; None if that cannot be done."""
     joined = record._replace(state="grouped", storm=found.key, incident=found.incident, body=None, draft=None)
     if isinstance((yield Set(record.name, joined.text())), StoreFailed):
         return None
     yield Set(found.name, found.joined(joined).text())
-    return Outcome(kind="grouped", report=report, incident=found.incident, storm=found.key, before="opened")
+    return ReportResult(kind="grouped", report=report, incident=found.incident, storm=found.key, before="opened")
 
 
 def _first_record(report: Report, creation: PreparedCreate | None, policy: DeliveryPolicy) -> Record:
@@ -417,7 +421,7 @@ def _catch_up(report: Report, ledger: Ledger, policy: DeliveryPolicy) -> Generat
     return answered
 
 
-def _group(report: Report, record: Record, storm: str, policy: DeliveryPolicy) -> Generator[Effect, Any, Outcome]:
+def _group(report: Report, record: Record, storm: str, policy: DeliveryPolicy) -> Generator[Effect, Any, ReportResult]:
     """Write a failure down under the storm's incident, and open that one if nobody has.
 
     The storm's record comes first: whoever breaks off in between leaves no failure under an incident that nobody
@@ -439,9 +443,9 @@ def _group(report: Report, record: Record, storm: str, policy: DeliveryPolicy) -
         record_of_storm = sent.record
         yield Set(name, record_of_storm.text())
         if record_of_storm.state != "open":
-            return Outcome.of(report, sent.answer, kept=True)
+            return ReportResult.of(report, sent.answer, kept=True)
     incident, before = record_of_storm.incident, _state_before(found)
-    return Outcome(kind="grouped", report=report, incident=incident, storm=storm, before=before)
+    return ReportResult(kind="grouped", report=report, incident=incident, storm=storm, before=before)
 
 
 def _storm_record(report: Report, record: Record, storm: str, policy: DeliveryPolicy) -> Record:

@@ -16,8 +16,8 @@ from airflow_incident.constants import CONN_TYPE
 from airflow_incident.core.key import ALERT_MARK, own_keys, scope_of
 from airflow_incident.delivery.driver import PATIENCE, AsyncDriver, Driver, run_all, store_patience
 from airflow_incident.delivery.effects import Ask, Get, StoreFailed
+from airflow_incident.delivery.outcome import ReportResult
 from airflow_incident.delivery.record import PREFIX, UnreadableRecordError, read_record, record_name, utc_now
-from airflow_incident.delivery.report import Outcome
 from airflow_incident.delivery.reporter import DeliveryPolicy, deliver, keep
 from airflow_incident.errors import (
     AmbiguousDeliveryError,
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from airflow_incident.core.settings import Settings
     from airflow_incident.delivery.driver import Anything
     from airflow_incident.delivery.effects import Effect
-    from airflow_incident.delivery.flushed import Flushed
+    from airflow_incident.delivery.outcome import FlushResult, RecoveryResult
     from airflow_incident.delivery.record import Record
-    from airflow_incident.delivery.recovery import Recovery, RecoveryResult
+    from airflow_incident.delivery.recovery import Recovery
     from airflow_incident.delivery.report import Report
 
 CATCH_UP_SECONDS = 6.0
@@ -46,7 +46,7 @@ MIN_REQUEST_SECONDS = 0.1
 """Seconds that a request gets at the least, however long those before it took."""
 
 
-def report(report: Report, config: ConnectionConfig, *, seconds: float, may_wait: bool = False) -> Outcome:
+def report(report: Report, config: ConnectionConfig, *, seconds: float, may_wait: bool = False) -> ReportResult:
     """Write a report down, send it, and write down what became of it; with the journal off, only send it.
 
     :param seconds: What it may take in all; with too little for a try it is only written down.
@@ -65,7 +65,7 @@ def report(report: Report, config: ConnectionConfig, *, seconds: float, may_wait
     return outcome
 
 
-async def areport(report: Report, config: ConnectionConfig, *, seconds: float) -> Outcome:
+async def areport(report: Report, config: ConnectionConfig, *, seconds: float) -> ReportResult:
     """Async version of `report`."""
     config = config.with_client()
     may_send = config.settings.journal and not config.unusable
@@ -81,7 +81,7 @@ async def areport(report: Report, config: ConnectionConfig, *, seconds: float) -
     return outcome
 
 
-def _effects(report: Report, config: ConnectionConfig) -> Generator[Effect, Any, Outcome]:
+def _effects(report: Report, config: ConnectionConfig) -> Generator[Effect, Any, ReportResult]:
     """Choose what is done about a report: sent only, kept only, or both."""
     if not config.settings.journal:
         return _send_only(report, config.conn_id)
@@ -90,9 +90,9 @@ def _effects(report: Report, config: ConnectionConfig) -> Generator[Effect, Any,
     return deliver(report, _policy(config, send=_may_ask(config)))
 
 
-def _send_only(report: Report, conn_id: str) -> Generator[Effect, Any, Outcome]:
+def _send_only(report: Report, conn_id: str) -> Generator[Effect, Any, ReportResult]:
     answer = yield Ask(submission(report.draft, report.terms), conn_id)
-    return Outcome.of(report, answer, kept=False)
+    return ReportResult.of(report, answer, kept=False)
 
 
 def recover(recovery: Recovery, config: ConnectionConfig, *, seconds: float, may_wait: bool = False) -> RecoveryResult:
@@ -161,7 +161,7 @@ def _needs_closing(success: Failure, key: str, text: str, *, always: bool) -> bo
     return record.level != "operator" and not record.is_settled(always=always)
 
 
-def flush(*, prefix: str = PREFIX, also_dead: bool = False, most: int | None = None) -> Flushed:
+def flush(*, prefix: str = PREFIX, also_dead: bool = False, most: int | None = None) -> FlushResult:
     """Deliver what waits in the journal, each record with the key of its own connection.
 
     :param prefix: Only records whose name begins with it.

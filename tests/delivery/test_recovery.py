@@ -401,14 +401,14 @@ def test_a_flush_leaves_alone_what_a_person_took_meanwhile(world):
 
 
 def test_a_failure_that_never_left_is_dropped(world):
-    """The run recovered before incident.io could be told: nothing is sent any more."""
+    """The run recovered before incident.io was asked: nothing is sent any more."""
     world.refusal = TransportError("refused", maybe_delivered=False)
     world.fail()
     world.refusal = None
     world.sent.clear()
     recovered = world.succeed()
     assert kinds(recovered) == ["dropped"]
-    assert line(recovered).endswith("is dropped: the run recovered before incident.io could be told")
+    assert line(recovered).endswith("is dropped: the run recovered before incident.io was asked")
     assert world.records() == []
     world.flush()
     assert world.sent == []

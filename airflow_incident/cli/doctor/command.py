@@ -53,7 +53,7 @@ def _findings(conn_id: str) -> Iterator[Finding]:
     with quiet():
         from airflow_incident.airflow_bridge.compat import redact
         from airflow_incident.cli.doctor.checks import examine  # imports Airflow
-        from airflow_incident.delivery.messages import clean  # builds models
+        from airflow_incident.delivery.outcome import clean
 
         found = examine(conn_id)
     while True:

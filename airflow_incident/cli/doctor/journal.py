@@ -9,7 +9,7 @@ from uuid import uuid4
 from airflow_incident.airflow_bridge.variables import Variables
 from airflow_incident.cli.doctor.finding import Finding
 from airflow_incident.core.settings import merge
-from airflow_incident.delivery.flushed import Flushed, problems
+from airflow_incident.delivery.outcome import FlushResult, problems
 from airflow_incident.delivery.record import utc_now
 from airflow_incident.delivery.run import list_records
 from airflow_incident.errors import JournalError
@@ -88,7 +88,7 @@ def _waiting() -> Finding:
     except JournalError as error:
         return Finding("error", "journal", str(error).partition(chr(10))[0], _DATABASE_ADVICE)
     parts = {state: [record for record in records if record.state == state] for state in ("pending", "dead")}
-    seen = Flushed(pending=parts["pending"], dead=parts["dead"], unreadable=unreadable)
+    seen = FlushResult(pending=parts["pending"], dead=parts["dead"], unreadable=unreadable)
     if concern := problems(seen, utc_now()):
         return Finding("warning", "journal", concern, _LOOK_ADVICE)
     if unreadable:
