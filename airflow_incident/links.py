@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_incident.airflow_bridge.compat import BaseOperatorLink, XCom
-from airflow_incident.core.pages import is_incident_page
+from airflow_incident.core.account import is_incident_page
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator

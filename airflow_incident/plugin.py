@@ -39,7 +39,7 @@ def read_page(ti_key: TaskInstanceKey) -> str:
     """Return the page of the incident that a task instance's run is in, as the journal has it; empty if there is none.
 
     :raises Exception: whatever the database raises.
-    :raises ForeignRecordError: if what the journal holds of the run cannot be read.
+    :raises UnreadableRecordError: if what the journal holds of the run cannot be read.
     """
     # Here, for what is broken must be so inside; incident.io is not asked.
     from airflow_incident.airflow_bridge.variables import Variables, texts_in_database

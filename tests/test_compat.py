@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from airflow.providers.common.compat import sdk
 
+import airflow_incident
 from airflow_incident.airflow_bridge import compat
+from tools import broken
 
 
 @pytest.mark.parametrize("name", compat._HOMES)
@@ -28,3 +30,10 @@ def test_a_name_that_is_nowhere_is_an_attribute_error():
         _ = compat.BaseHooks
     with pytest.raises(ImportError, match="BaseHooks"):
         from airflow_incident.airflow_bridge.compat import BaseHooks  # noqa: F401 -- it is not there
+
+
+@pytest.mark.parametrize("broken", broken.LINES, ids=lambda broken: f"{broken.file}: {broken.line}")
+def test_a_line_to_break_stands_where_it_is_looked_for(broken):
+    """`make test-broken` breaks each of these lines; one that has moved is broken nowhere."""
+    package = Path(airflow_incident.__file__).parent
+    assert (package / broken.file).read_text().count(broken.line) == 1

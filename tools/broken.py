@@ -44,7 +44,7 @@ LINES = (
     ),
     Broken(
         "2.11",
-        "core/pages.py",
+        "core/failure.py",
         "if airflow < 3:",
         "if airflow < 2:",
         "test_recovery.py::test_a_cleared_run_that_succeeds_closes_its_incident",
@@ -59,8 +59,8 @@ LINES = (
     Broken(
         "2.11",
         "airflow_bridge/variables.py",
-        "if not _has_supervisor():",
-        "if False:",
+        "if not self.has_supervisor:\n            return _text(_model",
+        "if False:\n            return _text(_model",
         "test_journal.py::test_one_run_is_one_request_whatever_calls",
     ),
     Broken(
@@ -94,14 +94,14 @@ LINES = (
     Broken(
         "3.0",
         "cli/terminal.py",
-        'os.environ[_CONTEXT] = "server"',
+        'os.environ[PROCESS_CONTEXT] = "server"',
         "pass",
         "test_tools_command.py::test_a_connection_in_airflow_s_database_is_found",
     ),
     Broken(
         "3.0",
         "airflow_bridge/context.py",
-        'or peek(ti, "start_date") is not None',
+        'or safe_get(ti, "start_date") is not None',
         "",
         "test_airflow_callbacks.py::test_a_task_that_gives_up_with_retries_left_opens_an_incident",
     ),
@@ -121,7 +121,7 @@ LINES = (
     ),
     Broken(
         "3.1",
-        "airflow_bridge/variables.py",
+        "airflow_bridge/compat.py",
         'hasattr(channel, "_async_writer")',
         "False",
         "test_supervised.py::test_eight_deadlines_at_once_share_the_triggerer_s_channel",
@@ -129,8 +129,8 @@ LINES = (
     Broken(
         "3.1",
         "airflow_bridge/connections.py",
-        "< (3, 2)",
-        "< (3, 0)",
+        "is_in_processor() or is_triggerers(supervisor())",
+        "False",
         "test_supervised.py::test_an_odd_connection_id_does_not_end_the_triggerer",
     ),
     Broken(

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
+from airflow_incident.airflow_bridge.compat import supervisor
 from airflow_incident.errors import AirflowTimeoutError
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ _POSTPONED = 20
 _STUBBORN = 1.0
 """Seconds after which it comes again, should somebody have swallowed what it raised."""
 _NO_ANSWER = "Airflow gave no answer within {:.2g} s"
-_TASK_RUNNER = "airflow.sdk.execution_time.task_runner"
 
 
 class Hung(BaseException):
@@ -189,11 +189,6 @@ def _seconds(most: float, *, last: bool) -> float | None:
 def _began() -> float | None:
     span = _time.get()
     return None if span is None else span.began
-
-
-def supervisor() -> Any:
-    """Return Airflow's channel to the supervisor of this process, None where there is none."""
-    return getattr(sys.modules.get(_TASK_RUNNER), "SUPERVISOR_COMMS", None)
 
 
 def _can_ring() -> bool:

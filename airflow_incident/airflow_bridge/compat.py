@@ -5,6 +5,7 @@ Nothing of ours enters, and no decision by version: a name's newest home goes fi
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,26 @@ _HOMES = {
     "task": ("airflow.sdk", "airflow.decorators"),
 }
 
+TASK_RUNNER = "airflow.sdk.execution_time.task_runner"
+PROCESSOR = "airflow.dag_processing.processor"
+PROCESS_CONTEXT = "_AIRFLOW_PROCESS_CONTEXT"
+"""Where a process of Airflow 3 says whether it may ask the database; one that says nothing is none of Airflow's own."""
+
+
+def supervisor() -> Any:
+    """Return Airflow's channel to the supervisor of this process, None where there is none."""
+    return getattr(sys.modules.get(TASK_RUNNER), "SUPERVISOR_COMMS", None)
+
+
+def is_in_processor() -> bool:
+    """Return whether this process parses DAG files and calls the callbacks of DAGs."""
+    return PROCESSOR in sys.modules
+
+
+def is_triggerers(channel: Any) -> bool:
+    """Return whether a channel is the triggerer's, which before Airflow 3.2 is for its event loop alone."""
+    return hasattr(channel, "_async_writer")
+
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
@@ -64,3 +85,31 @@ def _found(name: str) -> Any:
         with suppress(ImportError, AttributeError):
             return getattr(import_module(home), name)
     return getattr(import_module(oldest), name)
+
+
+# Airflow's teams, where it has them (`[core] multi_team`): what belongs to one is found by its name only. For processes
+# that have the database; Airflow tells tasks which team they are of.
+# https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/multi-team.html
+
+
+def in_team_of_variable(name: str) -> dict[str, str]:
+    """Return the argument with which a Variable is read, written and deleted, if it is a team's."""
+    from airflow.models import Variable
+
+    return _in_team(Variable, name)  # noqa: AIR311 -- there is no supervisor to ask
+
+
+def connection_of_a_team(conn_id: str) -> Any | None:
+    """Return a connection that is a team's; None if no team has it. Not for a task, which is of one team itself."""
+    from airflow.models import Connection
+
+    team = _in_team(Connection, conn_id)  # noqa: AIR311 -- as above
+    return Connection.get_connection_from_secrets(conn_id, **team) if team else None  # noqa: AIR311 -- as above
+
+
+def _in_team(model: Any, name: str) -> dict[str, str]:
+    """Ask the database which team a thing is of; names are unique, whoever has them."""
+    if not hasattr(model, "get_team_name") or not _found("conf").getboolean("core", "multi_team", fallback=False):
+        return {}
+    team = model.get_team_name(name)
+    return {"team_name": team} if team else {}

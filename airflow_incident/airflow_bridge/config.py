@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -15,7 +16,7 @@ from airflow_incident.airflow_bridge.connections import aread_connection, read_c
 from airflow_incident.airflow_bridge.process import PROCESS
 from airflow_incident.constants import CONN_TYPE, DEFAULT_CONN_ID, NEVER_WEAKER, SWITCHES
 from airflow_incident.core.account import Account, read_account, read_fields
-from airflow_incident.core.pages import with_pages
+from airflow_incident.core.failure import with_pages
 from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.core.settings import OPTIONS, Place, Settings, label_of, merge, options_in
 from airflow_incident.core.text import safe_str
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from airflow_incident.api.client import AsyncClient, Client
     from airflow_incident.core.failure import Failure
+    from airflow_incident.core.text import Redact
 
 
 class ConnectionConfig(NamedTuple):
@@ -137,12 +139,12 @@ class ConnectionConfig(NamedTuple):
             local=self.account.is_local,
         )
 
-    def redact(self, text: str) -> str:
-        """Replace every secret that Airflow or this connection knows, and what looks like one."""
-        known = redact(text)
+    @property
+    def redact(self) -> Redact:
+        """What replaces every secret that Airflow or this connection knows, and what looks like one."""
         account = self.account
         secrets = (account.api_key, account.alert_source_token, account.proxy or "", *_proxy_password(account.proxy))
-        return redact_secrets(known if isinstance(known, str) else text, known=secrets)
+        return partial(redact_secrets, known=secrets, mask=redact)
 
 
 _IN_CONNECTION = frozenset(option.name for option in options_in("connection"))

@@ -7,18 +7,21 @@ import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from airflow_incident.airflow_bridge.channel import awithin, supervisor, within
-from airflow_incident.airflow_bridge.compat import AirflowNotFoundException, BaseHook
-from airflow_incident.airflow_bridge.teams import connection_of_a_team
+from airflow_incident.airflow_bridge.channel import awithin, within
+from airflow_incident.airflow_bridge.compat import (
+    PROCESS_CONTEXT,
+    AirflowNotFoundException,
+    BaseHook,
+    connection_of_a_team,
+    is_in_processor,
+    is_triggerers,
+    supervisor,
+)
 from airflow_incident.core.account import fault_of_id
 from airflow_incident.errors import AirflowTimeoutError, MissingConnectionError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-_CONTEXT = "_AIRFLOW_PROCESS_CONTEXT"
-"""Where a process of Airflow 3 says whether it may ask the database; one that says nothing is none of Airflow's own."""
-_PROCESSOR = "airflow.dag_processing.processor"
 
 
 def read_connection(conn_id: str) -> Any:
@@ -110,7 +113,7 @@ def _from_database(conn_id: str) -> Any:
 
     :raises AirflowNotFoundException: if there is none, or it must not be looked for.
     """
-    if _CONTEXT not in os.environ and "airflow.sdk" in sys.modules:
+    if PROCESS_CONTEXT not in os.environ and "airflow.sdk" in sys.modules:
         from airflow.secrets.metastore import MetastoreBackend  # loads the database
         from airflow.utils.session import create_session
 
@@ -136,4 +139,4 @@ def _check_id(conn_id: str) -> None:
 
 def _asks_in_process() -> bool:
     """Tell the DAG processor and the triggerer, which hold the API themselves, from a task."""
-    return _PROCESSOR in sys.modules or hasattr(supervisor(), "_async_writer")
+    return is_in_processor() or is_triggerers(supervisor())

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from airflow_incident.airflow_bridge.channel import supervisor, within
+from airflow_incident.airflow_bridge.channel import within
+from airflow_incident.airflow_bridge.compat import PROCESSOR, TASK_RUNNER, supervisor
 from airflow_incident.constants import TASK_SCOPES
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.text import beginning, ending
@@ -31,8 +32,6 @@ CONTEXT_ERRORS = (Exception, SystemExit)
 """What an object of a context may raise when it is touched; `sys.exit()` in one would end Airflow's process."""
 PATIENCE = 3.0
 """Seconds that Airflow may take for what an incident can do without: to list failed tasks, to render a template."""
-_TASK_RUNNER = "airflow.sdk.execution_time.task_runner"
-_PROCESSOR = "airflow.dag_processing.processor"
 
 
 def read_failure(context: Any, *, exception_detail: str = "message", level: Level | None = None) -> Failure:
@@ -205,12 +204,12 @@ def _failed_tasks(dag: Any, run: Any, dag_id: str, run_id: str) -> tuple[str, ..
 
 def _has_answers() -> bool:
     """Return whether states of tasks can be asked for: Airflow 3.0's DAG processor would never answer."""
-    processor = sys.modules.get(_PROCESSOR)
+    processor = sys.modules.get(PROCESSOR)
     return processor is None or hasattr(processor, "GetTaskStates")
 
 
 def _failed_by_supervisor(dag: Any, dag_id: str, run_id: str) -> tuple[str, ...]:
-    states_of = sys.modules[_TASK_RUNNER].RuntimeTaskInstance.get_task_states
+    states_of = sys.modules[TASK_RUNNER].RuntimeTaskInstance.get_task_states
     states = states_of(dag_id=dag_id, run_ids=[run_id]).get(run_id, {})
     known = set(safe_get(dag, "task_ids") or ())
     failed = (_split(key, known) for key, state in states.items() if str(state) == "failed")

@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 _MARKS = frozenset(' "=()\\')
 """What a word must not have that stands in a line of pairs without quotes."""
 
+_OURS = frozenset({"outcome", "source", "error", "seconds"})
+"""Facts whose values are this package's own words."""
+
 PREFIX = "incident_io."
 OUTCOMES: Mapping[str, str] = MappingProxyType(
     {
@@ -64,7 +67,8 @@ def log_event(
     if seconds is not None:
         known["seconds"] = f"{seconds:.3f}"
     # Redacted one by one: a pattern that sees the whole line may swallow a quote, or a neighbour.
-    pairs = " ".join(f"{name}={_quoted(log_line(redact(str(value))))}" for name, value in known.items())
+    safe = {name: str(value) if name in _OURS else log_line(redact(str(value))) for name, value in known.items()}
+    pairs = " ".join(f"{name}={_quoted(value)}" for name, value in safe.items())
     parts = [log_line(redact(f"incident.io: {words}")), rest, f"({pairs})"]
     return LogEvent(outcome, level, " ".join(filter(None, parts)), seconds)
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from airflow_incident.airflow_bridge.channel import supervisor
-from airflow_incident.airflow_bridge.teams import in_team_of_variable
+from airflow_incident.airflow_bridge.compat import in_team_of_variable, is_triggerers, supervisor
 from airflow_incident.errors import JournalError
 
 if TYPE_CHECKING:
@@ -26,23 +25,26 @@ DESCRIPTION = "Written by airflow-incident; see 'airflow-incident journal'."
 class Variables:
     """A store over Airflow's Variables: by the supervisor's channel where there is one, else in the database."""
 
+    def __init__(self) -> None:
+        self.has_supervisor = supervisor() is not None
+
     def get(self, name: str) -> str | None:
         """Return a Variable's text; None where there is none, or where Airflow could not tell."""
         _forget_cached(name)
-        if not _has_supervisor():
+        if not self.has_supervisor:
             return _text(_model().get(name, default_var=None, **in_team_of_variable(name)))
         return _text(_sdk().get(name, default=None))
 
     def set(self, name: str, text: str) -> None:
         """Write a Variable."""
-        if _has_supervisor():
+        if self.has_supervisor:
             _sdk().set(name, text, description=DESCRIPTION)
         else:
             _model().set(name, text, description=DESCRIPTION, **in_team_of_variable(name))
 
     def delete(self, name: str) -> None:
         """Delete a Variable."""
-        if _has_supervisor():
+        if self.has_supervisor:
             _sdk().delete(name)
         else:
             _model().delete(name, **in_team_of_variable(name))
@@ -52,7 +54,7 @@ class Variables:
 
         :raises NotImplementedError: in a task before Airflow 3.3, which cannot list Variables.
         """
-        if not _has_supervisor():
+        if not self.has_supervisor:
             return _names_in_database(prefix)
         if not hasattr(_sdk(), "keys"):
             raise NotImplementedError("tasks list Variables from Airflow 3.3 on")
@@ -124,7 +126,7 @@ class _Elsewhere:
         return await self._call(self._store.names, prefix)
 
     async def _call(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        if _has_supervisor():
+        if self._store.has_supervisor:
             return method(*args, **kwargs)
         import asyncio  # tasks need none
 
@@ -134,7 +136,7 @@ class _Elsewhere:
 def async_store(store: Variables) -> _OnTheLoop | _Elsewhere:
     """Return the same store for coroutines of this process."""
     channel = supervisor()
-    return _OnTheLoop(channel) if hasattr(channel, "_async_writer") else _Elsewhere(store)
+    return _OnTheLoop(channel) if is_triggerers(channel) else _Elsewhere(store)
 
 
 def texts_in_database(prefix: str) -> dict[str, str]:
@@ -149,10 +151,6 @@ def texts_in_database(prefix: str) -> dict[str, str]:
     with create_session() as session:
         rows = session.scalars(select(model).where(model.key.startswith(prefix, autoescape=True)))
         return {row.key: text for row in rows if (text := _text(row.val)) is not None}
-
-
-def _has_supervisor() -> bool:
-    return supervisor() is not None
 
 
 def _sdk() -> Any:

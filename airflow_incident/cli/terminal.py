@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 """Columns of what is printed; an address that is longer stays whole, or nobody could click on it."""
-_CONTEXT = "_AIRFLOW_PROCESS_CONTEXT"
-"""Where Airflow 3 marks the processes that may ask its database."""
 
 
 class CommandError(Exception):
@@ -74,12 +72,14 @@ def _beside_the_database() -> Iterator[None]:
 
     See `ensure_secrets_backend_loaded` in airflow.sdk.execution_time.supervisor.
     """
-    before = os.environ.get(_CONTEXT)
-    os.environ[_CONTEXT] = "server"
+    from airflow_incident.airflow_bridge.compat import PROCESS_CONTEXT
+
+    before = os.environ.get(PROCESS_CONTEXT)
+    os.environ[PROCESS_CONTEXT] = "server"
     try:
         yield
     finally:
-        os.environ.pop(_CONTEXT) if before is None else os.environ.update({_CONTEXT: before})
+        os.environ.pop(PROCESS_CONTEXT) if before is None else os.environ.update({PROCESS_CONTEXT: before})
 
 
 @contextlib.contextmanager

@@ -7,14 +7,14 @@ found before any is replaced, so that no rule meets what another has left.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_incident.core.secret_names import secrets_of
 from airflow_incident.core.secret_values import BEGIN, PREFIX, QUOTE, Source, Value, quoted_value, read_value
 from airflow_incident.core.secret_words import HINTS, Name, fold, is_opaque, is_said, name_of, stands_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     Replacement = tuple[int, int, str]
 
@@ -203,10 +203,14 @@ _TABLE = (
 _HINT = "|".join(map(re.escape, HINTS))
 
 
-def redact_secrets(text: str, *, known: Sequence[str] = ()) -> str:
-    """Replace known secrets, and what looks like one, with three stars; cut the parameters of SQL statements."""
+def redact_secrets(text: str, *, known: Sequence[str] = (), mask: Callable[[str], Any] | None = None) -> str:
+    """Replace known secrets, and what looks like one, with three stars; cut the parameters of SQL statements.
+
+    :param mask: Airflow's own redaction, which goes first. What it makes no text of stays as it was.
+    """
     try:
-        return _redacted(text, known)
+        masked = mask(text) if mask else text
+        return _redacted(masked if isinstance(masked, str) else text, known)
     except Exception:  # noqa: BLE001 -- a text that breaks a rule must neither leave as it is nor cost its failure
         return WITHHELD
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from airflow_incident.core.account import is_incident_page
 from airflow_incident.core.key import dag_key, idempotency_key
-from airflow_incident.core.pages import is_incident_page
 from airflow_incident.delivery.record import (
     UnreadableRecordError,
     dag_prefix,
@@ -53,7 +53,7 @@ def page_of(failure: Failure, texts: Mapping[str, str], get: Callable[[str], str
 
     :param texts: What the journal holds under `dag_prefix`, by name.
     :param get: Reads another of its texts.
-    :raises ForeignRecordError: if nothing is found, but there is something that cannot be read.
+    :raises UnreadableRecordError: if nothing is found, but there is something that cannot be read.
     """
     run_id = json.dumps(replace_surrogates(failure.run_id), ensure_ascii=False)
     pages: list[tuple[tuple[Any, ...], str]] = []

@@ -2,8 +2,8 @@
 
 import pytest
 
-from airflow_incident.core.failure import Failure
-from airflow_incident.core.pages import is_incident_page, with_pages
+from airflow_incident.core.account import is_incident_page
+from airflow_incident.core.failure import Failure, with_pages
 
 FAILURE = Failure(dag_id="a b/c", run_id="manual__2026+1:00", level="task", task_id="löad", map_index=2, attempt=3)
 

@@ -7,7 +7,7 @@ import sys
 import time
 
 from airflow_incident.sandbox.server import Sandbox
-from tools.e2e.airflow_config import Installation
+from tools.e2e.installation import Installation
 from tools.e2e.course import Course
 from tools.postgres import Postgres
 from tools.watch import Trouble, Watch, perform
@@ -24,15 +24,15 @@ def play(watch: Watch, *, database: str) -> str:
         postgres = stack.enter_context(Postgres(MISSING)) if database == "postgresql" else None
         box = stack.enter_context(Sandbox())
         wire = stack.enter_context(Wire(box.port))
-        airflow_config = stack.enter_context(Installation(postgres))
+        installation = stack.enter_context(Installation(postgres))
         try:
-            seen = Course(airflow_config, watch, box, wire).go()
+            seen = Course(installation, watch, box, wire).go()
         finally:
             watch.show("Airflow is stopping")
-    title = f"Airflow {airflow_config.version} on {database}"
+    title = f"Airflow {installation.version} on {database}"
     watch.say("\n".join(["", title, *seen.table(), f"all of it: {time.monotonic() - began:.0f} s"]))
     if wrong := seen.wrong():
-        raise Trouble("\n".join(["", *wrong, f"{title}: {len(wrong)} wrong; the logs are in {airflow_config.home}"]))
+        raise Trouble("\n".join(["", *wrong, f"{title}: {len(wrong)} wrong; the logs are in {installation.home}"]))
     return f"{title}: nothing of ours has harmed it"
 
 

@@ -6,7 +6,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_incident.airflow_bridge.config import read_config
-from airflow_incident.cli.doctor.finding import Finding
+from airflow_incident.cli.doctor import Finding
 from airflow_incident.constants import CONFIG_SECTION, SWITCHES
 from airflow_incident.core.rules import TAG, AutoCallbackRules, TagOptions, matches, read_tags
 from airflow_incident.core.settings import merge

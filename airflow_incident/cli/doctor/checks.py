@@ -15,8 +15,8 @@ from airflow_incident.api.endpoints import show_identity
 from airflow_incident.api.names import lookup_ids
 from airflow_incident.api.proxies import blamed_variables
 from airflow_incident.api.submit import is_v1_gone
+from airflow_incident.cli.doctor import Finding
 from airflow_incident.cli.doctor.auto_callbacks import examine_policy
-from airflow_incident.cli.doctor.finding import Finding
 from airflow_incident.cli.doctor.journal import examine_journal
 from airflow_incident.constants import CONFIG_SECTION, CONN_TYPE, VERSION
 from airflow_incident.core.settings import OPTIONS, merge, unknown_settings

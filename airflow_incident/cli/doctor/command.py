@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
-    from airflow_incident.cli.doctor.finding import Finding
+    from airflow_incident.cli.doctor import Finding
 
 _LEVEL = 9
 _CHECK = 17

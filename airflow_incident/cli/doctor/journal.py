@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from airflow_incident.airflow_bridge.variables import Variables
-from airflow_incident.cli.doctor.finding import Finding
+from airflow_incident.cli.doctor import Finding
 from airflow_incident.core.settings import merge
 from airflow_incident.delivery.outcome import FlushResult, problems
 from airflow_incident.delivery.record import utc_now
