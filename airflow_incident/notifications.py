@@ -97,8 +97,8 @@ class QuietNotifier(BaseNotifier):
 
     def notify(self, context: Any) -> None:
         """Do what this callback is for, or say in one line why not. Never raises."""
-        from airflow_incident.airflow_bridge.airflow_cfg import LONGEST_REPORT
         from airflow_incident.airflow_bridge.channel import callback
+        from airflow_incident.core.timing import LONGEST_REPORT
 
         try:
             with callback(LONGEST_REPORT):
@@ -110,8 +110,8 @@ class QuietNotifier(BaseNotifier):
         """Do as `notify` does, in the triggerer's event loop."""
         import asyncio
 
-        from airflow_incident.airflow_bridge.airflow_cfg import LONGEST_WAIT
         from airflow_incident.airflow_bridge.channel import callback
+        from airflow_incident.core.timing import LONGEST_WAIT
 
         try:
             with callback(LONGEST_WAIT):
@@ -551,8 +551,9 @@ def _time_budget(config: ConnectionConfig, began: float, *, in_processor: bool) 
     if not in_processor:
         yield _seconds_left(longest, began)
         return
-    from airflow_incident.airflow_bridge.channel import LAST_WRITE, shorten
+    from airflow_incident.airflow_bridge.channel import shorten
     from airflow_incident.airflow_bridge.process import PROCESS
+    from airflow_incident.core.timing import LAST_WRITE
 
     share = PROCESS.batch.allot(longest=longest, batch=batch, written=config.settings.journal)
     shorten(max(share, time.monotonic() - began + LAST_WRITE))
@@ -564,8 +565,8 @@ def _time_budget(config: ConnectionConfig, began: float, *, in_processor: bool) 
 
 def _seconds_left(seconds: float, began: float) -> float:
     """Take off what reading the connection took; a request gets its try, if the callback's time allows for one."""
-    from airflow_incident.airflow_bridge.airflow_cfg import SHORTEST_REPORT
-    from airflow_incident.airflow_bridge.channel import LAST_WORD, left
+    from airflow_incident.airflow_bridge.channel import left
+    from airflow_incident.core.timing import LAST_WORD, SHORTEST_REPORT
 
     seconds = max(min(seconds, SHORTEST_REPORT), seconds - (time.monotonic() - began))
     remains = left(LAST_WORD)

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from airflow_incident.airflow_bridge import channel
-from airflow_incident.airflow_bridge.channel import LAST_WORD, Hung, awithin, callback, left, shorten, within
+from airflow_incident.airflow_bridge.channel import Hung, awithin, callback, left, shorten, within
+from airflow_incident.core.timing import LAST_WORD
 from airflow_incident.errors import AirflowTimeoutError
 
 SECONDS = 1.2

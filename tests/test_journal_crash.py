@@ -232,7 +232,7 @@ def test_a_flush_that_was_frozen_opens_nothing_twice(box, store):
 
 def test_a_slow_store_never_lets_a_storm_have_anothers_incident(box, store, monkeypatch):
     """Sent without the store when its time was over, a failure's own incident is not taken for the storm's."""
-    monkeypatch.setattr("airflow_incident.delivery.driver.PATIENCE", 0.2)
+    monkeypatch.setattr("airflow_incident.delivery.driver.STORE_PATIENCE", 0.2)
     report_to(box.url, store, report_of("r1"), storm_dag=1)
     get = store.get
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from airflow_incident.constants import CONFIG_SECTION
 from airflow_incident.core.account import is_loopback
 from airflow_incident.core.settings import merge, options_in, unknown_settings
+from airflow_incident.core.timing import LONGEST_REPORT, RESERVE, SHORTEST_REPORT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,15 +22,6 @@ _UNNAMED_NOTE = (
     "This Airflow installation has no name: set deployment (in the connection or under [incident_io] in "
     "airflow.cfg) or a public {option}, or two installations may share one incident."
 )
-
-LONGEST_REPORT = 12.0
-"""Seconds that one report may take at most."""
-SHORTEST_REPORT = 1.0
-"""Seconds that its requests get at the least, however long Airflow took to say where to send them."""
-LONGEST_WAIT = 60.0
-"""Seconds that a coroutine has in all: a triggerer's first answers take long, and nobody waits for it."""
-RESERVE = 6.0
-"""Seconds of a task's overtime that are left to Airflow and to other callbacks."""
 
 
 class AirflowConfig(NamedTuple):

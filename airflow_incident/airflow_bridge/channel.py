@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from airflow_incident.airflow_bridge.compat import supervisor
+from airflow_incident.core.timing import ALARM_AGAIN, ALARM_STUBBORN, LAST_WORD, LAST_WRITE, SHORT_CALLBACK
 from airflow_incident.errors import AirflowTimeoutError
 
 if TYPE_CHECKING:
@@ -26,20 +27,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LAST_WRITE = 2.0
-"""Seconds at the end of a callback's time that belong to the one write that keeps the failure."""
-LAST_ANSWER = 0.75
-"""Seconds at its end in which incident.io is not waited for any more, but its answer is written down."""
-LAST_WORD = 0.25
-"""Seconds at its very end, to say what became of it."""
-_SHORT = 8.0
-"""Seconds of a callback that has so little time that each of these is shorter, too."""
-_AGAIN = 0.05
-"""Seconds after which the timer comes again, when it came in the middle of a message."""
 _POSTPONED = 20
 """How often it does so, before it ends what hangs wherever that is."""
-_STUBBORN = 1.0
-"""Seconds after which it comes again, should somebody have swallowed what it raised."""
 _NO_ANSWER = "Airflow gave no answer within {:.2g} s"
 
 
@@ -55,7 +44,7 @@ class _Time(NamedTuple):
 
     def left(self, before: float) -> float:
         """Return the seconds that are left before one of the last moments."""
-        return self.began + self.seconds - before * min(1.0, self.seconds / _SHORT) - time.monotonic()
+        return self.began + self.seconds - before * min(1.0, self.seconds / SHORT_CALLBACK) - time.monotonic()
 
 
 _time: ContextVar[_Time | None] = ContextVar("time", default=None)
@@ -181,7 +170,7 @@ def _seconds(most: float, *, last: bool) -> float | None:
     if seconds is None:
         return None
     seconds = min(seconds, most)
-    if seconds < _AGAIN:
+    if seconds < ALARM_AGAIN:
         raise AirflowTimeoutError("Airflow took all the time that a callback has")
     return seconds
 
@@ -248,10 +237,10 @@ class _Alarm:
         state = _state(frame)
         if state == "within" and self._postponed < _POSTPONED:
             self._postponed += 1
-            self._due = now + _AGAIN
+            self._due = now + ALARM_AGAIN
             self._set()
             return
-        self._due = now + _STUBBORN
+        self._due = now + ALARM_STUBBORN
         self._set()
         _note(state)
         raise self._hung

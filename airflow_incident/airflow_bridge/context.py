@@ -19,6 +19,7 @@ from airflow_incident.airflow_bridge.compat import PROCESSOR, TASK_RUNNER, super
 from airflow_incident.constants import TASK_SCOPES
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.text import beginning, ending
+from airflow_incident.core.timing import DETAIL_PATIENCE
 
 if TYPE_CHECKING:
     from airflow_incident.constants import Scope
@@ -30,8 +31,6 @@ D = TypeVar("D")
 
 CONTEXT_ERRORS = (Exception, SystemExit)
 """What an object of a context may raise when it is touched; `sys.exit()` in one would end Airflow's process."""
-PATIENCE = 3.0
-"""Seconds that Airflow may take for what an incident can do without: to list failed tasks, to render a template."""
 
 
 def read_failure(context: Any, *, exception_detail: str = "message", level: Level | None = None) -> Failure:
@@ -121,7 +120,7 @@ def render(template: str, context: Any) -> str:
 
     :raises Exception: whatever a broken template or a macro raises.
     """
-    with within(PATIENCE):
+    with within(DETAIL_PATIENCE):
         return _render(template, context)
 
 
@@ -191,7 +190,7 @@ def _is_of_the_task(context: Any, ti: Any) -> bool:
 def _failed_tasks(dag: Any, run: Any, dag_id: str, run_id: str) -> tuple[str, ...]:
     """List the run's failed task instances, where this Airflow and this process can tell them."""
     try:
-        with within(PATIENCE):
+        with within(DETAIL_PATIENCE):
             if supervisor() is not None:
                 return _failed_by_supervisor(dag, dag_id, run_id) if _has_answers() else ()
             if hasattr(run, "get_task_instances"):

@@ -7,16 +7,13 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from airflow_incident.core.timing import BREAK_SECONDS, MIN_SECONDS
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_incident.api.client import Client
     from airflow_incident.core.account import Account
-
-MIN_SECONDS = 0.5
-"""Seconds that a report late in a batch gets: less is no try, for incident.io is not next door."""
-
-BREAK_SECONDS = 60.0
 
 
 class BatchBudget:

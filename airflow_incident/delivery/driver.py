@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from airflow_incident.airflow_bridge.channel import awithin, left, within
 from airflow_incident.api.calls import CallSequence, PreparedCreate, create_call
+from airflow_incident.core.timing import LOOK_AGAIN, STORE_PATIENCE
 from airflow_incident.delivery.effects import (
     Ask,
     Attach,
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PATIENCE = 2.0
-"""Seconds that a store may take before a failure is sent without it."""
-_LOOK_AGAIN = 0.25
 _FOR_EVER = float("inf")
 
 
@@ -70,7 +68,7 @@ class AsyncStore(Protocol):
 
 def store_patience() -> float:
     """Say how long a store may take that is believed: in a callback, whose time is limited as a whole, all of that."""
-    return PATIENCE if left() is None else _FOR_EVER
+    return STORE_PATIENCE if left() is None else _FOR_EVER
 
 
 class Driver:
@@ -161,9 +159,9 @@ class Driver:
             self._asking = False
 
     def _wait_and_send(self, answer: Future[IncidentHead | AlertHead]) -> None:
-        seconds = PATIENCE
+        seconds = STORE_PATIENCE
         while not self._turn.wait(seconds) and self._asking:
-            seconds = _LOOK_AGAIN  # it is incident.io that takes long, not the store
+            seconds = LOOK_AGAIN  # it is incident.io that takes long, not the store
         if not self._wanted:
             return
         with self._lock:
@@ -197,7 +195,7 @@ class AsyncDriver:
         self._shelf = _AsyncGuardedStore(store, seconds)
         self._client = client
         now = time.monotonic()
-        self._deadline, self._patience = now + seconds, now + PATIENCE
+        self._deadline, self._patience = now + seconds, now + STORE_PATIENCE
         self._key = key
         self._first = first
         self._sending: Task[Any] | None = None
@@ -342,7 +340,7 @@ class _Trouble:
 class _GuardedStore(_Trouble):
     """A store whose failures are answers."""
 
-    def __init__(self, store: Store, *, patience: float = PATIENCE) -> None:
+    def __init__(self, store: Store, *, patience: float = STORE_PATIENCE) -> None:
         super().__init__(patience)
         self._store = store
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow_incident.core.timing import KEEP_FOR, SETTLE_SECONDS, YOUNG
 from airflow_incident.delivery.effects import Complete, Delete, Get, Names, Set, StoreFailed
 from airflow_incident.delivery.outcome import FlushResult, RecordResult
-from airflow_incident.delivery.record import KEEP_FOR, KEEP_RECORDS, PREFIX, Record, UnreadableRecordError, read_record
+from airflow_incident.delivery.record import KEEP_RECORDS, PREFIX, Record, UnreadableRecordError, read_record
 from airflow_incident.delivery.recovery import close_record_later
-from airflow_incident.delivery.sending import SETTLE_SECONDS, next_state, note_of_dag, own_record, send, terms_of
+from airflow_incident.delivery.sending import next_state, note_of_dag, own_record, send, terms_of
 from airflow_incident.errors import AmbiguousDeliveryError, IncidentIoError, JournalError, UnexpectedResponseError
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     RateLimitKey = tuple[str, bool]
 
-YOUNG = timedelta(minutes=1)
-"""How long others may be about to open a record through v1; a longer wait for each of many would last for hours."""
 PATIENT_ATTEMPTS = 3
 """After so many failed attempts a record waits behind those with fewer."""
 MOST_ODD = 10

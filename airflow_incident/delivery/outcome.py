@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -14,6 +13,7 @@ from airflow_incident.api.incident import AlertHead
 from airflow_incident.api.payload import is_alert
 from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.core.text import format_time, log_line
+from airflow_incident.core.timing import OVERDUE
 from airflow_incident.delivery.report import by_hand
 from airflow_incident.errors import AmbiguousDeliveryError, APIError, IncidentIoError
 
@@ -334,10 +334,6 @@ class RecoveryResult(NamedTuple):
             facts: dict[str, Any] = {"dag_id": success.dag_id, "run_id": success.run_id, "task": success.task_label}
             lines.append(log_event("left_open", logging.WARNING, words, redact, **facts))
         return lines
-
-
-OVERDUE = timedelta(hours=1)
-"""How long a failure may wait before somebody should look."""
 
 
 class FlushResult(NamedTuple):

@@ -8,17 +8,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta
+from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from hashlib import sha256
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args
 
 from airflow_incident.api.calls import Endpoint, PreparedCreate
-from airflow_incident.api.exchange import RETRY_AFTER_LIMIT
 from airflow_incident.api.payload import create_draft
 from airflow_incident.api.submit import Choice
 from airflow_incident.constants import TASK_SCOPES
 from airflow_incident.core.key import ALERT_MARK, with_deployment
+from airflow_incident.core.timing import SUPPRESS_FOR, WAIT_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,11 +27,6 @@ if TYPE_CHECKING:
 
 PREFIX = "incident_io."
 """Beginning of every record's name; the rest is the DAG id, cut, and a digest of the key."""
-SUPPRESS_FOR = timedelta(hours=1)
-"""How long an open record answers for its incident, without a request."""
-WAIT_LIMIT = timedelta(seconds=RETRY_AFTER_LIMIT, minutes=5)
-"""How far ahead a retry date may be, with some room for clocks that differ."""
-KEEP_FOR = timedelta(days=30)
 KEEP_RECORDS = 2_000
 """Delivered records are deleted when they are older or more than this."""
 _DAG_ID_LENGTH = 100

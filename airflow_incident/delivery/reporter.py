@@ -5,7 +5,6 @@ Whatever comes twice, breaks off or races with another process is the same reque
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_incident.api.calls import CallSequence
@@ -15,6 +14,7 @@ from airflow_incident.api.renewal import was_over
 from airflow_incident.api.submit import LOOK_UP_SHARE, at_once
 from airflow_incident.core.key import dag_key, open_key, storm_key
 from airflow_incident.core.redaction import redact_secrets
+from airflow_incident.core.timing import STORM_WINDOW
 from airflow_incident.delivery.effects import Ask, Attach, Get, Keep, Set, Show, StoreFailed
 from airflow_incident.delivery.ledger import Ledger, Opening
 from airflow_incident.delivery.outcome import ReportResult
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from airflow_incident.delivery.outcome import Before, ReportKind
     from airflow_incident.delivery.report import Report
 
-STORM_WINDOW = timedelta(minutes=10)
 STORM = "storm"
 """What stands for a DAG id in the record of a storm."""
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from airflow_incident.airflow_bridge.channel import LAST_ANSWER, left
-from airflow_incident.airflow_bridge.process import MIN_SECONDS, PROCESS
+from airflow_incident.airflow_bridge.channel import left
+from airflow_incident.airflow_bridge.process import PROCESS
 from airflow_incident.airflow_bridge.variables import Variables, async_store
 from airflow_incident.api.submit import submission
 from airflow_incident.constants import CONN_TYPE
 from airflow_incident.core.key import ALERT_MARK, own_keys, scope_of
-from airflow_incident.delivery.driver import PATIENCE, AsyncDriver, Driver, run_all, store_patience
+from airflow_incident.core.timing import CATCH_UP_SECONDS, LAST_ANSWER, MIN_REQUEST_SECONDS, MIN_SECONDS, STORE_PATIENCE
+from airflow_incident.delivery.driver import AsyncDriver, Driver, run_all, store_patience
 from airflow_incident.delivery.effects import Ask, Get, StoreFailed
 from airflow_incident.delivery.outcome import ReportResult
 from airflow_incident.delivery.record import PREFIX, UnreadableRecordError, read_record, record_name, utc_now
@@ -39,11 +40,6 @@ if TYPE_CHECKING:
     from airflow_incident.delivery.record import Record
     from airflow_incident.delivery.recovery import Recovery
     from airflow_incident.delivery.report import Report
-
-CATCH_UP_SECONDS = 6.0
-"""Seconds that must be left of a report's time to deliver what waits as well."""
-MIN_REQUEST_SECONDS = 0.1
-"""Seconds that a request gets at the least, however long those before it took."""
 
 
 def report(report: Report, config: ConnectionConfig, *, seconds: float, may_wait: bool = False) -> ReportResult:
@@ -131,13 +127,13 @@ def _noted(recovered: RecoveryResult, config: ConnectionConfig) -> RecoveryResul
 def has_open(success: Failure, settings: Settings, deployment: str) -> bool | StoreFailed:
     """Return whether callbacks of the attempt that succeeded have left anything to close, as the journal says."""
     nobody: Any = None
-    return run_all(_look(success, settings, deployment), Variables(), nobody, patience=PATIENCE)
+    return run_all(_look(success, settings, deployment), Variables(), nobody, patience=STORE_PATIENCE)
 
 
 async def ahas_open(success: Failure, settings: Settings, deployment: str) -> bool | StoreFailed:
     """Async version of `has_open`."""
     nobody: Any = None
-    driver = AsyncDriver(async_store(Variables()), nobody, seconds=PATIENCE)
+    driver = AsyncDriver(async_store(Variables()), nobody, seconds=STORE_PATIENCE)
     return await driver.run(_look(success, settings, deployment))
 
 

@@ -11,6 +11,7 @@ from airflow_incident.api.submit import SubmitOptions, at_once, first_version, p
 from airflow_incident.core.key import open_key
 from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.core.text import with_notes
+from airflow_incident.core.timing import SETTLE_SECONDS
 from airflow_incident.delivery.effects import Ask, Get, Send, Set, Show, Sleep
 from airflow_incident.delivery.record import (
     OpenIncident,
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
 
     from airflow_incident.delivery.effects import Effect
     from airflow_incident.delivery.report import Report
-
-SETTLE_SECONDS = 1.5
-"""How long a record is left alone before it changes to v2: another process may be about to open it through v1."""
 
 
 _LOOKS = 2

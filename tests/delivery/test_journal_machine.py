@@ -15,9 +15,10 @@ from airflow_incident.api.submit import is_v1_gone
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.core.settings import Settings
+from airflow_incident.core.timing import SUPPRESS_FOR
 from airflow_incident.delivery.effects import Ask, Delete, Get, Names, Send, Set, Show, Sleep, StoreFailed
 from airflow_incident.delivery.flush import flush_all
-from airflow_incident.delivery.record import PREFIX, SUPPRESS_FOR, read_record
+from airflow_incident.delivery.record import PREFIX, read_record
 from airflow_incident.delivery.report import IncidentContent, prepare
 from airflow_incident.delivery.reporter import DeliveryPolicy, deliver
 from airflow_incident.errors import (

@@ -7,8 +7,8 @@ import sys
 import time
 
 from airflow_incident.sandbox.server import Sandbox
-from tools.e2e.installation import Installation
 from tools.e2e.course import Course
+from tools.e2e.installation import Installation
 from tools.postgres import Postgres
 from tools.watch import Trouble, Watch, perform
 from tools.wire import Wire

@@ -20,6 +20,7 @@ from airflow_incident.cli.doctor.auto_callbacks import examine_policy
 from airflow_incident.cli.doctor.journal import examine_journal
 from airflow_incident.constants import CONFIG_SECTION, CONN_TYPE, VERSION
 from airflow_incident.core.settings import OPTIONS, merge, unknown_settings
+from airflow_incident.core.timing import CLOCK_ERROR, CLOCK_WARNING
 from airflow_incident.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -40,10 +41,6 @@ if TYPE_CHECKING:
     from airflow_incident.api.payload import LookupResult
     from airflow_incident.core.settings import Place
 
-CLOCK_WARNING = 30.0
-"""Seconds that two clocks may differ before anybody should care."""
-CLOCK_ERROR = 300.0
-"""Seconds from which on the times in incidents mislead."""
 _CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"
 _NAMED = ("severity", "incident_type", "custom_fields", "roles")
 
