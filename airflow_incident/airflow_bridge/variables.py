@@ -126,7 +126,7 @@ class _Elsewhere:
         return await self._call(self._store.names, prefix)
 
     async def _call(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        if self._store.has_supervisor:
+        if supervisor() is not None:
             return method(*args, **kwargs)
         import asyncio  # tasks need none
 
