@@ -73,11 +73,11 @@ def error(name: str, now: float, wait: float) -> bytes:
     if name in RETRY_DATES:
         headers, told = RETRY_DATES[name](now, wait)
         limit = {"name": "Sandbox key", "limit": 1200, "remaining": 0, **told}
-        errors = [problem("too_many_requests", "Too many requests with this key")]
+        errors = problem("too_many_requests", "Too many requests with this key")
         refusal = Refusal(429, "too_many_requests", errors, headers=headers, rate_limit=limit)
     else:
         status, kind, entry = ERRORS[name]
-        refusal = Refusal(status, kind, [entry])
+        refusal = Refusal(status, kind, entry)
     body = json.dumps(refusal.body).encode()
     plain = {"Content-Type": "application/json", "Content-Length": str(len(body))}
     return head(refusal.status, {**plain, **refusal.headers}) + body

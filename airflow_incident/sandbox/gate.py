@@ -1,5 +1,6 @@
 """What every request passes before its endpoint: the host, the size, the key, the rate, the recording."""
 
+import contextlib
 import hmac
 import ipaddress
 import json
@@ -10,12 +11,12 @@ from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any
 
-from starlette.datastructures import Headers
+from fastapi import Request
+from starlette.middleware.base import RequestResponseEndpoint
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from . import incidents
-from .refusals import Refusal, not_found, problem, too_large, unauthenticated
+from .incidents import rfc3339
+from .refusals import Refusal, not_found, problem
 from .store import Recorded, Store
 
 LOG = logging.getLogger(__name__)
@@ -39,15 +40,14 @@ def refuse(refusal: Refusal) -> Reply:
     return Reply(refusal.body, refusal.status, refusal.headers)
 
 
-def is_loopback(host: str) -> bool:
-    """Tell whether a Host header names this machine; anything else may be a rebound DNS name."""
+def _check_host(host: str) -> None:
+    """Refuse a Host header that does not name this machine: it may be a rebound DNS name."""
     name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-    if name.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name.strip("[]")).is_loopback
-    except ValueError:
-        return False
+    with contextlib.suppress(ValueError):
+        if name.lower() == "localhost" or ipaddress.ip_address(name.strip("[]")).is_loopback:
+            return
+    told = "The sandbox answers only on this machine: use http://127.0.0.1 or http://localhost"
+    raise Refusal(421, "api_error", problem("misdirected_request", told))
 
 
 class Bucket:
@@ -72,146 +72,92 @@ class Bucket:
                 self._tokens -= 1
                 return
             wait = math.ceil((1 - self._tokens) * 60 / limit)
+        told = f"More than {limit} requests a minute with this {self._name}"
         raise Refusal(
             429,
             "too_many_requests",
-            [problem("too_many_requests", f"More than {limit} requests a minute with this {self._name}")],
+            problem("too_many_requests", told),
             headers={"Retry-After": str(wait)},
-            rate_limit={
-                "name": self._name,
-                "limit": limit,
-                "remaining": 0,
-                "retry_after": incidents.rfc3339(now + wait),
-            },
+            rate_limit={"name": self._name, "limit": limit, "remaining": 0, "retry_after": rfc3339(now + wait)},
         )
 
 
 class Gate:
-    """The outermost layer of the sandbox's application."""
+    """The middleware around the sandbox's endpoints."""
 
-    def __init__(self, app: ASGIApp, store: Store) -> None:
-        self._app = app
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._options = store.options
-        options = store.options
+        options = self._options = store.options
         self._bucket = Bucket("API key", options.rate_limit, options.clock)
         self._alert_bucket = Bucket("alert source", options.alert_rate_limit, options.clock)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
         """Let a request in, or answer it here; each answer says what time the sandbox's clock shows."""
+        is_api = request.url.path.startswith(API)
+        answer = await (self._record if is_api else self._pass)(request, call_next)
+        answer.headers["Date"] = formatdate(self._options.clock(), usegmt=True)
+        return answer
 
-        async def send_dated(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                date = formatdate(self._options.clock(), usegmt=True).encode()
-                message = {**message, "headers": [*message.get("headers", []), (b"date", date)]}
-            await send(message)
-
-        await self._pass(scope, receive, send_dated)
-
-    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not is_loopback(Headers(scope=scope).get("host", "")):
-            told = "The sandbox answers only on this machine: use http://127.0.0.1 or http://localhost"
-            refusal = Refusal(421, "api_error", [problem("misdirected_request", told)])
-            await refuse(refusal)(scope, receive, send)
-        elif scope["path"].startswith(API):
-            await self._exchange(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
-
-    async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _record(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
         """Answer an API request and record both sides before the client sees the answer."""
-        warnings: list[str] = []
-        scope.setdefault("state", {})["warnings"] = warnings
-        raw = await _read(receive, self._options.max_body_bytes)
-        answer = _Answer()
-        try:
-            body = self._admit(scope, raw)
-            await self._app(scope, _replay(body), answer.send)
-        except Refusal as refusal:
-            await refuse(refusal)(scope, receive, answer.send)
-        except Exception as error:
-            LOG.exception("The sandbox failed to answer %s %s", scope["method"], scope["path"])
-            answer.messages.clear()
-            broken = Refusal(500, "api_error", [problem("internal_error", type(error).__name__)])
-            await refuse(broken)(scope, receive, answer.send)
+        request.state.warnings = []
+        raw = await request.body()
+        answer = await self._pass(request, call_next)
+        if not isinstance(answer, Reply):
+            content = b"".join([part async for part in answer.body_iterator])  # type: ignore[attr-defined]  # starlette says Response, and streams
+            answer = Response(content, answer.status_code, answer.headers)
         self._store.record(
             Recorded(
-                method=scope["method"],
-                path=scope["path"],
-                query=scope["query_string"].decode("latin-1"),
-                headers=dict(Headers(scope=scope)),
-                raw=raw or b"",
-                body=_json(raw or b""),
-                status=answer.status,
-                answer=_json(answer.body),
-                warnings=warnings,
+                method=request.method,
+                path=request.url.path,
+                query=request.url.query,
+                headers=dict(request.headers),
+                raw=raw,
+                body=_json(raw),
+                status=answer.status_code,
+                answer=_json(bytes(answer.body)),
+                warnings=request.state.warnings,
             )
         )
-        for message in answer.messages:
-            await send(message)
+        return answer
 
-    def _admit(self, scope: Scope, raw: bytes | None) -> bytes:
-        path = scope["path"]
-        given = Headers(scope=scope).get("authorization", "")
+    async def _pass(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+        try:
+            _check_host(request.headers.get("host", ""))
+            if request.url.path.startswith(API):
+                self._admit(request, len(await request.body()))
+            return await call_next(request)
+        except Refusal as refusal:
+            return refuse(refusal)
+        except Exception as error:
+            LOG.exception("The sandbox failed to answer %s %s", request.method, request.url.path)
+            return refuse(Refusal(500, "api_error", problem("internal_error", type(error).__name__)))
+
+    def _admit(self, request: Request, size: int) -> None:
+        options, path = self._options, request.url.path
+        given = request.headers.get("authorization", "")
         if path.startswith(ALERTS):
-            self._admit_event(path.removeprefix(ALERTS), given)
+            source = path.removeprefix(ALERTS)
+            if self._store.alert_source_removed or source != options.alert_source_id:
+                raise not_found(f"The alert source {source!r}")
+            _compare(given, options.alert_source_token, "alert source token")
+            self._alert_bucket.take()
         else:
-            _compare(given, self._options.api_key, "API key")
+            _compare(given, options.api_key, "API key")
             self._bucket.take()
-        if raw is None:
-            raise too_large(self._options.max_body_bytes)
+        if size > options.max_body_bytes:
+            told = f"The body is larger than {options.max_body_bytes} bytes"
+            raise Refusal(413, "payload_too_large", problem("payload_too_large", told))
         if self._store.v1_removed and f"{path}/".startswith(f"{FIRST_INCIDENTS}/"):
             raise not_found(f"The path {path!r}")
-        return raw
-
-    def _admit_event(self, source: str, given: str) -> None:
-        """Let an event of the one alert source in, by the source's own token and rate."""
-        if self._store.alert_source_removed or source != self._options.alert_source_id:
-            raise not_found(f"The alert source {source!r}")
-        _compare(given, self._options.alert_source_token, "alert source token")
-        self._alert_bucket.take()
 
 
 def _compare(given: str, secret: str, what: str) -> None:
-    if not hmac.compare_digest(given.encode(), f"Bearer {secret}".encode()):
-        raise unauthenticated(what)
-
-
-class _Answer:
-    """An endpoint's answer, held back until it is recorded."""
-
-    def __init__(self) -> None:
-        self.messages: list[Message] = []
-
-    async def send(self, message: Message) -> None:
-        self.messages.append(message)
-
-    @property
-    def status(self) -> int:
-        return int(self.messages[0]["status"])
-
-    @property
-    def body(self) -> bytes:
-        return b"".join(message.get("body", b"") for message in self.messages)
-
-
-async def _read(receive: Receive, limit: int) -> bytes | None:
-    """Return the whole body, or None if it is larger than the limit."""
-    body = bytearray()
-    while True:
-        message = await receive()
-        # A client reads the answer only after it has sent everything: the rest is taken, but not kept.
-        if len(body) <= limit:
-            body += message.get("body", b"")
-        if not message.get("more_body"):
-            return bytes(body) if len(body) <= limit else None
-
-
-def _replay(raw: bytes) -> Receive:
-    async def receive() -> Message:
-        return {"type": "http.request", "body": raw, "more_body": False}
-
-    return receive
+    if hmac.compare_digest(given.encode(), f"Bearer {secret}".encode()):
+        return
+    told = f"No valid {what} was given: expected 'Authorization: Bearer …'"
+    headers = {"WWW-Authenticate": "Bearer"}
+    raise Refusal(401, "authentication_error", problem("invalid_api_key", told), headers=headers)
 
 
 def _json(raw: bytes) -> Any:

@@ -121,7 +121,7 @@ class Sandbox:
     @property
     def alerts(self) -> list[JsonObject]:
         """The alerts of its alert source, each with the ID of the incident it opened, oldest first."""
-        return self.store.alerts()
+        return [row.alert | {"incident_id": row.incident["id"]} for row in self.store.all() if row.alert]
 
     @property
     def catalogue(self) -> Catalogue:

@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 
 from . import summary
 from .gate import Reply
-from .refusals import JsonObject, Refusal, problem
+from .refusals import JsonObject, forbidden, not_found
 from .store import Change, Opened, Store
 
 FOLDER = pathlib.Path(__file__).with_name("page")
@@ -67,14 +67,13 @@ def pages(store: Store) -> APIRouter:
     @router.post("/page/incidents/{reference}/close")
     async def close(request: Request, reference: str) -> Response:
         if request.headers.get("origin") != f"{request.url.scheme}://{request.headers.get('host')}":
-            told = "Only the sandbox's own page may close incidents"
-            raise Refusal(403, "resource_forbidden", [problem("forbidden", told)])
+            raise forbidden("Only the sandbox's own page may close incidents")
         return Reply({"incident": store.move(reference, "closed")}, headers=HEADERS)
 
     @router.get("/page/{name}")
     async def asset(name: str) -> Response:
         if name not in FILES:
-            raise Refusal(404, "not_found", [problem("not_found", "The page has no such file")])
+            raise not_found(f"The file {name!r}")
         return _file(name, FILES[name])
 
     return router
