@@ -22,6 +22,19 @@ API = ("/v1/", "/v2/")
 LOOPBACK = "127.0.0.1"
 
 
+def bound(port: int) -> socket.socket:
+    """Return a socket that has taken this port, or any free one for 0, and does not listen yet."""
+    # asyncio sends small answers at once (TCP_NODELAY) only on a socket that says it is TCP.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((LOOPBACK, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
 @dataclasses.dataclass(frozen=True)
 class Seen:
     """A request as it came over the wire."""
@@ -75,13 +88,7 @@ class FaultProxy:
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
-        self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            self._listener.bind((LOOPBACK, port))
-        except OSError:
-            self._listener.close()
-            raise
+        self._listener = bound(port)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://{LOOPBACK}:{self.port}"
         self._listening = False
@@ -180,16 +187,20 @@ class FaultProxy:
                 client.sendall(data)
 
 
+@dataclasses.dataclass
 class Exchange:
     """One API request and what may be done with it."""
 
-    def __init__(self, proxy: FaultProxy, client: socket.socket, reader: io.BufferedReader, request: Seen) -> None:
-        self.proxy = proxy
-        self.send = client.sendall
-        self.ended = False
-        self._client = client
-        self._reader = reader
-        self.request = request
+    proxy: FaultProxy
+    client: socket.socket
+    reader: io.BufferedReader
+    request: Seen
+    ended: bool = False
+
+    def send(self, *parts: bytes) -> None:
+        """Send these bytes to the client."""
+        for part in parts:
+            self.client.sendall(part)
 
     def forward(self) -> bytes:
         """Let the request take effect and return the sandbox's whole answer."""
@@ -204,24 +215,11 @@ class Exchange:
         return self.forward().partition(b"\r\n\r\n")[2]
 
     def drip(self, data: bytes) -> None:
-        """Send one byte after the other, slowly."""
-        for place in range(len(data)):
-            self.send(data[place : place + 1])
+        """Send one byte after the other, slowly, as long as the proxy lives."""
+        for byte in data:
+            self.send(bytes([byte]))
             if self.proxy.stopping.wait(self.proxy.pace):
                 return
-
-    def pause(self) -> None:
-        """Wait, but not for longer than the proxy lives."""
-        self.proxy.stopping.wait(self.proxy.delay)
-
-    def hang(self) -> None:
-        """Say nothing until the client gives up."""
-        self._reader.read()
-        self.end()
-
-    def wait_for_more(self) -> None:
-        """Wait until the client uses this connection again, or closes it."""
-        self._reader.peek(1)
 
     def end(self) -> None:
         """Close the connection in the regular way."""
@@ -230,8 +228,19 @@ class Exchange:
     def reset(self) -> None:
         """Close the connection so that the client is told it broke."""
         # Lingering for zero seconds makes close() send RST instead of FIN.
-        self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.end()
+
+
+def _hang(exchange: Exchange) -> None:
+    exchange.reader.read()  # until the client gives up
+    exchange.end()
+
+
+def _slow(exchange: Exchange) -> None:
+    answer = exchange.forward()
+    exchange.proxy.stopping.wait(exchange.proxy.delay)
+    exchange.send(answer)
 
 
 def _drip_body(exchange: Exchange) -> None:
@@ -247,47 +256,28 @@ def _drop_after_accept(exchange: Exchange) -> None:
 
 def _stale(exchange: Exchange) -> None:
     exchange.send(exchange.forward())
-    exchange.wait_for_more()
+    exchange.reader.peek(1)  # until the client uses this connection again, or closes it
     exchange.reset()
-
-
-def _slow(exchange: Exchange) -> None:
-    answer = exchange.forward()
-    exchange.pause()
-    exchange.send(answer)
-
-
-def _invalid_json(exchange: Exchange) -> None:
-    body = exchange.forward_body()
-    exchange.send(answers.answer(200, body[: len(body) // 2]))
-
-
-def _wrong_shape(exchange: Exchange) -> None:
-    exchange.forward()
-    exchange.send(answers.answer(200, b'{"incident": {"name": "It has no id"}}'))
 
 
 def _huge(exchange: Exchange) -> None:
     before, after = answers.padded(exchange.forward_body())
-    size = len(before) + answers.HUGE + len(after)
-    exchange.send(answers.head(200, {"Content-Type": "application/json", "Content-Length": str(size)}) + before)
     block = b"x" * 65536
-    for _ in range(answers.HUGE // len(block)):
-        exchange.send(block)
-    exchange.send(after)
+    count = answers.HUGE // len(block)
+    length = str(len(before) + count * len(block) + len(after))
+    head = answers.head(200, {"Content-Type": "application/json", "Content-Length": length})
+    exchange.send(head, before, *[block] * count, after)
 
 
-def _gzip_bomb(exchange: Exchange) -> None:
-    body = answers.bomb(exchange.forward_body())
-    exchange.send(answers.answer(200, body, Content_Encoding="gzip"))
+def _answer(change: Callable[[bytes], bytes], **headers: str) -> Callable[[Exchange], None]:
+    """Let the request take effect, and answer with what `change` makes of the sandbox's body."""
+    return lambda exchange: exchange.send(answers.answer(200, change(exchange.forward_body()), **headers))
 
 
 def _redirect(status: int) -> Callable[[Exchange], None]:
-    def redirect(exchange: Exchange) -> None:
-        location = exchange.proxy.target + exchange.request.path
-        exchange.send(answers.answer(status, b"", Location=location))
-
-    return redirect
+    return lambda exchange: exchange.send(
+        answers.answer(status, b"", Location=exchange.proxy.target + exchange.request.path)
+    )
 
 
 def _error(name: str) -> Callable[[Exchange], None]:
@@ -297,18 +287,18 @@ def _error(name: str) -> Callable[[Exchange], None]:
 FAULTS: dict[str, Callable[[Exchange], None]] = {
     "none": lambda exchange: exchange.send(exchange.forward()),
     # Nobody listens; nothing ever arrives here.
-    "refuse": lambda exchange: exchange.end(),
-    "hang": Exchange.hang,
+    "refuse": Exchange.end,
+    "hang": _hang,
     "slow": _slow,
     "drip-head": lambda exchange: exchange.drip(exchange.forward()),
     "drip-body": _drip_body,
     "drop-before": Exchange.reset,
     "drop-after-accept": _drop_after_accept,
     "stale": _stale,
-    "invalid-json": _invalid_json,
-    "wrong-shape": _wrong_shape,
+    "invalid-json": _answer(lambda body: body[: len(body) // 2]),
+    "wrong-shape": _answer(lambda _body: b'{"incident": {"name": "It has no id"}}'),
     "huge": _huge,
-    "gzip-bomb": _gzip_bomb,
+    "gzip-bomb": _answer(answers.bomb, Content_Encoding="gzip"),
     "redirect-302": _redirect(302),
     "redirect-307": _redirect(307),
     **{name: _error(name) for name in (*answers.ERRORS, *answers.RETRY_DATES, *answers.HTML_ERRORS)},

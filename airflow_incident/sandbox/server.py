@@ -1,6 +1,5 @@
 """A sandbox that runs: uvicorn on a loopback port, in a thread, for tests, the demo and the command line."""
 
-import socket
 import threading
 from types import TracebackType
 from typing import Any, Self
@@ -10,7 +9,7 @@ import uvicorn
 from . import view
 from .app import build
 from .catalogue import Catalogue
-from .fault import FaultProxy, parse
+from .fault import FaultProxy, bound, parse
 from .options import Options
 from .refusals import JsonObject
 from .store import Recorded, Store
@@ -64,32 +63,22 @@ class Sandbox:
 
     def start(self) -> Self:
         """Listen and serve; a taken port raises OSError."""
-        # asyncio sends small answers at once (TCP_NODELAY) only on a socket that says it is TCP.
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(("127.0.0.1", self._port if self._fault == "none" else 0))
-            self._listen(listener)
-        except OSError:
-            listener.close()
-            raise
-        self._listener = listener
-        self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [listener]}, name="sandbox", daemon=True
-        )
-        self._thread.start()
-        return self
-
-    def _listen(self, listener: socket.socket) -> None:
-        """Open the ports: the application's own, and the one that clients are told."""
-        listener.listen(128)
-        self.direct_port: int = listener.getsockname()[1]
-        self.port = self.direct_port
+        self._listener = bound(self._port if self._fault == "none" else 0)
+        self._listener.listen(128)
+        self.port = self.direct_port = int(self._listener.getsockname()[1])
         if self._fault != "none":
-            self.proxy = FaultProxy(self.direct_port, self._fault, times=self._times, port=self._port)
+            try:
+                self.proxy = FaultProxy(self.direct_port, self._fault, times=self._times, port=self._port)
+            except OSError:
+                self._listener.close()
+                raise
             self.port = self.proxy.start().port
         self.direct_url = f"{self._scheme}://127.0.0.1:{self.direct_port}"
         self.url = self.store.base_url = f"{self._scheme}://127.0.0.1:{self.port}"
+        sockets = {"sockets": [self._listener]}
+        self._thread = threading.Thread(target=self._server.run, kwargs=sockets, name="sandbox", daemon=True)
+        self._thread.start()
+        return self
 
     def stop(self) -> None:
         """Answer what is under way, then close the port."""
