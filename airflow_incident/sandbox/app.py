@@ -46,7 +46,7 @@ async def _unrouted(request: Request, error: Exception) -> Response:
     if error.status_code == 404:  # noqa: PLR2004 - the protocol's own number
         return refuse(not_found(f"The path {request.url.path!r}"))
     told = problem("method_not_allowed", f"{request.method} is not possible here")
-    return refuse(Refusal(error.status_code, "api_error", told, headers=dict(error.headers or {})))
+    return refuse(Refusal(error.status_code, told, headers=dict(error.headers or {})))
 
 
 def _router(store: Store, role: str) -> APIRouter:
@@ -230,7 +230,7 @@ def edits(store: Store) -> APIRouter:
 async def _body(request: Request, form: Form, store: Store) -> JsonObject:
     """Read and check the request's JSON object, and note for the record what the API does not know in it."""
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-        raise Refusal(415, "api_error", problem("unsupported_media_type", "Send application/json"))
+        raise Refusal(415, problem("unsupported_media_type", "Send application/json"))
     body = validation.parse(await request.body())
     request.state.warnings += validation.check(body, form, store.catalogue)
     return body

@@ -13,14 +13,14 @@ from .refusals import JsonObject, Refusal, problem
 HUGE = 50 * 1024 * 1024
 BOMB = 100 * 1024 * 1024
 
-# Status, type, and the one problem: https://docs.incident.io/api-reference/introduction
-ERRORS: dict[str, tuple[int, str, JsonObject]] = {
-    "error-401": (401, "authentication_error", problem("invalid_api_key", "No valid API key was given")),
-    "error-403": (403, "resource_forbidden", problem("forbidden", "This API key lacks a role")),
-    "error-404": (404, "not_found", problem("not_found", "There is no such resource")),
-    "error-409": (409, "conflict", problem("conflict", "There is such an incident", "idempotency_key")),
-    "error-422": (422, "validation_error", problem("is_required", "A severity is required", "severity_id")),
-    "error-503": (503, "api_error", problem("unavailable", "Try again in a moment")),
+# Status, and the one problem: https://docs.incident.io/api-reference/introduction
+ERRORS: dict[str, tuple[int, JsonObject]] = {
+    "error-401": (401, problem("invalid_api_key", "No valid API key was given")),
+    "error-403": (403, problem("forbidden", "This API key lacks a role")),
+    "error-404": (404, problem("not_found", "There is no such resource")),
+    "error-409": (409, problem("conflict", "There is such an incident", "idempotency_key")),
+    "error-422": (422, problem("is_required", "A severity is required", "severity_id")),
+    "error-503": (503, problem("unavailable", "Try again in a moment")),
 }
 HTML_ERRORS = {"error-500-html": 500, "error-502-html": 502}
 
@@ -77,7 +77,7 @@ def error(name: str, now: float, wait: float) -> bytes:
         elif moment:
             limit["retry_after"] = moment
         errors = problem("too_many_requests", "Too many requests with this key")
-        refusal = Refusal(429, "too_many_requests", errors, rate_limit=limit)
+        refusal = Refusal(429, errors, rate_limit=limit)
     return answer(refusal.status, json.dumps(refusal.body).encode(), **headers)
 
 

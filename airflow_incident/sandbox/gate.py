@@ -47,7 +47,7 @@ def _check_host(host: str) -> None:
         if name.lower() == "localhost" or ipaddress.ip_address(name.strip("[]")).is_loopback:
             return
     told = "The sandbox answers only on this machine: use http://127.0.0.1 or http://localhost"
-    raise Refusal(421, "api_error", problem("misdirected_request", told))
+    raise Refusal(421, problem("misdirected_request", told))
 
 
 class Bucket:
@@ -75,7 +75,6 @@ class Bucket:
         told = f"More than {limit} requests a minute with this {self._name}"
         raise Refusal(
             429,
-            "too_many_requests",
             problem("too_many_requests", told),
             headers={"Retry-After": str(wait)},
             rate_limit={"name": self._name, "limit": limit, "remaining": 0, "retry_after": rfc3339(now + wait)},
@@ -131,7 +130,7 @@ class Gate:
             return refuse(refusal)
         except Exception as error:
             LOG.exception("The sandbox failed to answer %s %s", request.method, request.url.path)
-            return refuse(Refusal(500, "api_error", problem("internal_error", type(error).__name__)))
+            return refuse(Refusal(500, problem("internal_error", type(error).__name__)))
 
     def _admit(self, request: Request, size: int) -> None:
         options, path = self._options, request.url.path
@@ -147,7 +146,7 @@ class Gate:
             self._bucket.take()
         if size > options.max_body_bytes:
             told = f"The body is larger than {options.max_body_bytes} bytes"
-            raise Refusal(413, "payload_too_large", problem("payload_too_large", told))
+            raise Refusal(413, problem("payload_too_large", told))
         if self._store.v1_removed and f"{path}/".startswith(f"{FIRST_INCIDENTS}/"):
             raise not_found(f"The path {path!r}")
 
@@ -157,7 +156,7 @@ def _compare(given: str, secret: str, what: str) -> None:
         return
     told = f"No valid {what} was given: expected 'Authorization: Bearer …'"
     headers = {"WWW-Authenticate": "Bearer"}
-    raise Refusal(401, "authentication_error", problem("invalid_api_key", told), headers=headers)
+    raise Refusal(401, problem("invalid_api_key", told), headers=headers)
 
 
 def _json(raw: bytes) -> Any:

@@ -8,6 +8,16 @@ from typing import Any
 
 JsonObject = dict[str, Any]
 
+KINDS = {
+    401: "authentication_error",
+    403: "resource_forbidden",
+    404: "not_found",
+    409: "conflict",
+    413: "payload_too_large",
+    422: "validation_error",
+    429: "too_many_requests",
+}
+
 
 class Refusal(Exception):  # noqa: N818 - the API refuses; nothing is wrong with the sandbox
     """A request the API does not carry out; `rate_limit` is the body's own part on a 429."""
@@ -15,11 +25,11 @@ class Refusal(Exception):  # noqa: N818 - the API refuses; nothing is wrong with
     def __init__(
         self,
         status: int,
-        kind: str,
         *errors: JsonObject,
         headers: dict[str, str] | None = None,
         rate_limit: JsonObject | None = None,
     ) -> None:
+        kind = KINDS.get(status, "api_error")
         super().__init__(f"{status} {kind}")
         self.status = status
         self.headers = headers or {}
@@ -40,14 +50,14 @@ def problem(code: str, message: str, *path: str | int) -> JsonObject:
 
 def invalid(*errors: JsonObject) -> Refusal:
     """Build the answer to a request whose content is wrong."""
-    return Refusal(422, "validation_error", *errors)
+    return Refusal(422, *errors)
 
 
 def forbidden(message: str) -> Refusal:
     """Build the answer to who may not do this."""
-    return Refusal(403, "resource_forbidden", problem("forbidden", message))
+    return Refusal(403, problem("forbidden", message))
 
 
 def not_found(what: str) -> Refusal:
     """Build the answer to an unknown ID or path."""
-    return Refusal(404, "not_found", problem("not_found", f"{what} does not exist"))
+    return Refusal(404, problem("not_found", f"{what} does not exist"))

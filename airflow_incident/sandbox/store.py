@@ -47,6 +47,8 @@ class Opened:
     opened_at: float
     answer: JsonObject
     alert: JsonObject | None = None
+    # What became of it last, in a word or two.
+    news: str = "opened"
     repeats: int = 0
     attachments: list[JsonObject] = dataclasses.field(default_factory=list)
     updates: list[JsonObject] = dataclasses.field(default_factory=list)
@@ -91,7 +93,7 @@ class Store:
             first = self._by_key.get(key)
             if first is not None and not self._is_expired(first):
                 first.repeats += 1
-                self._tell(first)
+                self._tell(first, "repeated")
                 self._refuse_repeat(first, key[1])
                 return first.shown(version)
             asked = incidents.from_v1(payload, self.catalogue) if version == "v1" else payload
@@ -138,7 +140,7 @@ class Store:
     def _refuse_repeat(self, first: Opened, key: str) -> None:
         told = f"The idempotency key {key!r} has already been used for {first.incident['reference']}"
         if self.options.repeat == "conflict":
-            raise Refusal(409, "conflict", problem("conflict", told, "idempotency_key"))
+            raise Refusal(409, problem("conflict", told, "idempotency_key"))
         if self.options.repeat == "rejected":
             raise invalid(problem("already_used", told, "idempotency_key"))
 
@@ -170,9 +172,11 @@ class Store:
 
     def _change(self, opened: Opened, incident: JsonObject) -> JsonObject:
         before, opened.incident = opened.incident, incident
-        if any(before.get(name) != incident.get(name) for name in ("incident_status", "severity")):
+        status = incident["incident_status"]
+        is_moved = before["incident_status"] != status
+        if is_moved or before.get("severity") != incident.get("severity"):
             self._note_update(opened)
-        self._tell(opened)
+        self._tell(opened, status["name"].lower() if is_moved else "changed")
         return incident
 
     def alert(self, event: JsonObject) -> None:
@@ -190,7 +194,7 @@ class Store:
                 self._fire(key, event, now)
             elif event["status"] == "resolved" and is_firing and opened and alert:
                 opened.alert = alert | {"status": "resolved", "resolved_at": rfc3339(now)}
-                self._tell(opened)
+                self._tell(opened, "alert resolved")
 
     def _fire(self, key: tuple[str, str], event: JsonObject, now: float) -> None:
         given = ("title", "deduplication_key", "description", "source_url", "metadata")
@@ -213,7 +217,7 @@ class Store:
             opened = self.show(body["incident_id"])
             attachment = incidents.attachment(body, self.options.clock())
             opened.attachments.append(attachment)
-            self._tell(opened)
+            self._tell(opened, "changed")
             return attachment
 
     def detach(self, attachment_id: str) -> None:
@@ -223,7 +227,7 @@ class Store:
                 kept = [row for row in opened.attachments if row["id"] != attachment_id]
                 if len(kept) < len(opened.attachments):
                     opened.attachments = kept
-                    self._tell(opened)
+                    self._tell(opened, "changed")
                     return
         raise not_found(f"The attachment {attachment_id!r}")
 
@@ -269,6 +273,8 @@ class Store:
             self._ended = True
             self._tell("ended")
 
-    def _tell(self, change: Change) -> None:
+    def _tell(self, change: Change, news: str = "opened") -> None:
+        if isinstance(change, Opened):
+            change.news = news
         for listener in tuple(self._listeners):
             listener(change)
