@@ -5,6 +5,8 @@ Every method may be called from any thread.
 
 import collections
 import dataclasses
+import json
+import shlex
 import threading
 from collections.abc import Callable
 from typing import Any, Literal
@@ -71,9 +73,10 @@ class Store:
 
     def __init__(self, options: Options) -> None:
         self.options = options
+        self.api_key = options.api_key
         self.catalogue = Catalogue()
         self.base_url = ""
-        # May change while it runs.
+        # May be set while it runs.
         self.v1_removed = options.v1_removed
         self.demand_severity = options.demand_severity
         self.alert_source_removed = False
@@ -162,13 +165,21 @@ class Store:
             raise forbidden(f"This API key lacks the role {FLOW_ROLE}")
 
     def move(self, reference: str, category: str, name: str = "") -> JsonObject:
-        """Put an incident into a status, as a person would: no rule of the API holds."""
+        """Put an incident into a status, as a person would, and return it as v2 shows it: no rule of the API holds.
+
+        :param category: triage, live, learning, paused, closed, declined, canceled or merged.
+        :param name: which of the category's statuses; without it the first.
+        """
         with self._lock:
             opened = self.show(reference)
             status = self.catalogue.status_in(category, name.lower())
             if opened.incident["incident_status"]["id"] == status["id"]:
                 return opened.incident
             return self._change(opened, incidents.moved(opened.incident, status, self.options.clock()))
+
+    def close(self, reference: str) -> JsonObject:
+        """Close an incident, as a person would, and return it as v1 shows it."""
+        return incidents.shown(self.move(reference, "closed"), "v1")
 
     def _change(self, opened: Opened, incident: JsonObject) -> JsonObject:
         before, opened.incident = opened.incident, incident
@@ -240,8 +251,24 @@ class Store:
         with self._lock:
             return list(self._opened)
 
+    @property
+    def incidents(self) -> list[JsonObject]:
+        """The incidents as v1 shows them, oldest first."""
+        return [opened.shown("v1") for opened in self.all()]
+
+    @property
+    def incidents_v2(self) -> list[JsonObject]:
+        """The incidents as v2 shows them, whichever version opened them, oldest first."""
+        return [opened.incident for opened in self.all()]
+
+    @property
+    def alerts(self) -> list[JsonObject]:
+        """The alerts of the alert source, each with the ID of the incident it opened, oldest first."""
+        return [row.alert | {"incident_id": row.incident["id"]} for row in self.all() if row.alert]
+
+    @property
     def requests(self) -> list[Recorded]:
-        """Return the API requests so far, oldest first."""
+        """The API requests so far, oldest first."""
         with self._lock:
             return list(self._requests)
 
@@ -251,13 +278,25 @@ class Store:
             self._requests.append(request)
 
     def clear(self) -> None:
-        """Forget incidents, alerts, keys and requests; references start at INC-1 again."""
+        """Forget incidents, alerts, keys and requests, but not the catalogue; references start at INC-1 again."""
         with self._lock:
             self._opened.clear()
             self._by_key.clear()
             self._requests.clear()
             self._count = 0
             self._tell("cleared")
+
+    def remove_alert_source(self) -> None:
+        """Let the alert source answer 404 from now on, as after somebody deleted it."""
+        self.alert_source_removed = True
+
+    def connection_json(self) -> str:
+        """Return the value of AIRFLOW_CONN_INCIDENT_IO_DEFAULT that leads Airflow here."""
+        return json.dumps({"conn_type": "incident_io", "password": self.api_key, "host": self.base_url})
+
+    def connection_line(self) -> str:
+        """Return the assignment that a shell can take: AIRFLOW_CONN_INCIDENT_IO_DEFAULT='…'."""
+        return f"AIRFLOW_CONN_INCIDENT_IO_DEFAULT={shlex.quote(self.connection_json())}"
 
     def listen(self, listener: Callable[[Change], None]) -> Callable[[], None]:
         """Call `listener` with every change until the returned function is called."""

@@ -11,7 +11,7 @@ import dataclasses
 import datetime as dt
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .catalogue import MODES, Catalogue, by_id
@@ -56,7 +56,7 @@ def _values_suit_the_field(entry: JsonObject, known: Catalogue) -> Found:
     if field["field_type"].endswith("_select"):
         expected = "value_option_id" if field["options"] else "value_catalog_entry_id"
     for place, value in enumerate(entry["values"]):
-        given = sorted(name for name in value if name.startswith("value_") and name in VALUE.properties)
+        given = sorted(value.keys() & VALUE.optional.keys() - {"id"})
         if given != [expected]:
             told = f"{field['name']} takes {expected}, got {', '.join(given) or 'none'}"
             yield "invalid_value", told, ("values", place)
@@ -88,37 +88,28 @@ def _link_has_an_address(resource: JsonObject, _known: Catalogue) -> Found:
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """An object of a request: its properties, which of them it needs, and a rule that is asked once all are right.
+    """An object of a request: properties that it needs, others that it may have, and a rule asked once all are right.
 
     A property is a type, the values it may have, a `Form`, a list of one, `moment`, or the name of the catalogue's list
     in which its ID must be.
     """
 
-    properties: dict[str, Any]
-    required: tuple[str, ...] = ()
+    required: Mapping[str, Any]
+    optional: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     rule: Callable[[JsonObject, Catalogue], Found] = lambda _value, _known: iter(())
 
     def demanding(self, name: str) -> "Form":
         """Return the same form with one property more that is required."""
-        return dataclasses.replace(self, required=(*self.required, name))
+        return dataclasses.replace(self, required={**self.required, name: self.optional[name]})
 
 
 _KINDS = ("catalog_entry_id", "link", "numeric", "option_id", "text", "timestamp")
-VALUE = Form({"id": str} | {f"value_{kind}": str for kind in _KINDS})
-ENTRY = Form(
-    {"custom_field_id": "custom_fields", "values": [VALUE]},
-    required=("custom_field_id", "values"),
-    rule=_values_suit_the_field,
-)
-ASSIGNMENT = Form(
-    {
-        "incident_role_id": "roles",
-        "assignee": Form({"id": str, "email": str, "slack_user_id": str}, rule=_user_exists),
-    },
-    required=("incident_role_id",),
-)
-ASSIGNMENT_V1 = ASSIGNMENT.demanding("assignee")
-TIMESTAMP = Form({"incident_timestamp_id": "timestamps", "value": moment}, required=("incident_timestamp_id",))
+VALUE = Form({}, {"id": str} | {f"value_{kind}": str for kind in _KINDS})
+ENTRY = Form({"custom_field_id": "custom_fields", "values": [VALUE]}, rule=_values_suit_the_field)
+ASSIGNEE = Form({}, {"id": str, "email": str, "slack_user_id": str}, _user_exists)
+ASSIGNMENT = Form({"incident_role_id": "roles"}, {"assignee": ASSIGNEE})
+TIMESTAMP = Form({"incident_timestamp_id": "timestamps"}, {"value": moment})
+RETROSPECTIVE = Form({}, {"external_id": range(1, 10**9), "postmortem_document_url": str, "slack_channel_id": str})
 _FIELDS = {
     "custom_field_entries": [ENTRY],
     "incident_role_assignments": [ASSIGNMENT],
@@ -131,40 +122,22 @@ _FIELDS_V2 = _FIELDS | {
     "incident_timestamp_values": [TIMESTAMP],
     "slack_channel_name_override": str,
 }
-_CREATE = {
-    "idempotency_key": str,
-    "incident_type_id": "incident_types",
-    "slack_team_id": str,
-    "visibility": ("public", "private"),
+_REQUIRED = {"idempotency_key": str, "visibility": ("public", "private")}
+_CREATE = {"incident_type_id": "incident_types", "slack_team_id": str}
+_CREATE_V1 = {
+    "incident_role_assignments": [ASSIGNMENT.demanding("assignee")],
+    "mode": ("real", "test"),
+    "source_message_channel_id": str,
+    "source_message_timestamp": str,
+    "status": ("triage", "investigating", "fixing", "monitoring", "closed", "declined"),
 }
-CREATE_V1 = Form(
-    _FIELDS
-    | _CREATE
-    | {
-        "incident_role_assignments": [ASSIGNMENT_V1],
-        "mode": ("real", "test"),
-        "source_message_channel_id": str,
-        "source_message_timestamp": str,
-        "status": ("triage", "investigating", "fixing", "monitoring", "closed", "declined"),
-    },
-    required=("idempotency_key", "visibility"),
-    rule=_create_agrees,
-)
-CREATE_V2 = Form(
-    _FIELDS_V2
-    | _CREATE
-    | {
-        "mode": MODES,
-        "retrospective_incident_options": Form(
-            {"external_id": range(1, 10**9), "postmortem_document_url": str, "slack_channel_id": str}
-        ),
-    },
-    required=("idempotency_key", "visibility"),
-    rule=_create_agrees,
-)
-EDIT = Form(
-    {"incident": Form(_FIELDS_V2 | {"call_url": str}), "notify_incident_channel": bool},
-    required=("incident", "notify_incident_channel"),
+_CREATE_V2 = {"mode": MODES, "retrospective_incident_options": RETROSPECTIVE}
+CREATE_V1 = Form(_REQUIRED, _FIELDS | _CREATE | _CREATE_V1, _create_agrees)
+CREATE_V2 = Form(_REQUIRED, _FIELDS_V2 | _CREATE | _CREATE_V2, _create_agrees)
+EDIT = Form({"incident": Form({}, _FIELDS_V2 | {"call_url": str}), "notify_incident_channel": bool})
+ALERT_EVENT = Form(
+    {"title": str, "status": ("firing", "resolved"), "deduplication_key": str},
+    {"description": str, "source_url": str, "metadata": dict},
 )
 RESOURCE_TYPES = (
     "pager_duty_incident",
@@ -185,28 +158,12 @@ RESOURCE_TYPES = (
     "scrubbed",
     "statuspage_incident",
 )
-ATTACHMENT = Form(
-    {
-        "incident_id": str,
-        "resource": Form(
-            {"resource_type": RESOURCE_TYPES, "emoji": str, "external_id": str, "title": str, "url": str},
-            required=("resource_type",),
-            rule=_link_has_an_address,
-        ),
-    },
-    required=("incident_id", "resource"),
+RESOURCE = Form(
+    {"resource_type": RESOURCE_TYPES},
+    {"emoji": str, "external_id": str, "title": str, "url": str},
+    _link_has_an_address,
 )
-ALERT_EVENT = Form(
-    {
-        "title": str,
-        "status": ("firing", "resolved"),
-        "deduplication_key": str,
-        "description": str,
-        "source_url": str,
-        "metadata": dict,
-    },
-    required=("title", "status", "deduplication_key"),
-)
+ATTACHMENT = Form({"incident_id": str, "resource": RESOURCE})
 
 
 def parse(raw: bytes) -> JsonObject:
@@ -255,16 +212,17 @@ class _Check:
 
     def object(self, value: JsonObject, form: Form, path: Path) -> None:
         """Note what is missing, wrong or unknown in an object."""
+        properties = {**form.required, **form.optional}
         before = len(self.errors) + len(self.misfits)
         for name in form.required:
             if value.get(name, "") == "":
                 self._add("is_required", f"{name} is required", (*path, name))
         for name, child in value.items():
             here = (*path, name)
-            if name not in form.properties:
+            if name not in properties:
                 self.unknown.append("".join(f"/{part}" for part in here))
             elif name not in form.required or child != "":
-                self._property(child, form.properties[name], here)
+                self._property(child, properties[name], here)
         if len(self.errors) + len(self.misfits) == before:
             found = form.rule(value, self.known)
             self.misfits += [problem(code, message, *path, *place) for code, message, place in found]

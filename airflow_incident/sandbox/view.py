@@ -131,27 +131,11 @@ def _row(opened: Opened) -> JsonObject:
 
 def _snapshot(store: Store) -> JsonObject:
     body = json.dumps({"idempotency_key": "by-hand-1", "visibility": "public", "name": "Opened by hand"})
-    key = shlex.quote(f"Authorization: Bearer {store.options.api_key}")
+    key = shlex.quote(f"Authorization: Bearer {store.api_key}")
     url = f"{store.base_url}/{'v2' if store.v1_removed else 'v1'}/incidents"
     return {
         "incidents": [_row(opened) for opened in store.all()],
-        "connection": connection_line(store),
-        "alert": json.dumps(alert_source(store)),
+        "connection": store.connection_line(),
+        "alert": json.dumps({name: getattr(store.options, name) for name in ("alert_source_id", "alert_source_token")}),
         "curl": f"curl {url} -H {key} -H 'Content-Type: application/json' -d '{body}'",
     }
-
-
-def alert_source(store: Store) -> JsonObject:
-    """Return what a connection's extra needs to send alerts here."""
-    names = ("alert_source_id", "alert_source_token")
-    return {name: getattr(store.options, name) for name in names}
-
-
-def connection_json(store: Store) -> str:
-    """Return the connection that leads Airflow to this sandbox."""
-    return json.dumps({"conn_type": "incident_io", "password": store.options.api_key, "host": store.base_url})
-
-
-def connection_line(store: Store) -> str:
-    """Return the assignment a shell can take."""
-    return f"AIRFLOW_CONN_INCIDENT_IO_DEFAULT={shlex.quote(connection_json(store))}"
