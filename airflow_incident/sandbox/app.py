@@ -9,12 +9,12 @@ from starlette.responses import Response
 
 from . import incidents, listing, validation
 from .catalogue import by_id, fixed_id
-from .gate import ALERTS, Gate, Reply, refuse
+from .errors import ApiError, JsonObject, forbidden, invalid, not_found, problem
+from .gate import ALERTS, AsciiResponse, Gate, error_response
 from .incidents import Version, pick
 from .listing import PAGE_ASKED
-from .refusals import JsonObject, Refusal, forbidden, invalid, not_found, problem
-from .store import Opened, Store
-from .validation import Form
+from .store import Store, StoredIncident
+from .validation import Schema
 from .view import pages
 
 _ROLE = ("id", "name", "description", "instructions", "role_type", "shortform", "created_at", "updated_at")
@@ -44,19 +44,19 @@ async def _unrouted(request: Request, error: Exception) -> Response:
     """Answer an unknown path (404) or method (405) as the API does."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
     if error.status_code == 404:  # noqa: PLR2004 - the protocol's own number
-        return refuse(not_found(f"The path {request.url.path!r}"))
-    told = problem("method_not_allowed", f"{request.method} is not possible here")
-    return refuse(Refusal(error.status_code, told, headers=dict(error.headers or {})))
+        return error_response(not_found(f"The path {request.url.path!r}"))
+    message = problem("method_not_allowed", f"{request.method} is not possible here")
+    return error_response(ApiError(error.status_code, message, headers=dict(error.headers or {})))
 
 
 def _router(store: Store, role: str) -> APIRouter:
     """Return a router whose endpoints refuse a key that lacks the role."""
 
-    async def demand() -> None:
+    async def require() -> None:
         if role not in store.options.roles:
             raise forbidden(f"This API key lacks the role {role}")
 
-    return APIRouter(dependencies=[Depends(demand)])
+    return APIRouter(dependencies=[Depends(require)])
 
 
 def incident_lists(store: Store) -> APIRouter:
@@ -68,7 +68,7 @@ def incident_lists(store: Store) -> APIRouter:
         wanted = set(filter(None, request.query_params.getlist("status")))
         rows = [opened.shown("v1") for opened in reversed(store.all())]
         matches = lambda row: not wanted or row["status"] in wanted  # noqa: E731
-        return Reply(listing.page("incidents", rows, request.query_params, most=PAGE_ASKED, matches=matches))
+        return AsciiResponse(listing.page("incidents", rows, request.query_params, most=PAGE_ASKED, matches=matches))
 
     @router.get("/v2/incidents")
     async def index_v2(request: Request) -> Response:
@@ -77,24 +77,24 @@ def incident_lists(store: Store) -> APIRouter:
             raise invalid(problem("invalid_value", "is neither newest nor oldest first", "sort_by"))
         rows = [opened.incident for opened in store.all()][:: 1 if "oldest" in order else -1]
         matches = listing.filters(request.query_params.multi_items(), store.catalogue)
-        return Reply(listing.page("incidents", rows, request.query_params, most=PAGE_ASKED, matches=matches))
+        return AsciiResponse(listing.page("incidents", rows, request.query_params, most=PAGE_ASKED, matches=matches))
 
     @router.get("/v1/incidents/{incident_id}")
     async def show_v1(incident_id: str) -> Response:
-        return Reply({"incident": _by_id(store, incident_id).shown("v1")})
+        return AsciiResponse({"incident": _by_id(store, incident_id).shown("v1")})
 
     @router.get("/v2/incidents/{incident_id}")
     async def show_v2(incident_id: str) -> Response:
         # v2 also takes the number of a reference.
         if incident_id.isdecimal() and store.has(f"INC-{incident_id}"):
-            return Reply({"incident": store.show(f"INC-{incident_id}").incident})
-        return Reply({"incident": _by_id(store, incident_id).incident})
+            return AsciiResponse({"incident": store.show(f"INC-{incident_id}").incident})
+        return AsciiResponse({"incident": _by_id(store, incident_id).incident})
 
     @router.get("/v2/incident_updates")
     async def updates(request: Request, incident_id: str = "") -> Response:
         rows = [row for opened in store.all() for row in opened.updates if incident_id in ("", row["incident_id"])]
         newest = sorted(rows, key=lambda row: str(row["created_at"]), reverse=True)
-        return Reply(listing.page("incident_updates", newest, request.query_params))
+        return AsciiResponse(listing.page("incident_updates", newest, request.query_params))
 
     @router.get("/v1/incident_attachments")
     async def attachments(incident_id: str = "", external_id: str = "", resource_type: str = "") -> Response:
@@ -106,12 +106,12 @@ def incident_lists(store: Store) -> APIRouter:
             and external_id in ("", row["resource"]["external_id"])
             and resource_type in ("", row["resource"]["resource_type"])
         ]
-        return Reply({"incident_attachments": rows})
+        return AsciiResponse({"incident_attachments": rows})
 
     return router
 
 
-def _by_id(store: Store, incident_id: str) -> Opened:
+def _by_id(store: Store, incident_id: str) -> StoredIncident:
     """Return an incident by its ID alone: references are for people."""
     opened = store.show(incident_id)
     if opened.incident["id"] != incident_id:
@@ -129,14 +129,14 @@ def catalogue_lists(store: Store) -> APIRouter:
 
         @router.get(path)
         async def index() -> Response:
-            return Reply({many: rows()})
+            return AsciiResponse({many: rows()})
 
         @router.get(f"{path}/{{row_id}}")
         async def show(row_id: str) -> Response:
             row = by_id(rows(), row_id)
             if row is None:
                 raise not_found(f"The {one} {row_id!r}")
-            return Reply({one: row})
+            return AsciiResponse({one: row})
 
     for path, names in LISTS.items():
         add(path, *names)
@@ -150,7 +150,7 @@ def referred_lists(store: Store) -> APIRouter:
 
     @router.get("/v2/incident_timestamps")
     async def timestamps() -> Response:
-        return Reply({"incident_timestamps": store.catalogue.timestamps})
+        return AsciiResponse({"incident_timestamps": store.catalogue.timestamps})
 
     @router.get("/v1/custom_field_options")
     async def options(request: Request, custom_field_id: str = "") -> Response:
@@ -159,7 +159,7 @@ def referred_lists(store: Store) -> APIRouter:
         field = by_id(store.catalogue.custom_fields, custom_field_id)
         if field is None:
             raise not_found(f"The custom field {custom_field_id!r}")
-        return Reply(listing.page("custom_field_options", field["options"], request.query_params))
+        return AsciiResponse(listing.page("custom_field_options", field["options"], request.query_params))
 
     @router.get("/v2/users")
     async def users(request: Request, email: str = "", slack_user_id: str = "", include_inactive: str = "") -> Response:
@@ -172,7 +172,7 @@ def referred_lists(store: Store) -> APIRouter:
             and email.lower() in ("", row.get("email", "").lower())
             and slack_user_id in ("", row.get("slack_user_id"))
         ]
-        return Reply(listing.page("users", rows, request.query_params, most=USERS_ASKED))
+        return AsciiResponse(listing.page("users", rows, request.query_params, most=USERS_ASKED))
 
     return router
 
@@ -189,9 +189,9 @@ def creates(store: Store) -> APIRouter:
     """Return the endpoints that open incidents."""
     router = _router(store, "incident_creator")
 
-    async def create(request: Request, version: Version, form: Form) -> Response:
-        demanded = form.demanding("severity_id") if store.demand_severity else form
-        return Reply({"incident": store.create(await _body(request, demanded, store), version)})
+    async def create(request: Request, version: Version, schema: Schema) -> Response:
+        required = schema.requiring("severity_id") if store.demand_severity else schema
+        return AsciiResponse({"incident": store.create(await _body(request, required, store), version)})
 
     @router.post("/v1/incidents")
     async def create_v1(request: Request) -> Response:
@@ -212,12 +212,12 @@ def edits(store: Store) -> APIRouter:
     async def edit(request: Request, incident_id: str) -> Response:
         opened = _by_id(store, incident_id)
         payload = await _body(request, validation.EDIT, store)
-        return Reply({"incident": store.edit(opened.incident["id"], payload["incident"])})
+        return AsciiResponse({"incident": store.edit(opened.incident["id"], payload["incident"])})
 
     @router.post("/v1/incident_attachments")
     async def attach(request: Request) -> Response:
         payload = await _body(request, validation.ATTACHMENT, store)
-        return Reply({"incident_attachment": store.attach(payload)}, 201)
+        return AsciiResponse({"incident_attachment": store.attach(payload)}, 201)
 
     @router.delete("/v1/incident_attachments/{attachment_id}")
     async def detach(attachment_id: str) -> Response:
@@ -227,12 +227,12 @@ def edits(store: Store) -> APIRouter:
     return router
 
 
-async def _body(request: Request, form: Form, store: Store) -> JsonObject:
+async def _body(request: Request, schema: Schema, store: Store) -> JsonObject:
     """Read and check the request's JSON object, and note for the record what the API does not know in it."""
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-        raise Refusal(415, problem("unsupported_media_type", "Send application/json"))
+        raise ApiError(415, problem("unsupported_media_type", "Send application/json"))
     body = validation.parse(await request.body())
-    request.state.warnings += validation.check(body, form, store.catalogue)
+    request.state.warnings += validation.check(body, schema, store.catalogue)
     return body
 
 
@@ -243,13 +243,13 @@ def others(store: Store) -> APIRouter:
     @router.get("/v1/identity")
     async def identity() -> Response:
         known = {"roles": list(store.options.roles), "dashboard_url": store.base_url, "team_roles": [], "teams": []}
-        return Reply({"identity": {"name": incidents.CREATOR["api_key"]["name"]} | known})
+        return AsciiResponse({"identity": {"name": incidents.CREATOR["api_key"]["name"]} | known})
 
     @router.post(ALERTS + "{source_id}")
     async def event(request: Request) -> Response:
         payload = await _body(request, validation.ALERT_EVENT, store)
         store.alert(payload)
         taken = {"deduplication_key": payload["deduplication_key"], "message": "Taken", "status": "success"}
-        return Reply(taken, 202)
+        return AsciiResponse(taken, 202)
 
     return router

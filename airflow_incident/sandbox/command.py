@@ -31,8 +31,8 @@ SWITCHES = {
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to a command line."""
-    told = "Run a local incident.io for this machine, with a page that shows incidents as they come in."
-    parser = commands.add_parser("sandbox", help="run a local incident.io to try things out", description=told)
+    message = "Run a local incident.io for this machine, with a page that shows incidents as they come in."
+    parser = commands.add_parser("sandbox", help="run a local incident.io to try things out", description=message)
     add_argument = parser.add_argument
     add_argument("--port", type=_number(int, 0, 65535), help=f"0 takes any free port (default: {options.DEFAULT_PORT})")
     add_argument("--api-key", type=_key, default=options.DEFAULT_KEY, help="the key it accepts (default: %(default)s)")
@@ -64,8 +64,8 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         metavar="N",
         help="requests a minute before 429 (default: %(default)s)",
     )
-    for name, told in SWITCHES.items():
-        add_argument(f"--{name}", action="store_true", help=told)
+    for name, help_text in SWITCHES.items():
+        add_argument(f"--{name}", action="store_true", help=help_text)
     add_argument(
         "--fault",
         type=_fault,
@@ -85,8 +85,8 @@ def run(args: argparse.Namespace) -> int:
             raise
         return _fail(f"the sandbox needs {error.name}: pip install 'airflow-incident[sandbox]'")
     names = {"fault", *(field.name for field in dataclasses.fields(options.Options))}
-    told = {name: value for name, value in vars(args).items() if name in names}
-    build = functools.partial(Sandbox, v1_removed=args.remove_v1, **told)
+    message = {name: value for name, value in vars(args).items() if name in names}
+    build = functools.partial(Sandbox, v1_removed=args.remove_v1, **message)
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
@@ -120,18 +120,18 @@ def _follow(box: "Sandbox") -> NoReturn:
     """Print where it is, then a line for everything that happens to an incident; never returns."""
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
 
-    def hear(change: Change) -> None:
+    def print_later(change: Change) -> None:
         if not isinstance(change, str):
             incident = change.incident
             name = _printable(incident["name"])
-            lines.put(f"{incident['reference']:<8} {change.news:<13} {name}  {incident['permalink']}")
+            lines.put(f"{incident['reference']:<8} {change.last_event:<13} {name}  {incident['permalink']}")
 
-    box.store.listen(hear)
+    box.store.listen(print_later)
     _say(f"The incident.io sandbox is at {box.url} (Ctrl-C ends it). Point Airflow at it:\n")
     _say(f"  export {box.connection_line()}\n")
     _say(f"Alerts go to the source {box.options.alert_source_id}, token {box.options.alert_source_token}\n")
     if box.proxy is not None:
-        _say(f"API requests fail as told; without the fault it is at {box.direct_url}\n")
+        _say(f"API requests fail as --fault says; without the fault it is at {box.direct_url}\n")
     while True:
         _say(time.strftime("%H:%M:%S  ") + lines.get())
 

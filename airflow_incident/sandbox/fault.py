@@ -35,7 +35,7 @@ def bound(port: int) -> socket.socket:
 
 
 @dataclasses.dataclass(frozen=True)
-class Seen:
+class WireRequest:
     """A request as it came over the wire."""
 
     method: str
@@ -80,7 +80,7 @@ class FaultProxy:
         _check(fault, times)
         self.upstream_port = upstream_port
         self.pace, self.delay, self.wait, self.target = pace, delay, wait, target
-        self.requests: list[Seen] = []
+        self.requests: list[WireRequest] = []
         self.stopping = threading.Event()
         self._fault = fault
         self._left = float("inf") if times is None else times
@@ -175,7 +175,7 @@ class FaultProxy:
             self._left -= 1
             return self._fault
 
-    def _stream(self, client: socket.socket, request: Seen) -> None:
+    def _stream(self, client: socket.socket, request: WireRequest) -> None:
         """Pass an answer on as it comes; the page's stream of events never ends by itself."""
         upstream = socket.create_connection((LOOPBACK, self.upstream_port))
         with self._tracked(upstream):
@@ -191,7 +191,7 @@ class Exchange:
     proxy: FaultProxy
     client: socket.socket
     reader: io.BufferedReader
-    request: Seen
+    request: WireRequest
     ended: bool = False
 
     def send(self, *parts: bytes) -> None:
@@ -223,7 +223,7 @@ class Exchange:
         self.ended = True
 
     def reset(self) -> None:
-        """Close the connection so that the client is told it broke."""
+        """Close the connection so that the client sees it broken."""
         # Lingering for zero seconds makes close() send RST instead of FIN.
         self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.end()
@@ -298,7 +298,7 @@ FAULTS: dict[str, Callable[[Exchange], None]] = {
     "gzip-bomb": _answer(answers.bomb, Content_Encoding="gzip"),
     "redirect-302": _redirect(302),
     "redirect-307": _redirect(307),
-    **{name: _error(name) for name in (*answers.ERRORS, *answers.RETRY_DATES, *answers.HTML_ERRORS)},
+    **{name: _error(name) for name in answers.NAMES},
 }
 
 
@@ -319,7 +319,7 @@ def _check(name: str, times: int | None) -> None:
         raise ValueError("refused connections cannot be counted: leave the number out")
 
 
-def read_request(reader: io.BufferedReader) -> Seen | None:
+def read_request(reader: io.BufferedReader) -> WireRequest | None:
     """Read one request, or return None when the client has gone or speaks no HTTP."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):
@@ -336,4 +336,4 @@ def read_request(reader: io.BufferedReader) -> Seen | None:
             body += line
     else:
         body = reader.read(int(headers.get("content-length", "0")))
-    return Seen(method, rest.partition(" ")[0], headers, body, head)
+    return WireRequest(method, rest.partition(" ")[0], headers, body, head)

@@ -7,8 +7,8 @@ import zlib
 from collections.abc import Callable
 from email.utils import formatdate
 
+from .errors import ApiError, JsonObject, problem
 from .incidents import rfc3339
-from .refusals import JsonObject, Refusal, problem
 
 HUGE = 50 * 1024 * 1024
 BOMB = 100 * 1024 * 1024
@@ -34,16 +34,18 @@ def _utc(now: float, wait: float) -> str:
     return _gmt(now, wait).replace("GMT", "UTC")
 
 
-# How incident.io has told the moment of a retry over the years: whether in a header, and how it is written.
-RETRY_DATES: dict[str, tuple[bool, Callable[[float, float], str | None]]] = {
-    "error-429": (False, lambda _now, _wait: None),
-    "error-429-seconds": (True, lambda _now, wait: str(round(wait))),
-    "error-429-float": (True, lambda _now, wait: f"{wait:.2f}"),
-    "error-429-rfc3339": (False, lambda now, wait: rfc3339(now + wait)),
-    "error-429-http-gmt": (True, _gmt),
-    "error-429-http-utc": (True, _utc),
-    "error-429-body-utc": (False, _utc),
+# The ways in which incident.io has given the moment of a retry, in a header or in the body's `rate_limit`.
+RETRY_HEADERS: dict[str, Callable[[float, float], str]] = {
+    "error-429-seconds": lambda _now, wait: str(round(wait)),
+    "error-429-float": lambda _now, wait: f"{wait:.2f}",
+    "error-429-http-gmt": _gmt,
+    "error-429-http-utc": _utc,
 }
+RETRY_BODIES: dict[str, Callable[[float, float], str]] = {
+    "error-429-rfc3339": lambda now, wait: rfc3339(now + wait),
+    "error-429-body-utc": _utc,
+}
+NAMES = (*ERRORS, "error-429", *RETRY_HEADERS, *RETRY_BODIES, *HTML_ERRORS)
 
 
 def head(status: int, headers: dict[str, str]) -> bytes:
@@ -65,20 +67,15 @@ def error(name: str, now: float, wait: float) -> bytes:
         phrase = http.HTTPStatus(status).phrase
         page = f"<html><head><title>{status} {phrase}</title></head><body><h1>{phrase}</h1></body></html>"
         return answer(status, page.encode(), "text/html; charset=utf-8")
-    headers: dict[str, str] = {}
     if name in ERRORS:
-        refusal = Refusal(*ERRORS[name])
+        refused = ApiError(*ERRORS[name])
     else:
-        in_header, write = RETRY_DATES[name]
-        moment = write(now, wait)
         limit = {"name": "Sandbox key", "limit": 1200, "remaining": 0}
-        if in_header:
-            headers = {"Retry_After": str(moment)}
-        elif moment:
-            limit["retry_after"] = moment
-        errors = problem("too_many_requests", "Too many requests with this key")
-        refusal = Refusal(429, errors, rate_limit=limit)
-    return answer(refusal.status, json.dumps(refusal.body).encode(), **headers)
+        if name in RETRY_BODIES:
+            limit["retry_after"] = RETRY_BODIES[name](now, wait)
+        refused = ApiError(429, problem("too_many_requests", "Too many requests with this key"), rate_limit=limit)
+    headers = {"Retry_After": RETRY_HEADERS[name](now, wait)} if name in RETRY_HEADERS else {}
+    return answer(refused.status, json.dumps(refused.body).encode(), **headers)
 
 
 def padded(body: bytes) -> tuple[bytes, bytes]:

@@ -13,10 +13,11 @@ from typing import Any
 
 from fastapi import Request
 from starlette.middleware.base import RequestResponseEndpoint
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+from .errors import ApiError, not_found, problem
 from .incidents import rfc3339
-from .refusals import Refusal, not_found, problem
 from .store import Recorded, Store
 
 LOG = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ ALERTS = "/v2/alert_events/http/"
 FIRST_INCIDENTS = "/v1/incidents"
 
 
-class Reply(Response):
+class AsciiResponse(Response):
     """A JSON answer in ASCII, so that even half of a surrogate pair arrives as it was sent."""
 
     media_type = "application/json"
@@ -35,9 +36,9 @@ class Reply(Response):
         return json.dumps(content, allow_nan=False).encode()
 
 
-def refuse(refusal: Refusal) -> Reply:
-    """Turn a refusal into its answer."""
-    return Reply(refusal.body, refusal.status, refusal.headers)
+def error_response(error: ApiError) -> AsciiResponse:
+    """Return the response that an error is."""
+    return AsciiResponse(error.body, error.status, error.headers)
 
 
 def _check_host(host: str) -> None:
@@ -46,11 +47,11 @@ def _check_host(host: str) -> None:
     with contextlib.suppress(ValueError):
         if name.lower() == "localhost" or ipaddress.ip_address(name.strip("[]")).is_loopback:
             return
-    told = "The sandbox answers only on this machine: use http://127.0.0.1 or http://localhost"
-    raise Refusal(421, problem("misdirected_request", told))
+    message = "The sandbox answers only on this machine: use http://127.0.0.1 or http://localhost"
+    raise ApiError(421, problem("misdirected_request", message))
 
 
-class Bucket:
+class TokenBucket:
     """A token bucket of a minute's requests."""
 
     def __init__(self, name: str, limit: int, clock: Callable[[], float]) -> None:
@@ -72,10 +73,10 @@ class Bucket:
                 self._tokens -= 1
                 return
             wait = math.ceil((1 - self._tokens) * 60 / limit)
-        told = f"More than {limit} requests a minute with this {self._name}"
-        raise Refusal(
+        message = f"More than {limit} requests a minute with this {self._name}"
+        raise ApiError(
             429,
-            problem("too_many_requests", told),
+            problem("too_many_requests", message),
             headers={"Retry-After": str(wait)},
             rate_limit={"name": self._name, "limit": limit, "remaining": 0, "retry_after": rfc3339(now + wait)},
         )
@@ -87,12 +88,12 @@ class Gate:
     def __init__(self, store: Store) -> None:
         self._store = store
         options = self._options = store.options
-        self._bucket = Bucket("API key", options.rate_limit, options.clock)
-        self._alert_bucket = Bucket("alert source", options.alert_rate_limit, options.clock)
+        self._bucket = TokenBucket("API key", options.rate_limit, options.clock)
+        self._alert_bucket = TokenBucket("alert source", options.alert_rate_limit, options.clock)
 
     async def __call__(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
         """Let a request in, or answer it here; each answer says what time the sandbox's clock shows."""
-        is_api = request.url.path.startswith(API)
+        is_api = request.scope["path"].startswith(API)
         answer = await (self._record if is_api else self._pass)(request, call_next)
         answer.headers["Date"] = formatdate(self._options.clock(), usegmt=True)
         return answer
@@ -100,16 +101,19 @@ class Gate:
     async def _record(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
         """Answer an API request and record both sides before the client sees the answer."""
         request.state.warnings = []
-        raw = await request.body()
+        try:
+            raw = await request.body()
+        except ClientDisconnect:
+            return Response()
         answer = await self._pass(request, call_next)
-        if not isinstance(answer, Reply):
+        if not isinstance(answer, AsciiResponse):
             content = b"".join([part async for part in answer.body_iterator])  # type: ignore[attr-defined]  # starlette says Response, and streams
             answer = Response(content, answer.status_code, answer.headers)
         self._store.record(
             Recorded(
                 method=request.method,
-                path=request.url.path,
-                query=request.url.query,
+                path=request.scope["path"],
+                query=request.scope["query_string"].decode("latin-1"),
                 headers=dict(request.headers),
                 raw=raw,
                 body=_json(raw),
@@ -123,17 +127,17 @@ class Gate:
     async def _pass(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
         try:
             _check_host(request.headers.get("host", ""))
-            if request.url.path.startswith(API):
+            if request.scope["path"].startswith(API):
                 self._admit(request, len(await request.body()))
             return await call_next(request)
-        except Refusal as refusal:
-            return refuse(refusal)
+        except ApiError as error:
+            return error_response(error)
         except Exception as error:
-            LOG.exception("The sandbox failed to answer %s %s", request.method, request.url.path)
-            return refuse(Refusal(500, problem("internal_error", type(error).__name__)))
+            LOG.exception("The sandbox failed to answer %s %s", request.method, request.scope["path"])
+            return error_response(ApiError(500, problem("internal_error", type(error).__name__)))
 
     def _admit(self, request: Request, size: int) -> None:
-        options, path = self._options, request.url.path
+        options, path = self._options, request.scope["path"]
         given = request.headers.get("authorization", "")
         if path.startswith(ALERTS):
             source = path.removeprefix(ALERTS)
@@ -145,8 +149,8 @@ class Gate:
             _compare(given, options.api_key, "API key")
             self._bucket.take()
         if size > options.max_body_bytes:
-            told = f"The body is larger than {options.max_body_bytes} bytes"
-            raise Refusal(413, problem("payload_too_large", told))
+            message = f"The body is larger than {options.max_body_bytes} bytes"
+            raise ApiError(413, problem("payload_too_large", message))
         if self._store.v1_removed and f"{path}/".startswith(f"{FIRST_INCIDENTS}/"):
             raise not_found(f"The path {path!r}")
 
@@ -154,9 +158,9 @@ class Gate:
 def _compare(given: str, secret: str, what: str) -> None:
     if hmac.compare_digest(given.encode(), f"Bearer {secret}".encode()):
         return
-    told = f"No valid {what} was given: expected 'Authorization: Bearer …'"
+    message = f"No valid {what} was given: expected 'Authorization: Bearer …'"
     headers = {"WWW-Authenticate": "Bearer"}
-    raise Refusal(401, problem("invalid_api_key", told), headers=headers)
+    raise ApiError(401, problem("invalid_api_key", message), headers=headers)
 
 
 def _json(raw: bytes) -> Any:

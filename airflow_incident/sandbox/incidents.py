@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from .catalogue import CATEGORIES, Catalogue, by_id, fixed_id
-from .refusals import JsonObject, invalid, problem
+from .errors import JsonObject, invalid, problem
 
 Version = Literal["v1", "v2"]
 
@@ -91,7 +91,7 @@ def build(
         "slack_channel_name": slug[:80].rstrip("-"),
         "created_at": rfc3339(now),
     } | pick(retrospective, ("postmortem_document_url",))
-    return edited(_timed(incident, {"Reported at": rfc3339(now)}), create, known, now)
+    return edited(_with_timestamps(incident, {"Reported at": rfc3339(now)}), create, known, now)
 
 
 def edited(incident: JsonObject, edit: JsonObject, known: Catalogue, now: float) -> JsonObject:
@@ -111,7 +111,7 @@ def edited(incident: JsonObject, edit: JsonObject, known: Catalogue, now: float)
     if status is not None:
         changed = moved(changed, status, now)
     given = edit.get("incident_timestamp_values", [])
-    return _timed(changed, {row["incident_timestamp_id"]: row.get("value") for row in given})
+    return _with_timestamps(changed, {row["incident_timestamp_id"]: row.get("value") for row in given})
 
 
 def moved(incident: JsonObject, status: JsonObject, now: float) -> JsonObject:
@@ -122,10 +122,10 @@ def moved(incident: JsonObject, status: JsonObject, now: float) -> JsonObject:
     moments = {"Closed at": before.get("Closed at", at) if status["category"] == "closed" else None}
     if status["category"] in ("live", "learning", "closed", "paused"):
         moments["Accepted at"] = before.get("Accepted at", at)
-    return _timed(incident | {"incident_status": status, "updated_at": at}, moments)
+    return _with_timestamps(incident | {"incident_status": status, "updated_at": at}, moments)
 
 
-def _timed(incident: JsonObject, moments: Mapping[str, str | None]) -> JsonObject:
+def _with_timestamps(incident: JsonObject, moments: Mapping[str, str | None]) -> JsonObject:
     """Return the incident with these moments, by the ID or name of a timestamp; None takes one away."""
     rows = []
     for row in incident["incident_timestamp_values"]:
@@ -169,8 +169,8 @@ def check_edit(incident: JsonObject, edit: JsonObject, known: Catalogue) -> None
     errors = []
     now, wanted = incident["incident_status"], by_id(known.statuses, edit.get("incident_status_id", ""))
     if wanted and wanted["id"] != now["id"] and wanted["category"] not in TRANSITIONS.get(now["category"], ()):
-        told = f"an incident cannot go from {now['name']} to {wanted['name']}"
-        errors.append(problem("invalid_value", told, "incident", "incident_status_id"))
+        message = f"an incident cannot go from {now['name']} to {wanted['name']}"
+        errors.append(problem("invalid_value", message, "incident", "incident_status_id"))
     reporters = [role["id"] for role in known.roles if role["role_type"] == "reporter"]
     for place, row in enumerate(edit.get("incident_role_assignments", [])):
         if row["incident_role_id"] in reporters:

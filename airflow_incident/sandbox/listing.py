@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .catalogue import CATEGORIES, MODES, Catalogue
-from .refusals import JsonObject, invalid, problem
+from .errors import JsonObject, invalid, problem
 from .validation import moment
 
 Matches = Callable[[JsonObject], bool]

@@ -1,4 +1,4 @@
-"""What a sandbox can be told, and the values that are allowed.
+"""What a sandbox can be message, and the values that are allowed.
 
 The command line reads it: no FastAPI here.
 """

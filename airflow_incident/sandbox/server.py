@@ -51,7 +51,7 @@ class Sandbox(Store):
             ssl_certfile=certfile,
             ssl_keyfile=keyfile,
         )
-        # An unreadable certificate is told here, not by a thread nobody looks at.
+        # An unreadable certificate fails here, not in a thread that nobody looks at.
         config.load()
         self._server = uvicorn.Server(config)
 

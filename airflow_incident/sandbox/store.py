@@ -1,4 +1,4 @@
-"""The sandbox's memory: incidents, the keys that opened them, and who wants to hear of changes.
+"""The sandbox's memory: incidents, the keys that opened them, and who listens for changes.
 
 Every method may be called from any thread.
 """
@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 from . import incidents
 from .catalogue import Catalogue, by_id
+from .errors import ApiError, JsonObject, forbidden, invalid, not_found, problem
 from .incidents import Version, pick, rfc3339
 from .options import Options
-from .refusals import JsonObject, Refusal, forbidden, invalid, not_found, problem
 
 FLOW_ROLE = "post_incident_flow_opt_out"
 # A sandbox may run for days: older requests are forgotten.
@@ -39,7 +39,7 @@ class Recorded:
 
 
 @dataclasses.dataclass
-class Opened:
+class StoredIncident:
     """An incident in v2's words, what opened it, and what was added since."""
 
     incident: JsonObject
@@ -50,7 +50,7 @@ class Opened:
     answer: JsonObject
     alert: JsonObject | None = None
     # What became of it last, in a word or two.
-    news: str = "opened"
+    last_event: str = "opened"
     repeats: int = 0
     attachments: list[JsonObject] = dataclasses.field(default_factory=list)
     updates: list[JsonObject] = dataclasses.field(default_factory=list)
@@ -64,8 +64,8 @@ class Opened:
         return reference in (self.incident["id"], self.incident["reference"])
 
 
-# What listeners hear: an incident that is new or changed, that all are forgotten, that the sandbox stops.
-Change = Opened | Literal["cleared", "ended"]
+# What listeners are called with: an incident that is new or changed, that all are forgotten, that the sandbox stops.
+Change = StoredIncident | Literal["cleared", "ended"]
 
 
 class Store:
@@ -82,9 +82,9 @@ class Store:
         self.alert_source_removed = False
         self._requests: collections.deque[Recorded] = collections.deque(maxlen=KEPT)
         self._lock = threading.RLock()
-        self._opened: list[Opened] = []
+        self._opened: list[StoredIncident] = []
         # By version and idempotency key, or "alert" and deduplication key.
-        self._by_key: dict[tuple[str, str], Opened] = {}
+        self._by_key: dict[tuple[str, str], StoredIncident] = {}
         self._count = 0
         self._listeners: list[Callable[[Change], None]] = []
         self._ended = False
@@ -96,13 +96,13 @@ class Store:
             first = self._by_key.get(key)
             if first is not None and not self._is_expired(first):
                 first.repeats += 1
-                self._tell(first, "repeated")
+                self._notify(first, "repeated")
                 self._refuse_repeat(first, key[1])
                 return first.shown(version)
             asked = incidents.from_v1(payload, self.catalogue) if version == "v1" else payload
             incident = self._build(asked, incidents.CREATOR)
             shown = incidents.shown(incident, version)
-            self._keep(key, Opened(incident, payload, version, self.options.clock(), {"incident": shown}))
+            self._keep(key, StoredIncident(incident, payload, version, self.options.clock(), {"incident": shown}))
             return shown
 
     def _build(self, asked: JsonObject, creator: JsonObject) -> JsonObject:
@@ -116,14 +116,14 @@ class Store:
         now = self.options.clock()
         return incidents.build(asked, self.catalogue, number, now, base_url=self.base_url, creator=creator)
 
-    def _keep(self, key: tuple[str, str], opened: Opened) -> None:
+    def _keep(self, key: tuple[str, str], opened: StoredIncident) -> None:
         """Remember an incident that is new."""
         self._by_key[key] = opened
         self._opened.append(opened)
         self._note_update(opened)
-        self._tell(opened)
+        self._notify(opened)
 
-    def _note_update(self, opened: Opened) -> None:
+    def _note_update(self, opened: StoredIncident) -> None:
         """Write down that an incident has a new status or severity."""
         incident = opened.incident
         severity = {"new_severity": incident["severity"]} if "severity" in incident else {}
@@ -136,16 +136,16 @@ class Store:
         }
         opened.updates.append(update)
 
-    def _is_expired(self, first: Opened) -> bool:
+    def _is_expired(self, first: StoredIncident) -> bool:
         age = self.options.clock() - first.opened_at
         return self.options.repeat == "expires" and age >= self.options.expires_after
 
-    def _refuse_repeat(self, first: Opened, key: str) -> None:
-        told = f"The idempotency key {key!r} has already been used for {first.incident['reference']}"
+    def _refuse_repeat(self, first: StoredIncident, key: str) -> None:
+        message = f"The idempotency key {key!r} has already been used for {first.incident['reference']}"
         if self.options.repeat == "conflict":
-            raise Refusal(409, problem("conflict", told, "idempotency_key"))
+            raise ApiError(409, problem("conflict", message, "idempotency_key"))
         if self.options.repeat == "rejected":
-            raise invalid(problem("already_used", told, "idempotency_key"))
+            raise invalid(problem("already_used", message, "idempotency_key"))
 
     def edit(self, incident_id: str, edit: JsonObject) -> JsonObject:
         """Change what a valid edit gives, if the incident's status allows it."""
@@ -181,13 +181,13 @@ class Store:
         """Close an incident, as a person would, and return it as v1 shows it."""
         return incidents.shown(self.move(reference, "closed"), "v1")
 
-    def _change(self, opened: Opened, incident: JsonObject) -> JsonObject:
+    def _change(self, opened: StoredIncident, incident: JsonObject) -> JsonObject:
         before, opened.incident = opened.incident, incident
         status = incident["incident_status"]
         is_moved = before["incident_status"] != status
         if is_moved or before.get("severity") != incident.get("severity"):
             self._note_update(opened)
-        self._tell(opened, status["name"].lower() if is_moved else "changed")
+        self._notify(opened, status["name"].lower() if is_moved else "changed")
         return incident
 
     def alert(self, event: JsonObject) -> None:
@@ -205,7 +205,7 @@ class Store:
                 self._fire(key, event, now)
             elif event["status"] == "resolved" and is_firing and opened and alert:
                 opened.alert = alert | {"status": "resolved", "resolved_at": rfc3339(now)}
-                self._tell(opened, "alert resolved")
+                self._notify(opened, "alert resolved")
 
     def _fire(self, key: tuple[str, str], event: JsonObject, now: float) -> None:
         given = ("title", "deduplication_key", "description", "source_url", "metadata")
@@ -213,9 +213,9 @@ class Store:
         summary = {"summary": event["description"]} if "description" in event else {}
         create = {"visibility": "public", "name": event["title"]} | summary
         incident = self._build(create, {"alert": pick(alert, ("id", "title"))})
-        self._keep(key, Opened(incident, event, "alert", now, {"incident": incident}, alert))
+        self._keep(key, StoredIncident(incident, event, "alert", now, {"incident": incident}, alert))
 
-    def show(self, reference: str) -> Opened:
+    def show(self, reference: str) -> StoredIncident:
         """Return the incident with this ID or reference."""
         for opened in self.all():
             if opened.is_meant(reference):
@@ -228,7 +228,7 @@ class Store:
             opened = self.show(body["incident_id"])
             attachment = incidents.attachment(body, self.options.clock())
             opened.attachments.append(attachment)
-            self._tell(opened, "changed")
+            self._notify(opened, "changed")
             return attachment
 
     def detach(self, attachment_id: str) -> None:
@@ -238,7 +238,7 @@ class Store:
                 kept = [row for row in opened.attachments if row["id"] != attachment_id]
                 if len(kept) < len(opened.attachments):
                     opened.attachments = kept
-                    self._tell(opened, "changed")
+                    self._notify(opened, "changed")
                     return
         raise not_found(f"The attachment {attachment_id!r}")
 
@@ -246,7 +246,7 @@ class Store:
         """Return whether there is an incident with this ID or reference."""
         return any(opened.is_meant(reference) for opened in self.all())
 
-    def all(self) -> list[Opened]:
+    def all(self) -> list[StoredIncident]:
         """Return everything, oldest first."""
         with self._lock:
             return list(self._opened)
@@ -284,7 +284,7 @@ class Store:
             self._by_key.clear()
             self._requests.clear()
             self._count = 0
-            self._tell("cleared")
+            self._notify("cleared")
 
     def remove_alert_source(self) -> None:
         """Let the alert source answer 404 from now on, as after somebody deleted it."""
@@ -310,10 +310,10 @@ class Store:
         """Tell every listener that nothing more will come."""
         with self._lock:
             self._ended = True
-            self._tell("ended")
+            self._notify("ended")
 
-    def _tell(self, change: Change, news: str = "opened") -> None:
-        if isinstance(change, Opened):
-            change.news = news
+    def _notify(self, change: Change, last_event: str = "opened") -> None:
+        if isinstance(change, StoredIncident):
+            change.last_event = last_event
         for listener in tuple(self._listeners):
             listener(change)

@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .catalogue import MODES, Catalogue, by_id
-from .refusals import JsonObject, invalid, problem
+from .errors import JsonObject, invalid, problem
 
 Path = tuple[str | int, ...]
 # What a rule finds wrong: a code, a message, and where, seen from the object.
-Found = Iterator[tuple[str, str, Path]]
+Findings = Iterator[tuple[str, str, Path]]
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _PATTERNS = {"value_numeric": re.compile(r"-?\d+(\.\d+)?"), "value_link": re.compile(r"https?://\S+")}
@@ -40,7 +40,7 @@ def moment(text: str) -> dt.datetime | None:
         return None
 
 
-def _user_exists(assignee: JsonObject, known: Catalogue) -> Found:
+def _user_exists(assignee: JsonObject, known: Catalogue) -> Findings:
     user = known.find_user(assignee)
     if user is None:
         yield "not_found", "there is no such user", ()
@@ -48,7 +48,7 @@ def _user_exists(assignee: JsonObject, known: Catalogue) -> Found:
         yield "invalid_value", f"{user['name']} is no longer active", ()
 
 
-def _values_suit_the_field(entry: JsonObject, known: Catalogue) -> Found:
+def _values_suit_the_field(entry: JsonObject, known: Catalogue) -> Findings:
     field = next(row for row in known.custom_fields if row["id"] == entry["custom_field_id"])
     if field["field_type"] != "multi_select" and len(entry["values"]) > 1:
         yield "invalid_value", f"{field['name']} takes one value", ("values",)
@@ -58,8 +58,8 @@ def _values_suit_the_field(entry: JsonObject, known: Catalogue) -> Found:
     for place, value in enumerate(entry["values"]):
         given = sorted(value.keys() & VALUE.optional.keys() - {"id"})
         if given != [expected]:
-            told = f"{field['name']} takes {expected}, got {', '.join(given) or 'none'}"
-            yield "invalid_value", told, ("values", place)
+            message = f"{field['name']} takes {expected}, got {', '.join(given) or 'none'}"
+            yield "invalid_value", message, ("values", place)
         elif not _fits(value[expected], expected, field, known):
             yield "invalid_value", f"not a value of {field['name']}", ("values", place, expected)
 
@@ -72,7 +72,7 @@ def _fits(value: str, kind: str, field: JsonObject, known: Catalogue) -> bool:
     return kind not in _PATTERNS or _PATTERNS[kind].fullmatch(value) is not None
 
 
-def _create_agrees(create: JsonObject, known: Catalogue) -> Found:
+def _create_agrees(create: JsonObject, known: Catalogue) -> Findings:
     found = by_id(known.incident_types, create.get("incident_type_id", ""))
     if found and found["private_incidents_only"] and create["visibility"] != "private":
         yield "invalid_value", f"{found['name']} incidents must be private", ("visibility",)
@@ -81,35 +81,35 @@ def _create_agrees(create: JsonObject, known: Catalogue) -> Found:
         yield "invalid_value", "only a retrospective incident takes them", (options,)
 
 
-def _link_has_an_address(resource: JsonObject, _known: Catalogue) -> Found:
+def _link_has_an_address(resource: JsonObject, _known: Catalogue) -> Findings:
     if resource["resource_type"] == "arbitrary_url" and not resource.get("url"):
         yield "is_required", "url is required for an arbitrary_url", ("url",)
 
 
 @dataclasses.dataclass(frozen=True)
-class Form:
+class Schema:
     """An object of a request: properties that it needs, others that it may have, and a rule asked once all are right.
 
-    A property is a type, the values it may have, a `Form`, a list of one, `moment`, or the name of the catalogue's list
-    in which its ID must be.
+    A property is a type, the values it may have, a `Schema`, a list of one, `moment`, or the name of the catalogue's
+    list in which its ID must be.
     """
 
     required: Mapping[str, Any]
     optional: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    rule: Callable[[JsonObject, Catalogue], Found] = lambda _value, _known: iter(())
+    rule: Callable[[JsonObject, Catalogue], Findings] = lambda _value, _known: iter(())
 
-    def demanding(self, name: str) -> "Form":
-        """Return the same form with one property more that is required."""
+    def requiring(self, name: str) -> "Schema":
+        """Return the same schema with one property more that is required."""
         return dataclasses.replace(self, required={**self.required, name: self.optional[name]})
 
 
 _KINDS = ("catalog_entry_id", "link", "numeric", "option_id", "text", "timestamp")
-VALUE = Form({}, {"id": str} | {f"value_{kind}": str for kind in _KINDS})
-ENTRY = Form({"custom_field_id": "custom_fields", "values": [VALUE]}, rule=_values_suit_the_field)
-ASSIGNEE = Form({}, {"id": str, "email": str, "slack_user_id": str}, _user_exists)
-ASSIGNMENT = Form({"incident_role_id": "roles"}, {"assignee": ASSIGNEE})
-TIMESTAMP = Form({"incident_timestamp_id": "timestamps"}, {"value": moment})
-RETROSPECTIVE = Form({}, {"external_id": range(1, 10**9), "postmortem_document_url": str, "slack_channel_id": str})
+VALUE = Schema({}, {"id": str} | {f"value_{kind}": str for kind in _KINDS})
+ENTRY = Schema({"custom_field_id": "custom_fields", "values": [VALUE]}, rule=_values_suit_the_field)
+ASSIGNEE = Schema({}, {"id": str, "email": str, "slack_user_id": str}, _user_exists)
+ASSIGNMENT = Schema({"incident_role_id": "roles"}, {"assignee": ASSIGNEE})
+TIMESTAMP = Schema({"incident_timestamp_id": "timestamps"}, {"value": moment})
+RETROSPECTIVE = Schema({}, {"external_id": range(1, 10**9), "postmortem_document_url": str, "slack_channel_id": str})
 _FIELDS = {
     "custom_field_entries": [ENTRY],
     "incident_role_assignments": [ASSIGNMENT],
@@ -125,17 +125,17 @@ _FIELDS_V2 = _FIELDS | {
 _REQUIRED = {"idempotency_key": str, "visibility": ("public", "private")}
 _CREATE = {"incident_type_id": "incident_types", "slack_team_id": str}
 _CREATE_V1 = {
-    "incident_role_assignments": [ASSIGNMENT.demanding("assignee")],
+    "incident_role_assignments": [ASSIGNMENT.requiring("assignee")],
     "mode": ("real", "test"),
     "source_message_channel_id": str,
     "source_message_timestamp": str,
     "status": ("triage", "investigating", "fixing", "monitoring", "closed", "declined"),
 }
 _CREATE_V2 = {"mode": MODES, "retrospective_incident_options": RETROSPECTIVE}
-CREATE_V1 = Form(_REQUIRED, _FIELDS | _CREATE | _CREATE_V1, _create_agrees)
-CREATE_V2 = Form(_REQUIRED, _FIELDS_V2 | _CREATE | _CREATE_V2, _create_agrees)
-EDIT = Form({"incident": Form({}, _FIELDS_V2 | {"call_url": str}), "notify_incident_channel": bool})
-ALERT_EVENT = Form(
+CREATE_V1 = Schema(_REQUIRED, _FIELDS | _CREATE | _CREATE_V1, _create_agrees)
+CREATE_V2 = Schema(_REQUIRED, _FIELDS_V2 | _CREATE | _CREATE_V2, _create_agrees)
+EDIT = Schema({"incident": Schema({}, _FIELDS_V2 | {"call_url": str}), "notify_incident_channel": bool})
+ALERT_EVENT = Schema(
     {"title": str, "status": ("firing", "resolved"), "deduplication_key": str},
     {"description": str, "source_url": str, "metadata": dict},
 )
@@ -158,12 +158,12 @@ RESOURCE_TYPES = (
     "scrubbed",
     "statuspage_incident",
 )
-RESOURCE = Form(
+RESOURCE = Schema(
     {"resource_type": RESOURCE_TYPES},
     {"emoji": str, "external_id": str, "title": str, "url": str},
     _link_has_an_address,
 )
-ATTACHMENT = Form({"incident_id": str, "resource": RESOURCE})
+ATTACHMENT = Schema({"incident_id": str, "resource": RESOURCE})
 
 
 def parse(raw: bytes) -> JsonObject:
@@ -181,25 +181,25 @@ def parse(raw: bytes) -> JsonObject:
     return body
 
 
-def check(body: JsonObject, form: Form, known: Catalogue) -> list[str]:
+def check(body: JsonObject, schema: Schema, known: Catalogue) -> list[str]:
     """Return the pointers to what the API does not know, or refuse with every problem found."""
-    checked = _Check(known)
+    checked = _Validation(known)
     checked.nulls(body, ())
     if not checked.errors:
-        checked.object(body, form, ())
-    if checked.errors or checked.misfits:
-        raise invalid(*(checked.errors or checked.misfits))
+        checked.object(body, schema, ())
+    if checked.errors or checked.semantic_errors:
+        raise invalid(*(checked.errors or checked.semantic_errors))
     return checked.unknown
 
 
-class _Check:
+class _Validation:
     """One reading of a request, which goes on after each problem."""
 
     def __init__(self, known: Catalogue) -> None:
         self.known = known
-        # What has a wrong form; and, which counts only where nothing has, what refers to nothing or breaks a rule.
+        # What has a wrong type or value; and, only where nothing has, what refers to nothing or breaks a rule.
         self.errors: list[JsonObject] = []
-        self.misfits: list[JsonObject] = []
+        self.semantic_errors: list[JsonObject] = []
         self.unknown: list[str] = []
 
     def nulls(self, value: Any, path: Path) -> None:
@@ -210,41 +210,41 @@ class _Check:
         for key, child in children:
             self.nulls(child, (*path, key))
 
-    def object(self, value: JsonObject, form: Form, path: Path) -> None:
+    def object(self, value: JsonObject, schema: Schema, path: Path) -> None:
         """Note what is missing, wrong or unknown in an object."""
-        properties = {**form.required, **form.optional}
-        before = len(self.errors) + len(self.misfits)
-        for name in form.required:
+        properties = {**schema.required, **schema.optional}
+        before = len(self.errors) + len(self.semantic_errors)
+        for name in schema.required:
             if value.get(name, "") == "":
                 self._add("is_required", f"{name} is required", (*path, name))
         for name, child in value.items():
             here = (*path, name)
             if name not in properties:
                 self.unknown.append("".join(f"/{part}" for part in here))
-            elif name not in form.required or child != "":
+            elif name not in schema.required or child != "":
                 self._property(child, properties[name], here)
-        if len(self.errors) + len(self.misfits) == before:
-            found = form.rule(value, self.known)
-            self.misfits += [problem(code, message, *path, *place) for code, message, place in found]
+        if len(self.errors) + len(self.semantic_errors) == before:
+            found = schema.rule(value, self.known)
+            self.semantic_errors += [problem(code, message, *path, *place) for code, message, place in found]
 
     def _property(self, value: Any, kind: Any, path: Path) -> None:
         wanted: Any = _json_type(kind)
         # A JSON boolean is no number, though it is one in Python.
         if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
             self._add("invalid_type", _TYPES[wanted], path)
-        elif isinstance(kind, Form):
+        elif isinstance(kind, Schema):
             self.object(value, kind, path)
         elif isinstance(kind, list):
             for place, row in enumerate(value):
                 self._property(row, kind[0], (*path, place))
         elif isinstance(kind, str):
             if by_id(getattr(self.known, kind), value) is None:
-                told = str(path[-1]).removesuffix("_id").replace("_", " ")
-                self.misfits.append(problem("not_found", f"there is no such {told}", *path))
+                message = str(path[-1]).removesuffix("_id").replace("_", " ")
+                self.semantic_errors.append(problem("not_found", f"there is no such {message}", *path))
         elif isinstance(kind, tuple | range):
             if value not in kind:
-                told = f"from {kind.start}" if isinstance(kind, range) else f"one of {', '.join(kind)}"
-                self._add("invalid_value", f"must be {told}", path)
+                message = f"from {kind.start}" if isinstance(kind, range) else f"one of {', '.join(kind)}"
+                self._add("invalid_value", f"must be {message}", path)
         elif kind is moment and moment(value) is None:
             self._add("invalid_value", "must be a moment like 2026-01-05T09:00:00Z", path)
 
@@ -256,4 +256,4 @@ def _json_type(kind: Any) -> type:
     """Return the Python type of a property's JSON."""
     if isinstance(kind, type):
         return kind
-    return {Form: dict, list: list, range: int}.get(type(kind), str)
+    return {Schema: dict, list: list, range: int}.get(type(kind), str)

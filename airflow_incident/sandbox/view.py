@@ -10,9 +10,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
 from . import summary
-from .gate import Reply
-from .refusals import JsonObject, forbidden, not_found
-from .store import Change, Opened, Store
+from .errors import JsonObject, forbidden, not_found
+from .gate import AsciiResponse
+from .store import Change, Store, StoredIncident
 
 FOLDER = pathlib.Path(__file__).with_name("page")
 FILES = {"app.js": "text/javascript", "style.css": "text/css"}
@@ -50,7 +50,7 @@ def pages(store: Store) -> APIRouter:
     @router.get("/page/incidents/{reference}")
     def show(reference: str) -> Response:
         opened = store.show(reference)
-        return Reply(
+        return AsciiResponse(
             {
                 "incident": opened.incident,
                 "request": opened.request,
@@ -68,7 +68,7 @@ def pages(store: Store) -> APIRouter:
     async def close(request: Request, reference: str) -> Response:
         if request.headers.get("origin") != f"{request.url.scheme}://{request.headers.get('host')}":
             raise forbidden("Only the sandbox's own page may close incidents")
-        return Reply({"incident": store.move(reference, "closed")}, headers=HEADERS)
+        return AsciiResponse({"incident": store.move(reference, "closed")}, headers=HEADERS)
 
     @router.get("/page/{name}")
     async def asset(name: str) -> Response:
@@ -84,15 +84,15 @@ def _file(name: str, media_type: str, status: int = 200) -> Response:
 
 
 async def _events(store: Store) -> AsyncIterator[str]:
-    """Tell everything once, then every change, until the sandbox ends."""
+    """Send everything once, then every change, until the sandbox ends."""
     loop = asyncio.get_running_loop()
     changes: asyncio.Queue[Change] = asyncio.Queue()
 
-    def hear(change: Change) -> None:
+    def queue_change(change: Change) -> None:
         if not loop.is_closed():
             loop.call_soon_threadsafe(changes.put_nowait, change)
 
-    leave = store.listen(hear)
+    leave = store.listen(queue_change)
     try:
         yield "retry: 1000\n" + _event("snapshot", _snapshot(store))
         while True:
@@ -115,7 +115,7 @@ def _event(name: str, data: JsonObject) -> str:
     return f"event: {name}\ndata: {json.dumps(data)}\n\n"
 
 
-def _row(opened: Opened) -> JsonObject:
+def _row(opened: StoredIncident) -> JsonObject:
     names = ("id", "reference", "name", "mode", "visibility", "created_at")
     row: JsonObject = {name: opened.incident[name] for name in names}
     severity = opened.incident.get("severity")
@@ -130,7 +130,7 @@ def _row(opened: Opened) -> JsonObject:
 
 
 def _snapshot(store: Store) -> JsonObject:
-    body = json.dumps({"idempotency_key": "by-hand-1", "visibility": "public", "name": "Opened by hand"})
+    body = json.dumps({"idempotency_key": "by-hand-1", "visibility": "public", "name": "StoredIncident by hand"})
     key = shlex.quote(f"Authorization: Bearer {store.api_key}")
     url = f"{store.base_url}/{'v2' if store.v1_removed else 'v1'}/incidents"
     return {

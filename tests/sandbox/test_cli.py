@@ -209,7 +209,7 @@ def test_a_word_says_what_became_of_an_incident():
     """Opened, repeated, moved, its alert resolved, or else changed."""
     with Sandbox() as box:
         told = []
-        stop = box.store.listen(lambda change: told.append(change.news))
+        stop = box.store.listen(lambda change: told.append(change.last_event))
         for _ in range(2):
             box.store.create(BODY, "v2")
         box.move("INC-1", "learning")

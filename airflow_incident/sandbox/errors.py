@@ -19,8 +19,8 @@ KINDS = {
 }
 
 
-class Refusal(Exception):  # noqa: N818 - the API refuses; nothing is wrong with the sandbox
-    """A request the API does not carry out; `rate_limit` is the body's own part on a 429."""
+class ApiError(Exception):
+    """A request that the API refuses; `rate_limit` is the body's own part on a 429."""
 
     def __init__(
         self,
@@ -48,16 +48,16 @@ def problem(code: str, message: str, *path: str | int) -> JsonObject:
     return entry
 
 
-def invalid(*errors: JsonObject) -> Refusal:
+def invalid(*errors: JsonObject) -> ApiError:
     """Build the answer to a request whose content is wrong."""
-    return Refusal(422, *errors)
+    return ApiError(422, *errors)
 
 
-def forbidden(message: str) -> Refusal:
+def forbidden(message: str) -> ApiError:
     """Build the answer to who may not do this."""
-    return Refusal(403, problem("forbidden", message))
+    return ApiError(403, problem("forbidden", message))
 
 
-def not_found(what: str) -> Refusal:
+def not_found(what: str) -> ApiError:
     """Build the answer to an unknown ID or path."""
-    return Refusal(404, problem("not_found", f"{what} does not exist"))
+    return ApiError(404, problem("not_found", f"{what} does not exist"))
