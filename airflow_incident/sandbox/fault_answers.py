@@ -34,18 +34,17 @@ def _utc(now: float, wait: float) -> str:
     return _gmt(now, wait).replace("GMT", "UTC")
 
 
-# The ways in which incident.io has given the moment of a retry, in a header or in the body's `rate_limit`.
-RETRY_HEADERS: dict[str, Callable[[float, float], str]] = {
-    "error-429-seconds": lambda _now, wait: str(round(wait)),
-    "error-429-float": lambda _now, wait: f"{wait:.2f}",
-    "error-429-http-gmt": _gmt,
-    "error-429-http-utc": _utc,
+# The ways in which incident.io has given the moment of a retry: in a header, or in the body's `rate_limit`.
+RETRY_DATES: dict[str, tuple[str, Callable[[float, float], str]]] = {
+    "error-429": ("nowhere", _gmt),
+    "error-429-seconds": ("header", lambda _now, wait: str(round(wait))),
+    "error-429-float": ("header", lambda _now, wait: f"{wait:.2f}"),
+    "error-429-rfc3339": ("body", lambda now, wait: rfc3339(now + wait)),
+    "error-429-http-gmt": ("header", _gmt),
+    "error-429-http-utc": ("header", _utc),
+    "error-429-body-utc": ("body", _utc),
 }
-RETRY_BODIES: dict[str, Callable[[float, float], str]] = {
-    "error-429-rfc3339": lambda now, wait: rfc3339(now + wait),
-    "error-429-body-utc": _utc,
-}
-NAMES = (*ERRORS, "error-429", *RETRY_HEADERS, *RETRY_BODIES, *HTML_ERRORS)
+NAMES = (*ERRORS, *RETRY_DATES, *HTML_ERRORS)
 
 
 def head(status: int, headers: dict[str, str]) -> bytes:
@@ -67,14 +66,15 @@ def error(name: str, now: float, wait: float) -> bytes:
         phrase = http.HTTPStatus(status).phrase
         page = f"<html><head><title>{status} {phrase}</title></head><body><h1>{phrase}</h1></body></html>"
         return answer(status, page.encode(), "text/html; charset=utf-8")
+    headers: dict[str, str] = {}
     if name in ERRORS:
         refused = ApiError(*ERRORS[name])
     else:
+        where, write = RETRY_DATES[name]
         limit = {"name": "Sandbox key", "limit": 1200, "remaining": 0}
-        if name in RETRY_BODIES:
-            limit["retry_after"] = RETRY_BODIES[name](now, wait)
+        limit |= {"retry_after": write(now, wait)} if where == "body" else {}
+        headers |= {"Retry_After": write(now, wait)} if where == "header" else {}
         refused = ApiError(429, problem("too_many_requests", "Too many requests with this key"), rate_limit=limit)
-    headers = {"Retry_After": RETRY_HEADERS[name](now, wait)} if name in RETRY_HEADERS else {}
     return answer(refused.status, json.dumps(refused.body).encode(), **headers)
 
 
