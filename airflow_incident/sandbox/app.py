@@ -33,20 +33,20 @@ USERS_ASKED = 10_000
 def build(store: Store) -> FastAPI:
     """Return the whole application over one store; the gate checks the key before any endpoint does its work."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    for routes in (incident_lists, catalogue_lists, referred_lists, creates, edits, others, pages):
+    for routes in (incident_lists, catalogue_lists, paged_lists, creates, edits, without_role, pages):
         app.include_router(routes(store))
     app.middleware("http")(Gate(store))
-    app.add_exception_handler(HTTPException, _unrouted)
+    app.add_exception_handler(HTTPException, _no_route)
     return app
 
 
-async def _unrouted(request: Request, error: Exception) -> Response:
+async def _no_route(request: Request, error: Exception) -> Response:
     """Answer an unknown path (404) or method (405) as the API does."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
     if error.status_code == 404:  # noqa: PLR2004 - the protocol's own number
         return error_response(not_found(f"The path {request.url.path!r}"))
-    message = problem("method_not_allowed", f"{request.method} is not possible here")
-    return error_response(ApiError(error.status_code, message, headers=dict(error.headers or {})))
+    wrong = problem("method_not_allowed", f"{request.method} is not possible here")
+    return error_response(ApiError(error.status_code, wrong, headers=dict(error.headers or {})))
 
 
 def _router(store: Store, role: str) -> APIRouter:
@@ -144,8 +144,8 @@ def catalogue_lists(store: Store) -> APIRouter:
     return router
 
 
-def referred_lists(store: Store) -> APIRouter:
-    """Return the endpoints of lists that show no single row: timestamps, options of a custom field, people."""
+def paged_lists(store: Store) -> APIRouter:
+    """Return the endpoints of lists without a single row to show: timestamps, options of a custom field, people."""
     router = _router(store, "viewer")
 
     @router.get("/v2/incident_timestamps")
@@ -236,7 +236,7 @@ async def _body(request: Request, schema: Schema, store: Store) -> JsonObject:
     return body
 
 
-def others(store: Store) -> APIRouter:
+def without_role(store: Store) -> APIRouter:
     """Return the endpoints that take no role: whose key it is, and the alert source, which has a token of its own."""
     router = APIRouter()
 

@@ -83,7 +83,7 @@ INCIDENT_TYPES = [
 ]
 ROLES = [
     role(1, "lead", "Incident Lead", "lead", "Makes the decisions."),
-    role(2, "reporter", "Reporter", "", "StoredIncident the incident."),
+    role(2, "reporter", "Reporter", "", "Opened the incident."),
     role(3, "custom", "Communications Lead", "comms", "Tells everybody else."),
 ]
 USERS = [

@@ -85,8 +85,8 @@ def run(args: argparse.Namespace) -> int:
             raise
         return _fail(f"the sandbox needs {error.name}: pip install 'airflow-incident[sandbox]'")
     names = {"fault", *(field.name for field in dataclasses.fields(options.Options))}
-    message = {name: value for name, value in vars(args).items() if name in names}
-    build = functools.partial(Sandbox, v1_removed=args.remove_v1, **message)
+    given = {name: value for name, value in vars(args).items() if name in names}
+    build = functools.partial(Sandbox, v1_removed=args.remove_v1, **given)
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:

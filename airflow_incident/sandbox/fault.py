@@ -57,7 +57,7 @@ class FaultProxy:
 
     :param upstream_port: where the sandbox listens, without TLS.
     :param fault: one of `FAULTS`; "none" passes everything.
-    :param times: how many API requests it befalls, the first ones; None is all.
+    :param times: how many API requests it affects, the first ones; None is all.
     :param port: where to listen; 0 takes any free port.
     :param pace: seconds between two bytes of a drip.
     :param delay: seconds until `slow` answers.
@@ -303,10 +303,10 @@ FAULTS: dict[str, Callable[[Exchange], None]] = {
 
 
 def parse(text: str) -> tuple[str, int | None]:
-    """Read `NAME` or `NAME:N`: a fault, and the number of requests it befalls."""
+    """Read `NAME` or `NAME:N`: a fault, and the number of requests it affects."""
     name, colon, count = text.partition(":")
     if colon and re.fullmatch("[1-9][0-9]{0,8}", count) is None:
-        raise ValueError(f"{name} befalls a whole number of requests, not {count!r}")
+        raise ValueError(f"{name} affects a whole number of requests, not {count!r}")
     times = int(count) if colon else None
     _check(name, times)
     return name, times

@@ -52,7 +52,7 @@ def _check_host(host: str) -> None:
 
 
 class TokenBucket:
-    """A token bucket of a minute's requests."""
+    """A rate limit of so many requests a minute."""
 
     def __init__(self, name: str, limit: int, clock: Callable[[], float]) -> None:
         self._name = name

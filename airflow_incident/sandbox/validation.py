@@ -239,12 +239,12 @@ class _Validation:
                 self._property(row, kind[0], (*path, place))
         elif isinstance(kind, str):
             if by_id(getattr(self.known, kind), value) is None:
-                message = str(path[-1]).removesuffix("_id").replace("_", " ")
-                self.semantic_errors.append(problem("not_found", f"there is no such {message}", *path))
+                name = str(path[-1]).removesuffix("_id").replace("_", " ")
+                self.semantic_errors.append(problem("not_found", f"there is no such {name}", *path))
         elif isinstance(kind, tuple | range):
             if value not in kind:
-                message = f"from {kind.start}" if isinstance(kind, range) else f"one of {', '.join(kind)}"
-                self._add("invalid_value", f"must be {message}", path)
+                expected = f"from {kind.start}" if isinstance(kind, range) else f"one of {', '.join(kind)}"
+                self._add("invalid_value", f"must be {expected}", path)
         elif kind is moment and moment(value) is None:
             self._add("invalid_value", "must be a moment like 2026-01-05T09:00:00Z", path)
 
