@@ -37,7 +37,7 @@ class AsciiResponse(Response):
 
 
 def error_response(error: ApiError) -> AsciiResponse:
-    """Return the response that an error is."""
+    """Return an error as its response."""
     return AsciiResponse(error.body, error.status, error.headers)
 
 
@@ -109,14 +109,15 @@ class Gate:
         if not isinstance(answer, AsciiResponse):
             content = b"".join([part async for part in answer.body_iterator])  # type: ignore[attr-defined]  # starlette says Response, and streams
             answer = Response(content, answer.status_code, answer.headers)
+        kept = raw if len(raw) <= self._options.max_body_bytes else b""
         self._store.record(
             Recorded(
                 method=request.method,
                 path=request.scope["path"],
                 query=request.scope["query_string"].decode("latin-1"),
                 headers=dict(request.headers),
-                raw=raw,
-                body=_json(raw),
+                raw=kept,
+                body=_json(kept),
                 status=answer.status_code,
                 answer=_json(bytes(answer.body)),
                 warnings=request.state.warnings,

@@ -130,7 +130,7 @@ def _row(opened: StoredIncident) -> JsonObject:
 
 
 def _snapshot(store: Store) -> JsonObject:
-    body = json.dumps({"idempotency_key": "by-hand-1", "visibility": "public", "name": "StoredIncident by hand"})
+    body = json.dumps({"idempotency_key": "by-hand-1", "visibility": "public", "name": "Opened by hand"})
     key = shlex.quote(f"Authorization: Bearer {store.api_key}")
     url = f"{store.base_url}/{'v2' if store.v1_removed else 'v1'}/incidents"
     return {
