@@ -1,7 +1,6 @@
 """The pretend organisation: what names and IDs its incidents can refer to, as the API spells them."""
 
 import copy
-import dataclasses
 from typing import Any
 
 JsonObject = dict[str, Any]
@@ -14,71 +13,38 @@ def fixed_id(kind: str, number: int) -> str:
     return "01SANDB0X" + kind + f"{number:0{17 - len(kind)}}"
 
 
+def row(kind: str, number: int, name: str, **more: Any) -> JsonObject:
+    """Return what has an ID, a name, and two moments."""
+    return {"id": fixed_id(kind, number), "name": name, **more, "created_at": SINCE, "updated_at": SINCE}
+
+
 def severity(rank: int, name: str, description: str) -> JsonObject:
     """Return a severity; a lower rank is less severe."""
-    return {
-        "id": fixed_id("SEV", rank),
-        "name": name,
-        "description": description,
-        "rank": rank,
-        "created_at": SINCE,
-        "updated_at": SINCE,
-    }
+    return row("SEV", rank, name, description=description, rank=rank)
 
 
-def incident_type(number: int, name: str, description: str, *, private: bool) -> JsonObject:
+def incident_type(number: int, name: str, description: str, *, private: bool = False) -> JsonObject:
     """Return an incident type; a private one takes private incidents only."""
-    return {
-        "id": fixed_id("TYP", number),
-        "name": name,
-        "description": description,
-        "is_default": number == 1,
-        "private_incidents_only": private,
-        "create_in_triage": "optional",
-        "created_at": SINCE,
-        "updated_at": SINCE,
-    }
+    more = {"private_incidents_only": private, "create_in_triage": "optional"}
+    return row("TYP", number, name, description=description, is_default=number == 1, **more)
 
 
 def role(number: int, role_type: str, name: str, shortform: str, description: str) -> JsonObject:
     """Return a role; `role_type` is lead, reporter or custom."""
-    return {
-        "id": fixed_id("ASG", number),
-        "name": name,
-        "shortform": shortform,
-        "description": description,
-        "instructions": "" if role_type == "reporter" else "Say in the channel that it is yours.",
-        "role_type": role_type,
-        "required": False,
-        "created_at": SINCE,
-        "updated_at": SINCE,
-    }
+    instructions = "" if role_type == "reporter" else "Say in the channel that it is yours."
+    more = {"instructions": instructions, "role_type": role_type, "required": False}
+    return row("ASG", number, name, shortform=shortform, description=description, **more)
 
 
 def status(number: int, category: str, name: str, description: str) -> JsonObject:
     """Return a status of one of the categories in `CATEGORIES`."""
-    return {
-        "id": fixed_id("STS", number),
-        "name": name,
-        "description": description,
-        "category": category,
-        "rank": 10 * number,
-        "created_at": SINCE,
-        "updated_at": SINCE,
-    }
-
-
-def timestamp(rank: int, name: str) -> JsonObject:
-    """Return a moment in an incident's life that is worth a name."""
-    return {"id": fixed_id("TMP", rank), "name": name, "rank": rank}
+    return row("STS", number, name, description=description, category=category, rank=10 * number)
 
 
 def option(field_number: int, place: int, value: str) -> JsonObject:
     """Return one option of a custom field."""
-    # The first hundred IDs of a field are older than the need for more.
-    number = 100 * field_number + place if place < 100 else 1_000_000 * field_number + place  # noqa: PLR2004
     return {
-        "id": fixed_id("CPT", number),
+        "id": fixed_id("CPT", 1_000_000 * field_number + place),
         "custom_field_id": fixed_id("CFD", field_number),
         "value": value,
         "sort_key": 10 * place,
@@ -87,16 +53,10 @@ def option(field_number: int, place: int, value: str) -> JsonObject:
 
 def custom_field(number: int, field_type: str, name: str, description: str, *options: str) -> JsonObject:
     """Return a custom field; a select without options takes its values from the catalogue's entries."""
-    catalog_type = field_type.endswith("_select") and not options
-    return {
-        "id": fixed_id("CFD", number),
-        "name": name,
-        "description": description,
-        "field_type": field_type,
-        "options": [option(number, place, value) for place, value in enumerate(options, 1)],
-        "created_at": SINCE,
-        "updated_at": SINCE,
-    } | ({"catalog_type_id": fixed_id("CTG", 1)} if catalog_type else {})
+    rows = [option(number, place, value) for place, value in enumerate(options, 1)]
+    field = row("CFD", number, name, description=description, field_type=field_type, options=rows)
+    is_catalog = field_type.endswith("_select") and not options
+    return field | ({"catalog_type_id": fixed_id("CTG", 1)} if is_catalog else {})
 
 
 def user(number: int, name: str, role: str, *, is_active: bool = True) -> JsonObject:
@@ -117,8 +77,8 @@ SEVERITIES = [
     severity(3, "Critical", "Much is broken, all hands."),
 ]
 INCIDENT_TYPES = [
-    incident_type(1, "Default", "Anything that has no type of its own.", private=False),
-    incident_type(2, "Data pipeline", "Data is late, missing or wrong.", private=False),
+    incident_type(1, "Default", "Anything that has no type of its own."),
+    incident_type(2, "Data pipeline", "Data is late, missing or wrong."),
     incident_type(3, "Security", "For invited people only.", private=True),
 ]
 ROLES = [
@@ -132,6 +92,7 @@ USERS = [
     user(3, "Chloe Carter", "responder"),
     user(4, "Dora Drake", "responder", is_active=False),
 ]
+MODES = ("standard", "retrospective", "test", "tutorial")
 CATEGORIES = ("triage", "live", "learning", "paused", "closed", "declined", "canceled", "merged")
 STATUSES = [
     status(1, "triage", "Triage", "Nobody has looked yet."),
@@ -145,7 +106,10 @@ STATUSES = [
     status(9, "canceled", "Canceled", "Turned out to be no incident."),
     status(10, "merged", "Merged", "Goes on as part of another."),
 ]
-TIMESTAMPS = [timestamp(1, "Reported at"), timestamp(2, "Accepted at"), timestamp(3, "Closed at")]
+TIMESTAMPS = [
+    {"id": fixed_id("TMP", rank), "name": name, "rank": rank}
+    for rank, name in enumerate(("Reported at", "Accepted at", "Closed at"), 1)
+]
 CUSTOM_FIELDS = [
     custom_field(1, "single_select", "Affected team", "Whose data it is.", "Product", "Finance", "Marketing"),
     custom_field(2, "multi_select", "Data products", "What is late.", "Orders", "Invoices", "Clicks"),
@@ -161,21 +125,21 @@ CATALOGUE_ENTRIES = [
 ]
 
 
-@dataclasses.dataclass
 class Catalogue:
     """One sandbox's own copy of all this, in plain lists that a test may change.
 
     `box.catalogue.severities.append(catalogue.severity(4, "MAJOR", "Shouted."))`
     """
 
-    severities: list[JsonObject] = dataclasses.field(default_factory=lambda: copy.deepcopy(SEVERITIES))
-    incident_types: list[JsonObject] = dataclasses.field(default_factory=lambda: copy.deepcopy(INCIDENT_TYPES))
-    statuses: list[JsonObject] = dataclasses.field(default_factory=lambda: copy.deepcopy(STATUSES))
-    timestamps: list[JsonObject] = dataclasses.field(default_factory=lambda: copy.deepcopy(TIMESTAMPS))
-    roles: list[JsonObject] = dataclasses.field(default_factory=lambda: copy.deepcopy(ROLES))
-    users: list[JsonObject] = dataclasses.field(default_factory=lambda: copy.deepcopy(USERS))
-    custom_fields: list[JsonObject] = dataclasses.field(default_factory=lambda: copy.deepcopy(CUSTOM_FIELDS))
-    entries: list[JsonObject] = dataclasses.field(default_factory=lambda: copy.deepcopy(CATALOGUE_ENTRIES))
+    def __init__(self) -> None:
+        self.severities = copy.deepcopy(SEVERITIES)
+        self.incident_types = copy.deepcopy(INCIDENT_TYPES)
+        self.statuses = copy.deepcopy(STATUSES)
+        self.timestamps = copy.deepcopy(TIMESTAMPS)
+        self.roles = copy.deepcopy(ROLES)
+        self.users = copy.deepcopy(USERS)
+        self.custom_fields = copy.deepcopy(CUSTOM_FIELDS)
+        self.entries = copy.deepcopy(CATALOGUE_ENTRIES)
 
     def find_user(self, reference: JsonObject) -> JsonObject | None:
         """Return the user that an id, an email address or a Slack user ID means."""

@@ -1,6 +1,7 @@
 """`airflow-incident sandbox`: its options, and what it prints. FastAPI is imported only when it runs."""
 
 import argparse
+import dataclasses
 import errno
 import functools
 import os
@@ -8,6 +9,7 @@ import queue
 import signal
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 from . import fault, options
@@ -15,9 +17,6 @@ from .store import Change
 
 if TYPE_CHECKING:
     from .server import Sandbox
-
-# An incident's status, its alert's, and how often its key came again.
-Told = tuple[str, str | None, int]
 
 EXTRA = {"fastapi", "markdown_it", "starlette", "uvicorn"}
 
@@ -32,10 +31,10 @@ SWITCHES = {
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to a command line."""
-    told = "Run a local incident.io for this machine, with a page that shows incidents as they come in."
-    parser = commands.add_parser("sandbox", help="run a local incident.io to try things out", description=told)
+    message = "Run a local incident.io for this machine, with a page that shows incidents as they come in."
+    parser = commands.add_parser("sandbox", help="run a local incident.io to try things out", description=message)
     add_argument = parser.add_argument
-    add_argument("--port", type=_port, help=f"0 takes any free port (default: {options.DEFAULT_PORT})")
+    add_argument("--port", type=_number(int, 0, 65535), help=f"0 takes any free port (default: {options.DEFAULT_PORT})")
     add_argument("--api-key", type=_key, default=options.DEFAULT_KEY, help="the key it accepts (default: %(default)s)")
     add_argument(
         "--roles",
@@ -53,20 +52,20 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     )
     add_argument(
         "--expires-after",
-        type=_seconds,
+        type=_number(float, 0, sys.maxsize),
         default=60.0,
         metavar="SECONDS",
         help="how long a key is remembered with --repeat expires (default: 60)",
     )
     add_argument(
         "--rate-limit",
-        type=_count,
+        type=_number(int, 1, sys.maxsize),
         default=1200,
         metavar="N",
         help="requests a minute before 429 (default: %(default)s)",
     )
-    for name, told in SWITCHES.items():
-        add_argument(f"--{name}", action="store_true", help=told)
+    for name, help_text in SWITCHES.items():
+        add_argument(f"--{name}", action="store_true", help=help_text)
     add_argument(
         "--fault",
         type=_fault,
@@ -85,10 +84,9 @@ def run(args: argparse.Namespace) -> int:
         if error.name not in EXTRA:
             raise
         return _fail(f"the sandbox needs {error.name}: pip install 'airflow-incident[sandbox]'")
-    names = ("api_key", "roles", "repeat", "expires_after", "rate_limit", "fault")
-    switches = ("demand_severity", "post_incident_flow", "shared_keys")
-    told = {name: getattr(args, name) for name in (*names, *switches)}
-    build = functools.partial(Sandbox, v1_removed=args.remove_v1, **told)
+    names = {"fault", *(field.name for field in dataclasses.fields(options.Options))}
+    given = {name: value for name, value in vars(args).items() if name in names}
+    build = functools.partial(Sandbox, v1_removed=args.remove_v1, **given)
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
@@ -121,38 +119,21 @@ def _start(build: "functools.partial[Sandbox]", port: int | None) -> "Sandbox":
 def _follow(box: "Sandbox") -> NoReturn:
     """Print where it is, then a line for everything that happens to an incident; never returns."""
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-    seen: dict[str, Told] = {}
 
-    def hear(change: Change) -> None:
-        if isinstance(change, str):
-            return
-        incident = change.incident
-        before = seen.get(incident["id"])
-        after = (incident["incident_status"]["name"], change.alert["status"] if change.alert else None, change.repeats)
-        seen[incident["id"]] = after
-        happened = _happened(before, after)
-        name = _printable(incident["name"])
-        lines.put(f"{incident['reference']:<8} {happened:<13} {name}  {incident['permalink']}")
+    def print_later(change: Change) -> None:
+        if not isinstance(change, str):
+            incident = change.incident
+            name = _printable(incident["name"])
+            lines.put(f"{incident['reference']:<8} {change.last_event:<13} {name}  {incident['permalink']}")
 
-    box.store.listen(hear)
+    box.store.listen(print_later)
     _say(f"The incident.io sandbox is at {box.url} (Ctrl-C ends it). Point Airflow at it:\n")
     _say(f"  export {box.connection_line()}\n")
     _say(f"Alerts go to the source {box.options.alert_source_id}, token {box.options.alert_source_token}\n")
     if box.proxy is not None:
-        _say(f"API requests fail as told; without the fault it is at {box.direct_url}\n")
+        _say(f"API requests fail as --fault says; without the fault it is at {box.direct_url}\n")
     while True:
         _say(time.strftime("%H:%M:%S  ") + lines.get())
-
-
-def _happened(before: Told | None, after: Told) -> str:
-    """Say in a word or two what became of an incident."""
-    if before is None:
-        return "opened"
-    if before[0] != after[0]:
-        return after[0].lower()
-    if before[1] != after[1]:
-        return f"alert {after[1]}"
-    return "repeated" if before[2] != after[2] else "changed"
 
 
 def _printable(text: str) -> str:
@@ -170,11 +151,16 @@ def _fail(text: str) -> int:
     return 1
 
 
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:  # noqa: PLR2004 - the highest port
-        raise ValueError(text)
-    return port
+def _number(kind: Callable[[str], float], least: float, most: float) -> Callable[[str], float]:
+    """Return what reads a number within limits."""
+
+    def read(text: str) -> float:
+        number = kind(text)
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(f"{text} is not from {least} to {most}")
+        return number
+
+    return read
 
 
 def _key(text: str) -> str:
@@ -186,24 +172,10 @@ def _key(text: str) -> str:
 
 def _roles(text: str) -> tuple[str, ...]:
     roles = tuple(filter(None, text.split(",")))
-    for role in roles:
-        if role not in options.ROLES:
-            raise argparse.ArgumentTypeError(f"unknown role {role!r}; known: {', '.join(options.ROLES)}")
+    unknown = [role for role in roles if role not in options.ROLES]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"unknown role {unknown[0]!r}; known: {', '.join(options.ROLES)}")
     return roles
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 <= seconds < float("inf"):
-        raise ValueError(text)
-    return seconds
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise ValueError(text)
-    return count
 
 
 def _fault(text: str) -> str:

@@ -13,7 +13,6 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Self
 
 from . import fault_answers as answers
@@ -22,8 +21,21 @@ API = ("/v1/", "/v2/")
 LOOPBACK = "127.0.0.1"
 
 
+def bound(port: int) -> socket.socket:
+    """Return a socket that has taken this port, or any free one for 0, and does not listen yet."""
+    # asyncio sends small answers at once (TCP_NODELAY) only on a socket that says it is TCP.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((LOOPBACK, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
 @dataclasses.dataclass(frozen=True)
-class Seen:
+class WireRequest:
     """A request as it came over the wire."""
 
     method: str
@@ -45,7 +57,7 @@ class FaultProxy:
 
     :param upstream_port: where the sandbox listens, without TLS.
     :param fault: one of `FAULTS`; "none" passes everything.
-    :param times: how many API requests it befalls, the first ones; None is all.
+    :param times: how many API requests it affects, the first ones; None is all.
     :param port: where to listen; 0 takes any free port.
     :param pace: seconds between two bytes of a drip.
     :param delay: seconds until `slow` answers.
@@ -68,20 +80,14 @@ class FaultProxy:
         _check(fault, times)
         self.upstream_port = upstream_port
         self.pace, self.delay, self.wait, self.target = pace, delay, wait, target
-        self.requests: list[Seen] = []
+        self.requests: list[WireRequest] = []
         self.stopping = threading.Event()
         self._fault = fault
         self._left = float("inf") if times is None else times
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
-        self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            self._listener.bind((LOOPBACK, port))
-        except OSError:
-            self._listener.close()
-            raise
+        self._listener = bound(port)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://{LOOPBACK}:{self.port}"
         self._listening = False
@@ -114,9 +120,7 @@ class FaultProxy:
 
     __enter__ = start
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.stop()
 
     def _listen(self) -> None:
@@ -171,7 +175,7 @@ class FaultProxy:
             self._left -= 1
             return self._fault
 
-    def _stream(self, client: socket.socket, request: Seen) -> None:
+    def _stream(self, client: socket.socket, request: WireRequest) -> None:
         """Pass an answer on as it comes; the page's stream of events never ends by itself."""
         upstream = socket.create_connection((LOOPBACK, self.upstream_port))
         with self._tracked(upstream):
@@ -180,16 +184,20 @@ class FaultProxy:
                 client.sendall(data)
 
 
+@dataclasses.dataclass
 class Exchange:
     """One API request and what may be done with it."""
 
-    def __init__(self, proxy: FaultProxy, client: socket.socket, reader: io.BufferedReader, request: Seen) -> None:
-        self.proxy = proxy
-        self.send = client.sendall
-        self.ended = False
-        self._client = client
-        self._reader = reader
-        self.request = request
+    proxy: FaultProxy
+    client: socket.socket
+    reader: io.BufferedReader
+    request: WireRequest
+    ended: bool = False
+
+    def send(self, *parts: bytes) -> None:
+        """Send these bytes to the client."""
+        for part in parts:
+            self.client.sendall(part)
 
     def forward(self) -> bytes:
         """Let the request take effect and return the sandbox's whole answer."""
@@ -204,34 +212,32 @@ class Exchange:
         return self.forward().partition(b"\r\n\r\n")[2]
 
     def drip(self, data: bytes) -> None:
-        """Send one byte after the other, slowly."""
-        for place in range(len(data)):
-            self.send(data[place : place + 1])
+        """Send one byte after the other, slowly, as long as the proxy lives."""
+        for byte in data:
+            self.send(bytes([byte]))
             if self.proxy.stopping.wait(self.proxy.pace):
                 return
-
-    def pause(self) -> None:
-        """Wait, but not for longer than the proxy lives."""
-        self.proxy.stopping.wait(self.proxy.delay)
-
-    def hang(self) -> None:
-        """Say nothing until the client gives up."""
-        self._reader.read()
-        self.end()
-
-    def wait_for_more(self) -> None:
-        """Wait until the client uses this connection again, or closes it."""
-        self._reader.peek(1)
 
     def end(self) -> None:
         """Close the connection in the regular way."""
         self.ended = True
 
     def reset(self) -> None:
-        """Close the connection so that the client is told it broke."""
+        """Close the connection so that the client sees it broken."""
         # Lingering for zero seconds makes close() send RST instead of FIN.
-        self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.end()
+
+
+def _hang(exchange: Exchange) -> None:
+    exchange.reader.read()  # until the client gives up
+    exchange.end()
+
+
+def _slow(exchange: Exchange) -> None:
+    answer = exchange.forward()
+    exchange.proxy.stopping.wait(exchange.proxy.delay)
+    exchange.send(answer)
 
 
 def _drip_body(exchange: Exchange) -> None:
@@ -247,47 +253,28 @@ def _drop_after_accept(exchange: Exchange) -> None:
 
 def _stale(exchange: Exchange) -> None:
     exchange.send(exchange.forward())
-    exchange.wait_for_more()
+    exchange.reader.peek(1)  # until the client uses this connection again, or closes it
     exchange.reset()
-
-
-def _slow(exchange: Exchange) -> None:
-    answer = exchange.forward()
-    exchange.pause()
-    exchange.send(answer)
-
-
-def _invalid_json(exchange: Exchange) -> None:
-    body = exchange.forward_body()
-    exchange.send(answers.answer(200, body[: len(body) // 2]))
-
-
-def _wrong_shape(exchange: Exchange) -> None:
-    exchange.forward()
-    exchange.send(answers.answer(200, b'{"incident": {"name": "It has no id"}}'))
 
 
 def _huge(exchange: Exchange) -> None:
     before, after = answers.padded(exchange.forward_body())
-    size = len(before) + answers.HUGE + len(after)
-    exchange.send(answers.head(200, {"Content-Type": "application/json", "Content-Length": str(size)}) + before)
     block = b"x" * 65536
-    for _ in range(answers.HUGE // len(block)):
-        exchange.send(block)
-    exchange.send(after)
+    count = answers.HUGE // len(block)
+    length = str(len(before) + count * len(block) + len(after))
+    head = answers.head(200, {"Content-Type": "application/json", "Content-Length": length})
+    exchange.send(head, before, *[block] * count, after)
 
 
-def _gzip_bomb(exchange: Exchange) -> None:
-    body = answers.bomb(exchange.forward_body())
-    exchange.send(answers.answer(200, body, Content_Encoding="gzip"))
+def _answer(change: Callable[[bytes], bytes], **headers: str) -> Callable[[Exchange], None]:
+    """Let the request take effect, and answer with what `change` makes of the sandbox's body."""
+    return lambda exchange: exchange.send(answers.answer(200, change(exchange.forward_body()), **headers))
 
 
 def _redirect(status: int) -> Callable[[Exchange], None]:
-    def redirect(exchange: Exchange) -> None:
-        location = exchange.proxy.target + exchange.request.path
-        exchange.send(answers.answer(status, b"", Location=location))
-
-    return redirect
+    return lambda exchange: exchange.send(
+        answers.answer(status, b"", Location=exchange.proxy.target + exchange.request.path)
+    )
 
 
 def _error(name: str) -> Callable[[Exchange], None]:
@@ -297,29 +284,29 @@ def _error(name: str) -> Callable[[Exchange], None]:
 FAULTS: dict[str, Callable[[Exchange], None]] = {
     "none": lambda exchange: exchange.send(exchange.forward()),
     # Nobody listens; nothing ever arrives here.
-    "refuse": lambda exchange: exchange.end(),
-    "hang": Exchange.hang,
+    "refuse": Exchange.end,
+    "hang": _hang,
     "slow": _slow,
     "drip-head": lambda exchange: exchange.drip(exchange.forward()),
     "drip-body": _drip_body,
     "drop-before": Exchange.reset,
     "drop-after-accept": _drop_after_accept,
     "stale": _stale,
-    "invalid-json": _invalid_json,
-    "wrong-shape": _wrong_shape,
+    "invalid-json": _answer(lambda body: body[: len(body) // 2]),
+    "wrong-shape": _answer(lambda _body: b'{"incident": {"name": "It has no id"}}'),
     "huge": _huge,
-    "gzip-bomb": _gzip_bomb,
+    "gzip-bomb": _answer(answers.bomb, Content_Encoding="gzip"),
     "redirect-302": _redirect(302),
     "redirect-307": _redirect(307),
-    **{name: _error(name) for name in (*answers.ERRORS, *answers.RETRY_DATES, *answers.HTML_ERRORS)},
+    **{name: _error(name) for name in answers.NAMES},
 }
 
 
 def parse(text: str) -> tuple[str, int | None]:
-    """Read `NAME` or `NAME:N`: a fault, and the number of requests it befalls."""
+    """Read `NAME` or `NAME:N`: a fault, and the number of requests it affects."""
     name, colon, count = text.partition(":")
     if colon and re.fullmatch("[1-9][0-9]{0,8}", count) is None:
-        raise ValueError(f"{name} befalls a whole number of requests, not {count!r}")
+        raise ValueError(f"{name} affects a whole number of requests, not {count!r}")
     times = int(count) if colon else None
     _check(name, times)
     return name, times
@@ -332,7 +319,7 @@ def _check(name: str, times: int | None) -> None:
         raise ValueError("refused connections cannot be counted: leave the number out")
 
 
-def read_request(reader: io.BufferedReader) -> Seen | None:
+def read_request(reader: io.BufferedReader) -> WireRequest | None:
     """Read one request, or return None when the client has gone or speaks no HTTP."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):
@@ -349,4 +336,4 @@ def read_request(reader: io.BufferedReader) -> Seen | None:
             body += line
     else:
         body = reader.read(int(headers.get("content-length", "0")))
-    return Seen(method, rest.partition(" ")[0], headers, body, head)
+    return WireRequest(method, rest.partition(" ")[0], headers, body, head)

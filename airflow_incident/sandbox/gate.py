@@ -1,5 +1,6 @@
 """What every request passes before its endpoint: the host, the size, the key, the rate, the recording."""
 
+import contextlib
 import hmac
 import ipaddress
 import json
@@ -10,12 +11,13 @@ from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any
 
-from starlette.datastructures import Headers
+from fastapi import Request
+from starlette.middleware.base import RequestResponseEndpoint
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from . import incidents
-from .refusals import Refusal, not_found, problem, too_large, unauthenticated
+from .errors import ApiError, not_found, problem
+from .incidents import rfc3339
 from .store import Recorded, Store
 
 LOG = logging.getLogger(__name__)
@@ -24,7 +26,7 @@ ALERTS = "/v2/alert_events/http/"
 FIRST_INCIDENTS = "/v1/incidents"
 
 
-class Reply(Response):
+class AsciiResponse(Response):
     """A JSON answer in ASCII, so that even half of a surrogate pair arrives as it was sent."""
 
     media_type = "application/json"
@@ -34,24 +36,23 @@ class Reply(Response):
         return json.dumps(content, allow_nan=False).encode()
 
 
-def refuse(refusal: Refusal) -> Reply:
-    """Turn a refusal into its answer."""
-    return Reply(refusal.body, refusal.status, refusal.headers)
+def error_response(error: ApiError) -> AsciiResponse:
+    """Return an error as its response."""
+    return AsciiResponse(error.body, error.status, error.headers)
 
 
-def is_loopback(host: str) -> bool:
-    """Tell whether a Host header names this machine; anything else may be a rebound DNS name."""
+def _check_host(host: str) -> None:
+    """Refuse a Host header that does not name this machine: it may be a rebound DNS name."""
     name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-    if name.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name.strip("[]")).is_loopback
-    except ValueError:
-        return False
+    with contextlib.suppress(ValueError):
+        if name.lower() == "localhost" or ipaddress.ip_address(name.strip("[]")).is_loopback:
+            return
+    message = "The sandbox answers only on this machine: use http://127.0.0.1 or http://localhost"
+    raise ApiError(421, problem("misdirected_request", message))
 
 
-class Bucket:
-    """A token bucket of a minute's requests."""
+class TokenBucket:
+    """A rate limit of so many requests a minute."""
 
     def __init__(self, name: str, limit: int, clock: Callable[[], float]) -> None:
         self._name = name
@@ -72,146 +73,95 @@ class Bucket:
                 self._tokens -= 1
                 return
             wait = math.ceil((1 - self._tokens) * 60 / limit)
-        raise Refusal(
+        message = f"More than {limit} requests a minute with this {self._name}"
+        raise ApiError(
             429,
-            "too_many_requests",
-            [problem("too_many_requests", f"More than {limit} requests a minute with this {self._name}")],
+            problem("too_many_requests", message),
             headers={"Retry-After": str(wait)},
-            rate_limit={
-                "name": self._name,
-                "limit": limit,
-                "remaining": 0,
-                "retry_after": incidents.rfc3339(now + wait),
-            },
+            rate_limit={"name": self._name, "limit": limit, "remaining": 0, "retry_after": rfc3339(now + wait)},
         )
 
 
 class Gate:
-    """The outermost layer of the sandbox's application."""
+    """The middleware around the sandbox's endpoints."""
 
-    def __init__(self, app: ASGIApp, store: Store) -> None:
-        self._app = app
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._options = store.options
-        options = store.options
-        self._bucket = Bucket("API key", options.rate_limit, options.clock)
-        self._alert_bucket = Bucket("alert source", options.alert_rate_limit, options.clock)
+        options = self._options = store.options
+        self._bucket = TokenBucket("API key", options.rate_limit, options.clock)
+        self._alert_bucket = TokenBucket("alert source", options.alert_rate_limit, options.clock)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
         """Let a request in, or answer it here; each answer says what time the sandbox's clock shows."""
+        is_api = request.scope["path"].startswith(API)
+        answer = await (self._record if is_api else self._pass)(request, call_next)
+        answer.headers["Date"] = formatdate(self._options.clock(), usegmt=True)
+        return answer
 
-        async def send_dated(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                date = formatdate(self._options.clock(), usegmt=True).encode()
-                message = {**message, "headers": [*message.get("headers", []), (b"date", date)]}
-            await send(message)
-
-        await self._pass(scope, receive, send_dated)
-
-    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not is_loopback(Headers(scope=scope).get("host", "")):
-            told = "The sandbox answers only on this machine: use http://127.0.0.1 or http://localhost"
-            refusal = Refusal(421, "api_error", [problem("misdirected_request", told)])
-            await refuse(refusal)(scope, receive, send)
-        elif scope["path"].startswith(API):
-            await self._exchange(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
-
-    async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _record(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
         """Answer an API request and record both sides before the client sees the answer."""
-        warnings: list[str] = []
-        scope.setdefault("state", {})["warnings"] = warnings
-        raw = await _read(receive, self._options.max_body_bytes)
-        answer = _Answer()
+        request.state.warnings = []
         try:
-            body = self._admit(scope, raw)
-            await self._app(scope, _replay(body), answer.send)
-        except Refusal as refusal:
-            await refuse(refusal)(scope, receive, answer.send)
-        except Exception as error:
-            LOG.exception("The sandbox failed to answer %s %s", scope["method"], scope["path"])
-            answer.messages.clear()
-            broken = Refusal(500, "api_error", [problem("internal_error", type(error).__name__)])
-            await refuse(broken)(scope, receive, answer.send)
+            raw = await request.body()
+        except ClientDisconnect:
+            return Response()
+        answer = await self._pass(request, call_next)
+        if not isinstance(answer, AsciiResponse):
+            content = b"".join([part async for part in answer.body_iterator])  # type: ignore[attr-defined]  # starlette says Response, and streams
+            answer = Response(content, answer.status_code, answer.headers)
+        kept = raw if len(raw) <= self._options.max_body_bytes else b""
         self._store.record(
             Recorded(
-                method=scope["method"],
-                path=scope["path"],
-                query=scope["query_string"].decode("latin-1"),
-                headers=dict(Headers(scope=scope)),
-                raw=raw or b"",
-                body=_json(raw or b""),
-                status=answer.status,
-                answer=_json(answer.body),
-                warnings=warnings,
+                method=request.method,
+                path=request.scope["path"],
+                query=request.scope["query_string"].decode("latin-1"),
+                headers=dict(request.headers),
+                raw=kept,
+                body=_json(kept),
+                status=answer.status_code,
+                answer=_json(bytes(answer.body)),
+                warnings=request.state.warnings,
             )
         )
-        for message in answer.messages:
-            await send(message)
+        return answer
 
-    def _admit(self, scope: Scope, raw: bytes | None) -> bytes:
-        path = scope["path"]
-        given = Headers(scope=scope).get("authorization", "")
+    async def _pass(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+        try:
+            _check_host(request.headers.get("host", ""))
+            if request.scope["path"].startswith(API):
+                self._admit(request, len(await request.body()))
+            return await call_next(request)
+        except ApiError as error:
+            return error_response(error)
+        except Exception as error:
+            LOG.exception("The sandbox failed to answer %s %s", request.method, request.scope["path"])
+            return error_response(ApiError(500, problem("internal_error", type(error).__name__)))
+
+    def _admit(self, request: Request, size: int) -> None:
+        options, path = self._options, request.scope["path"]
+        given = request.headers.get("authorization", "")
         if path.startswith(ALERTS):
-            self._admit_event(path.removeprefix(ALERTS), given)
+            source = path.removeprefix(ALERTS)
+            if self._store.alert_source_removed or source != options.alert_source_id:
+                raise not_found(f"The alert source {source!r}")
+            _compare(given, options.alert_source_token, "alert source token")
+            self._alert_bucket.take()
         else:
-            _compare(given, self._options.api_key, "API key")
+            _compare(given, options.api_key, "API key")
             self._bucket.take()
-        if raw is None:
-            raise too_large(self._options.max_body_bytes)
+        if size > options.max_body_bytes:
+            message = f"The body is larger than {options.max_body_bytes} bytes"
+            raise ApiError(413, problem("payload_too_large", message))
         if self._store.v1_removed and f"{path}/".startswith(f"{FIRST_INCIDENTS}/"):
             raise not_found(f"The path {path!r}")
-        return raw
-
-    def _admit_event(self, source: str, given: str) -> None:
-        """Let an event of the one alert source in, by the source's own token and rate."""
-        if self._store.alert_source_removed or source != self._options.alert_source_id:
-            raise not_found(f"The alert source {source!r}")
-        _compare(given, self._options.alert_source_token, "alert source token")
-        self._alert_bucket.take()
 
 
 def _compare(given: str, secret: str, what: str) -> None:
-    if not hmac.compare_digest(given.encode(), f"Bearer {secret}".encode()):
-        raise unauthenticated(what)
-
-
-class _Answer:
-    """An endpoint's answer, held back until it is recorded."""
-
-    def __init__(self) -> None:
-        self.messages: list[Message] = []
-
-    async def send(self, message: Message) -> None:
-        self.messages.append(message)
-
-    @property
-    def status(self) -> int:
-        return int(self.messages[0]["status"])
-
-    @property
-    def body(self) -> bytes:
-        return b"".join(message.get("body", b"") for message in self.messages)
-
-
-async def _read(receive: Receive, limit: int) -> bytes | None:
-    """Return the whole body, or None if it is larger than the limit."""
-    body = bytearray()
-    while True:
-        message = await receive()
-        # A client reads the answer only after it has sent everything: the rest is taken, but not kept.
-        if len(body) <= limit:
-            body += message.get("body", b"")
-        if not message.get("more_body"):
-            return bytes(body) if len(body) <= limit else None
-
-
-def _replay(raw: bytes) -> Receive:
-    async def receive() -> Message:
-        return {"type": "http.request", "body": raw, "more_body": False}
-
-    return receive
+    if hmac.compare_digest(given.encode(), f"Bearer {secret}".encode()):
+        return
+    message = f"No valid {what} was given: expected 'Authorization: Bearer …'"
+    headers = {"WWW-Authenticate": "Bearer"}
+    raise ApiError(401, problem("invalid_api_key", message), headers=headers)
 
 
 def _json(raw: bytes) -> Any:

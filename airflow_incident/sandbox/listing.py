@@ -4,151 +4,133 @@ https://docs.incident.io/api-reference/incidents-v2/list
 """
 
 import datetime as dt
+import operator
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import incidents
-from .catalogue import CATEGORIES, Catalogue, by_id
-from .refusals import JsonObject, invalid, problem
-from .shape import moment
-from .validation import MODES
+from .catalogue import CATEGORIES, MODES, Catalogue
+from .errors import JsonObject, invalid, problem
+from .validation import moment
 
-Query = list[tuple[str, str]]
 Matches = Callable[[JsonObject], bool]
+# A filter's name, for a nested one the ID of the role or field, and how it compares.
+Key = tuple[str, ...]
 
-OPERATORS = {
-    "status": ("one_of", "not_in"),
-    "status_category": ("one_of", "not_in"),
-    "severity": ("one_of", "not_in", "gte", "lte"),
-    "incident_type": ("one_of", "not_in"),
-    "mode": ("one_of",),
-    "created_at": ("gte", "lte", "date_range"),
-    "updated_at": ("gte", "lte", "date_range"),
-    "incident_role": ("one_of", "is_blank"),
-    "custom_field": ("one_of", "not_in", "is_blank"),
-}
-NESTED = ("incident_role", "custom_field")
-DEFAULT_MODES = ("standard", "retrospective")
-_FILTER = re.compile(r"(\w+)((?:\[[^\[\]]*\])+)", re.ASCII)
+# The document has one limit for what is asked, and a lower one for what is answered.
+PAGE_ASKED, PAGE_GIVEN, PAGE_DEFAULT = 500, 250, 25
 
 
 def page(
-    rows: list[JsonObject], size: int, after: str | None, matches: Matches = lambda _: True
-) -> tuple[list[JsonObject], str | None, int]:
-    """Return one page, the ID to continue after, and the number of all matches."""
-    chosen = [row for row in rows if matches(row)]
+    name: str, rows: list[JsonObject], query: Mapping[str, str], most: int = PAGE_GIVEN, matches: Matches | None = None
+) -> JsonObject:
+    """Return the answer of a list that comes in pages; `matches` leaves rows out, and lets the rest be counted."""
+    text = query.get("page_size") or str(PAGE_DEFAULT)
+    if re.fullmatch("[0-9]{1,9}", text) is None or not 1 <= int(text) <= most:
+        raise invalid(problem("invalid_value", f"must be a whole number from 1 to {most}", "page_size"))
+    size = min(int(text), PAGE_GIVEN)
+    chosen = [row for row in rows if matches is None or matches(row)]
     start = 0
-    if after is not None:
-        # The record itself may have left the filter since: find its place among all.
-        places = [place for place, row in enumerate(rows) if row["id"] == after]
-        if not places:
-            raise invalid([problem("not_found", "there is no such record", "after")])
-        later = {row["id"] for row in rows[places[0] + 1 :]}
-        start = sum(row["id"] not in later for row in chosen)
+    if after := query.get("after"):
+        ids = [row["id"] for row in rows]
+        if after not in ids:
+            raise invalid(problem("not_found", "there is no such record", "after"))
+        # The record itself may have left the filter since: its place among all counts.
+        seen = ids[: ids.index(after) + 1]
+        start = sum(row["id"] in seen for row in chosen)
     given = chosen[start : start + size]
-    more = start + size < len(chosen)
-    return given, given[-1]["id"] if more else None, len(chosen)
+    meta: JsonObject = {"page_size": size} | ({} if matches is None else {"total_record_count": len(chosen)})
+    if start + size < len(chosen):
+        meta["after"] = given[-1]["id"]
+    return {name: given, "pagination_meta": meta}
 
 
-def filters(query: Query, known: Catalogue) -> Matches:
+def _assignees(row: JsonObject, role_id: str) -> list[str]:
+    roles = [it for it in row["incident_role_assignments"] if it["role"]["id"] == role_id]
+    return [it["assignee"]["id"] for it in roles if "assignee" in it]
+
+
+def _entries(row: JsonObject, field_id: str) -> list[str]:
+    entries = [it["values"] for it in row["custom_field_entries"] if it["custom_field"]["id"] == field_id]
+    values = [given for entry in entries for value in entry for given in value.values()]
+    return [str(value["id"] if isinstance(value, dict) else value) for value in values]
+
+
+_SET = ("one_of", "not_in")
+_DATES = ("gte", "lte", "date_range")
+_COMPARED = {"gte": [operator.ge], "lte": [operator.le], "date_range": [operator.ge, operator.le]}
+DEFAULT_MODES = ["standard", "retrospective"]
+# Filter -> how it may compare, and what reads an incident's values.
+FILTERS: dict[str, tuple[tuple[str, ...], Callable[[JsonObject, str], list[str]]]] = {
+    "status": (_SET, lambda row, _: [row["incident_status"]["id"]]),
+    "status_category": (_SET, lambda row, _: [row["incident_status"]["category"]]),
+    "severity": ((*_SET, "gte", "lte"), lambda row, _: [row["severity"]["id"]] if "severity" in row else []),
+    "incident_type": (_SET, lambda row, _: [row["incident_type"]["id"]]),
+    "mode": (("one_of",), lambda row, _: [row["mode"]]),
+    "created_at": (_DATES, lambda row, _: [row["created_at"]]),
+    "updated_at": (_DATES, lambda row, _: [row["updated_at"]]),
+    "incident_role": (("one_of", "is_blank"), _assignees),
+    "custom_field": ((*_SET, "is_blank"), _entries),
+}
+NESTED = ("incident_role", "custom_field")
+_FILTER = re.compile(r"(\w+)((?:\[[^\[\]]*\])+)", re.ASCII)
+
+
+def filters(query: list[tuple[str, str]], known: Catalogue) -> Matches:
     """Read v2's filters, or refuse with all that are wrong."""
-    asked: dict[tuple[str, ...], list[str]] = {}
+    asked: dict[Key, list[str]] = {}
     for name, value in query:
         found = _FILTER.fullmatch(name)
-        if found and found[1] in OPERATORS and value:
+        if found and found[1] in FILTERS and value:
             asked.setdefault((found[1], *re.findall(r"\[([^\[\]]*)\]", found[2])), []).append(value)
-    errors = [error for key, values in asked.items() for error in _wrong(key, values, known)]
+    errors = [problem("invalid_value", wrong, key[0]) for key in asked if (wrong := _wrong(key, asked[key], known))]
     mode = dict(query).get("filter_mode") or "all"
     if mode not in ("all", "any"):
         errors.append(problem("invalid_value", "must be all or any", "filter_mode"))
     if errors:
-        raise invalid(errors)
-    modes = asked.pop(("mode", "one_of"), list(DEFAULT_MODES))
+        raise invalid(*errors)
+    modes = asked.pop(("mode", "one_of"), DEFAULT_MODES)
     tests = [_test(key, values, known) for key, values in asked.items()]
     every = all if mode == "all" or not tests else any
     return lambda row: row["mode"] in modes and every(test(row) for test in tests)
 
 
-def _wrong(key: tuple[str, ...], values: list[str], known: Catalogue) -> list[JsonObject]:
-    """Say what is wrong with one filter."""
-    name, operator = key[0], key[-1]
-    if len(key) != (3 if name in NESTED else 2) or operator not in OPERATORS[name]:
-        return [problem("invalid_value", f"takes {', '.join(OPERATORS[name])}", name)]
-    if name in ("created_at", "updated_at"):
-        dates = [date for value in values for date in (value.split("~") if operator == "date_range" else [value])]
-        pairs = operator != "date_range" or all(value.count("~") == 1 for value in values)
-        right = pairs and all(_date(date) for date in dates)
-        return [] if right else [problem("invalid_value", "takes dates like 2026-01-05", name)]
-    if operator == "is_blank":
-        right = set(values) <= {"true", "false"}
-        return [] if right else [problem("invalid_value", "takes true or false", name)]
-    allowed = _allowed(name, known)
-    wrong = [] if allowed is None else [value for value in values if value not in allowed]
-    return [problem("invalid_value", f"{value!r} is not known", name) for value in wrong]
-
-
-def _allowed(name: str, known: Catalogue) -> Iterable[str] | None:
+def _wrong(key: Key, values: list[str], known: Catalogue) -> str:
+    """Say what is wrong with one filter, if anything is."""
+    name, how = key[0], key[-1]
+    possible, _ = FILTERS[name]
+    if len(key) != (3 if name in NESTED else 2) or how not in possible:
+        return f"takes {', '.join(possible)}"
+    if possible is _DATES:
+        dates = [value.split("~") for value in values]
+        right = all(len(pair) == len(_COMPARED[how]) and all(map(_date, pair)) for pair in dates)
+        return "" if right else "takes dates like 2026-01-05"
+    if how == "is_blank":
+        return "" if set(values) <= {"true", "false"} else "takes true or false"
     rows = {"status": known.statuses, "severity": known.severities, "incident_type": known.incident_types}
-    if name in rows:
-        return [row["id"] for row in rows[name]]
-    return {"mode": MODES, "status_category": CATEGORIES}.get(name)
+    allowed = {"mode": MODES, "status_category": CATEGORIES} | {it: [row["id"] for row in rows[it]] for it in rows}
+    unknown = [value for value in values if value not in allowed.get(name, values)]
+    return f"{unknown[0]!r} is not known" if unknown else ""
 
 
-def _test(key: tuple[str, ...], values: list[str], known: Catalogue) -> Matches:
+def _test(key: Key, values: list[str], known: Catalogue) -> Matches:
     """Turn one filter, known to be right, into a question to ask of an incident."""
-    name, operator = key[0], key[-1]
-    if name in ("created_at", "updated_at"):
-        return lambda row: any(_within(_date(row[name]), operator, value) for value in values)
-    if operator in ("gte", "lte"):
-        ranks = [found["rank"] for value in values if (found := by_id(known.severities, value))]
-        return lambda row: any(_compare(row.get("severity", {}).get("rank"), operator, rank) for rank in ranks)
-    of = _values(key)
-    if operator == "is_blank":
-        return lambda row: str(not of(row)).lower() in values
-    if operator == "not_in":
-        return lambda row: not set(values) & set(of(row))
-    return lambda row: bool(set(values) & set(of(row)))
+    name, how = key[0], key[-1]
+    possible, read = FILTERS[name]
+    if how == "is_blank":
+        return lambda row: str(not read(row, key[1])).lower() in values
+    if how in _SET:
+        return lambda row: set(values).isdisjoint(read(row, key[1])) == (how == "not_in")
 
+    ranks = {row["id"]: row["rank"] for row in known.severities}
 
-def _values(key: tuple[str, ...]) -> Callable[[JsonObject], list[str]]:
-    """Return what reads an incident's values for a filter."""
-    name, inner = key[0], key[1]
-    if name == "incident_role":
-        return lambda row: [
-            it["assignee"]["id"]
-            for it in row["incident_role_assignments"]
-            if it["role"]["id"] == inner and "assignee" in it
-        ]
-    if name == "custom_field":
-        return lambda row: [
-            text
-            for entry in row["custom_field_entries"]
-            if entry["custom_field"]["id"] == inner
-            for value in entry["values"]
-            for text in map(_identity, value.values())
-        ]
-    if name == "status_category":
-        return lambda row: [incidents.category(row)]
-    source = {"status": "incident_status"}.get(name, name)
-    return lambda row: [row[source]["id"]] if source in row else []
+    def rank(text: str) -> Any:
+        return _date(text) if possible is _DATES else ranks[text]
 
-
-def _identity(value: Any) -> str:
-    return str(value["id"] if isinstance(value, dict) else value)
-
-
-def _compare(left: Any, operator: str, right: Any) -> bool:
-    if left is None:
-        return False
-    return bool(left >= right if operator == "gte" else left <= right)
-
-
-def _within(given: Any, operator: str, value: str) -> bool:
-    if operator != "date_range":
-        return _compare(given, operator, _date(value))
-    first, last = value.split("~")
-    return _compare(given, "gte", _date(first)) and _compare(given, "lte", _date(last))
+    bounds = [list(zip(_COMPARED[how], map(rank, value.split("~")), strict=True)) for value in values]
+    return lambda row: any(
+        all(compare(rank(have), bound) for compare, bound in pair) for have in read(row, key[1]) for pair in bounds
+    )
 
 
 def _date(text: str) -> dt.datetime | None:

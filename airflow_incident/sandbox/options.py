@@ -1,4 +1,4 @@
-"""What a sandbox can be told, and the values that are allowed.
+"""How a sandbox can be configured, and the values that are allowed.
 
 The command line reads it: no FastAPI here.
 """

@@ -1,21 +1,23 @@
-"""The sandbox's memory: incidents, the keys that opened them, and who wants to hear of changes.
+"""The sandbox's memory: incidents, the keys that opened them, and who listens for changes.
 
 Every method may be called from any thread.
 """
 
 import collections
 import dataclasses
+import json
+import shlex
 import threading
 from collections.abc import Callable
 from typing import Any, Literal
 
-from . import alerts, attachments, changes, first_version, incidents
-from .catalogue import Catalogue
+from . import incidents
+from .catalogue import Catalogue, by_id
+from .errors import ApiError, JsonObject, forbidden, invalid, not_found, problem
+from .incidents import Version, pick, rfc3339
 from .options import Options
-from .refusals import JsonObject, conflict, forbidden, invalid, not_found, problem
 
 FLOW_ROLE = "post_incident_flow_opt_out"
-Version = Literal["v1", "v2"]
 # A sandbox may run for days: older requests are forgotten.
 KEPT = 5000
 
@@ -32,50 +34,57 @@ class Recorded:
     body: Any
     status: int
     answer: Any
-    # Paths of properties that the API does not know and ignored.
+    # Pointers to properties that the API does not know and ignored.
     warnings: list[str]
 
 
 @dataclasses.dataclass
-class Opened:
+class StoredIncident:
     """An incident in v2's words, what opened it, and what was added since."""
 
     incident: JsonObject
     # The body of the create, or the alert event, that opened it.
     request: JsonObject
-    answer: JsonObject
     opened_by: Version | Literal["alert"]
     opened_at: float
+    answer: JsonObject
+    alert: JsonObject | None = None
+    # What became of it last, in a word or two.
+    last_event: str = "opened"
     repeats: int = 0
     attachments: list[JsonObject] = dataclasses.field(default_factory=list)
     updates: list[JsonObject] = dataclasses.field(default_factory=list)
-    alert: JsonObject | None = None
 
     def shown(self, version: Version) -> JsonObject:
         """Return the incident as this version of the API shows it."""
-        return first_version.shown(self.incident) if version == "v1" else self.incident
+        return incidents.shown(self.incident, version)
+
+    def is_meant(self, reference: str) -> bool:
+        """Return whether this is the incident's ID or reference."""
+        return reference in (self.incident["id"], self.incident["reference"])
 
 
-# What listeners hear: an incident that is new or changed, that all are forgotten, that the sandbox stops.
-Change = Opened | Literal["cleared", "ended"]
+# What listeners are called with: an incident that is new or changed, that all are forgotten, that the sandbox stops.
+Change = StoredIncident | Literal["cleared", "ended"]
 
 
 class Store:
-    """Incidents by ID, oldest first, and by idempotency key."""
+    """Incidents, oldest first, and by what opened them."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
+        self.api_key = options.api_key
         self.catalogue = Catalogue()
         self.base_url = ""
-        # May change while it runs.
+        # May be set while it runs.
         self.v1_removed = options.v1_removed
         self.demand_severity = options.demand_severity
         self.alert_source_removed = False
         self._requests: collections.deque[Recorded] = collections.deque(maxlen=KEPT)
         self._lock = threading.RLock()
-        self._opened: list[Opened] = []
-        self._by_key: dict[tuple[str, str], Opened] = {}
-        self._by_alert: dict[str, Opened] = {}
+        self._opened: list[StoredIncident] = []
+        # By version and idempotency key, or "alert" and deduplication key.
+        self._by_key: dict[tuple[str, str], StoredIncident] = {}
         self._count = 0
         self._listeners: list[Callable[[Change], None]] = []
         self._ended = False
@@ -85,65 +94,82 @@ class Store:
         key = ("any" if self.options.shared_keys else version, payload["idempotency_key"])
         with self._lock:
             first = self._by_key.get(key)
-            if first is not None and not self._expired(first):
+            if first is not None and not self._is_expired(first):
                 first.repeats += 1
-                self._tell(first)
-                return self._repeat(first, key[1]).shown(version)
-            asked = first_version.to_second(payload, self.catalogue) if version == "v1" else payload
+                self._notify(first, "repeated")
+                self._refuse_repeat(first, key[1])
+                return first.shown(version)
+            asked = incidents.from_v1(payload, self.catalogue) if version == "v1" else payload
             incident = self._build(asked, incidents.CREATOR)
-            opened = Opened(incident, payload, {}, version, self.options.clock())
-            opened.answer = {"incident": opened.shown(version)}
-            self._by_key[key] = opened
-            self._keep(opened)
-            return opened.shown(version)
+            shown = incidents.shown(incident, version)
+            self._keep(key, StoredIncident(incident, payload, version, self.options.clock(), {"incident": shown}))
+            return shown
 
     def _build(self, asked: JsonObject, creator: JsonObject) -> JsonObject:
         number = asked.get("retrospective_incident_options", {}).get("external_id")
         if number is not None and self.has(f"INC-{number}"):
             path = ("retrospective_incident_options", "external_id")
-            raise invalid([problem("already_used", f"INC-{number} exists already", *path)])
+            raise invalid(problem("already_used", f"INC-{number} exists already", *path))
         while number is None:
             self._count += 1
             number = None if self.has(f"INC-{self._count}") else self._count
         now = self.options.clock()
         return incidents.build(asked, self.catalogue, number, now, base_url=self.base_url, creator=creator)
 
-    def _keep(self, opened: Opened) -> None:
+    def _keep(self, key: tuple[str, str], opened: StoredIncident) -> None:
         """Remember an incident that is new."""
+        self._by_key[key] = opened
         self._opened.append(opened)
-        self._note(opened, None)
-        self._tell(opened)
+        self._note_update(opened)
+        self._notify(opened)
 
-    def _note(self, opened: Opened, before: JsonObject | None) -> None:
-        """Write down the update that a change of status or severity is."""
-        update = changes.update(before, opened.incident, incidents.CREATOR, self.options.clock())
-        if update is not None:
-            opened.updates.append(update)
+    def _note_update(self, opened: StoredIncident) -> None:
+        """Write down that an incident has a new status or severity."""
+        incident = opened.incident
+        severity = {"new_severity": incident["severity"]} if "severity" in incident else {}
+        update = severity | {
+            "id": incidents.ulid(self.options.clock()),
+            "incident_id": incident["id"],
+            "created_at": incident["updated_at"],
+            "new_incident_status": incident["incident_status"],
+            "updater": incidents.CREATOR,
+        }
+        opened.updates.append(update)
 
-    def _expired(self, first: Opened) -> bool:
+    def _is_expired(self, first: StoredIncident) -> bool:
         age = self.options.clock() - first.opened_at
         return self.options.repeat == "expires" and age >= self.options.expires_after
 
-    def _repeat(self, first: Opened, key: str) -> Opened:
-        told = f"The idempotency key {key!r} has already been used for {first.incident['reference']}"
+    def _refuse_repeat(self, first: StoredIncident, key: str) -> None:
+        message = f"The idempotency key {key!r} has already been used for {first.incident['reference']}"
         if self.options.repeat == "conflict":
-            raise conflict(told)
+            raise ApiError(409, problem("conflict", message, "idempotency_key"))
         if self.options.repeat == "rejected":
-            raise invalid([problem("already_used", told, "idempotency_key")])
-        return first
+            raise invalid(problem("already_used", message, "idempotency_key"))
 
     def edit(self, incident_id: str, edit: JsonObject) -> JsonObject:
         """Change what a valid edit gives, if the incident's status allows it."""
         with self._lock:
             opened = self.show(incident_id)
-            changes.check(opened.incident, edit, self.catalogue)
-            skips = changes.skips_the_flow(opened.incident, edit, self.catalogue)
-            if skips and self.options.post_incident_flow and FLOW_ROLE not in self.options.roles:
-                raise forbidden(FLOW_ROLE)
-            return self._change(opened, incidents.edit(opened.incident, edit, self.catalogue, self.options.clock()))
+            incidents.check_edit(opened.incident, edit, self.catalogue)
+            self._check_flow(opened.incident, edit)
+            now = self.options.clock()
+            return self._change(opened, incidents.edited(opened.incident, edit, self.catalogue, now))
+
+    def _check_flow(self, incident: JsonObject, edit: JsonObject) -> None:
+        """Refuse to close an incident that a post-incident flow should close."""
+        wanted = by_id(self.catalogue.statuses, edit.get("incident_status_id", ""))
+        closes = wanted is not None and wanted["category"] == "closed"
+        skips = closes and incidents.category(incident) in ("live", "learning")
+        if skips and self.options.post_incident_flow and FLOW_ROLE not in self.options.roles:
+            raise forbidden(f"This API key lacks the role {FLOW_ROLE}")
 
     def move(self, reference: str, category: str, name: str = "") -> JsonObject:
-        """Put an incident into a status, as a person would: no rule of the API holds."""
+        """Put an incident into a status, as a person would, and return it as v2 shows it: no rule of the API holds.
+
+        :param category: triage, live, learning, paused, closed, declined, canceled or merged.
+        :param name: which of the category's statuses; without it the first.
+        """
         with self._lock:
             opened = self.show(reference)
             status = self.catalogue.status_in(category, name.lower())
@@ -151,10 +177,17 @@ class Store:
                 return opened.incident
             return self._change(opened, incidents.moved(opened.incident, status, self.options.clock()))
 
-    def _change(self, opened: Opened, incident: JsonObject) -> JsonObject:
+    def close(self, reference: str) -> JsonObject:
+        """Close an incident, as a person would, and return it as v1 shows it."""
+        return incidents.shown(self.move(reference, "closed"), "v1")
+
+    def _change(self, opened: StoredIncident, incident: JsonObject) -> JsonObject:
         before, opened.incident = opened.incident, incident
-        self._note(opened, before)
-        self._tell(opened)
+        status = incident["incident_status"]
+        is_moved = before["incident_status"] != status
+        if is_moved or before.get("severity") != incident.get("severity"):
+            self._note_update(opened)
+        self._notify(opened, status["name"].lower() if is_moved else "changed")
         return incident
 
     def alert(self, event: JsonObject) -> None:
@@ -162,36 +195,40 @@ class Store:
 
         A key whose alert is resolved fires a new one: https://docs.incident.io/alerts/deduplication
         """
-        key = event["deduplication_key"]
+        key = ("alert", event["deduplication_key"])
         with self._lock:
-            opened = self._by_alert.get(key)
+            opened = self._by_key.get(key)
+            alert = opened.alert if opened else None
             now = self.options.clock()
-            is_active = opened is not None and opened.alert is not None and opened.alert["status"] == "firing"
-            if not is_active and event["status"] == "firing":
-                alert = alerts.fired(event, now)
-                incident = self._build(alerts.routed(alert), alerts.creator(alert))
-                opened = Opened(incident, event, {"incident": incident}, "alert", now, alert=alert)
-                self._by_alert[key] = opened
-                self._keep(opened)
-            elif opened and opened.alert and event["status"] == "resolved" != opened.alert["status"]:
-                opened.alert = alerts.resolved(opened.alert, now)
-                self._tell(opened)
+            is_firing = alert is not None and alert["status"] == "firing"
+            if event["status"] == "firing" and not is_firing:
+                self._fire(key, event, now)
+            elif event["status"] == "resolved" and is_firing and opened and alert:
+                opened.alert = alert | {"status": "resolved", "resolved_at": rfc3339(now)}
+                self._notify(opened, "alert resolved")
 
-    def show(self, reference: str) -> Opened:
+    def _fire(self, key: tuple[str, str], event: JsonObject, now: float) -> None:
+        given = ("title", "deduplication_key", "description", "source_url", "metadata")
+        alert = {"id": incidents.ulid(now), "status": "firing", "created_at": rfc3339(now)} | pick(event, given)
+        summary = {"summary": event["description"]} if "description" in event else {}
+        create = {"visibility": "public", "name": event["title"]} | summary
+        incident = self._build(create, {"alert": pick(alert, ("id", "title"))})
+        self._keep(key, StoredIncident(incident, event, "alert", now, {"incident": incident}, alert))
+
+    def show(self, reference: str) -> StoredIncident:
         """Return the incident with this ID or reference."""
-        with self._lock:
-            for opened in self._opened:
-                if reference in (opened.incident["id"], opened.incident["reference"]):
-                    return opened
+        for opened in self.all():
+            if opened.is_meant(reference):
+                return opened
         raise not_found(f"The incident {reference!r}")
 
     def attach(self, body: JsonObject) -> JsonObject:
         """Attach a link to an incident."""
         with self._lock:
             opened = self.show(body["incident_id"])
-            attachment = attachments.build(body, self.options.clock())
+            attachment = incidents.attachment(body, self.options.clock())
             opened.attachments.append(attachment)
-            self._tell(opened)
+            self._notify(opened, "changed")
             return attachment
 
     def detach(self, attachment_id: str) -> None:
@@ -201,25 +238,37 @@ class Store:
                 kept = [row for row in opened.attachments if row["id"] != attachment_id]
                 if len(kept) < len(opened.attachments):
                     opened.attachments = kept
-                    self._tell(opened)
+                    self._notify(opened, "changed")
                     return
         raise not_found(f"The attachment {attachment_id!r}")
 
     def has(self, reference: str) -> bool:
-        """Tell whether there is an incident with this ID or reference."""
-        return any(reference in (row.incident["id"], row.incident["reference"]) for row in self.all())
+        """Return whether there is an incident with this ID or reference."""
+        return any(opened.is_meant(reference) for opened in self.all())
 
-    def all(self) -> list[Opened]:
+    def all(self) -> list[StoredIncident]:
         """Return everything, oldest first."""
         with self._lock:
             return list(self._opened)
 
+    @property
+    def incidents(self) -> list[JsonObject]:
+        """The incidents as v1 shows them, oldest first."""
+        return [opened.shown("v1") for opened in self.all()]
+
+    @property
+    def incidents_v2(self) -> list[JsonObject]:
+        """The incidents as v2 shows them, whichever version opened them, oldest first."""
+        return [opened.incident for opened in self.all()]
+
+    @property
     def alerts(self) -> list[JsonObject]:
-        """Return every alert with the incident it opened, oldest first."""
+        """The alerts of the alert source, each with the ID of the incident it opened, oldest first."""
         return [row.alert | {"incident_id": row.incident["id"]} for row in self.all() if row.alert]
 
+    @property
     def requests(self) -> list[Recorded]:
-        """Return the API requests so far, oldest first."""
+        """The API requests so far, oldest first."""
         with self._lock:
             return list(self._requests)
 
@@ -229,14 +278,25 @@ class Store:
             self._requests.append(request)
 
     def clear(self) -> None:
-        """Forget incidents, alerts, keys and requests; references start at INC-1 again."""
+        """Forget incidents, alerts, keys and requests, but not the catalogue; references start at INC-1 again."""
         with self._lock:
             self._opened.clear()
             self._by_key.clear()
-            self._by_alert.clear()
             self._requests.clear()
             self._count = 0
-            self._tell("cleared")
+            self._notify("cleared")
+
+    def remove_alert_source(self) -> None:
+        """Let the alert source answer 404 from now on, as after somebody deleted it."""
+        self.alert_source_removed = True
+
+    def connection_json(self) -> str:
+        """Return the value of AIRFLOW_CONN_INCIDENT_IO_DEFAULT that leads Airflow here."""
+        return json.dumps({"conn_type": "incident_io", "password": self.api_key, "host": self.base_url})
+
+    def connection_line(self) -> str:
+        """Return the assignment that a shell can take: AIRFLOW_CONN_INCIDENT_IO_DEFAULT='…'."""
+        return f"AIRFLOW_CONN_INCIDENT_IO_DEFAULT={shlex.quote(self.connection_json())}"
 
     def listen(self, listener: Callable[[Change], None]) -> Callable[[], None]:
         """Call `listener` with every change until the returned function is called."""
@@ -250,8 +310,10 @@ class Store:
         """Tell every listener that nothing more will come."""
         with self._lock:
             self._ended = True
-            self._tell("ended")
+            self._notify("ended")
 
-    def _tell(self, change: Change) -> None:
+    def _notify(self, change: Change, last_event: str = "opened") -> None:
+        if isinstance(change, StoredIncident):
+            change.last_event = last_event
         for listener in tuple(self._listeners):
             listener(change)

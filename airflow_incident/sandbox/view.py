@@ -10,9 +10,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
 from . import summary
-from .gate import Reply
-from .refusals import JsonObject, Refusal, problem
-from .store import Change, Opened, Store
+from .errors import JsonObject, forbidden, not_found
+from .gate import AsciiResponse
+from .store import Change, Store, StoredIncident
 
 FOLDER = pathlib.Path(__file__).with_name("page")
 FILES = {"app.js": "text/javascript", "style.css": "text/css"}
@@ -50,7 +50,7 @@ def pages(store: Store) -> APIRouter:
     @router.get("/page/incidents/{reference}")
     def show(reference: str) -> Response:
         opened = store.show(reference)
-        return Reply(
+        return AsciiResponse(
             {
                 "incident": opened.incident,
                 "request": opened.request,
@@ -67,14 +67,13 @@ def pages(store: Store) -> APIRouter:
     @router.post("/page/incidents/{reference}/close")
     async def close(request: Request, reference: str) -> Response:
         if request.headers.get("origin") != f"{request.url.scheme}://{request.headers.get('host')}":
-            told = "Only the sandbox's own page may close incidents"
-            raise Refusal(403, "resource_forbidden", [problem("forbidden", told)])
-        return Reply({"incident": store.move(reference, "closed")}, headers=HEADERS)
+            raise forbidden("Only the sandbox's own page may close incidents")
+        return AsciiResponse({"incident": store.move(reference, "closed")}, headers=HEADERS)
 
     @router.get("/page/{name}")
     async def asset(name: str) -> Response:
         if name not in FILES:
-            raise Refusal(404, "not_found", [problem("not_found", "The page has no such file")])
+            raise not_found(f"The file {name!r}")
         return _file(name, FILES[name])
 
     return router
@@ -85,15 +84,15 @@ def _file(name: str, media_type: str, status: int = 200) -> Response:
 
 
 async def _events(store: Store) -> AsyncIterator[str]:
-    """Tell everything once, then every change, until the sandbox ends."""
+    """Send everything once, then every change, until the sandbox ends."""
     loop = asyncio.get_running_loop()
     changes: asyncio.Queue[Change] = asyncio.Queue()
 
-    def hear(change: Change) -> None:
+    def queue_change(change: Change) -> None:
         if not loop.is_closed():
             loop.call_soon_threadsafe(changes.put_nowait, change)
 
-    leave = store.listen(hear)
+    leave = store.listen(queue_change)
     try:
         yield "retry: 1000\n" + _event("snapshot", _snapshot(store))
         while True:
@@ -116,7 +115,7 @@ def _event(name: str, data: JsonObject) -> str:
     return f"event: {name}\ndata: {json.dumps(data)}\n\n"
 
 
-def _row(opened: Opened) -> JsonObject:
+def _row(opened: StoredIncident) -> JsonObject:
     names = ("id", "reference", "name", "mode", "visibility", "created_at")
     row: JsonObject = {name: opened.incident[name] for name in names}
     severity = opened.incident.get("severity")
@@ -132,27 +131,11 @@ def _row(opened: Opened) -> JsonObject:
 
 def _snapshot(store: Store) -> JsonObject:
     body = json.dumps({"idempotency_key": "by-hand-1", "visibility": "public", "name": "Opened by hand"})
-    key = shlex.quote(f"Authorization: Bearer {store.options.api_key}")
+    key = shlex.quote(f"Authorization: Bearer {store.api_key}")
     url = f"{store.base_url}/{'v2' if store.v1_removed else 'v1'}/incidents"
     return {
         "incidents": [_row(opened) for opened in store.all()],
-        "connection": connection_line(store),
-        "alert": json.dumps(alert_source(store)),
+        "connection": store.connection_line(),
+        "alert": json.dumps({name: getattr(store.options, name) for name in ("alert_source_id", "alert_source_token")}),
         "curl": f"curl {url} -H {key} -H 'Content-Type: application/json' -d '{body}'",
     }
-
-
-def alert_source(store: Store) -> JsonObject:
-    """Return what a connection's extra needs to send alerts here."""
-    names = ("alert_source_id", "alert_source_token")
-    return {name: getattr(store.options, name) for name in names}
-
-
-def connection_json(store: Store) -> str:
-    """Return the connection that leads Airflow to this sandbox."""
-    return json.dumps({"conn_type": "incident_io", "password": store.options.api_key, "host": store.base_url})
-
-
-def connection_line(store: Store) -> str:
-    """Return the assignment a shell can take."""
-    return f"AIRFLOW_CONN_INCIDENT_IO_DEFAULT={shlex.quote(connection_json(store))}"

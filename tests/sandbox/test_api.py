@@ -113,6 +113,15 @@ def test_a_body_beyond_the_limit_is_refused():
         assert [seen.status for seen in box.requests] == [200, 413, 413]
 
 
+def test_a_client_that_leaves_within_its_body_is_no_request(box, client, caplog):
+    with socket.create_connection(("127.0.0.1", box.port)) as leaver:
+        head = f"POST /v1/incidents HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {box.api_key}\r\n"
+        leaver.sendall(f"{head}Content-Type: application/json\r\nContent-Length: 99\r\n\r\n{{".encode())
+    assert client.get("/v1/identity").status_code == 200
+    assert [seen.path for seen in box.requests] == ["/v1/identity"]
+    assert caplog.text == ""
+
+
 def test_unknown_properties_are_ignored_but_noted(box, client):
     body = {**BODY, "severity": "Major", "custom_field_entries": [], "incident_role_assignments": []}
     entries = [{"custom_field_id": field_id("Notes"), "values": [{"value_text": "x", "colour": "red"}]}]
@@ -328,12 +337,13 @@ def test_it_speaks_tls(tmp_path):
         assert answer.status_code == 200
 
 
-def test_a_taken_port_is_an_error_at_once():
+@pytest.mark.parametrize("fault", ["none", "hang"])
+def test_a_taken_port_is_an_error_at_once(fault):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(OSError, match="in use"):
-            Sandbox(port=taken.getsockname()[1]).start()
+            Sandbox(port=taken.getsockname()[1], fault=fault).start()
 
 
 @pytest.mark.parametrize(
