@@ -87,7 +87,7 @@ def test_other_doors_build_no_model(door):
 
 
 def test_a_failure_loads_only_what_it_needs(tmp_path):
-    """Nothing to look names up, to ask for anything else, or to build models; over plain HTTP no trust store."""
+    """Nothing to look names up, to ask for anything else, or to build models."""
     report = """
 from airflow_incident import open_incident
 from tests.doors import task_context
@@ -104,7 +104,7 @@ open_incident()(task_context())
         added = set(_added(report, settings))
     assert len(incident_io.arrivals) == 1
     assert "airflow_incident.api.calls" in added
-    needless = ("endpoints", "lookups", "names", "values", "filters", "models", "body", "envelopes", "trust")
+    needless = ("endpoints", "lookups", "names", "values", "filters", "models", "body", "envelopes")
     assert not {f"airflow_incident.api.{name}" for name in needless} & added
     assert "airflow_incident.delivery.record" not in added
 

@@ -9,11 +9,10 @@ from airflow_incident.airflow_bridge.airflow_cfg import UNNAMED, AirflowConfig, 
 from airflow_incident.airflow_bridge.config import examine_config
 from airflow_incident.api import lookups
 from airflow_incident.api.calls import CallSequence
-from airflow_incident.api.client import can_read_proxies
+from airflow_incident.api.client import unreadable_proxy_variables
 from airflow_incident.api.closing import closing_status, list_statuses
 from airflow_incident.api.endpoints import show_identity
 from airflow_incident.api.names import lookup_ids
-from airflow_incident.api.proxies import blamed_variables
 from airflow_incident.api.submit import is_v1_gone
 from airflow_incident.cli.doctor.auto_callbacks import examine_policy
 from airflow_incident.cli.doctor.finding import Finding
@@ -113,7 +112,7 @@ def _settings(problems: Sequence[Problem], place: str) -> Iterator[Finding]:
 def _proxies(config: ConnectionConfig) -> Iterator[Finding]:
     """Tell which of the environment's proxies cannot be read, and are left aside."""
     if why := config.client.connector.ignored_proxies:
-        names = ", ".join(blamed_variables(can_read_proxies)) or "the proxies of the environment"
+        names = ", ".join(unreadable_proxy_variables()) or "the proxies of the environment"
         told = f"{names} cannot be read ({why}), and is left aside"
         yield Finding("warning", "proxy", told, "Fix it where Airflow runs, or set a proxy in the connection.")
 
