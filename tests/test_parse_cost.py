@@ -104,7 +104,7 @@ open_incident()(task_context())
         added = set(_added(report, settings))
     assert len(incident_io.arrivals) == 1
     assert "airflow_incident.api.calls" in added
-    needless = ("endpoints", "lookups", "names", "values", "filters", "models", "body", "envelopes")
+    needless = ("body", "closing", "endpoints", "models", "names")
     assert not {f"airflow_incident.api.{name}" for name in needless} & added
     assert "airflow_incident.delivery.record" not in added
 

@@ -21,8 +21,7 @@ from urllib.request import getproxies_environment, proxy_bypass
 
 import httpx
 
-from airflow_incident.api.calls import ALERT_SOURCE, addressed
-from airflow_incident.api.directory import Directory
+from airflow_incident.api.calls import ALERT_SOURCE, Directory, addressed
 from airflow_incident.api.exchange import Pause, Request, RequestLimits, Response, Result, execute
 from airflow_incident.constants import VERSION
 from airflow_incident.errors import (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_incident.airflow_bridge.stats import LogEvent, journal_warning, log_event
 from airflow_incident.api.calls import PreparedCreate, addressed, create_call
-from airflow_incident.api.incident import AlertHead
+from airflow_incident.api.incident import AlertState
 from airflow_incident.api.payload import NAMED, create_alert, create_draft, create_usable_draft, is_alert
 from airflow_incident.api.submit import SubmitOptions, at_once
 from airflow_incident.core.key import ALERT_MARK, idempotency_key, scope_of, started_key
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from airflow_incident.api.incident import IncidentHead
+    from airflow_incident.api.incident import IncidentState
     from airflow_incident.api.payload import Draft
     from airflow_incident.api.submit import Choice
     from airflow_incident.constants import Scope
@@ -133,7 +133,7 @@ class Outcome(Frozen):
 
     kind: Kind
     report: Report
-    incident: IncidentHead | OpenIncident | None = None
+    incident: IncidentState | OpenIncident | None = None
     error: IncidentIoError | None = None
     storm: str | None = None
     journal_error: str | None = None
@@ -145,7 +145,7 @@ class Outcome(Frozen):
     def of(
         cls,
         report: Report,
-        answer: IncidentHead | AlertHead | IncidentIoError,
+        answer: IncidentState | AlertState | IncidentIoError,
         *,
         kept: bool,
         journal_error: str | None = None,
@@ -163,9 +163,9 @@ class Outcome(Frozen):
             comes_back = answer.retryable or answer.blames_connection
             kind: Kind = "failed" if not kept else "kept" if comes_back else "refused"
             return cls(kind=kind, report=report, error=answer, journal_error=journal_error, creation=creation)
-        if isinstance(answer, AlertHead):
+        if isinstance(answer, AlertState):
             return cls(kind="open", report=report, journal_error=journal_error)
-        closed = answer.is_over and not _asked_for(answer, report)
+        closed = answer.is_closed and not _asked_for(answer, report)
         return cls(kind="closed" if closed else "open", report=report, incident=answer, journal_error=journal_error)
 
     @property
@@ -303,8 +303,8 @@ def _choice(settings: Settings) -> Choice:
     return settings.api_version  # type: ignore[return-value]  # the option's choices are the same words
 
 
-def _asked_for(answer: IncidentHead, report: Report) -> bool:
-    """Return whether an incident is over because it was to be opened so."""
+def _asked_for(answer: IncidentState, report: Report) -> bool:
+    """Return whether an incident is closed because it was to be opened so."""
     wanted = str(report.draft.get("status") or "").casefold()
     return bool(wanted) and wanted in {(answer.status or "").casefold(), (answer.status_id or "").casefold()}
 
