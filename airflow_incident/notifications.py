@@ -122,35 +122,31 @@ class QuietNotifier(BaseNotifier):
 
     def _notify(self, context: Any, began: float) -> None:
         from airflow_incident.airflow_bridge.channel import shorten
-        from airflow_incident.airflow_bridge.config import prepare_any_client, read_lenient_config
+        from airflow_incident.airflow_bridge.config import read_lenient_config
 
         if (airflow_config := self._installation(context)) is None:
             return
         shorten(airflow_config.report_seconds)
         if not self._has_work(context, airflow_config):
             return
-        prepare_any_client(airflow_config)
         config = read_lenient_config(self.conn_id, airflow_config, **self.options)
         _raise_if_absent(config)
-        config.prepare_client()
         if (job := self._job(context, config)) is not None:
             self._do(job, config, began)
 
     async def _anotify(self, context: Any, began: float) -> None:
         from airflow_incident.airflow_bridge.channel import shorten
-        from airflow_incident.airflow_bridge.config import aread_lenient_config, prepare_any_client
+        from airflow_incident.airflow_bridge.config import aread_lenient_config
 
         airflow_config = self._installation(context)
         if airflow_config is None or not await self._ahas_work(context, airflow_config):
             return
-        prepare_any_client(airflow_config)
         config = await aread_lenient_config(self.conn_id, airflow_config, **self.options)
         # Without a connection there is nothing but to wait for it, and in the triggerer nobody waits for us.
         waited = time.monotonic() - began
         shorten(waited + airflow_config.report_seconds)
         began += waited
         _raise_if_absent(config)
-        config.prepare_client()
         if (job := self._job(context, config)) is not None:
             await self._ado(job, config, began)
 

@@ -294,11 +294,11 @@ class ResolveIncidentOperator(BaseOperator):
         if became.error:
             raise became.error
         outcome = {"closed": "recovered", "already_closed": "already_closed"}.get(became.kind, "left_open")
-        standing, run = became.standing, recovery.success
+        state, run = became.state, recovery.success
         facts: dict[str, Any] = {"dag_id": run.dag_id, "run_id": run.run_id, "task": run.task_label}
-        facts |= {"incident": standing.reference or standing.id, "link": standing.permalink}
+        facts |= {"incident": state.label, "link": state.permalink}
         emit(self.log, [log_event(outcome, logging.INFO, became.words, config.redact, **facts)])
-        return [_named(became.standing)] if became.kind in {"closed", "already_closed"} else []
+        return [_named(became.state)] if became.kind in {"closed", "already_closed"} else []
 
     def _close_earlier(self, recovery: Recovery, config: ConnectionConfig) -> list[dict[str, str | None]]:
         from airflow_incident.airflow_bridge.stats import emit

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_incident.airflow_bridge.config import ConnectionConfig
-    from airflow_incident.api.waiting import Standing, WaitCondition
+    from airflow_incident.api.closing import WaitCondition
+    from airflow_incident.api.incident import IncidentState
 
 
 class IncidentClosedSensor(BaseSensorOperator):
@@ -89,7 +90,7 @@ class IncidentClosedSensor(BaseSensorOperator):
 
         :raises AirflowFailException: if waiting cannot help.
         """
-        from airflow_incident.api.waiting import status_message
+        from airflow_incident.api.closing import status_message
 
         waiting = self._look(context)
         if waiting:
@@ -134,9 +135,9 @@ class IncidentClosedSensor(BaseSensorOperator):
             timeout=timedelta(seconds=left),
         )
 
-    def _look(self, context: Context) -> list[Standing] | None:
+    def _look(self, context: Context) -> list[IncidentState] | None:
         """Ask which incidents are still open; None if that cannot be known now."""
-        from airflow_incident.api.waiting import retry_message
+        from airflow_incident.api.closing import retry_message
         from airflow_incident.triggers import POKE_BUDGET
 
         try:
@@ -159,7 +160,7 @@ class IncidentClosedSensor(BaseSensorOperator):
         return read_config(self.conn_id, deployment=self.deployment)
 
     def _wait(self, context: Context, config: ConnectionConfig) -> WaitCondition:
-        from airflow_incident.api.waiting import WaitCondition
+        from airflow_incident.api.closing import WaitCondition
 
         if self.waits_for == "dag":
             return WaitCondition(self._own_incidents(context, config), may_be_gone=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_incident.airflow_bridge.config import aread_config
-from airflow_incident.api.waiting import WaitCondition, retry_message, status_message
+from airflow_incident.api.closing import WaitCondition, retry_message, status_message
 from airflow_incident.constants import DEFAULT_CONN_ID
 from airflow_incident.errors import IncidentIoError
 

@@ -2,7 +2,6 @@
 
 import inspect
 import os
-import re
 import sys
 import tempfile
 from pathlib import Path
@@ -56,19 +55,12 @@ def fill(_: Sphinx, __: str, source: list[str]) -> None:
     source[0] = filled(source[0])
 
 
-def answered(*event: object) -> tuple[object, str | None]:
-    """Show of a verb what it returns, not what it asks for; see `airflow_incident.api.verbs`."""
-    *_, signature, returned = event
-    return signature, re.sub(r"^[~\w.]*Asked\[(.*)\]$", r"\1", str(returned)) if returned else None
-
-
 def is_async_version(_: Sphinx, __: str, ___: str, member: object, skip: bool, ____: object) -> bool:  # noqa: FBT001 -- Sphinx's
-    """Leave out the async version of each method of the hook."""
+    """Leave out the coroutine that stands beside each method of the hook."""
     return skip or inspect.iscoroutinefunction(member)
 
 
 def setup(app: Sphinx) -> None:
-    """Tell Sphinx who fills the pages, fixes the signatures and leaves out what is said already."""
+    """Tell Sphinx who fills the pages and leaves out what is said already."""
     app.connect("source-read", fill)
-    app.connect("autodoc-process-signature", answered)
     app.connect("autodoc-skip-member", is_async_version)

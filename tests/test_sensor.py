@@ -10,7 +10,8 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSen
 
 from airflow_incident import IncidentClosedSensor
 from airflow_incident.airflow_bridge.variables import Variables
-from airflow_incident.api.waiting import Standing, status_message
+from airflow_incident.api.closing import status_message
+from airflow_incident.api.incident import IncidentState
 from airflow_incident.core.key import dag_key
 from airflow_incident.delivery.record import OpenIncident
 from airflow_incident.sandbox.catalogue import fixed_id
@@ -136,12 +137,13 @@ def test_while_it_waits_it_says_for_what_and_since_when(v2):
 
 @pytest.mark.parametrize(("minutes", "said"), [(-5, "0 min"), (12, "12 min"), (125, "2 h 5 min"), (3000, "2 d 2 h")])
 def test_a_duration_is_said_in_words_for_people(minutes, said):
-    standing = Standing(ulid(1), "INC-1", "Fixing", "live", NOW - timedelta(minutes=minutes))
-    assert status_message([standing], NOW) == f"incident.io: waiting: INC-1 is Fixing (live), open for {said}"
+    began = NOW - timedelta(minutes=minutes)
+    state = IncidentState(ulid(1), "INC-1", status="Fixing", status_category="live", created_at=began)
+    assert status_message([state], NOW) == f"incident.io: waiting: INC-1 is Fixing (live), open for {said}"
 
 
 def test_of_many_incidents_ten_are_named():
-    many = [Standing(ulid(n), f"INC-{n}", "Fixing", "live") for n in range(12)]
+    many = [IncidentState(ulid(n), f"INC-{n}", status="Fixing", status_category="live") for n in range(12)]
     assert status_message(many, NOW).endswith("INC-9 is Fixing (live); and 2 more")
 
 

@@ -1,4 +1,4 @@
-"""The hook's verbs: each is its call, made with the connection's key, sync and async alike."""
+"""The hook calls every endpoint of the API with the connection's key, and incidents by name, sync and async alike."""
 
 import asyncio
 import inspect
@@ -7,19 +7,21 @@ import json
 import pytest
 
 from airflow_incident import ConfigurationError, IncidentHook, NotFoundError, ServerError
+from airflow_incident.api import endpoints
+from airflow_incident.api.calls import either_version
 from airflow_incident.api.client import Client, Connector
-from airflow_incident.api.verbs import BUDGET, Verbs
+from airflow_incident.api.exchange import BUDGET
 from airflow_incident.sandbox.fault_answers import answer
 from tests.api.canned import FILTERS, ID, ROWS, answer_to, check, served
 from tests.doors import Scripted
 
-VERBS = {name for name in vars(Verbs) if not name.startswith("_")}
-SYNC = {name for name in VERBS if not inspect.iscoroutinefunction(getattr(Verbs, name))}
-CASES = [row for row in ROWS if row.name in VERBS and "api_version" not in row.kwargs]
+NAMED = {"create_incident", "show_incident", "list_incidents", "edit_incident", "resolve_incident", "show_identity"}
+CASES = [row for row in ROWS if row.name in NAMED and "api_version" not in row.kwargs]
+ALERT_SOURCE = {"alert_source_id": ID, "alert_source_token": "the-token"}
 
 
 def use(name, coroutine, *args, **kwargs):
-    """Call a verb or its twin."""
+    """Call a method or its async version."""
     hook = IncidentHook()
     return (
         asyncio.run(getattr(hook, f"a{name}")(*args, **kwargs)) if coroutine else getattr(hook, name)(*args, **kwargs)
@@ -27,8 +29,21 @@ def use(name, coroutine, *args, **kwargs):
 
 
 @pytest.mark.parametrize("coroutine", [False, True])
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_every_endpoint_can_be_called(row, coroutine, connect):
+    """The request and the answer are the document's; a list is a list. An alert source has a token of its own."""
+    with served(row) as server:
+        connect(server.url, password="the-key", extra=ALERT_SOURCE)
+        result = use("call", coroutine, row.call())
+    check(row, server)
+    key = b"the-token" if row.name == "create_alert_event" else b"the-key"
+    assert b"Authorization: Bearer " + key in server.arrivals[0].head
+    assert isinstance(result, list) == row.name.startswith("list_")
+
+
+@pytest.mark.parametrize("coroutine", [False, True])
 @pytest.mark.parametrize("row", CASES, ids=str)
-def test_a_verb_makes_its_call(row, coroutine, connect):
+def test_a_named_method_makes_its_call(row, coroutine, connect):
     """The request and the answer are the document's; a list is a list."""
     with served(row) as server:
         connect(server.url, password="the-key")
@@ -49,16 +64,19 @@ def test_filters_ask_v2(row, coroutine, connect):
     assert found[0].incident_status.category
 
 
-def test_every_verb_is_tested_here_and_has_a_twin():
-    """The twin says whose it is; both have the signature that was declared, with a budget."""
-    assert {row.name for row in CASES} == SYNC
-    assert {f"a{name}" for name in SYNC} == VERBS - SYNC
-    for name in SYNC:
+def test_every_method_has_an_async_version():
+    """With the same arguments and a budget, and a docstring that says whose it is."""
+    assert {row.name for row in CASES} == NAMED - {
+        "create_incident",
+        "resolve_incident",
+    }  # which have tests of their own
+    for name in {*NAMED, "call"}:
         method, other = getattr(IncidentHook, name), getattr(IncidentHook, f"a{name}")
+        assert inspect.iscoroutinefunction(other)
         assert inspect.signature(method) == inspect.signature(other)
         assert inspect.signature(method).parameters["budget"].default == BUDGET
         assert method.__doc__
-        assert (other.__name__, other.__doc__) == (f"a{name}", f"Do as `{name}` does, from a coroutine.")
+        assert (other.__name__, other.__doc__) == (f"a{name}", f"Async version of `{name}`.")
 
 
 def test_v1_s_status_does_not_go_with_v2_s_filters():
@@ -99,7 +117,8 @@ def test_what_both_versions_show_is_asked_of_the_one_that_the_connection_names(a
     ]
     with Scripted(answers) as server:
         client = Client(Connector(base_url=server.url, api_key="k"))
-        call = Verbs.show_incident.__wrapped__(IncidentHook(), ID).through(api_version)
+        first, second = (endpoints.show_incident(ID, api_version=version) for version in ("v1", "v2"))
+        call = either_version(api_version, first, second)
         try:
             if script[-1] == 200:
                 assert client.call(call, budget=10).id
@@ -113,13 +132,13 @@ def test_what_both_versions_show_is_asked_of_the_one_that_the_connection_names(a
     ]
 
 
-def test_a_verb_ends_within_its_budget_and_tells_its_error(connect):
+def test_a_call_ends_within_its_budget_and_raises_its_error(connect):
     """The error's class is what the caller acts on."""
     with Scripted([answer(503, b"{}")]) as server:
         connect(server.url)
         with pytest.raises(ServerError):
-            IncidentHook().list_severities(budget=0.2)
+            IncidentHook().call(endpoints.list_severities(), budget=0.2)
     with Scripted([answer(404, b"{}")]) as server:
         connect(server.url)
         with pytest.raises(NotFoundError):
-            IncidentHook().delete_attachment(ID)
+            IncidentHook().call(endpoints.delete_attachment(ID))

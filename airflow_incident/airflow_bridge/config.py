@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -92,13 +91,6 @@ class ConnectionConfig(NamedTuple):
         """Say that the installation has no name, if it has none."""
         return (self.airflow_config.unnamed_note,) if self.deployment == UNNAMED else ()
 
-    def prepare_client(self) -> None:
-        """Begin to load the client's trust store on a thread, while a failure is read."""
-        if self.account.is_encrypted and not self.unusable:
-            from airflow_incident.api.trust import begin
-
-            begin(self.account.ca_bundle)
-
     @property
     def client(self) -> Client:
         """The client of this account.
@@ -159,18 +151,6 @@ def _proxy_password(proxy: str | None) -> tuple[str, ...]:
     except ValueError:  # no URL at all; where its password is, nobody can say
         return ()
     return (password, unquote(password)) if len(password) >= _SHORTEST_KNOWN else ()
-
-
-_SUPERVISOR = "airflow.sdk.execution_time.supervisor"
-"""What a process has loaded that Airflow 3 has begun for a task or for callbacks: it is a fork of its supervisor."""
-
-
-def prepare_any_client(airflow_config: AirflowConfig) -> None:
-    """Begin to load the store that most connections need, where to read one is to wait for the supervisor's answer."""
-    if _SUPERVISOR in sys.modules and not PROCESS.clients:
-        from airflow_incident.api.trust import begin
-
-        begin(airflow_config.config.get("ca_bundle"))
 
 
 def read_config(conn_id: str, airflow_config: AirflowConfig | None = None, **arguments: Any) -> ConnectionConfig:
@@ -324,7 +304,10 @@ def _read_extra(text: str | None) -> tuple[dict[str, Any], list[Problem]]:
 
 
 def _client(account: Account) -> Client:
-    """Get the account's client, or build it. The first of several threads wins, without a lock: see api/trust.py."""
+    """Get the account's client, or build it. The first of several threads wins.
+
+    No lock: one that is held while Airflow forks would never be released.
+    """
     from airflow_incident.api.client import Client, Connector
 
     known = (os.getpid(), account)

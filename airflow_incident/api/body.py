@@ -6,14 +6,14 @@ https://docs.incident.io/api-reference/incidents-v2/create
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from airflow_incident.errors import ConfigurationError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 class _Request(BaseModel):
@@ -94,7 +94,7 @@ class TimestampValuePayload(_Request):
 
 
 class RetrospectiveOptions(_Request):
-    """What an incident that is over already may bring with it; only for the mode `retrospective`."""
+    """What an incident that is closed already may bring with it; only for the mode `retrospective`."""
 
     external_id: int | None = None
     postmortem_document_url: str | None = None
@@ -141,8 +141,28 @@ class ResourcePayload(_Request):
     emoji: str | None = None
 
 
+class IncidentFields(TypedDict, total=False):
+    """What may be said of an incident that is to be opened, with names where the bodies above have IDs."""
+
+    name: str | None
+    summary: str | None
+    severity: str | None
+    incident_type: str | None
+    status: str | None
+    mode: str | None
+    visibility: str | None
+    custom_fields: Mapping[str, Any] | None
+    roles: Mapping[str, Any] | None
+    slack_team_id: str | None
+    source_message_channel_id: str | None
+    source_message_timestamp: str | None
+    slack_channel_name_override: str | None
+    incident_timestamp_values: Sequence[Mapping[str, Any]] | None
+    retrospective_incident_options: Mapping[str, Any] | None
+
+
 class AlertEvent(_Request):
-    """What an alert source is told; the same deduplication key means the same alert.
+    """What is sent to an alert source; the same deduplication key means the same alert.
 
     https://docs.incident.io/api-reference/alert-events-v2/create-http
     """
@@ -168,8 +188,8 @@ def checked(model: type[R], given: R | Mapping[str, Any]) -> dict[str, Any]:
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
         raise ConfigurationError(Problem(_place(detail["loc"]), detail["msg"]) for detail in details) from None
-    said: dict[str, Any] = _without_null(body.model_dump(mode="json", exclude_none=True))
-    return said
+    plain: dict[str, Any] = _without_null(body.model_dump(mode="json", exclude_none=True))
+    return plain
 
 
 def _without_null(value: Any) -> Any:

@@ -1,20 +1,27 @@
-"""The two drivers of an exchange, for threads and for an event loop. The only file that knows httpx."""
+"""The two drivers of an exchange, for threads and for an event loop, and the way to the API: TLS and proxies.
+
+The only file that imports httpx.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import ssl
+import sys
 import threading
 import time
 import zlib
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar, overload
+from urllib.parse import urlsplit
+from urllib.request import getproxies_environment, proxy_bypass
 
 import httpx
 
-from airflow_incident.api.calls import ALERT_SOURCE, addressed
-from airflow_incident.api.directory import Directory
+from airflow_incident.api.calls import ALERT_SOURCE, Directory, addressed
 from airflow_incident.api.exchange import Pause, Request, RequestLimits, Response, Result, execute
 from airflow_incident.constants import VERSION
 from airflow_incident.errors import (
@@ -44,11 +51,17 @@ _NOT_SENT = (
 """Errors that come before the first byte of a request leaves."""
 _UNREADABLE_PROXY = (ValueError, ImportError, httpx.InvalidURL)
 """What httpx raises for a proxy that it cannot use; ImportError where one speaks SOCKS."""
+_PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+"""What httpx reads, also in lower case: https://www.python-httpx.org/environment_variables/"""
 
 
 class Connector:
-    """How to reach one API with one key: built once per process, as is its TLS trust store.
+    """How to reach one API with one key; builds a TLS trust store, which takes 15 to 20 ms.
 
+    :param base_url: Where the API is, without a slash at its end.
+    :param alert_source_id: The alert source that takes alert events, with `alert_source_token`.
+    :param proxy: URL of the proxy on the way. Default: the environment's.
+    :param ca_bundle: Path of a PEM file. Default: what SSL_CERT_FILE or SSL_CERT_DIR names, else certifi's.
     :raises ConfigurationError: if the CA bundle or the proxy cannot be used.
     """
 
@@ -79,9 +92,7 @@ class Connector:
         self.ignored_proxies: str | None = None
         """Why the environment's proxies are left aside."""
         if base_url.startswith("https:"):
-            from airflow_incident.api.trust import trust
-
-            self.options |= {"verify": trust(ca_bundle), "trust_env": True, "proxy": proxy}
+            self.options |= {"verify": _trust_store(ca_bundle), "trust_env": True, "proxy": proxy}
 
     def open(self) -> httpx.Client:
         """Begin to speak with the API; proxies of the environment that httpx cannot read are left aside.
@@ -95,9 +106,7 @@ class Connector:
                 raise ConfigurationError([Problem("Proxy", f"cannot be used ({error})")]) from None
             self.ignored_proxies = str(error)
         # httpx reads all of them at once: one that is not for this host must not keep the others from being used.
-        from airflow_incident.api.proxies import proxy_for  # only where something is wrong
-
-        self.options |= {"trust_env": False, "proxy": proxy_for(self.base_url)}
+        self.options |= {"trust_env": False, "proxy": _proxy_for(self.base_url)}
         try:
             return httpx.Client(**self.options)
         except _UNREADABLE_PROXY:
@@ -126,8 +135,60 @@ class Connector:
         }
 
 
-def can_read_proxies() -> bool:
-    """Return whether httpx can read the environment's proxies."""
+def _trust_store(ca_bundle: str | None) -> ssl.SSLContext:
+    """Load the authorities that TLS trusts, from where httpx would.
+
+    https://www.python-httpx.org/environment_variables/
+
+    :raises ConfigurationError: if they cannot be read.
+    """
+    file = ca_bundle or os.environ.get("SSL_CERT_FILE")
+    folder = None if file else os.environ.get("SSL_CERT_DIR")
+    if not file and not folder:
+        import certifi
+
+        file = certifi.where()
+    try:
+        # As ssl.create_default_context does, but never with SSLKEYLOGFILE, which would write the session's keys down.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if sys.version_info >= (3, 13):
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
+        context.load_verify_locations(file, folder)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        what = repr(ca_bundle) if ca_bundle else f"SSL_CERT_FILE of the environment, {file or folder!r},"
+        raise ConfigurationError([Problem("CA bundle", f"{what} cannot be read ({error})")]) from None
+    return context
+
+
+def _proxy_for(base_url: str) -> str | None:
+    """Return the environment's proxy on the way to an https address, as the standard library reads it."""
+    proxies = getproxies_environment()
+    proxy = proxies.get("https") or proxies.get("all")
+    if not proxy or proxy_bypass(urlsplit(base_url).netloc):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def unreadable_proxy_variables() -> list[str]:
+    """Name the environment's proxy variables that httpx cannot read, each tried by itself.
+
+    It changes the environment meanwhile, so it is for a command, never for a process of Airflow.
+    """
+    names = [name for upper in _PROXY_VARIABLES for name in (upper, upper.lower())]
+    given = {name: os.environ.pop(name) for name in names if name in os.environ}
+    unreadable = []
+    try:
+        for name, value in given.items():
+            os.environ[name] = value
+            if not _can_read_proxies():
+                unreadable.append(name)
+            del os.environ[name]
+    finally:
+        os.environ.update(given)
+    return unreadable
+
+
+def _can_read_proxies() -> bool:
     try:
         httpx.Client(verify=None).close()  # type: ignore[arg-type]  # as above: nothing is asked with it
     except _UNREADABLE_PROXY:
@@ -147,8 +208,9 @@ class Client:
     @overload
     def call(self, call: PaginatedCall[T], *, budget: float) -> list[T]: ...
     def call(self, call: Call[T] | CallSequence[T] | PaginatedCall[T], *, budget: float) -> T | list[T]:
-        """Make a call within `budget` seconds.
+        """Make a call, with all its retries and pages.
 
+        :param budget: Seconds for all of it.
         :raises IncidentIoError: if it could not be made.
         """
         limits = _limits(budget, self.connector.directory)
@@ -158,7 +220,8 @@ class Client:
     def call_here(self, call: Call[T] | CallSequence[T], *, budget: float, errors_seen: list[IncidentIoError]) -> T:
         """Make a call on this very thread; a hanging name look-up or a dripping head may outlive the budget.
 
-        :param met: Collects the errors on the way, for whoever does not wait for the end.
+        :param budget: Seconds for all attempts together.
+        :param errors_seen: Collects the errors on the way, for whoever does not wait for the end.
         :raises IncidentIoError: if it could not be made.
         """
         result: T = self._drive(
@@ -215,8 +278,9 @@ class AsyncClient:
     @overload
     async def call(self, call: PaginatedCall[T], *, budget: float) -> list[T]: ...
     async def call(self, call: Call[T] | CallSequence[T] | PaginatedCall[T], *, budget: float) -> T | list[T]:
-        """Make a call within `budget` seconds.
+        """Make a call, with all its retries and pages.
 
+        :param budget: Seconds for all of it.
         :raises IncidentIoError: if it could not be made.
         """
         limits = _limits(budget, self._connector.directory)
@@ -276,7 +340,7 @@ class _Body:
         self._unpack = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32).decompress if packed else None
 
     def is_full_with(self, chunk: bytes) -> bool:
-        """Take a chunk; tell whether no more is wanted.
+        """Take a chunk; return whether no more is wanted.
 
         :raises UnexpectedResponseError: if a success is larger than the limit or cannot be unpacked.
         :raises TransportError: if the answer takes longer than its request may.
@@ -301,7 +365,7 @@ class _Body:
         headers = {name.lower(): value for name, value in self._answer.headers.items()}
         content = bytes(self._content)
         for secret in () if self._answer.is_success else self._secrets:
-            # What a refusal says is told in errors and logs, and some servers quote the key that they refuse.
+            # What a refusal says is shown in errors and logs, and some servers quote the key that they refuse.
             content = content.replace(secret, b"***")
             headers = {name: value.replace(secret.decode(), "***") for name, value in headers.items()}
         return Response(self._answer.status_code, headers, content)
@@ -352,7 +416,7 @@ def _within(seconds: float, errors_seen: Sequence[IncidentIoError], work: Callab
 
 
 def too_late(seconds: float, errors_seen: Sequence[IncidentIoError]) -> TransportError:
-    """Tell that the time is over, and what went wrong before."""
+    """Make the error of a call whose time has run out, with what went wrong before."""
     before = f", after: {errors_seen[-1]}" if errors_seen else ""
     return TransportError(f"no answer within {seconds:.2g} s{before}", maybe_delivered=True)
 

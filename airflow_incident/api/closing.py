@@ -1,44 +1,50 @@
-"""How an incident stands, and the way from there to closed: the calls that a recovery makes.
+"""Closing an incident, and waiting until incidents are closed: the calls that recovery and the sensor make.
 
-Plain JSON, no model: what is looked at is little, and what is unknown in it counts as unset.
+They ask v2 alone: it knows what v1 opened, and v1 has no word for many categories.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import quote
 
-from airflow_incident.api.calls import PAGE_LIMIT, Call, CallSequence
-from airflow_incident.api.endpoints import attach_link
-from airflow_incident.api.waiting import Standing, read_standing, show_standing
-from airflow_incident.errors import ConfigurationError, IncidentIoError, PermissionDeniedError, Problem
+from airflow_incident.api.calls import Call, CallSequence, PaginatedCall, pages, quoted
+from airflow_incident.api.endpoints import attach_link, filter_query, show_incident_state
+from airflow_incident.api.incident import OPEN, IncidentState, read_incident_state, read_incident_states
+from airflow_incident.api.names import find_severity, incident_status_rows, rank
+from airflow_incident.errors import (
+    ConfigurationError,
+    IncidentIoError,
+    NotFoundError,
+    PermissionDeniedError,
+    Problem,
+)
 from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
+    from datetime import datetime
 
+    from airflow_incident.api.calls import Directory, Row, Rows
+    from airflow_incident.api.names import Steps
+
+MODES = ("real", "test")
+_ALL_MODES = ("standard", "retrospective", "test", "tutorial")
+_MOST_SHOWN = 10
+"""More incidents than these are not asked for one by one: one list of what is open answers for all."""
+_MOST_NAMED = 10
 _VIEWER, _EDITOR, _OPT_OUT = "viewer", "incident editor", "post-incident flow opt-out"
 _POST_INCIDENT = re.compile(r"post.?incident", re.IGNORECASE)
-
-
-class Status(Frozen):
-    """A status that incidents of the account may be in."""
-
-    id: str
-    name: str
-    category: str
-    rank: float
 
 
 class CloseOptions(Frozen):
     """How an incident is to be closed.
 
     `title` and `url` are the link to attach, if there is an address. `always` closes also what a person has claimed.
-    `status` is the name or the ID of the status to move to. `has_link` says that the link is there already. `began` is
-    the category that the incident was opened in, `was_assigned` whether it was opened with people in its roles.
+    `status` is the name or the ID of the status to move to; default: the account's first closed one. `has_link` says
+    that the link is there already. `began` is the category that the incident was opened in, `was_assigned` whether it
+    was opened with people in its roles.
     """
 
     title: str
@@ -49,20 +55,21 @@ class CloseOptions(Frozen):
     began: str = "triage"
     was_assigned: bool = False
 
-    def is_claimed(self, standing: Standing) -> bool:
+    def is_claimed(self, state: IncidentState) -> bool:
         """Return whether a person has claimed it: it has left the status that it began in, or somebody leads it."""
-        return not self.always and ((standing.has_lead and not self.was_assigned) or standing.category != self.began)
+        has_lead = state.has_lead and not self.was_assigned
+        return not self.always and (has_lead or state.status_category != self.began)
 
 
 class CloseResult(Frozen):
     """What became of an incident that was to be closed.
 
     `closed` now, `already_closed` before, `claimed` by a person and so left open, or `failed`, which `error` explains.
-    `has_link` says that the link is attached, `link_error` why it is not.
+    `state` is how it stood before. `has_link` says that the link is attached, `link_error` why it is not.
     """
 
     kind: Literal["closed", "already_closed", "claimed", "failed"]
-    standing: Standing
+    state: IncidentState
     has_link: bool = False
     error: IncidentIoError | None = None
     link_error: IncidentIoError | None = None
@@ -70,7 +77,7 @@ class CloseResult(Frozen):
     @property
     def words(self) -> str:
         """What became of it, for a log line."""
-        name = f"{self.standing.reference or self.standing.id} {self.standing.permalink or ''}".rstrip()
+        name = f"{self.state.label} {self.state.permalink or ''}".rstrip()
         link = "it has the link" if self.has_link else "it has no link"
         words = {
             "closed": f"{name} is closed; {link}",
@@ -81,55 +88,36 @@ class CloseResult(Frozen):
         return words[self.kind]
 
 
-def list_statuses() -> Call[list[Status]]:
-    """List the statuses of the account.
-
-    https://docs.incident.io/api-reference/incident-statuses-v1/list
-    """
-    return Call(method="GET", path="/v1/incident_statuses", parse=_statuses, limit=PAGE_LIMIT)
-
-
-def move_to(incident_id: str, status_id: str) -> Call[Standing]:
-    """Move an incident to a status, and let its channel know.
-
-    https://docs.incident.io/api-reference/incidents-v2/edit
-    """
-    body = {"incident": {"incident_status_id": status_id}, "notify_incident_channel": True}
-    path = f"/v2/incidents/{quote(incident_id, safe='')}/actions/edit"
-    return Call(method="POST", path=path, body=body, parse=read_standing)
-
-
 def close_sequence(incident_id: str, options: CloseOptions) -> CallSequence[CloseResult]:
-    """Plan all that closing an incident takes, as one call."""
-    return CallSequence(lambda *_: close_steps(incident_id, options))
+    """Build the calls that close an incident, unless it is closed already or a person has claimed it.
 
-
-def close_steps(incident_id: str, options: CloseOptions) -> Generator[Any, Any, CloseResult]:
-    """Close an incident unless it is over, or a person has claimed it. Yields calls.
-
-    :raises IncidentIoError: if nobody can tell how the incident stands.
+    They raise an IncidentIoError if nobody can tell how the incident stands.
     """
+    return CallSequence(lambda *_: _close_steps(incident_id, options))
+
+
+def _close_steps(incident_id: str, options: CloseOptions) -> Generator[Any, Any, CloseResult]:
     with _needs(_VIEWER):
-        standing: Standing = yield show_standing(incident_id)
-    if standing.is_over:
-        return CloseResult("already_closed", standing, has_link=options.has_link)
+        state: IncidentState = yield _show(incident_id)
+    if state.is_closed:
+        return CloseResult("already_closed", state, has_link=options.has_link)
     link_error = None if options.has_link else (yield from _attach(incident_id, options))
     has_link = options.has_link or (options.url is not None and link_error is None)
-    if options.is_claimed(standing):
-        return CloseResult("claimed", standing, has_link, link_error=link_error)
+    if options.is_claimed(state):
+        return CloseResult("claimed", state, has_link, link_error=link_error)
     try:
         with _needs(_VIEWER):
-            statuses = yield list_statuses()
+            statuses = yield incident_status_rows()
         status = closing_status(statuses, options.status)
         with _needs(_EDITOR):
-            yield move_to(incident_id, status.id)
+            yield _move(incident_id, status["id"])
     except IncidentIoError as error:
-        return CloseResult("failed", standing, has_link, error, link_error)
-    return CloseResult("closed", standing, has_link, link_error=link_error)
+        return CloseResult("failed", state, has_link, error, link_error)
+    return CloseResult("closed", state, has_link, link_error=link_error)
 
 
 def _attach(incident_id: str, options: CloseOptions) -> Generator[Any, Any, IncidentIoError | None]:
-    """Attach the link; tell what kept it from being attached, for that stops nothing."""
+    """Attach the link; return why it could not be attached, for that stops nothing."""
     if options.url is None:
         return None
     try:
@@ -154,39 +142,132 @@ def _needs(role: str) -> Iterator[None]:
         raise
 
 
-def closing_status(statuses: Sequence[Status], wanted: str | None) -> Status:
+def closing_status(statuses: Rows, wanted: str | None) -> Row:
     """Choose the status to move to.
 
     :raises ConfigurationError: if there is none of that name, or several.
     """
     if wanted is None:
-        found = sorted((s for s in statuses if s.category == "closed"), key=lambda s: s.rank)[:1]
+        found = sorted((row for row in statuses if row.get("category") == "closed"), key=rank)[:1]
     else:
         name = wanted.strip()
-        exact = [s for s in statuses if name in {s.id, s.name}]
-        found = exact or [s for s in statuses if s.name.casefold() == name.casefold()]
+        exact = [row for row in statuses if name in {row["id"], row.get("name")}]
+        found = exact or [row for row in statuses if _name(row).casefold() == name.casefold()]
     if len(found) == 1:
         return found[0]
-    known = ", ".join(s.name for s in sorted(statuses, key=lambda s: s.rank)) or "none"
-    what = "is more than one status" if found else "is not a status of this account"
-    told = "the account has no closed status" if wanted is None else f"{wanted!r} {what}"
-    raise ConfigurationError([Problem("Resolved status", f"{told}; known: {known}")])
+    known = ", ".join(map(_name, sorted(statuses, key=rank))) or "none"
+    trouble = "is more than one status" if found else "is not a status of this account"
+    what = "the account has no closed status" if wanted is None else f"{wanted!r} {trouble}"
+    raise ConfigurationError([Problem("Resolved status", f"{what}; known: {known}")])
 
 
-def _statuses(content: bytes) -> list[Status]:
-    entries = _mapping(json.loads(content)).get("incident_statuses")
-    if not isinstance(entries, list):
-        raise ValueError("no statuses")  # noqa: TRY004 -- what a parser of an answer raises
-    return [
-        Status(entry["id"], str(entry.get("name") or ""), str(entry.get("category") or ""), _rank(entry.get("rank")))
-        for entry in map(_mapping, entries)
-        if isinstance(entry.get("id"), str)
-    ]
+def _name(row: Row) -> str:
+    return str(row.get("name") or "")
 
 
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+class WaitCondition(Frozen):
+    """What is waited for: that some incidents are closed, or all of a severity or above.
+
+    An incident in its post-incident flow counts as closed here: the trouble is past. `mode` says which incidents of a
+    severity count, `real` or `test`. `may_be_gone` says that an incident that no longer exists counts as closed.
+    """
+
+    incident_ids: Sequence[str] = ()
+    severity: str | None = None
+    mode: str = "real"
+    may_be_gone: bool = False
+
+    def still_open(self) -> CallSequence[list[IncidentState]]:
+        """Build the calls that tell which incidents are still open."""
+        return CallSequence(self._steps)
+
+    def _steps(self, directory: Directory) -> Steps[list[IncidentState]]:
+        if self.severity is not None:
+            return (yield from _open_of_severity(self.severity, self.mode, directory))
+        if len(self.incident_ids) > _MOST_SHOWN:
+            states = yield _list_open(mode={"one_of": _ALL_MODES})
+            return [state for state in states if state.is_open and state.id in self.incident_ids]
+        found: list[IncidentState] = []
+        for incident_id in self.incident_ids:
+            try:
+                found.append((yield _show(incident_id)))
+            except NotFoundError:
+                if not self.may_be_gone:
+                    raise
+        return [state for state in found if state.is_open]
 
 
-def _rank(value: Any) -> float:
-    return value if isinstance(value, int | float) else float("inf")
+def _open_of_severity(wanted: str, mode: str, directory: Directory) -> Steps[list[IncidentState]]:
+    if mode not in MODES:
+        raise ConfigurationError([Problem("Incident mode", f"{mode!r} is unknown; use one of: {', '.join(MODES)}")])
+    # Also an ID is looked up: of one that is mistyped nothing is ever open.
+    severity, _ = yield from find_severity(wanted, directory)
+    more = {"mode": {"one_of": ["test"]}} if mode == "test" else {}
+    states = yield _list_open(severity={"gte": [severity["id"]]}, **more)
+    return [state for state in states if state.is_open]
+
+
+def status_message(waiting: Sequence[IncidentState], now: datetime) -> str:
+    """Say what is waited for, in one line."""
+    lines = [_status_of(state, now) for state in waiting[:_MOST_NAMED]]
+    more = [f"and {len(waiting) - _MOST_NAMED} more"] if len(waiting) > _MOST_NAMED else []
+    return f"incident.io: waiting: {'; '.join(lines + more)}"
+
+
+def retry_message(error: IncidentIoError) -> str:
+    """Say why it is not known how incidents stand, and that this ends nothing."""
+    return f"incident.io: waiting on, though how incidents stand is not known now: {error} {error.advice}"
+
+
+def _status_of(state: IncidentState, now: datetime) -> str:
+    since = "" if state.created_at is None else f", open for {_duration((now - state.created_at).total_seconds())}"
+    return f"{state.label} is {state.status or state.status_category} ({state.status_category}){since}"
+
+
+def _duration(seconds: float) -> str:
+    minutes = max(0, int(seconds // 60))
+    if minutes < 120:  # noqa: PLR2004 -- two hours
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"  # noqa: PLR2004 -- two days
+
+
+def _show(incident_id: str) -> Call[IncidentState]:
+    return show_incident_state(incident_id)._replace(parse=_read_state)
+
+
+def _list_open(**filters: Any) -> PaginatedCall[IncidentState]:
+    """List incidents that are open.
+
+    https://docs.incident.io/api-reference/incidents-v2/list
+    """
+    query = filter_query({"status_category": {"one_of": OPEN}, **filters})
+    return pages("/v2/incidents", _read_states, query)
+
+
+def _move(incident_id: str, status_id: str) -> Call[IncidentState]:
+    """Move an incident to a status, and let its channel know.
+
+    https://docs.incident.io/api-reference/incidents-v2/edit
+    """
+    body = {"incident": {"incident_status_id": status_id}, "notify_incident_channel": True}
+    return Call("POST", f"/v2/incidents/{quoted(incident_id)}/actions/edit", _read_state, body=body)
+
+
+def _read_state(content: bytes) -> IncidentState:
+    return _with_category(read_incident_state(content))
+
+
+def _read_states(content: bytes) -> tuple[Sequence[IncidentState], str | None]:
+    states, after = read_incident_states(content)
+    return list(map(_with_category, states)), after
+
+
+def _with_category(state: IncidentState) -> IncidentState:
+    """Refuse an incident of an unknown category: it cannot be said to be closed.
+
+    :raises ValueError: if it is one.
+    """
+    if state.status_category is None:
+        raise ValueError("it does not say how the incident stands")
+    return state

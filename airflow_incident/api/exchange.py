@@ -1,4 +1,4 @@
-"""The one conversation with the API: a generator that yields requests and pauses, and does no I/O itself.
+"""The one exchange with the API: a generator that yields requests and pauses, and does no I/O itself.
 
 Retries, Retry-After, the time budget and the reading of errors are decided here, for sync and async alike.
 """
@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow_incident.api.calls import (
     Call,
     CallSequence,
+    Directory,
     PaginatedCall,
     PreparedCreate,
     create_call,
     is_for_alert_source,
 )
-from airflow_incident.api.directory import Directory
+from airflow_incident.api.incident import read_object
 from airflow_incident.errors import (
     APIError,
     ConfigurationError,
@@ -67,7 +68,7 @@ class Pause(Frozen):
 
 
 class WithTimeout(Frozen):
-    """A part of a conversation with a time of its own, in seconds; `errors_seen` collects the errors on its way.
+    """A part of the exchange with a time of its own, in seconds; `errors_seen` collects the errors on its way.
 
     The driver ends it then, also where the wire drips or hangs, and answers with what it has returned or raised.
     """
@@ -78,7 +79,7 @@ class WithTimeout(Frozen):
 
 
 class Result(Frozen):
-    """What a part of a conversation has returned."""
+    """What such a part has returned."""
 
     value: Any
 
@@ -96,10 +97,10 @@ StepResult = Response | Result | IncidentIoError | None
 
 
 class RequestLimits(Frozen):
-    """What an exchange may take: when it must end, the clock that tells, the dice for its pauses.
+    """What a call may take: when it must end, by which clock, and the chance for its pauses.
 
     `clock` counts seconds and never goes back; `now` is the time of day, in UTC; `random` is in [0, 1). `errors_seen`
-    collects the errors on the way, for one that is cut off has no other way to tell them. `directory` is what was
+    collects the errors on the way, for one that is cut off has no other way to show them. `directory` is what was
     looked up before.
     """
 
@@ -119,7 +120,7 @@ class RequestLimits(Frozen):
 def execute(
     call: Call[T] | CallSequence[T] | PaginatedCall[T] | PreparedCreate, limits: RequestLimits
 ) -> Generator[HttpStep, StepResult, Any]:
-    """Make a call, or all the calls of a listing or a plan.
+    """Make a call, or all the calls of a list or a sequence.
 
     :raises IncidentIoError: the last failure, when none is left to try or the time is over.
     """
@@ -132,11 +133,11 @@ def execute(
     return (yield from _exchange(call, limits))
 
 
-def _with_timeout(plan: CallSequence[T], limits: RequestLimits) -> Generator[HttpStep, StepResult, T]:
-    """Follow a plan within its share of the time, whatever the wire does: what comes after it needs the rest."""
-    seconds = limits.left * plan.share
+def _with_timeout(sequence: CallSequence[T], limits: RequestLimits) -> Generator[HttpStep, StepResult, T]:
+    """Make the calls within their share of the time, whatever the wire does: what comes after them needs the rest."""
+    seconds = limits.left * sequence.share
     within = limits._replace(deadline=limits.clock() + seconds)
-    answer = yield WithTimeout(_run_sequence(plan, within), seconds, limits.errors_seen)
+    answer = yield WithTimeout(_run_sequence(sequence, within), seconds, limits.errors_seen)
     if isinstance(answer, IncidentIoError):
         raise answer
     if not isinstance(answer, Result):
@@ -145,8 +146,8 @@ def _with_timeout(plan: CallSequence[T], limits: RequestLimits) -> Generator[Htt
     return result
 
 
-def _run_sequence(plan: CallSequence[T], limits: RequestLimits) -> Generator[HttpStep, StepResult, T]:
-    steps = plan.steps(limits.directory)
+def _run_sequence(sequence: CallSequence[T], limits: RequestLimits) -> Generator[HttpStep, StepResult, T]:
+    steps = sequence.steps(limits.directory)
     resume = partial(next, steps)
     try:
         while True:
@@ -161,7 +162,7 @@ def _run_sequence(plan: CallSequence[T], limits: RequestLimits) -> Generator[Htt
 
 
 def _next_call(resume: Callable[[], Any]) -> Any:
-    """Let a plan go on; whatever it trips over is in what it was answered.
+    """Resume a sequence; whatever it trips over is in what it was answered.
 
     :raises StopIteration: when it has ended.
     """
@@ -173,12 +174,12 @@ def _next_call(resume: Callable[[], Any]) -> Any:
         raise UnexpectedResponseError(200, f"the answer cannot be used ({type(error).__name__})") from None
 
 
-def _all_pages(listing: PaginatedCall[T], limits: RequestLimits) -> Generator[HttpStep, StepResult, list[T]]:
+def _all_pages(paginated: PaginatedCall[T], limits: RequestLimits) -> Generator[HttpStep, StepResult, list[T]]:
     items: list[T] = []
     seen: set[str] = set()
     after: str | None = None
     while True:
-        found, after = yield from _exchange(listing.page(after), limits)
+        found, after = yield from _exchange(paginated.page(after), limits)
         items += found
         if not after or not found:
             return items
@@ -274,7 +275,7 @@ def read_error(response: Response, now: Callable[[], datetime]) -> APIError:
 
 
 def _described(kind: type[APIError], response: Response, now: Callable[[], datetime]) -> APIError:
-    body = _json_object(response.content)
+    body = _error_body(response.content)
     details = body.get("errors")
     return kind(
         response.status,
@@ -285,12 +286,11 @@ def _described(kind: type[APIError], response: Response, now: Callable[[], datet
     )
 
 
-def _json_object(content: bytes) -> dict[str, Any]:
+def _error_body(content: bytes) -> dict[str, Any]:
     try:
-        body = json.loads(content)
+        return read_object(content)
     except (ValueError, RecursionError):  # a page, or too deep; its headers still count
         return {}
-    return body if isinstance(body, dict) else {}
 
 
 def _request_id(response: Response, body: Mapping[str, Any] | None = None) -> str:
@@ -328,17 +328,17 @@ def _seconds_until(value: Any, began: datetime) -> float | None:
     try:
         seconds = float(text)
     except ValueError:
-        moment = _moment(text)
+        moment = _read_date(text)
         return None if moment is None else (moment - began).total_seconds()
     return seconds if seconds == seconds else None  # noqa: PLR0124 -- NaN is no number of seconds
 
 
 def _dated(response: Response) -> datetime | None:
     date = response.headers.get("date")
-    return _moment(date) if date else None
+    return _read_date(date) if date else None
 
 
-def _moment(text: str) -> datetime | None:
+def _read_date(text: str) -> datetime | None:
     for read in (datetime.fromisoformat, parsedate_to_datetime):
         try:
             moment = read(text)

@@ -1,11 +1,13 @@
-"""As much of an incident as the doors need, read without building a model: a callback's process has no time for one.
+"""The one light reader of an incident's state, of either version of the API. No model is built and no call enters.
 
-What else an answer holds is not looked at: an open incident counts as open, whatever has changed in its details.
+A failure's process has no time for models. What else an answer holds is not looked at, and an optional property of an
+unknown shape counts as unset: an incident that was opened must not be lost for it.
 """
 
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_incident.frozen import Frozen
@@ -13,130 +15,178 @@ from airflow_incident.frozen import Frozen
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-OVER = frozenset({"closed", "declined", "canceled", "merged"})
+OPEN = ("triage", "live", "paused")
+"""Categories of a status in which the trouble goes on."""
+CLOSED = frozenset({"closed", "declined", "canceled", "merged"})
 """Categories of a status, and v1's words for it, in which nobody works on an incident any more."""
-PAST = OVER | {"learning"}
-"""The same, with the post-incident flow: v1 has no word of its own for it, and the trouble is past."""
-_ENDS = frozenset({"closed at", "declined at", "canceled at", "merged at"})
-"""Names of the moments at which an incident was over."""
+PAST = CLOSED | {"learning"}
+"""The same, with the post-incident flow, for which v1 has no word."""
+V1_LIVE = ("investigating", "fixing", "monitoring")
+"""v1's words for what v2 calls live. https://docs.incident.io/api-reference/incidents-v1/show"""
+_CLOSING_TIMESTAMPS = frozenset({"closed at", "declined at", "canceled at", "merged at"})
 
 
-class IncidentHead(Frozen):
-    """Which incident it is and how it stands.
+class IncidentState(Frozen):
+    """Which incident it is, and how it stands.
 
-    `status` is v1's word or the name of the account's status in v2, which tells its `category` too. The moments are
-    texts, for hardly anybody needs them; `closed_at` is the last one at which it was over.
+    `status` is v1's word, or in v2 the name of the account's status. `status_category` is what that means, also where
+    only v1's word is told; None if nobody can say. `closed_at` is the last moment at which it was closed.
     """
 
     id: str
     reference: str | None = None
     name: str | None = None
+    summary: str | None = None
     status: str | None = None
     status_id: str | None = None
-    category: str | None = None
+    status_category: str | None = None
     permalink: str | None = None
-    created_at: str | None = None
-    updated_at: str | None = None
-    closed_at: str | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    closed_at: datetime | None = None
+    has_lead: bool = False
 
     @property
-    def is_over(self) -> bool:
-        """Whether a person has closed or declined it."""
-        return (self.category or self.status) in OVER
+    def label(self) -> str:
+        """What people call it: its reference, like INC-12, else its ID."""
+        return self.reference or self.id
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the trouble goes on: in triage, live or paused."""
+        return self.status_category in OPEN
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing is left to close: closed, declined, canceled or merged."""
+        return self.status_category in CLOSED
 
     @property
     def is_past(self) -> bool:
-        """Whether it is over, or in its post-incident flow: it takes no new failure."""
-        return (self.category or self.status) in PAST
-
-    @property
-    def status_category(self) -> str:
-        """The category of its status, also where v1 tells a word only."""
-        return self.category or (self.status if self.status in {"triage", *OVER} else None) or "live"
+        """Whether it takes no new failure: closed, or in its post-incident flow."""
+        return self.status_category in PAST
 
 
-class AlertHead(Frozen):
+class AlertState(Frozen):
     """What an alert source says of an event that it has taken."""
 
     deduplication_key: str | None = None
     status: str | None = None
 
 
-def read_alert(content: bytes) -> AlertHead:
+def read_alert(content: bytes) -> AlertState:
     """Read the answer to an alert event.
 
     :raises ValueError: if it is no JSON object.
     """
-    body = _object(content)
-    return AlertHead(deduplication_key=_text(body, "deduplication_key"), status=_text(body, "status"))
+    body = read_object(content)
+    return AlertState(deduplication_key=_text(body, "deduplication_key"), status=_text(body, "status"))
 
 
-def read_head(content: bytes) -> IncidentHead:
-    """Read the answer to a create or a show, of either version.
+def read_incident_state(content: bytes) -> IncidentState:
+    """Read the answer to a create, a show or an edit, of either version.
 
     :raises ValueError: if it holds no incident.
     """
-    return _head(_object(content).get("incident"))
+    return _state(read_object(content).get("incident"))
 
 
-def read_heads(content: bytes) -> tuple[Sequence[tuple[IncidentHead, str | None]], str | None]:
-    """Read one page of incidents, each with its summary, and where the list goes on.
+def read_incident_states(content: bytes) -> tuple[Sequence[IncidentState], str | None]:
+    """Read one page of incidents, and after which one the next page begins.
 
     :raises ValueError: if it holds no list of incidents.
     """
-    body = _object(content)
-    rows = body.get("incidents")
-    if not isinstance(rows, list):
-        raise ValueError("there is no list of incidents")  # noqa: TRY004 -- what cannot be read is a ValueError
-    meta = body.get("pagination_meta")
-    after = _text(meta, "after") if isinstance(meta, dict) else None
-    return [(_head(row), _text(row, "summary")) for row in rows], after
+    rows, after = read_page(content, "incidents")
+    return [_state(row) for row in rows], after
 
 
-def _object(content: bytes) -> Mapping[str, Any]:
+def read_object(content: bytes) -> dict[str, Any]:
+    """Read an answer.
+
+    :raises ValueError: if it is no JSON object.
+    """
     body = json.loads(content)
     if not isinstance(body, dict):
-        raise ValueError("it is no JSON object")  # noqa: TRY004 -- as above
+        raise ValueError("it is no JSON object")  # noqa: TRY004 -- what cannot be read is a ValueError
     return body
 
 
-def _head(incident: Any) -> IncidentHead:
-    """Take an optional property of an unknown shape as unset: an incident that was opened must not be lost for it."""
+def read_page(content: bytes, name: str) -> tuple[list[Any], str | None]:
+    """Read the rows of a list, and after which one its next page begins.
+
+    :raises ValueError: if it holds no list of that name.
+    """
+    body = read_object(content)
+    rows = body.get(name)
+    if not isinstance(rows, list):
+        raise ValueError(f"there is no list of {name}")  # noqa: TRY004 -- as above
+    return rows, _text(_mapping(body, "pagination_meta"), "after")
+
+
+def read_time(value: Any) -> datetime | None:
+    """Read a date of the API; one without a zone names no moment."""
+    try:
+        moment = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return None
+    return moment if moment.tzinfo else None
+
+
+def _state(incident: Any) -> IncidentState:
     identity = _text(incident, "id") if isinstance(incident, dict) else None
     if not identity:
         raise ValueError("it names no incident")
-    standing = incident.get("incident_status")
-    known: Mapping[str, Any] = standing if isinstance(standing, dict) else {}
-    return IncidentHead(
+    status = _mapping(incident, "incident_status")
+    word = _text(incident, "status") or _text(status, "name")
+    return IncidentState(
         id=identity,
         reference=_text(incident, "reference"),
         name=_text(incident, "name"),
-        status=_text(incident, "status") or _text(known, "name"),
-        status_id=_text(known, "id"),
-        category=_text(known, "category"),
+        summary=_text(incident, "summary"),
+        status=word,
+        status_id=_text(status, "id"),
+        status_category=_text(status, "category") or _category_of(word),
         permalink=_text(incident, "permalink"),
-        created_at=_text(incident, "created_at"),
-        updated_at=_text(incident, "updated_at"),
+        created_at=read_time(incident.get("created_at")),
+        updated_at=read_time(incident.get("updated_at")),
         closed_at=_closed_at(incident),
+        has_lead=any(map(_is_lead, _mappings(incident, "incident_role_assignments"))),
     )
 
 
-def _closed_at(incident: Mapping[str, Any]) -> str | None:
-    """Read when it was over: v1 says so in `timestamps`, v2 in `incident_timestamp_values`."""
-    moments = [_end(row) for name in ("timestamps", "incident_timestamp_values") for row in _rows(incident, name)]
-    return max(filter(None, moments), default=None)
+def _category_of(word: str | None) -> str | None:
+    """Return the category that v1's word for a status stands for."""
+    if word in V1_LIVE:
+        return "live"
+    return word if word in {"triage", *PAST} else None
 
 
-def _end(row: Mapping[str, Any]) -> str | None:
+def _closed_at(incident: Mapping[str, Any]) -> datetime | None:
+    """Read when it was closed: v1 says so in `timestamps`, v2 in `incident_timestamp_values`."""
+    rows = [*_mappings(incident, "timestamps"), *_mappings(incident, "incident_timestamp_values")]
+    return max(filter(None, map(_closing_time, rows)), default=None)
+
+
+def _closing_time(row: Mapping[str, Any]) -> datetime | None:
     named, value = row.get("incident_timestamp", row), row.get("value", row)
     if not isinstance(named, dict) or not isinstance(value, dict):
         return None
-    ends = (_text(named, "name") or "").casefold() in _ENDS
-    return (_text(value, "last_occurred_at") or _text(value, "value")) if ends else None
+    if (_text(named, "name") or "").casefold() not in _CLOSING_TIMESTAMPS:
+        return None
+    return read_time(_text(value, "last_occurred_at") or _text(value, "value"))
 
 
-def _rows(incident: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
-    rows = incident.get(name)
+def _is_lead(assignment: Mapping[str, Any]) -> bool:
+    return _mapping(assignment, "role").get("role_type") == "lead" and bool(assignment.get("assignee"))
+
+
+def _mapping(thing: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = thing.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _mappings(thing: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
+    rows = thing.get(name)
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else ()
 
 

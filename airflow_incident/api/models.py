@@ -7,11 +7,36 @@ https://docs.incident.io/api-reference/incidents-v2/show
 from __future__ import annotations
 
 from datetime import datetime  # noqa: TC003 -- pydantic resolves it when a model is built
+from typing import Any
 
-from airflow_incident.api.answer import ResponseModel
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 
-OVER = frozenset({"closed", "declined", "canceled", "merged"})
-"""Categories of a status, and v1's words for it, in which nobody works on an incident any more."""
+from airflow_incident.api.incident import CLOSED
+
+
+class ResponseModel(BaseModel):
+    """Something incident.io says. Only what nothing works without is required."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _forgive(cls, value: Any, read: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        """Take an optional field of an unknown shape as unset: an incident that was opened must not be lost for it."""
+        try:
+            return read(value)
+        except ValidationError:
+            field = cls.model_fields[info.field_name or ""]
+            if field.is_required():
+                raise
+            return field.get_default(call_default_factory=True, validated_data={})
 
 
 class APIKeyActor(ResponseModel):
@@ -300,10 +325,10 @@ class Incident(ResponseModel):
     updated_at: datetime | None = None
 
     @property
-    def is_over(self) -> bool:
+    def is_closed(self) -> bool:
         """Whether nobody works on it any more: closed, declined, canceled or merged."""
         category = self.incident_status.category if self.incident_status else None
-        return (category or self.status) in OVER
+        return (category or self.status) in CLOSED
 
 
 class IncidentUpdate(ResponseModel):
@@ -334,6 +359,14 @@ class Attachment(ResponseModel):
     id: str
     incident_id: str | None = None
     resource: ExternalResource | None = None
+
+
+class AlertEventReceipt(ResponseModel):
+    """That an alert source has got an event; it works on it later."""
+
+    status: str | None = None
+    message: str | None = None
+    deduplication_key: str | None = None
 
 
 class Team(ResponseModel):

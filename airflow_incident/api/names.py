@@ -2,43 +2,49 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Callable, Generator, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_incident.api.calls import PAGE_LIMIT, PAGE_SIZE, Call, PaginatedCall
+from airflow_incident.api import endpoints
+from airflow_incident.api.calls import Call, PaginatedCall
+from airflow_incident.api.incident import V1_LIVE, read_page
 from airflow_incident.api.payload import LookupResult, refusal
-from airflow_incident.api.values import assignee, is_id, listed, plain_value, ready_value, text
+from airflow_incident.constants import PERSON_KINDS, VALUE_KINDS
 from airflow_incident.errors import IncidentIoError, Problem, UnknownName
 from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
-    from airflow_incident.api.directory import Directory, Row, Rows
+    from airflow_incident.api.calls import ApiVersion, Directory, Row, Rows
 
 T = TypeVar("T")
 Steps = Generator[Call[Any] | PaginatedCall[Any], Any, T]
-ApiVersion = Literal["v1", "v2"]
 
-V1_STATUSES = ("triage", "investigating", "fixing", "monitoring", "closed", "declined")
+V1_STATUSES = ("triage", *V1_LIVE, "closed", "declined")
 """The statuses that v1 has words for. https://docs.incident.io/api-reference/incidents-v1/create"""
 _OWN_CATEGORY = ("triage", "closed", "declined")
 """Those of them that are also a category; the others are all live."""
 _LONGEST_NAME = 100
 _MOST_LISTED = 20
+_ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
+_SLACK_ID = re.compile(r"[UW][A-Z0-9]{7,}")
+_MOST_DIGITS = 40
+"""Digits before or after the point that a number may have: 1e999999 would become a megabyte of text."""
 
 
 class _Kind(Frozen):
     """A list in which names are looked up.
 
-    `label` is the form's word for the option, `what` the word for one of the list, `named` the property that holds its
-    name; `of` is the custom field whose options these are.
+    `label` is the form's word for the option, `what` the word for one of the list, `list_all` builds the call for it,
+    `named` is the property that holds a name; `of` is the custom field whose options these are.
     """
 
     key: str
     label: str
     what: str
-    request: Callable[[], Call[Rows] | PaginatedCall[Row]]
+    list_all: Callable[[], Call[list[Any]] | PaginatedCall[Any]]
     named: str = "name"
     of: str = ""
 
@@ -47,74 +53,40 @@ class _Kind(Frozen):
         """The list as a reader knows it."""
         return f"{self.label} ({self.of})" if self.of else self.label
 
-
-def severity_rows() -> Call[Rows]:
-    """List severities; a higher rank is more severe.
-
-    https://docs.incident.io/api-reference/severities-v1/list
-    """
-    return _whole_list("/v1/severities", "severities")
-
-
-def incident_type_rows() -> Call[Rows]:
-    """List incident types.
-
-    https://docs.incident.io/api-reference/incident-types-v1/list
-    """
-    return _whole_list("/v1/incident_types", "incident_types")
+    def rows_call(self) -> Any:
+        """Build the call for the whole list, read without a model."""
+        call = self.list_all()
+        if isinstance(call, PaginatedCall):
+            page = call.page
+            return PaginatedCall(lambda after: page(after)._replace(parse=partial(_read_rows, "custom_field_options")))
+        return call._replace(parse=lambda content: _read_rows(self.key, content)[0])
 
 
-def incident_status_rows() -> Call[Rows]:
-    """List incident statuses.
-
-    https://docs.incident.io/api-reference/incident-statuses-v1/list
-    """
-    return _whole_list("/v1/incident_statuses", "incident_statuses")
-
-
-def incident_role_rows() -> Call[Rows]:
-    """List incident roles.
-
-    https://docs.incident.io/api-reference/incident-roles-v2/list
-    """
-    return _whole_list("/v2/incident_roles", "incident_roles")
-
-
-def custom_field_rows() -> Call[Rows]:
-    """List custom fields, without the options of the selects.
-
-    https://docs.incident.io/api-reference/custom-fields-v2/list
-    """
-    return _whole_list("/v2/custom_fields", "custom_fields")
-
-
-def custom_field_option_rows(custom_field_id: str) -> PaginatedCall[Row]:
-    """List the options of one custom field, over all pages.
-
-    https://docs.incident.io/api-reference/custom-field-options-v1/list
-    """
-
-    def page(after: str | None) -> Call[tuple[Rows, str | None]]:
-        query: dict[str, str | int | Sequence[str]] = {"custom_field_id": custom_field_id, "page_size": PAGE_SIZE}
-        if after:
-            query["after"] = after
-        return Call("GET", "/v1/custom_field_options", _read_page, query, limit=PAGE_LIMIT)
-
-    return PaginatedCall(page)
-
-
-_SEVERITIES = _Kind("severities", "Severity", "severity", severity_rows)
-_TYPES = _Kind("incident_types", "Incident type", "incident type", incident_type_rows)
-_STATUSES = _Kind("incident_statuses", "Status", "status", incident_status_rows)
-_ROLES = _Kind("incident_roles", "Roles", "role", incident_role_rows)
-_FIELDS = _Kind("custom_fields", "Custom fields", "custom field", custom_field_rows)
+_SEVERITIES = _Kind("severities", "Severity", "severity", endpoints.list_severities)
+_TYPES = _Kind("incident_types", "Incident type", "incident type", endpoints.list_incident_types)
+_STATUSES = _Kind("incident_statuses", "Status", "status", endpoints.list_incident_statuses)
+_ROLES = _Kind("incident_roles", "Roles", "role", endpoints.list_incident_roles)
+_FIELDS = _Kind("custom_fields", "Custom fields", "custom field", endpoints.list_custom_fields)
 
 
 def _options(row: Row) -> _Kind:
-    request = partial(custom_field_option_rows, row["id"])
     return _Kind(
-        f"options/{row['id']}", "Custom fields", "option", request, "value", of=str(row.get("name") or row["id"])
+        f"options/{row['id']}",
+        "Custom fields",
+        "option",
+        partial(endpoints.list_custom_field_options, row["id"]),
+        "value",
+        of=str(row.get("name") or row["id"]),
     )
+
+
+def incident_status_rows() -> Call[Rows]:
+    """List the statuses of incidents as the answer has them.
+
+    https://docs.incident.io/api-reference/incident-statuses-v1/list
+    """
+    call: Call[Rows] = _STATUSES.rows_call()
+    return call
 
 
 def lookup_ids(
@@ -125,7 +97,7 @@ def lookup_ids(
     outage: IncidentIoError | None = None,
     trust_ids: bool = True,
 ) -> Steps[LookupResult]:
-    """Find the IDs of what is wanted, by name or ID; to be used within a plan.
+    """Find the IDs of what is wanted, by name or ID; to be used within a sequence.
 
     :param wanted: Any of `severity`, `incident_type`, `status`, `custom_fields` and `roles`.
     :param outage: Why nothing more can be looked up than the directory has.
@@ -141,8 +113,8 @@ def lookup_ids(
     }
     for name, read in readers.items():
         if wanted.get(name) not in (None, "", {}):
-            search.resolved.fields |= yield from read(wanted[name])
-    return search.resolved
+            search.result.fields |= yield from read(wanted[name])
+    return search.result
 
 
 def lowest_severity(directory: Directory) -> Steps[str | None]:
@@ -152,8 +124,8 @@ def lowest_severity(directory: Directory) -> Steps[str | None]:
     """
     rows = directory.rows(_SEVERITIES.key)
     if rows is None:
-        rows = directory.keep(_SEVERITIES.key, (yield _SEVERITIES.request()))
-    return min(rows, key=_rank)["id"] if rows else None
+        rows = directory.keep(_SEVERITIES.key, (yield _SEVERITIES.rows_call()))
+    return min(rows, key=rank)["id"] if rows else None
 
 
 def find_severity(wanted: str, directory: Directory) -> Steps[tuple[Row, Rows]]:
@@ -165,15 +137,15 @@ def find_severity(wanted: str, directory: Directory) -> Steps[tuple[Row, Rows]]:
     search = _Search(directory)
     row = yield from search.row(_SEVERITIES, wanted)
     if row is None:
-        raise next(iter(search.resolved.missing.values()), None) or refusal(search.resolved.problems)
+        raise next(iter(search.result.missing.values()), None) or refusal(search.result.problems)
     return row, directory.rows(_SEVERITIES.key) or ()
 
 
 class _Search:
-    """One resolution under way."""
+    """One look-up under way."""
 
     def __init__(self, directory: Directory, outage: IncidentIoError | None = None, *, trust_ids: bool = True) -> None:
-        self.resolved = LookupResult()
+        self.result = LookupResult()
         self._trust_ids = trust_ids
         self._directory = directory
         self._outage = outage
@@ -187,15 +159,15 @@ class _Search:
         """Find an incident type, and note what it demands."""
         found = yield from self.id_of(_TYPES, wanted)
         known = self._directory.rows(_TYPES.key) or ()
-        self.resolved.private_only = any(row["id"] == found and row.get("private_incidents_only") for row in known)
+        self.result.private_only = any(row["id"] == found and row.get("private_incidents_only") for row in known)
         return {"incident_type_id": found} if found else {}
 
     def status(self, wanted: Any, *, api_version: ApiVersion) -> Steps[dict[str, Any]]:
         """Find a status, in the words of a version of the API."""
         word = wanted.strip().lower() if isinstance(wanted, str) else ""
         if api_version == "v1":
-            said = word if word in V1_STATUSES else (yield from self._v1_status(wanted))
-            return {"status": said} if said else {}
+            found = word if word in V1_STATUSES else (yield from self._v1_status(wanted))
+            return {"status": found} if found else {}
         found = (yield from self._by_category(word)) if word in V1_STATUSES else None
         found = found or (yield from self.id_of(_STATUSES, wanted))
         return {"incident_status_id": found} if found else {}
@@ -215,7 +187,7 @@ class _Search:
         rows = (yield from self._rows(_STATUSES)) or ()
         category = word if word in _OWN_CATEGORY else "live"
         alike = [row for row in rows if row.get("category") == category]
-        return str(min(alike, key=_rank)["id"]) if alike and not _match(_STATUSES, rows, word) else None
+        return str(min(alike, key=rank)["id"]) if alike and not _match(_STATUSES, rows, word) else None
 
     def custom_fields(self, wanted: Any) -> Steps[dict[str, Any]]:
         """Find custom fields, and read the values by the fields' types."""
@@ -301,7 +273,7 @@ class _Search:
             self._problem(kind, f"{of} {_cut(wanted)!r}; use the ID of one: {alike}")
         else:
             names = tuple(str(row.get(kind.named) or row["id"]) for row in rows)
-            self.resolved.problems.append(UnknownName.among(kind.label, kind.what, _cut(wanted), names, of=kind.of))
+            self.result.problems.append(UnknownName.among(kind.label, kind.what, _cut(wanted), names, of=kind.of))
         return None
 
     def _rows(self, kind: _Kind, *, again: bool = False) -> Steps[Rows | None]:
@@ -310,12 +282,12 @@ class _Search:
             return rows
         if self._outage:
             # The time is better spent on the incident itself: what did not answer once will not answer next.
-            self.resolved.missing.setdefault(kind.where, self._outage)
+            self.result.missing.setdefault(kind.where, self._outage)
             return None
         try:
-            rows = yield kind.request()
+            rows = yield kind.rows_call()
         except IncidentIoError as error:
-            self.resolved.missing.setdefault(kind.where, error)
+            self.result.missing.setdefault(kind.where, error)
             self._outage = error if error.retryable else None
             return None
         return self._directory.keep(kind.key, rows)
@@ -332,7 +304,7 @@ class _Search:
         return found in before
 
     def _problem(self, kind: _Kind, what: str) -> None:
-        self.resolved.problems.append(Problem(kind.label, what))
+        self.result.problems.append(Problem(kind.label, what))
 
 
 def _match(kind: _Kind, rows: Rows, wanted: str) -> list[Row]:
@@ -346,7 +318,8 @@ def _match(kind: _Kind, rows: Rows, wanted: str) -> list[Row]:
     return next(filter(None, ([row for row in rows if rule(row)] for rule in rules)), [])
 
 
-def _rank(row: Row) -> float:
+def rank(row: Row) -> float:
+    """Return where one stands in its list; last, if nobody says."""
     rank = row.get("rank")
     return rank if isinstance(rank, int | float) else float("inf")
 
@@ -355,30 +328,95 @@ def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}…"
 
 
-def _whole_list(path: str, name: str) -> Call[Rows]:
-    return Call("GET", path, partial(_read_rows, name=name), limit=PAGE_LIMIT)
+def _read_rows(name: str, content: bytes) -> tuple[Rows, str | None]:
+    rows, after = read_page(content, name)
+    return [row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)], after
 
 
-def _read_page(content: bytes) -> tuple[Rows, str | None]:
-    answer = _object(content)
-    meta = answer.get("pagination_meta")
-    after = meta.get("after") if isinstance(meta, dict) else None
-    return _rows_in(answer, "custom_field_options"), after if isinstance(after, str) else None
+def is_id(text: str) -> bool:
+    """Return whether a text is one of incident.io's IDs, a ULID.
+
+    https://github.com/ulid/spec
+    """
+    return _ID.fullmatch(text) is not None
 
 
-def _read_rows(content: bytes, *, name: str) -> Rows:
-    return _rows_in(_object(content), name)
+def assignee(person: Any) -> dict[str, str]:
+    """Read a person: an email address, a Slack ID, an ID, or a mapping of one of these.
+
+    :raises ValueError: saying what is expected instead.
+    """
+    if isinstance(person, Mapping) and person and _is_ready(person, PERSON_KINDS):
+        return dict(person)
+    if isinstance(person, str) and person.strip():
+        return {_kind_of_person(person.strip()): person.strip()}
+    raise ValueError("needs a person: an email address, a Slack ID or an ID")
 
 
-def _rows_in(answer: Mapping[str, Any], name: str) -> Rows:
-    rows = answer.get(name)
-    if not isinstance(rows, list):
-        raise ValueError(f"no list of {name}")  # noqa: TRY004 -- what Call.parse raises
-    return [row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)]
+def _kind_of_person(text: str) -> str:
+    if "@" in text:
+        return "email"
+    return "slack_user_id" if _SLACK_ID.fullmatch(text) else "id"
 
 
-def _object(content: bytes) -> dict[str, Any]:
-    answer = json.loads(content)
-    if not isinstance(answer, dict):
-        raise ValueError("no object")  # noqa: TRY004 -- what Call.parse raises
-    return answer
+def listed(given: Any) -> list[Any]:
+    """Return the values of a custom field, of which one may stand alone."""
+    return list(given) if isinstance(given, Sequence) and not isinstance(given, str | bytes) else [given]
+
+
+def ready_value(value: Mapping[str, Any]) -> dict[str, str]:
+    """Read a value that says itself what it is, like {"value_text": "x"}.
+
+    :raises ValueError: saying what is expected instead.
+    """
+    if isinstance(value.get("value_numeric"), int | float | Decimal):
+        value = {**value, "value_numeric": number(value["value_numeric"])}
+    if not _is_ready(value, VALUE_KINDS):
+        raise ValueError(f"needs {{kind: value}} with one of: {', '.join(VALUE_KINDS)}")
+    return dict(value)
+
+
+def _is_ready(value: Mapping[str, Any], kinds: Sequence[str]) -> bool:
+    return all(kind in kinds and isinstance(text, str) for kind, text in value.items())
+
+
+def plain_value(field_type: Any, value: Any) -> dict[str, str]:
+    """Read the value of a field that is no select, by the field's type.
+
+    :raises ValueError: saying what is expected instead; never quoting the value, it may be a secret.
+    """
+    match field_type:
+        case "text":
+            return {"value_text": text(value)}
+        case "link":
+            return {"value_link": text(value)}
+        case "numeric":
+            return {"value_numeric": number(value)}
+    raise ValueError(f"is of a type unknown here; give {{kind: value}} with one of: {', '.join(VALUE_KINDS)}")
+
+
+def text(value: Any) -> str:
+    """Read a text; a number stands for its digits.
+
+    :raises ValueError: if it is neither.
+    """
+    if not isinstance(value, str | int | float | Decimal):
+        raise ValueError("needs a text")  # noqa: TRY004 -- whoever asks knows one kind of error
+    return str(value).strip()
+
+
+def number(value: Any) -> str:
+    """Read a number and write it as the API wants it: digits, without an exponent.
+
+    :raises ValueError: if it is none, or one of more digits than make sense.
+    """
+    try:
+        exact = Decimal("NaN" if isinstance(value, bool) else text(value))
+    except InvalidOperation:
+        exact = Decimal("NaN")
+    if not exact.is_finite():
+        raise ValueError("needs a number")
+    lowest = exact.as_tuple().exponent
+    if exact.adjusted() > _MOST_DIGITS or (isinstance(lowest, int) and lowest < -_MOST_DIGITS):
+        raise ValueError(f"needs a number of at most {_MOST_DIGITS} digits")
+    return format(exact, "f")

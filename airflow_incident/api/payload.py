@@ -1,6 +1,6 @@
 """From what people write to the body of a create. The draft says it in their words, with names; the body in IDs.
 
-Plain mappings, checked by hand: it lies on the way of every failure, and models take longer to build than to send.
+Plain mappings, checked by hand: every failure needs them, and models take longer to build than to send.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def create_draft(*, idempotency_key: str, **fields: Any) -> dict[str, Any]:
 
 
 def create_usable_draft(*, idempotency_key: str, **fields: Any) -> tuple[dict[str, Any], list[Problem]]:
-    """Do as `create_draft` does, but leave out what cannot be used, and tell what that was.
+    """Check as `create_draft` does, but leave out what cannot be used, and return what that was.
 
     One wrong custom field or role costs itself, not the others.
     """
@@ -101,7 +101,7 @@ def is_alert(draft: Draft) -> bool:
 
 
 def _problems(draft: Draft) -> Iterator[Problem]:
-    """Tell what is wrong, without the value: it may be a secret."""
+    """Yield what is wrong, without the value: it may be a secret."""
     known = {"idempotency_key", *NAMED, *_TEXTS, *_V1_ONLY, *_V2_ONLY}
     for name, value in draft.items():
         if name not in known:
@@ -117,7 +117,7 @@ def _problems(draft: Draft) -> Iterator[Problem]:
 
 
 def _custom_field_problems(fields: Any) -> Iterator[Problem]:
-    from airflow_incident.api.values import listed, ready_value, text
+    from airflow_incident.api.names import listed, ready_value, text
 
     if not isinstance(fields, Mapping):
         yield Problem("Custom fields", "must be a mapping of fields to values")
@@ -131,7 +131,7 @@ def _custom_field_problems(fields: Any) -> Iterator[Problem]:
 
 
 def _role_problems(roles: Any) -> Iterator[Problem]:
-    from airflow_incident.api.values import assignee
+    from airflow_incident.api.names import assignee
 
     if not isinstance(roles, Mapping):
         yield Problem("Roles", "must be a mapping of roles to people")
@@ -146,7 +146,7 @@ def _role_problems(roles: Any) -> Iterator[Problem]:
 class LookupResult:
     """What was found for a draft's names: `fields` belong into a body.
 
-    `problems` tells what is unknown or cannot be said; `missing` holds, by label, the look-ups that failed. What
+    `problems` says what is unknown or has no place; `missing` holds, by label, the look-ups that failed. What
     either is about is not in `fields`. `private_only` says that the chosen type allows private incidents only.
     """
 
@@ -175,7 +175,7 @@ def compose(draft: Draft, found: Mapping[str, Any], *, api_version: str) -> dict
 
 
 def unsayable(draft: Draft, *, api_version: str) -> list[Problem]:
-    """Tell which fields of a draft a version of the API has no place for."""
+    """Return which fields of a draft a version of the API has no place for."""
     names = [name for name in (_V2_ONLY if api_version == "v1" else _V1_ONLY) if name in draft]
     return [Problem(label(name), f"cannot be said in {api_version} of the API") for name in names]
 

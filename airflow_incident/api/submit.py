@@ -1,15 +1,14 @@
 """How a draft becomes an incident: its names become IDs, a version of the API is chosen, refusals are answered.
 
-A generator of calls, for a plan or for whoever writes down what it is about to send. No I/O, no clock.
+Generators of calls, for a sequence or for whoever writes down what is about to be sent. No I/O and no clock enters.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_incident.api.calls import CallSequence, PreparedCreate
-from airflow_incident.api.directory import Directory
-from airflow_incident.api.incident import IncidentHead, read_head
+from airflow_incident.api.calls import PAGE_LIMIT, PAGE_SIZE, Call, CallSequence, Directory, PreparedCreate
+from airflow_incident.api.incident import PAST, IncidentState, read_incident_state, read_page, read_time
 from airflow_incident.api.payload import NAMED, LookupResult, compose, is_alert, label, to_v2, unsayable
 from airflow_incident.errors import (
     AmbiguousDeliveryError,
@@ -24,11 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
     from datetime import datetime
 
+    from airflow_incident.api.calls import ApiVersion
     from airflow_incident.api.payload import Draft
 
     Annotate = Callable[[str, Sequence[str]], str]
 
-Version = Literal["v1", "v2"]
 Choice = Literal["v1", "v2", "auto"]
 
 NEVER_LEFT_OUT = frozenset({"idempotency_key", "deduplication_key", "visibility", "mode"})
@@ -49,7 +48,7 @@ class SubmitOptions(Frozen):
     `strict` fails on what cannot be used instead of leaving it out. `annotate` adds notes to a summary. `unsettled`
     says that an earlier attempt may have taken effect; `since` is the day of the first one, like 2026-11-25. `read`
     reads the answer. `next_keys` are the keys to go on with, each with the moment before which the incident of the one
-    before must have been over. Before these come the keys that a DAG's runs share: `key_after` makes the one after an
+    before must have been past. Before these come the keys that a DAG's runs share: `key_after` makes the one after an
     incident of this ID.
     """
 
@@ -58,21 +57,21 @@ class SubmitOptions(Frozen):
     strict: bool = False
     unsettled: bool = False
     since: str | None = None
-    read: Callable[[bytes], Any] = read_head
+    read: Callable[[bytes], Any] = read_incident_state
     next_keys: Sequence[tuple[str, datetime]] = ()
     key_after: Callable[[str], str] | None = None
 
 
-def prepared(draft: Draft, options: SubmitOptions, api_version: Version) -> Generator[Any, Any, PreparedCreate]:
-    """Find the IDs for a draft's names and build the body.
+def prepared(draft: Draft, options: SubmitOptions, api_version: ApiVersion) -> Generator[Any, Any, PreparedCreate]:
+    """Look up the IDs for a draft's names and build the body.
 
-    :raises ConfigurationError: with strict terms, naming everything that cannot be used.
-    :raises IncidentIoError: with strict terms, if a name could not be looked up.
+    :raises ConfigurationError: with strict options, naming everything that cannot be used.
+    :raises IncidentIoError: with strict options, if a name could not be looked up.
     """
     if is_alert(draft):
         return PreparedCreate(draft, "alert")
     wanted = {name: draft[name] for name in NAMED if name in draft}
-    found = yield from _resolved(wanted, api_version)
+    found = yield from _looked_up(wanted, api_version)
     unsaid = unsayable(draft, api_version=api_version)
     if options.strict:
         _refuse(unsaid, found)
@@ -85,8 +84,8 @@ def prepared(draft: Draft, options: SubmitOptions, api_version: Version) -> Gene
     return PreparedCreate(_annotated(body, notes, options), api_version, bool(found.missing), options.read)
 
 
-def _resolved(wanted: Mapping[str, Any], api_version: Version) -> Generator[Any, Any, LookupResult]:
-    """Resolve names; IDs need no look-up, and no step."""
+def _looked_up(wanted: Mapping[str, Any], api_version: ApiVersion) -> Generator[Any, Any, LookupResult]:
+    """Look names up; IDs need no look-up, and no call."""
     if not wanted:
         return LookupResult()
     from airflow_incident.api.names import lookup_ids
@@ -100,7 +99,7 @@ def _resolved(wanted: Mapping[str, Any], api_version: Version) -> Generator[Any,
         found = yield CallSequence(
             lambda directory: lookup_ids(wanted, directory, api_version=api_version), LOOK_UP_SHARE
         )
-    except IncidentIoError as error:  # its time was over; what was looked up by then is there
+    except IncidentIoError as error:  # its time has run out; what was looked up by then is there
         outage = error
         found = yield CallSequence(
             lambda directory: lookup_ids(wanted, directory, api_version=api_version, outage=outage)
@@ -116,7 +115,7 @@ def _refuse(problems: Sequence[Problem], found: LookupResult) -> None:
         raise missing
 
 
-def first_version(draft: Draft, choice: Choice) -> Version:
+def first_version(draft: Draft, choice: Choice) -> ApiVersion:
     """Choose the version for a draft that has none yet: v1 as long as it is served, where it can say all of it."""
     if choice != "auto":
         return choice
@@ -126,7 +125,7 @@ def first_version(draft: Draft, choice: Choice) -> Version:
 def at_once(draft: Draft, options: SubmitOptions) -> PreparedCreate | None:
     """Build the body of a draft whose names are IDs already; None if something must be looked up.
 
-    :raises ConfigurationError: with strict terms, naming everything that cannot be used.
+    :raises ConfigurationError: with strict options, naming everything that cannot be used.
     """
     try:
         next(prepared(draft, options, first_version(draft, options.choice)))
@@ -139,7 +138,7 @@ def at_once(draft: Draft, options: SubmitOptions) -> PreparedCreate | None:
 def submit(
     draft: Draft | None, options: SubmitOptions, *, creation: PreparedCreate | None = None
 ) -> Generator[Any, Any, Any]:
-    """Open an incident. Yields calls, and each Creation just before it is to be sent, which is a call, too.
+    """Open an incident. Yields calls, and each PreparedCreate just before it is to be sent, which is a call, too.
 
     :param creation: What was sent before for the same key; the same again, and in the same version.
     :raises IncidentIoError: if it could not be opened.
@@ -147,7 +146,7 @@ def submit(
     keys, shared = options.next_keys, MOST_SHARED if options.key_after else 0
     while True:
         creation, answer = yield from _accepted(draft, options, creation)
-        if not keys or not (yield from _was_over(creation, answer, before=keys[0][1])):
+        if not keys or not (yield from _is_used_up(creation, answer, before=keys[0][1])):
             return answer
         if options.key_after and shared and answer.id:
             creation = creation.with_key(options.key_after(answer.id))
@@ -168,10 +167,10 @@ def _accepted(
         try:
             return creation, (yield creation)
         except ValidationError as error:
-            mended = yield from _mended(creation, error, options)
-            if mended is None:
+            corrected = yield from _corrected(creation, error, options)
+            if corrected is None:
                 raise
-            creation = mended
+            creation = corrected
         except APIError as error:
             if options.choice != "auto" or creation.endpoint != "v1" or not _is_gone(error):
                 raise
@@ -187,7 +186,7 @@ def _accepted(
 
 
 def submission(draft: Draft, options: SubmitOptions) -> CallSequence[Any]:
-    """Plan all that opening an incident takes, as one call."""
+    """Build all the calls that opening an incident takes."""
 
     def steps(directory: Directory) -> Generator[Any, Any, Any]:
         choice: Choice = "v2" if options.choice == "auto" and directory.v1_gone else options.choice
@@ -196,16 +195,54 @@ def submission(draft: Draft, options: SubmitOptions) -> CallSequence[Any]:
     return CallSequence(steps)
 
 
-def _was_over(creation: PreparedCreate, answer: Any, *, before: datetime) -> Generator[Any, Any, bool]:
-    """Return whether a key was answered with an incident that cannot stand for this failure, for it was over before."""
-    if not isinstance(answer, IncidentHead) or not answer.is_past:
+def _is_used_up(creation: PreparedCreate, answer: Any, *, before: datetime) -> Generator[Any, Any, bool]:
+    """Return whether a key was answered with an incident that was past before, and cannot stand for this failure."""
+    if not isinstance(answer, IncidentState):
         return False
     wanted = {creation.body.get("status"), creation.body.get("incident_status_id")} - {None}
     if wanted & {answer.status, answer.status_id}:  # it was to be opened so
         return False
-    from airflow_incident.api.renewal import was_over  # hardly any failure meets one
+    return (yield from was_past(answer, before=before))
 
-    return (yield from was_over(answer, before=before))
+
+def was_past(state: IncidentState, *, before: datetime) -> Generator[Any, Any, bool]:
+    """Return whether an incident was past before a moment; then it cannot stand for what failed after it.
+
+    Asks for its updates where its own dates do not tell. What cannot be told counts as no: an incident that may still
+    stand for a failure is not doubled.
+    """
+    if not state.is_past or (state.created_at and state.created_at >= before):
+        return False
+    if state.updated_at and state.updated_at < before:
+        return True
+    if state.closed_at:
+        return state.closed_at < before
+    try:
+        past_since: datetime | None = yield _past_since(state.id)
+    except IncidentIoError:
+        return False
+    return past_since is not None and past_since < before
+
+
+def _past_since(incident_id: str) -> Call[datetime | None]:
+    """Ask since when an incident is past, as its updates tell.
+
+    https://docs.incident.io/api-reference/incident-updates-v2/list
+    """
+    query: dict[str, str | int | Sequence[str]] = {"incident_id": incident_id, "page_size": PAGE_SIZE}
+    return Call("GET", "/v2/incident_updates", _read_past_since, query, limit=PAGE_LIMIT)
+
+
+def _read_past_since(content: bytes) -> datetime | None:
+    """Read since when the latest updates all say that it is past."""
+    rows, _ = read_page(content, "incident_updates")
+    updates = [(read_time(row["created_at"]), row["new_incident_status"]["category"] in PAST) for row in rows]
+    past_since: datetime | None = None
+    for moment, is_past in sorted((moment, is_past) for moment, is_past in updates if moment)[::-1]:
+        if not is_past:
+            break
+        past_since = moment
+    return past_since
 
 
 def _is_gone(error: IncidentIoError) -> bool:
@@ -231,25 +268,25 @@ def is_v1_gone(directory: Directory) -> Generator[Any, Any, bool]:
 
 def _find(creation: PreparedCreate, options: SubmitOptions, error: IncidentIoError) -> Generator[Any, Any, Any]:
     """Look for what an attempt through v1 may have opened; through v2 it might be opened twice."""
-    from airflow_incident.api.endpoints import find_incident
+    from airflow_incident.api.endpoints import list_incident_states
 
     name, summary = creation.body.get("name"), creation.body.get("summary")
     if options.since and name and summary:
         try:
-            found = yield find_incident(since=options.since, mode=creation.body.get("mode"))
+            states = yield list_incident_states(since=options.since, mode=creation.body.get("mode"))
         except IncidentIoError as trouble:
             if trouble.retryable:
                 raise
             raise AmbiguousDeliveryError(f"{error}; nor can incidents be listed: {trouble}") from None
-        for head, text in found:
-            if head.name == name and text == summary:
-                return head
+        for state in states:
+            if (state.name, state.summary) == (name, summary):
+                return state
     raise AmbiguousDeliveryError(str(error))
 
 
 def _in_v2(creation: PreparedCreate, options: SubmitOptions) -> Generator[Any, Any, PreparedCreate]:
     body, status = to_v2(creation.body)
-    found = yield from _resolved({} if status is None else {"status": status}, "v2")
+    found = yield from _looked_up({} if status is None else {"status": status}, "v2")
     unsaid = unsayable(creation.body, api_version="v2")
     if options.strict:
         _refuse(unsaid, found)
@@ -258,12 +295,12 @@ def _in_v2(creation: PreparedCreate, options: SubmitOptions) -> Generator[Any, A
     return creation._replace(body=_annotated(body | dict(found.fields), notes, options), endpoint="v2")
 
 
-def _mended(
+def _corrected(
     creation: PreparedCreate, error: ValidationError, options: SubmitOptions
 ) -> Generator[Any, Any, PreparedCreate | None]:
     """Answer a refusal: leave out what was refused, or give the severity that is demanded; None if that is no help.
 
-    Strict terms let only an incident become private that must be.
+    Strict options let only an incident become private that must be.
     """
     if error.already_open:
         return None

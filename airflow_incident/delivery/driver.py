@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from airflow_incident.api.calls import Call, PaginatedCall
     from airflow_incident.api.client import Client
-    from airflow_incident.api.incident import AlertHead, IncidentHead
+    from airflow_incident.api.incident import AlertState, IncidentState
     from airflow_incident.delivery.effects import Effect
     from airflow_incident.delivery.record import Record, Store
 
@@ -96,7 +96,7 @@ class Driver:
         self._lock = threading.Lock()
         self._spent = False
         self._gone = False
-        self._answer: Future[IncidentHead | AlertHead] | None = Future()
+        self._answer: Future[IncidentState | AlertState] | None = Future()
         try:
             threading.Thread(target=self._wait_and_send, args=(self._answer,), daemon=True, name="incident.io").start()
         except RuntimeError:  # no thread to be had: send on this one
@@ -121,11 +121,11 @@ class Driver:
             self._wanted = False
             self._turn.set()
 
-    def _send(self, step: Send) -> IncidentHead | AlertHead | IncidentIoError:
+    def _send(self, step: Send) -> IncidentState | AlertState | IncidentIoError:
         try:
             if self._answer is None or not self._hand_over(step):
-                head: IncidentHead | AlertHead = self._client.call(_opening(step), budget=self.left)
-                return head
+                state: IncidentState | AlertState = self._client.call(_opening(step), budget=self.left)
+                return state
             return self._answer.result(timeout=self.left)
         except TimeoutError:
             from airflow_incident.api.client import too_late  # loaded by now
@@ -158,7 +158,7 @@ class Driver:
         finally:
             self._asking = False
 
-    def _wait_and_send(self, answer: Future[IncidentHead | AlertHead]) -> None:
+    def _wait_and_send(self, answer: Future[IncidentState | AlertState]) -> None:
         seconds = STORE_PATIENCE
         while not self._turn.wait(seconds) and self._asking:
             seconds = LOOK_AGAIN  # it is incident.io that takes long, not the store
@@ -301,9 +301,9 @@ def _call(step: Send | Show | Attach | Ask) -> Anything:
         case Send():
             return _opening(step)
         case Show(incident_id):
-            from airflow_incident.api.endpoints import show_head  # few failures ask
+            from airflow_incident.api.endpoints import show_incident_state  # few failures ask
 
-            return show_head(incident_id)
+            return show_incident_state(incident_id)
         case Attach(incident_id, url, title):
             from airflow_incident.api.endpoints import attach_link
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from airflow_incident.airflow_bridge.stats import LogEvent, journal_warning, log_event
 from airflow_incident.api.calls import PreparedCreate, addressed, create_call
-from airflow_incident.api.incident import AlertHead
+from airflow_incident.api.incident import AlertState
 from airflow_incident.api.payload import is_alert
 from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.core.text import format_time, log_line
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from airflow_incident.api.incident import IncidentHead
+    from airflow_incident.api.incident import IncidentState
     from airflow_incident.core.failure import Failure
     from airflow_incident.core.text import Redact
     from airflow_incident.delivery.record import OpenIncident, Record
@@ -68,7 +68,7 @@ class ReportResult(NamedTuple):
 
     kind: ReportKind
     report: Report
-    incident: IncidentHead | OpenIncident | None = None
+    incident: IncidentState | OpenIncident | None = None
     error: IncidentIoError | None = None
     storm: str | None = None
     journal_error: str | None = None
@@ -80,7 +80,7 @@ class ReportResult(NamedTuple):
     def of(
         cls,
         report: Report,
-        answer: IncidentHead | AlertHead | IncidentIoError,
+        answer: IncidentState | AlertState | IncidentIoError,
         *,
         kept: bool,
         journal_error: str | None = None,
@@ -98,9 +98,9 @@ class ReportResult(NamedTuple):
             comes_back = answer.retryable or answer.blames_connection
             kind: ReportKind = "failed" if not kept else "kept" if comes_back else "refused"
             return cls(kind=kind, report=report, error=answer, journal_error=journal_error, creation=creation)
-        if isinstance(answer, AlertHead):
+        if isinstance(answer, AlertState):
             return cls(kind="open", report=report, journal_error=journal_error)
-        closed = answer.is_over and not _asked_for(answer, report)
+        closed = answer.is_closed and not _asked_for(answer, report)
         return cls(kind="closed" if closed else "open", report=report, incident=answer, journal_error=journal_error)
 
     @property
@@ -183,7 +183,7 @@ def _waits_for(error: IncidentIoError) -> str:
     return f"will be delivered: {error}"
 
 
-def _asked_for(answer: IncidentHead, report: Report) -> bool:
+def _asked_for(answer: IncidentState, report: Report) -> bool:
     """Return whether an incident is over because it was to be opened so."""
     wanted = str(report.draft.get("status") or "").casefold()
     return bool(wanted) and wanted in {(answer.status or "").casefold(), (answer.status_id or "").casefold()}
@@ -434,7 +434,7 @@ def record_event(record: Record) -> LogEvent:
     )
 
 
-def incident_name(incident: IncidentHead | OpenIncident | None) -> str:
+def incident_name(incident: IncidentState | OpenIncident | None) -> str:
     """Name an incident, with its address; empty where none is known."""
     return f"{incident.reference or incident.id} {incident.permalink or ''}".rstrip() if incident else ""
 

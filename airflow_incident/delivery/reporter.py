@@ -8,10 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_incident.api.calls import CallSequence
-from airflow_incident.api.incident import IncidentHead
+from airflow_incident.api.incident import IncidentState
 from airflow_incident.api.payload import is_alert
-from airflow_incident.api.renewal import was_over
-from airflow_incident.api.submit import LOOK_UP_SHARE, at_once
+from airflow_incident.api.submit import LOOK_UP_SHARE, at_once, was_past
 from airflow_incident.core.key import dag_key, open_key, storm_key
 from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.core.timing import STORM_WINDOW
@@ -163,10 +162,10 @@ def _made_again(
     shown = (yield Show(before.incident.id, before.conn_id)) if may_ask else None
     if isinstance(shown, NotFoundError):
         return _with_new_key(report), None
-    if not isinstance(shown, IncidentHead):
+    if not isinstance(shown, IncidentState):
         # Nobody can tell now; what its key is answered will.
         return report.asked_as(before.sent_key, _left(report.next_keys, before)), None
-    plan = CallSequence(lambda _: was_over(shown, before=began), LOOK_UP_SHARE)
+    plan = CallSequence(lambda _: was_past(shown, before=began), LOOK_UP_SHARE)
     if shown.is_past and (yield Ask(plan, before.conn_id)) is True:
         return _with_new_key(report), None
     now = policy.now()
@@ -311,9 +310,9 @@ def _join_open_incident(
         return None
     if not found.already_closed:
         shown = (yield Show(found.incident.id, found.conn_id)) if policy.send else None
-        if isinstance(shown, IncidentHead) and not shown.is_past:
+        if isinstance(shown, IncidentState) and not shown.is_past:
             return (yield from _merged_into(report, record, found))
-        if not isinstance(shown, IncidentHead | NotFoundError):
+        if not isinstance(shown, IncidentState | NotFoundError):
             return None
     return open_key(key, after=found.incident.id)
 

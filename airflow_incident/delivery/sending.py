@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_incident.api.calls import PreparedCreate
-from airflow_incident.api.incident import AlertHead, IncidentHead
+from airflow_incident.api.incident import AlertState, IncidentState
 from airflow_incident.api.submit import SubmitOptions, at_once, first_version, prepared, submit
 from airflow_incident.core.key import open_key
 from airflow_incident.core.redaction import redact_secrets
@@ -31,7 +31,6 @@ from airflow_incident.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
-    from datetime import datetime
 
     from airflow_incident.delivery.effects import Effect
     from airflow_incident.delivery.report import Report
@@ -49,7 +48,7 @@ class Sent(NamedTuple):
     """
 
     record: Record
-    answer: IncidentHead | AlertHead | IncidentIoError
+    answer: IncidentState | AlertState | IncidentIoError
     creation: PreparedCreate | None = None
     superseded: bool = False
     v1_gone: bool = False
@@ -186,11 +185,11 @@ def _taken_over(stored: Record, patience: float) -> Generator[Effect, Any, Recor
     return found if found.state == "open" or (found.endpoint == "v1" and found.maybe_delivered) else None
 
 
-_LONG_OVER = IncidentHead(id="", status="merged", updated_at="1970-01-01T00:00:00Z")
+_LONG_OVER = IncidentState(id="", status_category="merged", updated_at=datetime(1970, 1, 1, tzinfo=UTC))
 """Stands for what a used key has opened some time, where the answer does not tell what."""
 
 
-def _shared(record: Record, patience: float) -> Generator[Effect, Any, IncidentHead]:
+def _shared(record: Record, patience: float) -> Generator[Effect, Any, IncidentState]:
     """Find the incident that another run of the DAG has opened just now, with the key that both share.
 
     It says so in the DAG's record. Otherwise the key was used before, and the run's own comes next.
@@ -199,7 +198,7 @@ def _shared(record: Record, patience: float) -> Generator[Effect, Any, IncidentH
         yield Sleep(patience)
     name = record_name(record.dag_id, record.of_dag or "")
     found = own_record(name, (yield Get(name)), record.of_dag or "")
-    return _LONG_OVER if found is None or found.already_closed or found.incident is None else _head(found.incident)
+    return _LONG_OVER if found is None or found.already_closed or found.incident is None else _state_of(found.incident)
 
 
 def note_of_dag(record: Record) -> Generator[Effect, Any, None]:
@@ -222,23 +221,23 @@ def note_of_dag(record: Record) -> Generator[Effect, Any, None]:
         yield Set(name, has_link.text())
 
 
-def _answer_of(record: Record) -> IncidentHead | IncidentIoError:
+def _answer_of(record: Record) -> IncidentState | IncidentIoError:
     """Say what another process was answered, or that it still waits for it."""
     if record.state != "open":
         return AmbiguousDeliveryError(
             "v1 of the API is no longer served, and another process may have used it a moment ago"
         )
-    return ConflictError(409) if record.incident is None else _head(record.incident)
+    return ConflictError(409) if record.incident is None else _state_of(record.incident)
 
 
-def _head(incident: OpenIncident) -> IncidentHead:
-    return IncidentHead(id=incident.id, reference=incident.reference, name=incident.name, permalink=incident.permalink)
+def _state_of(incident: OpenIncident) -> IncidentState:
+    return IncidentState(id=incident.id, reference=incident.reference, name=incident.name, permalink=incident.permalink)
 
 
-def _opened_before(record: Record) -> Generator[Effect, Any, IncidentHead | IncidentIoError]:
+def _opened_before(record: Record) -> Generator[Effect, Any, IncidentState | IncidentIoError]:
     """Ask how an incident stands that the other version has opened: a create would open a second one."""
     shown = (yield Show(record.incident.id, record.conn_id)) if record.incident else None
-    return shown if isinstance(shown, IncidentHead) else ConflictError(409)
+    return shown if isinstance(shown, IncidentState) else ConflictError(409)
 
 
 def own_record(name: str, found: Any, key: str) -> Record | None:
@@ -252,11 +251,11 @@ def own_record(name: str, found: Any, key: str) -> Record | None:
     return record if record.key == key else None
 
 
-def next_state(record: Record, answer: IncidentHead | AlertHead | IncidentIoError, now: datetime) -> Record:
+def next_state(record: Record, answer: IncidentState | AlertState | IncidentIoError, now: datetime) -> Record:
     """Decide what becomes of a record once its request was answered."""
     if isinstance(answer, APIError) and answer.already_open:
         return record._replace(state="open", opened_at=now, body=None, draft=None, error=None, due_at=None)
-    if isinstance(answer, AlertHead):
+    if isinstance(answer, AlertState):
         return record._replace(state="open", opened_at=now, body=None, error=None, due_at=None)
     if not isinstance(answer, IncidentIoError):
         incident = _open_incident(answer, record.body or {})
@@ -287,7 +286,7 @@ def next_state(record: Record, answer: IncidentHead | AlertHead | IncidentIoErro
     )
 
 
-def _open_incident(answer: IncidentHead, body: Mapping[str, Any]) -> OpenIncident:
+def _open_incident(answer: IncidentState, body: Mapping[str, Any]) -> OpenIncident:
     """Keep of an incident what tells it later, and how it was opened: in triage, unless a status was asked for."""
     asked_for_status = "status" in body or "incident_status_id" in body
     return OpenIncident(
@@ -295,6 +294,6 @@ def _open_incident(answer: IncidentHead, body: Mapping[str, Any]) -> OpenInciden
         reference=answer.reference and replace_surrogates(answer.reference),
         name=answer.name and replace_surrogates(answer.name),
         permalink=answer.permalink and replace_surrogates(answer.permalink),
-        began=replace_surrogates(answer.status_category) if asked_for_status else "triage",
+        began=replace_surrogates(answer.status_category or "live") if asked_for_status else "triage",
         was_assigned="incident_role_assignments" in body,
     )

@@ -4,7 +4,7 @@ import json
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from airflow_incident.api import endpoints, lookups
+from airflow_incident.api import endpoints
 from airflow_incident.sandbox.fault_answers import answer
 from tests.contract import check_request, check_response, document
 from tests.doors import Scripted
@@ -103,8 +103,7 @@ class Row(NamedTuple):
 
     def call(self) -> Any:
         """Build the call."""
-        function = getattr(endpoints, self.name, None) or getattr(lookups, self.name)
-        return function(*self.args, **self.kwargs)
+        return getattr(endpoints, self.name)(*self.args, **self.kwargs)
 
 
 ROWS = [

@@ -9,13 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_incident.api import closing, endpoints, lookups, names
-from airflow_incident.api.calls import Call, CallSequence, PaginatedCall, PreparedCreate
+from airflow_incident.api import closing, endpoints, names
+from airflow_incident.api.calls import Call, CallSequence, Directory, PaginatedCall, PreparedCreate
 from airflow_incident.api.client import AsyncClient, Client, Connector
-from airflow_incident.api.directory import Directory
 from airflow_incident.api.exchange import Pause, Request, RequestLimits, Response, Result, WithTimeout, execute
 from airflow_incident.api.submit import SubmitOptions, submission
-from airflow_incident.api.waiting import WaitCondition
 from airflow_incident.core.text import with_notes
 from airflow_incident.errors import ConfigurationError, IncidentIoError, TransportError, UnexpectedResponseError
 from airflow_incident.sandbox.fault_answers import answer
@@ -42,15 +40,15 @@ CALLS = {
     "submit ids": submission(FIXED_DRAFT, SubmitOptions("auto", with_notes, since="2026-11-22", unsettled=True)),
     "close": closing.close_sequence("01", closing.CloseOptions("t", "http://x/", always=True, status="Done")),
     "close by hand": closing.close_sequence("01", closing.CloseOptions("t")),
-    "wait": WaitCondition(["01", "02"], may_be_gone=True).still_open(),
-    "wait for many": WaitCondition([str(number) for number in range(20)]).still_open(),
-    "wait for a severity": WaitCondition(severity="Major").still_open(),
+    "wait": closing.WaitCondition(["01", "02"], may_be_gone=True).still_open(),
+    "wait for many": closing.WaitCondition([str(number) for number in range(20)]).still_open(),
+    "wait for a severity": closing.WaitCondition(severity="Major").still_open(),
     "names": CallSequence(lambda directory: names.lookup_ids(DRAFT, directory, api_version="v1", trust_ids=False)),
     "names in v2": CallSequence(
         lambda directory: names.lookup_ids(DRAFT | {"status": "fixing"}, directory, api_version="v2")
     ),
     "lowest": CallSequence(names.lowest_severity),
-    "show head": endpoints.show_head("01"),
+    "show state": endpoints.show_incident_state("01"),
     "show": endpoints.show_incident("01"),
     "list": endpoints.list_incidents(),
     "list in v2": endpoints.list_incidents_v2(),
@@ -61,16 +59,16 @@ CALLS = {
     "attachments": endpoints.list_attachments("01"),
     "event": endpoints.create_alert_event({"title": "t", "status": "firing"}),
     "any": endpoints.any_incident(),
-    "find": endpoints.find_incident(since="2026-11-22", mode="test"),
+    "find": endpoints.list_incident_states(since="2026-11-22", mode="test"),
     "identity": endpoints.show_identity(),
-    "severities": lookups.list_severities(),
-    "types": lookups.list_incident_types(),
-    "statuses": lookups.list_incident_statuses(),
-    "fields": lookups.list_custom_fields(),
-    "options": lookups.list_custom_field_options("01"),
-    "roles": lookups.list_incident_roles(),
-    "timestamps": lookups.list_incident_timestamps(),
-    "people": lookups.list_users(email="bob@example.com"),
+    "severities": endpoints.list_severities(),
+    "types": endpoints.list_incident_types(),
+    "statuses": endpoints.list_incident_statuses(),
+    "fields": endpoints.list_custom_fields(),
+    "options": endpoints.list_custom_field_options("01"),
+    "roles": endpoints.list_incident_roles(),
+    "timestamps": endpoints.list_incident_timestamps(),
+    "people": endpoints.list_users(email="bob@example.com"),
 }
 
 WORDS = [
@@ -245,8 +243,8 @@ def test_whatever_the_wire_raises_is_an_error_of_the_transport(monkeypatch, erro
     client = Client(connector)
     try:
         with pytest.raises(TransportError, match=type(error).__name__):
-            client.call(CALLS["show head"], budget=0.3)
+            client.call(CALLS["show state"], budget=0.3)
         with pytest.raises(TransportError, match=type(error).__name__):
-            asyncio.run(AsyncClient(connector).call(CALLS["show head"], budget=0.3))
+            asyncio.run(AsyncClient(connector).call(CALLS["show state"], budget=0.3))
     finally:
         client.close()

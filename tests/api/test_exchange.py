@@ -4,8 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from airflow_incident.api.calls import Call, PaginatedCall
-from airflow_incident.api.directory import Directory
+from airflow_incident.api.calls import Call, Directory, PaginatedCall
 from airflow_incident.api.exchange import ATTEMPTS, Pause, Request, RequestLimits, Response, execute
 from airflow_incident.errors import (
     AuthenticationError,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from airflow_incident.api import body, envelopes, models
+from airflow_incident.api import body, models
 from airflow_incident.core.settings import OPTIONS
 from tests.contract import document
 
@@ -90,34 +90,38 @@ ANSWERS = {
     models.TimestampValue: ["IncidentTimestampWithValueV2"],
     models.User: ["UserV1", "UserV2"],
     models.WorkflowActor: ["WorkflowActorV2"],
-    envelopes.AlertEventReceipt: ["AlertEventsCreateHTTPResultV2"],
-    envelopes.AttachmentAnswer: ["IncidentAttachmentsCreateResultV1"],
-    envelopes.AttachmentsAnswer: ["IncidentAttachmentsListResultV1"],
-    envelopes.CustomFieldAnswer: ["CustomFieldsShowResultV2"],
-    envelopes.CustomFieldOptionsAnswer: ["CustomFieldOptionsListResultV1"],
-    envelopes.CustomFieldsAnswer: ["CustomFieldsListResultV2"],
-    envelopes.IdentityAnswer: ["UtilitiesIdentityResultV1"],
-    envelopes.IncidentAnswer: [
-        "IncidentsCreateResultV1", "IncidentsShowResultV1", "IncidentsCreateResultV2", "IncidentsShowResultV2",
-        "IncidentsEditResultV2",
-    ],
-    envelopes.IncidentRoleAnswer: ["IncidentRolesShowResultV2"],
-    envelopes.IncidentRolesAnswer: ["IncidentRolesListResultV2"],
-    envelopes.IncidentStatusAnswer: ["IncidentStatusesShowResultV1"],
-    envelopes.IncidentStatusesAnswer: ["IncidentStatusesListResultV1"],
-    envelopes.IncidentTimestampsAnswer: ["IncidentTimestampsListResultV2"],
-    envelopes.IncidentTypeAnswer: ["IncidentTypesShowResultV1"],
-    envelopes.IncidentTypesAnswer: ["IncidentTypesListResultV1"],
-    envelopes.IncidentUpdatesAnswer: ["IncidentUpdatesListResultV2"],
-    envelopes.IncidentsAnswer: ["IncidentsListResultV1", "IncidentsListResultV2"],
-    envelopes.Page: [
-        "PaginationMetaResultV1", "PaginationMetaResultV2", "PaginationMetaResultWithTotalV1",
-        "PaginationMetaResultWithTotalV2",
-    ],
-    envelopes.SeveritiesAnswer: ["SeveritiesListResultV1"],
-    envelopes.SeverityAnswer: ["SeveritiesShowResultV1"],
-    envelopes.UsersAnswer: ["UsersListResultV2"],
-}  # fmt: skip
+    models.AlertEventReceipt: ["AlertEventsCreateHTTPResultV2"],
+}
+ENVELOPES = {
+    "CustomFieldOptionsListResultV1": "custom_field_options",
+    "CustomFieldsListResultV2": "custom_fields",
+    "CustomFieldsShowResultV2": "custom_field",
+    "IncidentAttachmentsCreateResultV1": "incident_attachment",
+    "IncidentAttachmentsListResultV1": "incident_attachments",
+    "IncidentRolesListResultV2": "incident_roles",
+    "IncidentRolesShowResultV2": "incident_role",
+    "IncidentStatusesListResultV1": "incident_statuses",
+    "IncidentStatusesShowResultV1": "incident_status",
+    "IncidentTimestampsListResultV2": "incident_timestamps",
+    "IncidentTypesListResultV1": "incident_types",
+    "IncidentTypesShowResultV1": "incident_type",
+    "IncidentUpdatesListResultV2": "incident_updates",
+    "IncidentsCreateResultV1": "incident",
+    "IncidentsCreateResultV2": "incident",
+    "IncidentsEditResultV2": "incident",
+    "IncidentsListResultV1": "incidents",
+    "IncidentsListResultV2": "incidents",
+    "IncidentsShowResultV1": "incident",
+    "IncidentsShowResultV2": "incident",
+    "SeveritiesListResultV1": "severities",
+    "SeveritiesShowResultV1": "severity",
+    "UsersListResultV2": "users",
+    "UtilitiesIdentityResultV1": "identity",
+}
+PAGES = [
+    "PaginationMetaResultV1", "PaginationMetaResultV2", "PaginationMetaResultWithTotalV1",
+    "PaginationMetaResultWithTotalV2",
+]  # fmt: skip
 REQUESTS = {
     "IncidentsCreatePayloadV1": (body.CreateIncident, CREATE_FIELDS),
     "IncidentsCreatePayloadV2": (body.CreateIncidentV2, CREATE_FIELDS_V2),
@@ -178,9 +182,21 @@ def test_every_property_of_an_answer_is_typed(model):
     assert set(model.model_fields) == set().union(*(schema(name)["properties"] for name in ANSWERS[model]))
 
 
+@pytest.mark.parametrize("name", ENVELOPES)
+def test_an_answer_wraps_one_object_or_a_page_of_one_list(name):
+    """Beside it there is nothing but where the list goes on; that the parsers read it, the calls' tests show."""
+    assert set(schema(name)["properties"]) - {"pagination_meta"} == {ENVELOPES[name]}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_tells_after_which_item_the_next_begins(name):
+    assert "after" in schema(name)["properties"]
+    assert set(schema(name)["properties"]) <= {"after", "page_size", "total_record_count"}
+
+
 def test_no_answer_of_the_document_is_without_a_model():
     """Whatever the document can show, somewhere in an answer, has a model of ours."""
-    shown = {name for names in ANSWERS.values() for name in names}
+    shown = {name for names in ANSWERS.values() for name in names} | {*ENVELOPES, *PAGES}
     assert {name for name in document()["components"]["schemas"] if "Payload" not in name} - shown == {
         "RetrospectiveIncidentOptionsV2"  # a part of a request
     }
@@ -197,16 +213,16 @@ def test_no_answer_of_the_document_is_without_a_model():
         *(({"incident_status": {"id": "S", "category": word}}, False) for word in ("triage", "live", "learning", "paused")),
     ],
 )  # fmt: skip
-def test_either_version_tells_whether_an_incident_is_over(said, over):
+def test_either_version_tells_whether_an_incident_is_closed(said, over):
     """v1 by its word, v2 by its status's category."""
-    assert models.Incident.model_validate({"id": "1"} | said).is_over is over
+    assert models.Incident.model_validate({"id": "1"} | said).is_closed is over
 
 
 def test_an_answer_may_hold_more_and_less_than_documented():
     """Unknown properties are ignored, unknown enum values kept, missing ones unset; only the id is needed."""
     incident = models.Incident.model_validate({"id": "1", "status": "sunny", "mode": "dream", "novel": {"a": 1}})
     assert (incident.status, incident.mode, incident.slack_channel_id) == ("sunny", "dream", None)
-    assert not incident.is_over
+    assert not incident.is_closed
     with pytest.raises(ValueError, match="id"):
         models.Incident.model_validate({})
 

@@ -8,8 +8,7 @@ from decimal import Decimal
 import pytest
 
 from airflow_incident.api.body import CreateIncident
-from airflow_incident.api.calls import CallSequence
-from airflow_incident.api.directory import Directory
+from airflow_incident.api.calls import CallSequence, Directory
 from airflow_incident.api.exchange import Pause, RequestLimits, Response, execute
 from airflow_incident.api.names import find_severity, lookup_ids, lowest_severity
 from airflow_incident.errors import (

@@ -4,9 +4,8 @@ from collections import deque
 
 import pytest
 
-from airflow_incident.api.calls import Call, CallSequence, PaginatedCall, PreparedCreate
-from airflow_incident.api.directory import Directory
-from airflow_incident.api.incident import IncidentHead
+from airflow_incident.api.calls import Call, CallSequence, Directory, PaginatedCall, PreparedCreate
+from airflow_incident.api.incident import IncidentState
 from airflow_incident.api.payload import create_draft
 from airflow_incident.api.submit import MOST_ANSWERS, SubmitOptions, at_once, submit
 from airflow_incident.errors import (
@@ -27,7 +26,7 @@ SEVERITIES = [
     {"id": "01FCNDV6P870EA6S7TK1DSYDG2", "name": "Major", "rank": 2},
 ]
 STATUSES = [{"id": "01FCNDV6P870EA6S7TK1DSYDG3", "name": "Fixing", "category": "live", "rank": 1}]
-OPEN = IncidentHead(id="01FCNDV6P870EA6S7TK1DSYDG9", reference="INC-1", name="DAG orders failed")
+OPEN = IncidentState(id="01FCNDV6P870EA6S7TK1DSYDG9", reference="INC-1", name="DAG orders failed", summary="It failed.")
 GONE = NotFoundError(404, type="not_found", errors=(FieldError("not_found", "there is no such path"),))
 PEOPLE = {f"01FCNDV6P870EA6S7TK1DSYDH{n}": f"{name}@example.com" for n, name in enumerate(("bob", "eve"))}
 
@@ -209,10 +208,10 @@ def test_a_chosen_version_is_never_left():
 
 def test_an_unsettled_attempt_never_changes_its_version():
     """What v1 may have opened is looked for, and not opened a second time."""
-    alike = IncidentHead(id="2", name="DAG orders failed")
-    account = Account(GONE, v1=GONE, found=[(alike, "Another run."), (OPEN, "It failed.")])
+    alike = IncidentState(id="2", name="DAG orders failed", summary="Another run.")
+    account = Account(GONE, v1=GONE, found=[alike, OPEN])
     assert account.submit(unsettled=True) is OPEN
-    account = Account(GONE, v1=GONE, found=[(alike, "Another run.")])
+    account = Account(GONE, v1=GONE, found=[alike])
     with pytest.raises(AmbiguousDeliveryError, match="404") as caught:
         account.submit(unsettled=True)
     assert caught.value.retryable

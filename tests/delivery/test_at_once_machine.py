@@ -6,8 +6,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from airflow_incident.api.closing import CloseOptions, Status
-from airflow_incident.api.waiting import Standing
+from airflow_incident.api.closing import CloseOptions
+from airflow_incident.api.incident import IncidentState
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
 from airflow_incident.delivery.flush import flush_all
@@ -17,7 +17,7 @@ from airflow_incident.delivery.report import IncidentContent, prepare
 from airflow_incident.delivery.reporter import DeliveryPolicy, deliver
 from tests.delivery.test_made_again_machine import IncidentIo
 
-CLOSED = Status("st-1", "Closed", "closed", 1)
+CLOSED = {"id": "st-1", "name": "Closed", "category": "closed", "rank": 1}
 RUNS = 4
 
 
@@ -102,7 +102,7 @@ class AtOnceMachine(IncidentIo, RuleBasedStateMachine):
         if call.method == "POST":
             incident.closed_at = incident.updated_at = self.now
         category = "closed" if incident.closed_at else "triage"
-        return Standing(incident.id, "INC-1", category, category)
+        return IncidentState(incident.id, "INC-1", status_category=category)
 
     @invariant()
     def one_is_open_at_most(self):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from airflow_incident.api.calls import CallSequence, PaginatedCall
-from airflow_incident.api.incident import IncidentHead
+from airflow_incident.api.incident import IncidentState
 from airflow_incident.api.submit import is_v1_gone
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.redaction import redact_secrets
@@ -65,7 +65,7 @@ class API:
         self.mode = "up"
         self.v1_ended = False
         self.by_version = {}
-        self.texts = []
+        self.shown = []
         self.repeat = "existing"
         self.opened = {}
         self.poisoned = set()
@@ -81,7 +81,7 @@ class API:
         before = sum(map(len, self.opened.values()))
         answer = self._open(key, now, endpoint)
         if sum(map(len, self.opened.values())) > before:
-            self.texts.append((answer, body["name"], body["summary"]))
+            self.shown.append(answer._replace(name=body["name"], summary=body["summary"]))
         return TransportError("ReadTimeout", maybe_delivered=True) if self.mode == "slow" else answer
 
     def ask(self, call):
@@ -91,13 +91,13 @@ class API:
         if isinstance(call, CallSequence) and call.steps is is_v1_gone:
             return self.v1_ended
         if isinstance(call, PaginatedCall):
-            return [(head._replace(name=name), summary) for head, name, summary in self.texts]
+            return self.shown
         return ServerError(503)
 
     def show(self, incident_id):
         if refusal := ANSWERS.get(self.mode):
             return refusal
-        return next(head for head, *_ in self.texts if head.id == incident_id)
+        return next(state for state in self.shown if state.id == incident_id)
 
     def _open(self, key, now, endpoint):
         moments = self.opened.setdefault(key, [])
@@ -109,7 +109,9 @@ class API:
         else:
             opened.append(now)
             moments.append(now)
-        return IncidentHead(id=f"id-{key}", reference="INC-1", name="x", status="triage", permalink="http://x")
+        return IncidentState(
+            id=f"id-{key}", reference="INC-1", name="x", status="triage", status_category="triage", permalink="http://x"
+        )
 
 
 class Process:
@@ -312,7 +314,7 @@ class JournalMachine(RuleBasedStateMachine):
         if waits_until and key not in self.blurred and not process.was_frozen:
             assert self.now >= waits_until, "a retry date was not obeyed"
         answer = self.api.create(body, self.now, endpoint)
-        if isinstance(answer, IncidentHead) or answer is USED or isinstance(answer, ConflictError):
+        if isinstance(answer, IncidentState) or answer is USED or isinstance(answer, ConflictError):
             self.settled_at[key] = self.now
             self.accepted.add(key)
         elif not answer.retryable:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from airflow_incident.api.calls import CallSequence
-from airflow_incident.api.incident import IncidentHead
+from airflow_incident.api.incident import IncidentState
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.key import started_key
 from airflow_incident.core.settings import Settings
@@ -33,12 +33,12 @@ class Incident:
         self.updated_at = now
         self.closed_at = None
 
-    def head(self):
-        return IncidentHead(
+    def state(self):
+        return IncidentState(
             self.id,
-            status="closed" if self.closed_at else "triage",
-            created_at=self.created_at.isoformat(),
-            updated_at=self.updated_at.isoformat(),
+            status_category="closed" if self.closed_at else "triage",
+            created_at=self.created_at,
+            updated_at=self.updated_at,
         )
 
 
@@ -74,7 +74,7 @@ class IncidentIo:
             case Send(body):
                 return self._create(body["idempotency_key"])
             case Show(incident_id):
-                return ServerError(503) if self.mode == "down" else self._shown(incident_id).head()
+                return ServerError(503) if self.mode == "down" else self._shown(incident_id).state()
             case Ask(call):
                 return self._asked(call)
         return None
@@ -86,7 +86,7 @@ class IncidentIo:
         if found is None:
             found = Incident(len(self.incidents), key, self.now)
             self.incidents.append(found)
-        return TransportError("ReadTimeout", maybe_delivered=True) if self.mode == "slow" else found.head()
+        return TransportError("ReadTimeout", maybe_delivered=True) if self.mode == "slow" else found.state()
 
     def _shown(self, incident_id):
         return next(each for each in self.incidents if each.id == incident_id)

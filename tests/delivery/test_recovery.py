@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from airflow_incident.api.calls import CallSequence
-from airflow_incident.api.closing import CloseOptions, Status
-from airflow_incident.api.waiting import Standing
+from airflow_incident.api.closing import CloseOptions
+from airflow_incident.api.incident import IncidentState
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
 from airflow_incident.delivery.effects import Ask, Get
@@ -28,11 +28,11 @@ RUN_PAGE = "https://airflow.example.com/dags/orders/runs/r1"
 OPTIONS = CloseOptions("DAG orders recovered", RUN_PAGE)
 HANDLED = "DAG orders succeeded all the same"
 STATUSES = [
-    Status("st-1", "Triage", "triage", 1),
-    Status("st-2", "Investigating", "live", 2),
-    Status("st-5", "Done", "closed", 5),
-    Status("st-4", "Closed", "closed", 4),
-    Status("st-6", "Canceled", "canceled", 6),
+    {"id": "st-1", "name": "Triage", "category": "triage", "rank": 1},
+    {"id": "st-2", "name": "Investigating", "category": "live", "rank": 2},
+    {"id": "st-5", "name": "Done", "category": "closed", "rank": 5},
+    {"id": "st-4", "name": "Closed", "category": "closed", "rank": 4},
+    {"id": "st-6", "name": "Canceled", "category": "canceled", "rank": 6},
 ]
 ROLE = "01FCNDV6P870EA6S7TK1DSYDG0"
 DAY = datetime(2026, 11, 20, tzinfo=UTC)
@@ -111,11 +111,11 @@ class World(Reporting):
             return None
         incident_id = call.path.split("/")[3]
         if call.method == "POST":
-            (status,) = [s for s in STATUSES if s.id == call.body["incident"]["incident_status_id"]]
-            self.category[incident_id] = status.category
+            (status,) = [s for s in STATUSES if s["id"] == call.body["incident"]["incident_status_id"]]
+            self.category[incident_id] = status["category"]
         category = self.category.get(incident_id, "triage")
-        return Standing(
-            incident_id, "INC-1", category, category, permalink="http://x", has_lead=incident_id in self.led
+        return IncidentState(
+            incident_id, "INC-1", status_category=category, permalink="http://x", has_lead=incident_id in self.led
         )
 
     @property

@@ -4,9 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from airflow_incident.api.calls import CallSequence, PaginatedCall
-from airflow_incident.api.directory import Directory
-from airflow_incident.api.incident import IncidentHead
+from airflow_incident.api.calls import CallSequence, Directory, PaginatedCall
+from airflow_incident.api.incident import IncidentState
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
 from airflow_incident.delivery.effects import Ask, Attach, Delete, Get, Names, Send, Set, Show, Sleep, StoreFailed
@@ -59,7 +58,7 @@ class World:
     def close(self, incident_id):
         for key, incident in self.incidents.items():
             if incident.id == incident_id:
-                self.incidents[key] = incident._replace(status="closed")
+                self.incidents[key] = incident._replace(status="closed", status_category="closed")
 
     def flush(self, **options):
         return self.run(flush_all(lambda: self.now, **options))
@@ -99,12 +98,14 @@ class World:
             return self.refusal
         key = body["idempotency_key"]
         if key not in self.incidents:
-            number = len(self.incidents) + 1
-            self.incidents[key] = IncidentHead(
+            number, status = len(self.incidents) + 1, body.get("status", "triage")
+            self.incidents[key] = IncidentState(
                 id=f"id-{number}",
                 reference=f"INC-{number}",
                 name=body["name"],
-                status=body.get("status", "triage"),
+                summary=body.get("summary"),
+                status=status,
+                status_category=status if status in {"triage", "closed", "declined"} else "live",
                 permalink="http://x",
             )
         return self.incidents[key]
@@ -618,7 +619,7 @@ class Ending(World):
                 return self.plan(plan)
             case Ask(PaginatedCall()):
                 self.asked.append("list v2")
-                return [(i, self.summaries[i.id]) for i in self.incidents.values()]
+                return list(self.incidents.values())
         return super().take(step)
 
     def plan(self, plan):
@@ -635,10 +636,7 @@ class Ending(World):
             return error
 
     def create(self, body):
-        answer = super().create(body | {"idempotency_key": f"{body['endpoint']} {body['idempotency_key']}"})
-        if isinstance(answer, IncidentHead):
-            self.summaries = getattr(self, "summaries", {}) | {answer.id: body["summary"]}
-        return answer
+        return super().create(body | {"idempotency_key": f"{body['endpoint']} {body['idempotency_key']}"})
 
     @property
     def record(self):

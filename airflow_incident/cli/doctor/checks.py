@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_incident.airflow_bridge.airflow_cfg import UNNAMED, AirflowConfig, read_airflow_config, unknown_options
 from airflow_incident.airflow_bridge.config import examine_config
-from airflow_incident.api import lookups
 from airflow_incident.api.calls import CallSequence
-from airflow_incident.api.client import can_read_proxies
-from airflow_incident.api.closing import closing_status, list_statuses
-from airflow_incident.api.endpoints import show_identity
-from airflow_incident.api.names import lookup_ids
-from airflow_incident.api.proxies import blamed_variables
+from airflow_incident.api.client import unreadable_proxy_variables
+from airflow_incident.api.closing import closing_status
+from airflow_incident.api.endpoints import list_users, show_identity
+from airflow_incident.api.names import incident_status_rows, lookup_ids
 from airflow_incident.api.submit import is_v1_gone
 from airflow_incident.cli.doctor import Finding
 from airflow_incident.cli.doctor.auto_callbacks import examine_policy
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from airflow_incident.airflow_bridge.config import ConnectionConfig
-    from airflow_incident.api.closing import Status
     from airflow_incident.api.models import Identity
     from airflow_incident.api.payload import LookupResult
     from airflow_incident.core.settings import Place
@@ -110,7 +107,7 @@ def _settings(problems: Sequence[Problem], place: str) -> Iterator[Finding]:
 def _proxies(config: ConnectionConfig) -> Iterator[Finding]:
     """Tell which of the environment's proxies cannot be read, and are left aside."""
     if why := config.client.connector.ignored_proxies:
-        names = ", ".join(blamed_variables(can_read_proxies)) or "the proxies of the environment"
+        names = ", ".join(unreadable_proxy_variables()) or "the proxies of the environment"
         told = f"{names} cannot be read ({why}), and is left aside"
         yield Finding("warning", "proxy", told, "Fix it where Airflow runs, or set a proxy in the connection.")
 
@@ -251,13 +248,13 @@ def _nobody(config: ConnectionConfig, person: Mapping[str, str]) -> list[str]:
     email, slack_user_id = person.get("email"), person.get("slack_user_id")
     if email is None and slack_user_id is None:
         return []
-    found = config.client.call(lookups.list_users(email=email, slack_user_id=slack_user_id), budget=TEST_BUDGET)
+    found = config.client.call(list_users(email=email, slack_user_id=slack_user_id), budget=TEST_BUDGET)
     return [] if found else [f"nobody is {(email or slack_user_id)!r}"]
 
 
 def _status_trouble(config: ConnectionConfig, wanted: str) -> tuple[list[str], str]:
     try:
-        statuses: list[Status] = config.client.call(list_statuses(), budget=TEST_BUDGET)
+        statuses = config.client.call(incident_status_rows(), budget=TEST_BUDGET)
         closing_status(statuses, wanted)
     except ConfigurationError as error:
         return [problem.what for problem in error.problems], ""
