@@ -9,9 +9,9 @@ from airflow_incident.airflow_bridge.compat import BaseHook
 from airflow_incident.airflow_bridge.config import aread_config, examine_config, read_config
 from airflow_incident.api import endpoints
 from airflow_incident.api.calls import either_version
-from airflow_incident.api.exchange import BUDGET
 from airflow_incident.constants import CONN_TYPE, DEFAULT_CONN_ID
 from airflow_incident.core.settings import OPTIONS, unknown_settings
+from airflow_incident.core.timing import BUDGET, TEST_BUDGET
 from airflow_incident.errors import ConfigurationError, IncidentIoError, Problem
 from airflow_incident.provider import form_fields, form_layout
 
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-TEST_BUDGET = 10.0
-"""Seconds that "Test connection" may take."""
 
 NEEDED_ROLE = "incident_creator"
 HELPFUL_ROLES = {

@@ -143,7 +143,7 @@ class CreateIncidentOperator(BaseOperator):
         from airflow_incident.airflow_bridge.config import read_config
         from airflow_incident.airflow_bridge.context import read_failure
         from airflow_incident.airflow_bridge.stats import emit
-        from airflow_incident.api.exchange import BUDGET
+        from airflow_incident.core.timing import BUDGET
         from airflow_incident.delivery import run
         from airflow_incident.delivery.report import IncidentContent, prepare
 
@@ -288,7 +288,7 @@ class ResolveIncidentOperator(BaseOperator):
     def _close_one(self, recovery: Recovery, config: ConnectionConfig) -> list[dict[str, str | None]]:
         from airflow_incident.airflow_bridge.stats import emit, log_event
         from airflow_incident.api.closing import close_sequence
-        from airflow_incident.api.exchange import BUDGET
+        from airflow_incident.core.timing import BUDGET
 
         became = config.client.call(close_sequence(str(self.incident_id), recovery.options), budget=BUDGET)
         if became.error:
@@ -302,7 +302,7 @@ class ResolveIncidentOperator(BaseOperator):
 
     def _close_earlier(self, recovery: Recovery, config: ConnectionConfig) -> list[dict[str, str | None]]:
         from airflow_incident.airflow_bridge.stats import emit
-        from airflow_incident.api.exchange import BUDGET
+        from airflow_incident.core.timing import BUDGET
         from airflow_incident.delivery import run
 
         if not config.settings.journal:

@@ -10,7 +10,7 @@ from airflow_incident import ConfigurationError, IncidentHook, NotFoundError, Se
 from airflow_incident.api import endpoints
 from airflow_incident.api.calls import either_version
 from airflow_incident.api.client import Client, Connector
-from airflow_incident.api.exchange import BUDGET
+from airflow_incident.core.timing import BUDGET
 from airflow_incident.sandbox.fault_answers import answer
 from tests.api.canned import FILTERS, ID, ROWS, answer_to, check, served
 from tests.doors import Scripted

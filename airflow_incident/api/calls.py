@@ -6,12 +6,12 @@ No I/O and no model enters.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from airflow_incident.api.incident import read_alert, read_incident_state
+from airflow_incident.core.timing import STALE_SECONDS
 from airflow_incident.errors import APIError
-from airflow_incident.frozen import Frozen
 
 T = TypeVar("T")
 
@@ -34,9 +34,6 @@ Query = Mapping[str, str | int | Sequence[str]]
 Row = Mapping[str, Any]
 """One of a list, as the answer has it: always with an `id`, which is a text."""
 Rows = Sequence[Row]
-
-STALE_SECONDS = 600.0
-"""A list older than this is looked up once more for a name that it lacks."""
 
 
 class Directory:
@@ -72,7 +69,7 @@ class Directory:
         return self._lists.setdefault(key, (rows, self._clock()))[0]
 
 
-class Call(Frozen, Generic[T]):
+class Call(NamedTuple, Generic[T]):
     """One request that has not been made; `parse` reads its answer, and raises if it cannot."""
 
     method: str
@@ -83,13 +80,13 @@ class Call(Frozen, Generic[T]):
     limit: int = ONE_LIMIT
 
 
-class PaginatedCall(Frozen, Generic[T]):
+class PaginatedCall(NamedTuple, Generic[T]):
     """A list that is answered in pages: `page` builds the call for the one that begins after an item."""
 
     page: Callable[[str | None], Call[tuple[Sequence[T], str | None]]]
 
 
-class CallSequence(Frozen, Generic[T]):
+class CallSequence(NamedTuple, Generic[T]):
     """Several calls that depend on one another, made within one budget.
 
     `steps` begins a generator that yields calls and is sent what each was answered; the error of one that failed is
@@ -133,7 +130,7 @@ def _first_served(v1: Any, v2: Any) -> Generator[Any, Any, Any]:
     return (yield v2)
 
 
-class PreparedCreate(Frozen):
+class PreparedCreate(NamedTuple):
     """A create that is ready to be sent; nothing of it changes once its first byte may have left.
 
     `partial` says that a look-up failed: what has surely not arrived may be made anew, with all its names. `read` reads

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from airflow_incident.api.calls import Call, CallSequence, PaginatedCall, pages, quoted
 from airflow_incident.api.endpoints import attach_link, filter_query, show_incident_state
@@ -20,7 +20,6 @@ from airflow_incident.errors import (
     PermissionDeniedError,
     Problem,
 )
-from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -38,7 +37,7 @@ _VIEWER, _EDITOR, _OPT_OUT = "viewer", "incident editor", "post-incident flow op
 _POST_INCIDENT = re.compile(r"post.?incident", re.IGNORECASE)
 
 
-class CloseOptions(Frozen):
+class CloseOptions(NamedTuple):
     """How an incident is to be closed.
 
     `title` and `url` are the link to attach, if there is an address. `always` closes also what a person has claimed.
@@ -61,7 +60,7 @@ class CloseOptions(Frozen):
         return not self.always and (has_lead or state.status_category != self.began)
 
 
-class CloseResult(Frozen):
+class CloseResult(NamedTuple):
     """What became of an incident that was to be closed.
 
     `closed` now, `already_closed` before, `claimed` by a person and so left open, or `failed`, which `error` explains.
@@ -165,7 +164,7 @@ def _name(row: Row) -> str:
     return str(row.get("name") or "")
 
 
-class WaitCondition(Frozen):
+class WaitCondition(NamedTuple):
     """What is waited for: that some incidents are closed, or all of a severity or above.
 
     An incident in its post-incident flow counts as closed here: the trouble is past. `mode` says which incidents of a

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from airflow_incident.api.calls import (
     Call,
@@ -22,6 +22,7 @@ from airflow_incident.api.calls import (
     is_for_alert_source,
 )
 from airflow_incident.api.incident import read_object
+from airflow_incident.core.timing import ATTEMPT_SECONDS, BACKOFF_LIMIT, BACKOFF_SECONDS, RETRY_AFTER_LIMIT
 from airflow_incident.errors import (
     APIError,
     ConfigurationError,
@@ -30,27 +31,18 @@ from airflow_incident.errors import (
     Problem,
     UnexpectedResponseError,
 )
-from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
 T = TypeVar("T")
 
-BUDGET = 60.0
-"""Seconds that a call may take with all its retries and pages, unless the caller says otherwise."""
 ATTEMPTS = 5
 """Requests made for one call, at most."""
-ATTEMPT_SECONDS = 5.0
-"""Longest wait for one answer, so that a second attempt fits into a callback's 12 seconds."""
-BACKOFF_SECONDS = 0.5
-BACKOFF_LIMIT = 8.0
 ALERT_SOURCE_HINT = "Check 'Alert source ID' and 'Alert source token' of the connection."
-RETRY_AFTER_LIMIT = 3600.0
-"""A server's wish to wait is believed up to this, in seconds."""
 
 
-class Request(Frozen):
+class Request(NamedTuple):
     """What the driver shall send. The API key is the driver's to add."""
 
     method: str
@@ -61,13 +53,13 @@ class Request(Frozen):
     limit: int
 
 
-class Pause(Frozen):
+class Pause(NamedTuple):
     """How long the driver shall wait, in seconds."""
 
     seconds: float
 
 
-class WithTimeout(Frozen):
+class WithTimeout(NamedTuple):
     """A part of the exchange with a time of its own, in seconds; `errors_seen` collects the errors on its way.
 
     The driver ends it then, also where the wire drips or hangs, and answers with what it has returned or raised.
@@ -78,13 +70,13 @@ class WithTimeout(Frozen):
     errors_seen: list[IncidentIoError]
 
 
-class Result(Frozen):
+class Result(NamedTuple):
     """What such a part has returned."""
 
     value: Any
 
 
-class Response(Frozen):
+class Response(NamedTuple):
     """What the driver received; header names in lower case."""
 
     status: int
@@ -96,7 +88,7 @@ HttpStep = Request | Pause | WithTimeout
 StepResult = Response | Result | IncidentIoError | None
 
 
-class RequestLimits(Frozen):
+class RequestLimits(NamedTuple):
     """What a call may take: when it must end, by which clock, and the chance for its pauses.
 
     `clock` counts seconds and never goes back; `now` is the time of day, in UTC; `random` is in [0, 1). `errors_seen`

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
-
-from airflow_incident.frozen import Frozen
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,7 +24,7 @@ V1_LIVE = ("investigating", "fixing", "monitoring")
 _CLOSING_TIMESTAMPS = frozenset({"closed at", "declined at", "canceled at", "merged at"})
 
 
-class IncidentState(Frozen):
+class IncidentState(NamedTuple):
     """Which incident it is, and how it stands.
 
     `status` is v1's word, or in v2 the name of the account's status. `status_category` is what that means, also where
@@ -67,7 +65,7 @@ class IncidentState(Frozen):
         return self.status_category in PAST
 
 
-class AlertState(Frozen):
+class AlertState(NamedTuple):
     """What an alert source says of an event that it has taken."""
 
     deduplication_key: str | None = None

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from airflow_incident.api import endpoints
 from airflow_incident.api.calls import Call, PaginatedCall
@@ -14,7 +14,6 @@ from airflow_incident.api.incident import V1_LIVE, read_page
 from airflow_incident.api.payload import LookupResult, refusal
 from airflow_incident.constants import PERSON_KINDS, VALUE_KINDS
 from airflow_incident.errors import IncidentIoError, Problem, UnknownName
-from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from airflow_incident.api.calls import ApiVersion, Directory, Row, Rows
@@ -34,7 +33,7 @@ _MOST_DIGITS = 40
 """Digits before or after the point that a number may have: 1e999999 would become a megabyte of text."""
 
 
-class _Kind(Frozen):
+class _Kind(NamedTuple):
     """A list in which names are looked up.
 
     `label` is the form's word for the option, `what` the word for one of the list, `list_all` builds the call for it,
@@ -59,7 +58,9 @@ class _Kind(Frozen):
         if isinstance(call, PaginatedCall):
             page = call.page
             return PaginatedCall(lambda after: page(after)._replace(parse=partial(_read_rows, "custom_field_options")))
-        return call._replace(parse=lambda content: _read_rows(self.key, content)[0])
+        return Call(
+            call.method, call.path, lambda content: _read_rows(self.key, content)[0], call.query, limit=call.limit
+        )
 
 
 _SEVERITIES = _Kind("severities", "Severity", "severity", endpoints.list_severities)

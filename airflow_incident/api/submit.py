@@ -5,7 +5,7 @@ Generators of calls, for a sequence or for whoever writes down what is about to 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from airflow_incident.api.calls import PAGE_LIMIT, PAGE_SIZE, Call, CallSequence, Directory, PreparedCreate
 from airflow_incident.api.incident import PAST, IncidentState, read_incident_state, read_page, read_time
@@ -17,7 +17,6 @@ from airflow_incident.errors import (
     Problem,
     ValidationError,
 )
-from airflow_incident.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -42,7 +41,7 @@ LOOK_UP_SHARE = 1 / 3
 """How much of the time that is left a look-up may take: the incident matters more than its details."""
 
 
-class SubmitOptions(Frozen):
+class SubmitOptions(NamedTuple):
     """How a draft is to be sent.
 
     `strict` fails on what cannot be used instead of leaving it out. `annotate` adds notes to a summary. `unsettled`

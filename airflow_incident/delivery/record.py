@@ -414,7 +414,8 @@ def read_moment(value: Any) -> datetime:
     return moment
 
 
-_text, _flag, _count, _object = _of_type(str), _of_type(bool), _of_type(int), _of_type(dict)
+_text, _flag, _count = _of_type(str), _of_type(bool), _of_type(int)
+_list, _object = _of_type(list), _of_type(dict)
 
 _INCIDENT: Mapping[str, Reader] = MappingProxyType(
     dict.fromkeys(("id", "reference", "name", "permalink", "began"), _text) | {"was_assigned": _flag}
@@ -434,8 +435,8 @@ _FIELDS: Mapping[str, Reader] = MappingProxyType(
         "level": _one_of(Level),
         "api_version": _one_of(Choice),
         "endpoint": _one_of(Endpoint),
-        "own_fields": lambda value: tuple(map(_text, value)),
-        "next_keys": lambda value: tuple((read_key(key), read_moment(before)) for key, before in value),
+        "own_fields": lambda value: tuple(map(_text, _list(value))),
+        "next_keys": lambda value: tuple((read_key(key), read_moment(before)) for key, before in _list(value)),
         "incident": lambda value: OpenIncident(**read_fields(_object(value), _INCIDENT)),
         "closing": lambda value: Closing(**read_fields(_object(value), _CLOSING)),
     }

@@ -201,7 +201,7 @@ def drop_records(names: Sequence[str]) -> None:
 def _call_as(call: Anything, conn_id: str) -> Any:
     """Make a call with a connection; a record may name only one of our type, never a host or a key."""
     from airflow_incident.api.calls import is_for_alert_source
-    from airflow_incident.api.exchange import BUDGET
+    from airflow_incident.core.timing import BUDGET
 
     channel = "alert" if is_for_alert_source(call) else "incident"
     return _config_of(conn_id, channel=channel).client.call(call, budget=BUDGET)

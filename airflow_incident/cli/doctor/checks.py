@@ -18,7 +18,7 @@ from airflow_incident.cli.doctor.auto_callbacks import examine_policy
 from airflow_incident.cli.doctor.journal import examine_journal
 from airflow_incident.constants import CONFIG_SECTION, CONN_TYPE, VERSION
 from airflow_incident.core.settings import OPTIONS, merge, unknown_settings
-from airflow_incident.core.timing import CLOCK_ERROR, CLOCK_WARNING
+from airflow_incident.core.timing import CLOCK_ERROR, CLOCK_WARNING, TEST_BUDGET
 from airflow_incident.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -28,7 +28,7 @@ from airflow_incident.errors import (
     TransportError,
     UnreadableConnectionError,
 )
-from airflow_incident.hooks import HELPFUL_ROLES, NEEDED_ROLE, TEST_BUDGET
+from airflow_incident.hooks import HELPFUL_ROLES, NEEDED_ROLE
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
