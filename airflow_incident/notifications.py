@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import contextmanager
 from functools import partial
 from types import MappingProxyType, MethodType
-from typing import TYPE_CHECKING, Any, Never, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Never, TypeVar
 
 from airflow_incident.airflow_bridge.compat import BaseNotifier
 from airflow_incident.constants import DEFAULT_CONN_ID, NEVER_WEAKER
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from airflow_incident.airflow_bridge.airflow_cfg import AirflowConfig
     from airflow_incident.airflow_bridge.config import ConnectionConfig
     from airflow_incident.airflow_bridge.stats import LogEvent
-    from airflow_incident.constants import Scope
     from airflow_incident.core.failure import Failure
     from airflow_incident.core.settings import Settings
     from airflow_incident.core.text import Redact
@@ -124,10 +123,11 @@ class QuietNotifier(BaseNotifier):
         from airflow_incident.airflow_bridge.channel import shorten
         from airflow_incident.airflow_bridge.config import read_lenient_config
 
-        if (airflow_config := self._installation(context)) is None:
+        airflow_config, need = self._need(context)
+        if airflow_config is None:
             return
         shorten(airflow_config.report_seconds)
-        if not self._has_work(context, airflow_config):
+        if not self._has_work(need, airflow_config, context):
             return
         config = read_lenient_config(self.conn_id, airflow_config, **self.options)
         _raise_if_absent(config)
@@ -138,8 +138,8 @@ class QuietNotifier(BaseNotifier):
         from airflow_incident.airflow_bridge.channel import shorten
         from airflow_incident.airflow_bridge.config import aread_lenient_config
 
-        airflow_config = self._installation(context)
-        if airflow_config is None or not await self._ahas_work(context, airflow_config):
+        airflow_config, need = self._need(context)
+        if airflow_config is None or not await self._ahas_work(need, airflow_config, context):
             return
         config = await aread_lenient_config(self.conn_id, airflow_config, **self.options)
         # Without a connection there is nothing but to wait for it, and in the triggerer nobody waits for us.
@@ -155,30 +155,31 @@ class QuietNotifier(BaseNotifier):
         channel = self.options.get("channel")
         return self.failure_message["alert" if channel == "alert" else "incident"]
 
-    def _installation(self, context: Any) -> AirflowConfig | None:
-        """Read airflow.cfg; None if it turns incidents off, or there is nothing to do."""
+    def _need(self, context: Any) -> tuple[AirflowConfig | None, Any]:
+        """Read airflow.cfg, and what may have to be done; no configuration where there is nothing to do."""
         from airflow_incident.airflow_bridge.airflow_cfg import read_airflow_config
 
         if _is_sla_miss(context):
             _log_misplaced(self._failure_message, self.place, context)
-            return None
+            return None, None
         airflow_config = read_airflow_config()
-        if not self._is_needed(context, airflow_config):
-            return None
+        need = self._may_need(context, airflow_config)
+        if not need:
+            return None, None
         if airflow_config.enabled:
-            return airflow_config
+            return airflow_config, need
         _log_event("suppressed", logging.INFO, f"{self.disabled_message}, [incident_io] enabled is false", context)
-        return None
+        return None, None
 
-    def _is_needed(self, context: Any, airflow_config: AirflowConfig) -> bool:  # noqa: ARG002 -- for those that can tell
-        """Return whether there can be anything to do, before the connection is read."""
+    def _may_need(self, context: Any, airflow_config: AirflowConfig) -> Any:  # noqa: ARG002 -- for those that can tell
+        """Return what may have to be done, before the connection is read; nothing true where nothing has."""
         return True
 
-    def _has_work(self, context: Any, airflow_config: AirflowConfig) -> bool:  # noqa: ARG002 -- as above
+    def _has_work(self, need: Any, airflow_config: AirflowConfig, context: Any) -> bool:  # noqa: ARG002 -- as above
         """Return whether there is anything to do, where that is cheaper to find out than to read the connection."""
         return True
 
-    async def _ahas_work(self, context: Any, airflow_config: AirflowConfig) -> bool:  # noqa: ARG002 -- as above
+    async def _ahas_work(self, need: Any, airflow_config: AirflowConfig, context: Any) -> bool:  # noqa: ARG002 -- as above
         """Async version of `_has_work`."""
         return True
 
@@ -318,6 +319,14 @@ class IncidentNotifier(QuietNotifier):
         return texts, notes
 
 
+class _Success(NamedTuple):
+    """What succeeded, the settings as far as they are known without the connection, and whether more may be open."""
+
+    success: Failure
+    settings: Settings
+    may_be_earlier: bool
+
+
 class RecoveryNotifier(QuietNotifier):
     """Close at incident.io what callbacks of a run have opened, now that the run has succeeded.
 
@@ -363,38 +372,33 @@ class RecoveryNotifier(QuietNotifier):
         super().__init__(contexts, arguments, _RESOLVES, kwargs)
         self._be_called(contexts)
 
-    def _is_needed(self, context: Any, airflow_config: AirflowConfig) -> bool:
-        """Return whether this run may have opened something that this level closes."""
-        from airflow_incident.constants import TASK_SCOPES
-
-        success, settings, scope = self._read(context, airflow_config)
-        if success.level == "task" and scope not in TASK_SCOPES:
-            return False
-        return _may_be_earlier(success, scope) or (settings.journal and airflow_config.enabled)
-
-    def _has_work(self, context: Any, airflow_config: AirflowConfig) -> bool:
-        success, settings, scope = self._read(context, airflow_config)
-        if _may_be_earlier(success, scope):
-            return True
-        named = settings.deployment or self._deployment(airflow_config)
-        return _found(context, answer=_run().has_open(success, settings, named))
-
-    async def _ahas_work(self, context: Any, airflow_config: AirflowConfig) -> bool:
-        success, settings, scope = self._read(context, airflow_config)
-        if _may_be_earlier(success, scope):
-            return True
-        named = settings.deployment or await self._adeployment(airflow_config)
-        return _found(context, answer=await _run().ahas_open(success, settings, named))
-
-    def _read(self, context: Any, airflow_config: AirflowConfig) -> tuple[Failure, Settings, Scope]:
-        """Read what succeeded, and what is known of the settings without the connection."""
+    def _may_need(self, context: Any, airflow_config: AirflowConfig) -> _Success | None:
+        """Return the success, if this run may have opened something that this level closes."""
         from airflow_incident.airflow_bridge.context import read_success
+        from airflow_incident.constants import TASK_SCOPES
         from airflow_incident.core.key import scope_of
         from airflow_incident.core.settings import merge
 
         settings, *_ = merge(arguments=self.options, connection={}, config=airflow_config.config)
         success = read_success(context, scope=settings.scope)
-        return success, settings, scope_of(success, settings.scope)
+        scope = scope_of(success, settings.scope)
+        if success.level == "task" and scope not in TASK_SCOPES:
+            return None
+        is_earlier = scope == "dag" or success.clear_count > 0
+        is_needed = is_earlier or (settings.journal and airflow_config.enabled)
+        return _Success(success, settings, is_earlier) if is_needed else None
+
+    def _has_work(self, need: _Success, airflow_config: AirflowConfig, context: Any) -> bool:
+        if need.may_be_earlier:
+            return True
+        named = need.settings.deployment or self._deployment(airflow_config)
+        return _found(context, answer=_run().has_open(need.success, need.settings, named))
+
+    async def _ahas_work(self, need: _Success, airflow_config: AirflowConfig, context: Any) -> bool:
+        if need.may_be_earlier:
+            return True
+        named = need.settings.deployment or await self._adeployment(airflow_config)
+        return _found(context, answer=await _run().ahas_open(need.success, need.settings, named))
 
     def _deployment(self, airflow_config: AirflowConfig) -> str:
         """Read the name that is part of each key from where only the connection may have it."""
@@ -435,11 +439,6 @@ class RecoveryNotifier(QuietNotifier):
 
 _OPENS = kinds_of(IncidentNotifier.__init__)
 _RESOLVES = kinds_of(RecoveryNotifier.__init__)
-
-
-def _may_be_earlier(success: Failure, scope: Scope) -> bool:
-    """Return whether something may be open that this attempt of the run has not opened."""
-    return scope == "dag" or success.clear_count > 0
 
 
 def _found(context: Any, *, answer: bool | StoreFailed) -> bool:

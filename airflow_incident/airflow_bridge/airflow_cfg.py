@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from airflow_incident.constants import CONFIG_SECTION
 from airflow_incident.core.account import is_loopback
-from airflow_incident.core.settings import merge, options_in, unknown_settings
+from airflow_incident.core.settings import OPTIONS, options_in, read_value, unknown_settings
 from airflow_incident.core.timing import LONGEST_REPORT, RESERVE, SHORTEST_REPORT
 
 if TYPE_CHECKING:
@@ -43,8 +43,10 @@ class AirflowConfig(NamedTuple):
     @property
     def enabled(self) -> bool:
         """Whether incidents are opened at all; a value that cannot be read does not silence failures."""
-        settings, *_ = merge(arguments={}, connection={}, config=self.config)
-        return settings.enabled
+        try:
+            return bool(read_value(OPTIONS["enabled"], self.config.get("enabled") or True))
+        except ValueError:
+            return True
 
     @property
     def name(self) -> str | None:
