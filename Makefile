@@ -31,7 +31,7 @@ lint: $(NEWEST)/ready  ## Check style, types and the direction of imports
 	$(NEWEST)/bin/lint-imports
 
 oldest: $(OLDEST)/ready  ## Fail one DAG on the oldest supported Airflow
-	$(OLDEST)/bin/python -m pytest tests/test_oldest.py tests/test_oldest_policy.py -m ""
+	$(OLDEST)/bin/python -m pytest tests/airflow/test_oldest.py tests/airflow/test_oldest_policy.py -m ""
 
 test-matrix: $(NEWEST)/ready  ## Run every test on every supported Airflow (ONLY=3.1: on this one)
 	@$(RUN) -m tools.matrix $(if $(ONLY),--only $(ONLY)) $(if $(TESTS),-- $(TESTS))

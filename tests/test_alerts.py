@@ -27,7 +27,7 @@ from tests.doors import (
     task_context,
     use_store,
 )
-from tests.test_journal_trouble import Texts
+from tests.memory_store import Texts
 
 AWAY = "http://127.0.0.1:9"
 EVENTS = f"/v2/alert_events/http/{ALERT_SOURCE_ID}"

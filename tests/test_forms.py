@@ -135,7 +135,6 @@ for dag_id, dag in bag.dags.items():
 """
 
 
-@pytest.mark.airflow
 @pytest.mark.parametrize(("form", "level"), CASES)
 def test_every_form_at_every_level_opens_one_incident(opened, form, level):
     """As severe as its options say, whatever stands beside it in a list or a tuple."""
@@ -233,7 +232,6 @@ def test_called_with_a_context_it_returns_the_notifier(connected, context):
     assert incident["severity"]["name"] == "Major"
 
 
-@pytest.mark.airflow
 @pytest.mark.parametrize(
     "form", ["resolve_incident", "partial(resolve_incident, resolve='always')", "RecoveryNotifier"]
 )
@@ -299,7 +297,6 @@ def test_types_are_shown_and_checked(tmp_path):
     ]
 
 
-@pytest.mark.airflow
 @pytest.mark.parametrize("form", ["open_incident", "partial(open_incident, severity='Major')", "IncidentNotifier"])
 def test_a_dag_is_serialized_the_same_at_each_parse(airflow_db, form):
     """No address of an object is in it, in whatever form."""

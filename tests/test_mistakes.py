@@ -27,7 +27,6 @@ from tests.airflow_versions import AIRFLOW, BASE_URL
 from tests.doors import API_KEY, listen, task_context
 from tests.journal_records import forget_all
 
-pytestmark = pytest.mark.airflow
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "mistakes.md"
 HEAD = """# Mistakes
 

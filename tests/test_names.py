@@ -22,9 +22,8 @@ from airflow_incident.sandbox.fault_answers import answer
 from airflow_incident.sandbox.server import Sandbox
 from tests.contract import check_all, check_request
 from tests.doors import Scripted, call_async, call_sync, report, task_context
-from tests.file_store import FileStore, ended, flush_to, fork, report_to, wait_for
-from tests.test_journal_crash import Dying
-from tests.test_journal_trouble import Texts
+from tests.file_store import Dying, FileStore, ended, flush_to, fork, report_to, wait_for
+from tests.memory_store import Texts
 
 pytestmark = pytest.mark.release
 

@@ -4,7 +4,6 @@ import asyncio
 import functools
 import json
 import logging
-import threading
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +18,7 @@ from airflow_incident.core.key import idempotency_key, started_key
 from airflow_incident.errors import ContextError
 from airflow_incident.sandbox.options import REPEATS
 from airflow_incident.sandbox.server import Sandbox
-from tests.doors import API_KEY, Scripted, dag_context, listen, report, task_context
+from tests.doors import API_KEY, Scripted, at_once, dag_context, listen, report, task_context
 
 pytestmark = pytest.mark.release
 
@@ -54,26 +53,6 @@ def keys(box):
 def operate(context, **options):
     context["ti"].xcom_push = lambda **_: None
     return CreateIncidentOperator(task_id="tell", **options).execute(context)
-
-
-def at_once(calls):
-    """Run calls in threads of their own, as close together as can be."""
-    gate = threading.Barrier(len(calls))
-    errors = []
-
-    def run(call):
-        gate.wait()
-        try:
-            call()
-        except BaseException as error:  # noqa: BLE001 -- told below
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(call,)) for call in calls]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
 
 
 # One

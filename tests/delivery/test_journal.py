@@ -14,7 +14,7 @@ from tests.airflow_dags import load_dag
 from tests.airflow_versions import AIRFLOW
 from tests.contract import check_all
 
-pytestmark = [pytest.mark.airflow, pytest.mark.release]
+pytestmark = pytest.mark.release
 AWAY = "http://127.0.0.1:9"
 SOURCE = """
 from airflow_incident.airflow_bridge.compat import DAG, task

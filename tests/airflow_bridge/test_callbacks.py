@@ -11,7 +11,6 @@ from tests.airflow_dags import as_stored, load_dag
 from tests.airflow_versions import AIRFLOW, TELLS_EXCEPTION, since
 from tests.doors import dag_named
 
-pytestmark = pytest.mark.airflow
 TOLD_THE_EXCEPTION = pytest.mark.skipif(not TELLS_EXCEPTION, reason="dag.test() tells no exception on 3.0 to 3.2")
 
 HEAD = """

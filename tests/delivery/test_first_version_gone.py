@@ -23,7 +23,7 @@ from airflow_incident.sandbox.server import Sandbox
 from tests.doors import call_async, call_sync, dag_context, report, task_context
 from tests.file_store import FileStore, client_of, ended, flush_to, fork, report_of, report_to, wait_for
 from tests.journal_records import forget_all
-from tests.test_journal_trouble import Texts
+from tests.memory_store import Texts
 
 # Python 3.12 warns of a fork beside threads; the sandbox's is idle then, and the child never uses it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
@@ -291,7 +291,6 @@ def test_what_is_not_found_holds_up_nothing_and_waits_for_a_person(box, store):
     assert set(opened(box)) == {report_of(f"r{number}").key for number in range(3)}
 
 
-@pytest.mark.airflow
 def test_a_person_sends_it_through_v2(box, connect, airflow_db, monkeypatch, capsys):
     """`airflow-incident journal retry <record>`, once it is known that it was not opened."""
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")

@@ -15,9 +15,7 @@ from airflow_incident.sandbox.server import Sandbox
 from tests.doors import dag_named
 from tests.zero_touch_dags import DAGS, source
 
-pytestmark = pytest.mark.airflow
-
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FOUND_BY_AIRFLOW = {"airflow_incident.plugin", "airflow_incident.policy"}
 MODULES = sorted(
     module.name

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.airflow.running_airflow import RunningAirflow
 from tests.airflow_versions import RUNS_WHOLE
-from tests.running_airflow import RunningAirflow
 
 pytestmark = [pytest.mark.airflow, RUNS_WHOLE]
 

@@ -16,7 +16,7 @@ import pytest
 from tools import demo
 from tools.watch import Trouble
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 FAILED = datetime(2026, 3, 4, 9, 30, tzinfo=UTC)
 FAILURES = [
     demo.Failure("bad_csv", "demo-1", FAILED, ["check"]),

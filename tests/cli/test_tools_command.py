@@ -19,7 +19,6 @@ from tests.contract import check_all
 from tests.doors import API_KEY, dag_context, task_context
 from tests.journal_records import forget_all, keep
 
-pytestmark = pytest.mark.airflow
 KEY = "airflow/tests/dag/orders/run/r1"
 
 

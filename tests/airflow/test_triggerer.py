@@ -7,8 +7,8 @@ import time
 import pytest
 
 from airflow_incident.sandbox.server import Sandbox
+from tests.airflow.running_airflow import RunningAirflow
 from tests.airflow_versions import HAS_DEADLINES, RUNS_WHOLE
-from tests.running_airflow import RunningAirflow
 
 pytestmark = [pytest.mark.airflow, RUNS_WHOLE]
 

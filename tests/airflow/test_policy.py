@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from airflow_incident.sandbox.server import Sandbox
+from tests.airflow.running_airflow import RunningAirflow
 from tests.airflow_versions import LISTS_FAILED, RUNS_WHOLE
 from tests.doors import dag_named
-from tests.running_airflow import RunningAirflow
 from tests.zero_touch_dags import DAGS, HEAD, MAJOR, MINOR, source
 
 pytestmark = [pytest.mark.airflow, RUNS_WHOLE]

@@ -15,10 +15,9 @@ from airflow_incident.sandbox.fault import FaultProxy
 from airflow_incident.sandbox.options import REPEATS
 from airflow_incident.sandbox.server import Sandbox
 from tests.contract import check_all
-from tests.doors import forget_process, listen, use_store
+from tests.doors import at_once, forget_process, listen, use_store
 from tests.file_store import FileStore, ended, flush_to, fork, report_of, report_to, wait_for
-from tests.test_journal_trouble import Texts
-from tests.test_one_incident import at_once
+from tests.memory_store import Texts
 
 # Python 3.12 warns of a fork beside threads; the sandbox's is idle then, and the child never uses it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")

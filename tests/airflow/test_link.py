@@ -10,9 +10,9 @@ import pytest
 
 from airflow_incident.plugin import RunLink
 from airflow_incident.sandbox.server import Sandbox
+from tests.airflow.running_airflow import RunningAirflow
 from tests.airflow_versions import RUNS_WHOLE
 from tests.conftest import ROOT
-from tests.running_airflow import RunningAirflow
 
 pytestmark = [pytest.mark.airflow, RUNS_WHOLE]
 

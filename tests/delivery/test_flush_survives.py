@@ -15,9 +15,9 @@ from airflow_incident.delivery.flush import MOST_ODD
 from airflow_incident.delivery.record import Closing, OpenIncident, Record, read_record, record_name
 from airflow_incident.errors import JournalError
 from airflow_incident.sandbox.fault_answers import answer
+from tests.cli.test_journal_command import journal  # noqa: F401 -- a fixture
 from tests.doors import CREATED, Scripted
-from tests.test_journal_command import journal  # noqa: F401 -- a fixture
-from tests.test_journal_trouble import Texts
+from tests.memory_store import Texts
 
 KEY = "airflow/tests/dag/orders/run/{}"
 DEEP = b"[" * 100_000
@@ -346,7 +346,6 @@ def test_a_store_that_fails_altogether_still_ends_a_flush(store, connected):
 # What the command says
 
 
-@pytest.mark.airflow
 def test_the_command_delivers_the_rest_and_says_what_it_left(journal, connect):  # noqa: F811 -- a fixture
     """`flush`, `retry` and `list` alike."""
     from tests.journal_records import keep as keep_in_airflow
@@ -364,7 +363,6 @@ def test_the_command_delivers_the_rest_and_says_what_it_left(journal, connect): 
     assert (code, "the answer is not what" in out) == (0, True)
 
 
-@pytest.mark.airflow
 def test_a_retry_goes_on_after_one_that_cannot_be_read(journal, connect):  # noqa: F811 -- a fixture
     """Both were refused before; the first one's answer is odd, and the second one is delivered."""
     from tests.journal_records import keep as keep_in_airflow
@@ -377,7 +375,6 @@ def test_a_retry_goes_on_after_one_that_cannot_be_read(journal, connect):  # noq
     assert "1 delivered, 1 waiting" in out
 
 
-@pytest.mark.airflow
 def test_the_command_says_what_stays_open(journal, connect):  # noqa: F811 -- a fixture
     """A recovery that could not be read is left to do."""
     from tests.journal_records import keep as keep_in_airflow

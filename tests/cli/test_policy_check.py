@@ -14,8 +14,6 @@ from airflow_incident.constants import SWITCHES
 from airflow_incident.sandbox.options import ALERT_SOURCE_ID, ALERT_SOURCE_TOKEN
 from tests.doors import dag_context, listen
 
-pytestmark = pytest.mark.airflow
-
 DAGS = {
     "orders": ["night"],
     "sales_eu": ["incident:severity=Major"],

@@ -13,8 +13,8 @@ import pytest
 
 from airflow_incident.core.settings import options_in
 from airflow_incident.sandbox.server import Sandbox
+from tests.airflow.running_airflow import RunningAirflow
 from tests.airflow_versions import AIRFLOW, HAS_DEADLINES, LISTS_FAILED, RUNS_WHOLE
-from tests.running_airflow import RunningAirflow
 
 pytestmark = [pytest.mark.airflow, RUNS_WHOLE]
 

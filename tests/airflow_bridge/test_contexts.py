@@ -169,7 +169,6 @@ def test_the_five_arguments_of_an_sla_callback_are_told_where_the_callback_belon
 
 
 @pytest.mark.skipif(AIRFLOW >= (3, 0), reason="Airflow 3 has no SLAs")
-@pytest.mark.airflow
 def test_a_missed_sla_of_a_real_dag_is_one_clear_line(box, airflow_db, tmp_path):
     """As Airflow 2.11's DAG processor calls it, with a missed SLA in the database."""
     from airflow.dag_processing.processor import DagFileProcessor
@@ -422,7 +421,20 @@ def test_a_mapping_that_raises_is_one_error_line():
         {"ti": SimpleNamespace(task_id=7, map_index="x", try_number="1", max_tries=None)},
         {"deadline": {"deadline_time": "never"}},
     ],
-    ids=repr,
+    ids=[
+        "earliest date",
+        "latest date",
+        "a word for a date",
+        "a number for a date",
+        "a number for a reason",
+        "a long reason",
+        "half a pair in a reason",
+        "odd run",
+        "odd dag",
+        "long owner and tags",
+        "odd task instance",
+        "odd deadline",
+    ],
 )
 def test_values_of_other_types_are_unknown(box, values):
     """A value of a type that nobody expects is left out."""

@@ -11,7 +11,7 @@ import pytest
 from airflow_incident.sandbox.server import Sandbox
 from tests.airflow_versions import since
 
-pytestmark = [pytest.mark.airflow, since("3.2", "teams")]
+pytestmark = since("3.2", "teams")
 
 # What a task of a team does, as Airflow's API server carries it out: records of two teams, and one of none.
 SCRIPT = """

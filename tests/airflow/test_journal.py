@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from airflow_incident.sandbox.fault import FaultProxy
+from tests.airflow.running_airflow import RunningAirflow
 from tests.airflow_versions import CAN_LIST, RUNS_WHOLE
-from tests.running_airflow import RunningAirflow
 
 pytestmark = [pytest.mark.airflow, RUNS_WHOLE]
 
-FLUSH = Path(__file__).parents[1] / "dags" / "incident_io_flush.py"
+FLUSH = Path(__file__).parents[2] / "dags" / "incident_io_flush.py"
 ORDERS = """
 import time
 from pathlib import Path

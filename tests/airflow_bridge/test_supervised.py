@@ -10,9 +10,9 @@ from airflow_incident import notifications, open_incident
 from airflow_incident.delivery import run as journalled
 from airflow_incident.delivery.record import read_record, record_name
 from airflow_incident.sandbox.fault import FaultProxy
+from tests.airflow_bridge.supervisor import LateSupervisor
 from tests.airflow_versions import since
 from tests.doors import dag_context, listen, report, task_context
-from tests.supervisor import LateSupervisor
 
 pytestmark = since("3.0", "supervisor")
 

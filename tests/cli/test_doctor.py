@@ -19,8 +19,6 @@ from tests.airflow_versions import BASE_URL, PAGES
 from tests.doors import API_KEY
 from tests.journal_records import forget_all, keep
 
-pytestmark = pytest.mark.airflow
-
 
 @pytest.fixture(autouse=True)
 def _installed(airflow_db, monkeypatch, capsys):

@@ -29,43 +29,11 @@ from tests.doors import (
     report,
     task_context,
 )
+from tests.memory_store import Texts
 
 EVERY_DOOR = pytest.mark.parametrize("call", [call_sync, call_async], ids=["sync", "async"])
 KEY = "airflow/tests/dag/orders/run/run-1"
 NAME = record_name("orders", KEY)
-
-
-class Texts:
-    """A store in memory, that fails as it is told."""
-
-    def __init__(self):
-        self.texts = {}
-        self.failing = {}
-        self.names_asked = 0
-
-    def _trip(self, what):
-        fail = self.failing.get(what)
-        if fail:
-            fail()
-
-    def get(self, name):
-        self._trip("get")
-        return self.texts.get(name)
-
-    def set(self, name, text):
-        self._trip("set")
-        self.texts[name] = text
-
-    def delete(self, name):
-        self._trip("delete")
-        self.texts.pop(name, None)
-
-    def names(self, prefix):
-        self._trip("names")
-        return sorted(name for name in self.texts if name.startswith(prefix))
-
-    def records(self):
-        return [read_record(name, text) for name, text in self.texts.items() if name.startswith(PREFIX)]
 
 
 @pytest.fixture(autouse=True)
@@ -323,7 +291,6 @@ def test_a_waiting_record_is_sent_by_a_report_with_the_reports_connection(connec
 
 
 @since("3.0", "batch of callbacks that one function runs")
-@pytest.mark.airflow
 def test_twenty_failures_of_one_batch_in_an_outage_are_all_written_down(airflow_db, connect, sandbox, monkeypatch):
     """The batch ends far inside the time that Airflow gives it, and a flush delivers every one."""
     import structlog
@@ -372,7 +339,6 @@ with DAG("batch", schedule=None, on_failure_callback=open_incident()) as dag:
     assert len(sandbox.incidents) == 20
 
 
-@pytest.mark.airflow
 def test_real_variables_hold_a_report_and_a_flush(airflow_db, connected):
     """Through Airflow's own database: once, suppressed, and read again."""
     for name in Variables().names("incident_io"):

@@ -6,9 +6,9 @@ import pytest
 
 from airflow_incident.sandbox import catalogue
 from airflow_incident.sandbox.server import Sandbox
+from tests.airflow.running_airflow import RunningAirflow
 from tests.airflow_versions import RUNS_WHOLE
 from tests.contract import check_all
-from tests.running_airflow import RunningAirflow
 
 pytestmark = [pytest.mark.airflow, RUNS_WHOLE]
 

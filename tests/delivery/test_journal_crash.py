@@ -14,7 +14,7 @@ from airflow_incident.delivery.flush import flush
 from airflow_incident.delivery.record import utc_now
 from airflow_incident.errors import RateLimitError
 from airflow_incident.sandbox.server import Sandbox
-from tests.file_store import FileStore, client_of, ended, flush_to, fork, report_of, report_to, wait_for
+from tests.file_store import Dying, FileStore, client_of, ended, flush_to, fork, report_of, report_to, wait_for
 
 # Python 3.12 warns of a fork beside threads; the sandbox's is idle then, and the child never uses it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
@@ -41,28 +41,6 @@ def port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-class Dying(FileStore):
-    """A store whose process is killed before or after its n-th write."""
-
-    def __init__(self, folder, *, write, after):
-        super().__init__(folder)
-        self.write = write
-        self.after = after
-        self.writes = 0
-
-    def set(self, name, text):
-        self.writes += 1
-        if self.writes == self.write and not self.after:
-            die()
-        super().set(name, text)
-        if self.writes == self.write and self.after:
-            die()
 
 
 def nursery(url, store, *, seed):

@@ -28,8 +28,7 @@ from tests.airflow_versions import AIRFLOW
 from tests.doors import API_KEY, CREATED, Scripted, call_async, call_sync, dag_context, listen, task_context
 from tests.journal_records import forget_all
 
-pytestmark = pytest.mark.airflow
-PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "metrics.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "metrics.md"
 AWAY = "http://127.0.0.1:9"
 EVERY_DOOR = pytest.mark.parametrize("call", [call_sync, call_async], ids=["sync", "async"])
 REFUSED = answer(400, json.dumps({"type": "bad_request", "status": 400, "request_id": "req-9"}).encode())

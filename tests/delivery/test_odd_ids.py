@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -16,6 +15,7 @@ from airflow_incident.delivery.opened import opened_by
 from airflow_incident.delivery.record import dag_prefix, is_of_dag, read_record, record_name
 from airflow_incident.errors import MissingConnectionError
 from tests.airflow_versions import since
+from tests.conftest import ROOT
 from tests.journal_records import forget_all, keep
 
 DAG_IDS = [
@@ -73,7 +73,6 @@ def test_a_name_shows_what_is_plain_of_the_id():
     assert record_name("rec_ü.v2", "k").startswith("incident_io.rec__.v2.")
 
 
-@pytest.mark.airflow
 def test_dags_whose_names_look_alike_keep_their_incidents_apart(airflow_db):
     """Two ids without a plain letter share what their records' names begin with."""
     forget_all()
@@ -88,7 +87,6 @@ def test_dags_whose_names_look_alike_keep_their_incidents_apart(airflow_db):
     forget_all()
 
 
-@pytest.mark.airflow
 @since("3.0", "DAG processor that answers its children itself")
 def test_the_dag_processor_lives_whatever_ids_it_meets(airflow_db, sandbox, connect, monkeypatch, tmp_path):
     """Every failure but those of a connection that nobody can ask for has its incident and its record."""
@@ -103,9 +101,8 @@ def test_the_dag_processor_lives_whatever_ids_it_meets(airflow_db, sandbox, conn
     file = tmp_path / "odd.py"
     file.write_text(FILE)
     dag_ids = [*(f"conn_{number}" for number in range(5)), *PARSED, "of_environment"]
-    arguments = [sys.executable, "-m", "tests.processor_batch", str(file), *dag_ids]
-    here = Path(__file__).parents[1]
-    ended = subprocess.run(arguments, check=False, capture_output=True, text=True, timeout=120, cwd=here)
+    arguments = [sys.executable, "-m", "tests.delivery.processor_batch", str(file), *dag_ids]
+    ended = subprocess.run(arguments, check=False, capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     said = ended.stdout + ended.stderr
     keys = {row.request["idempotency_key"] for row in sandbox.store.all()}

@@ -15,7 +15,6 @@ from airflow_incident.sandbox.server import Sandbox
 from tests.doors import API_KEY, call_async, call_sync, dag_context, listen, report, task_context
 from tests.journal_records import forget_all
 
-pytestmark = pytest.mark.airflow
 EVERY_DOOR = pytest.mark.parametrize("call", [call_sync, call_async], ids=["sync", "async"])
 CONN = "on_call"
 
