@@ -9,8 +9,10 @@ NEWEST := .venv
 OLDEST := .venv-2.11
 CELERY := .venv-celery
 RUN := $(NEWEST)/bin/python
+# As many processes as there are cores, four at most: many tests measure time, and some start processes of their own.
+PARALLEL := --numprocesses logical --maxprocesses 4 --dist worksteal
 
-.PHONY: help demo up test lint oldest package test-matrix test-releases test-broken e2e e2e-celery benchmark simulation constraints pages docs docs-links clean
+.PHONY: help demo up test test-airflow coverage lint oldest package test-matrix test-releases test-broken e2e e2e-celery benchmark simulation constraints pages docs docs-links clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -21,8 +23,14 @@ demo: $(NEWEST)/ready  ## Fail real DAGs in a real Airflow, in an outage too, an
 up: $(NEWEST)/ready  ## Leave a real Airflow and a local incident.io running until Ctrl-C
 	@$(RUN) -m tools.demo --stay
 
-test: $(NEWEST)/ready  ## Run every test, with branch coverage
-	$(RUN) -m pytest --cov --cov-report=term
+test: $(NEWEST)/ready  ## Run every test that needs no whole Airflow (RANDOM=1: in a random order; TESTS=tests/api: these)
+	$(RUN) -m pytest -m "not airflow" $(PARALLEL) $(if $(RANDOM),--random-order) $(TESTS)
+
+test-airflow: $(NEWEST)/ready  ## Run the tests that start a whole Airflow
+	$(RUN) -m pytest -m airflow $(TESTS)
+
+coverage: $(NEWEST)/ready  ## Run the tests of `make test`, and measure branch coverage
+	$(RUN) -m pytest -m "not airflow" $(PARALLEL) --cov --cov-report=term
 
 lint: $(NEWEST)/ready  ## Check style, types and the direction of imports
 	$(NEWEST)/bin/ruff check .

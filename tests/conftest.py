@@ -1,9 +1,11 @@
 """A clean, throw-away Airflow and a fresh sandbox for every test that asks for them."""
 
 import contextlib
+import fcntl
 import json
 import logging
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -42,19 +44,30 @@ def airflow_home() -> Path:
 
 
 @pytest.fixture(scope="session")
-def airflow_db(airflow_home: Path) -> Path:
-    """Migrate the database of the tests' own Airflow, once."""
+def airflow_db(airflow_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the tests' own Airflow its database, which the first of the processes that test migrates."""
     settings = sys.modules.get("airflow.settings")
     if getattr(settings, "engine", None) is not None:
         settings.engine.dispose()  # whoever looked for a connection before has opened an empty one
-    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=300)
-    # Not the file alone: what SQLite has not yet written back stands in another one.
-    with (
-        contextlib.closing(sqlite3.connect(airflow_home / "airflow.db")) as migrated,
-        contextlib.closing(sqlite3.connect(airflow_home / "empty.db")) as copy,
-    ):
-        migrated.backup(copy)
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    empty = shared / "empty.db"
+    with (shared / "empty.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not empty.exists():
+            command = [sys.executable, "-m", "airflow", "db", "migrate"]
+            subprocess.run(command, check=True, capture_output=True, timeout=300)
+            _copy_database(airflow_home / "airflow.db", empty)
+    _copy_database(empty, airflow_home / "airflow.db")
+    shutil.copy(empty, airflow_home / "empty.db")
     return airflow_home
+
+
+def _copy_database(source: Path, target: Path) -> None:
+    """Copy what SQLite knows, not the file alone: what is not yet written back stands in another one."""
+    with contextlib.closing(sqlite3.connect(source)) as old, contextlib.closing(sqlite3.connect(target)) as new:
+        old.backup(new)
 
 
 @pytest.fixture(scope="session")

@@ -152,7 +152,7 @@ def test_a_broken_record_is_one_line(text, warnings):
     assert warnings() == []
     assert leads_to() == ""
     (line,) = warnings()
-    assert line.startswith("WARNING incident.io: no link from a task instance to its incident: ForeignRecordError(")
+    assert line.startswith("WARNING incident.io: no link from a task instance to its incident: UnreadableRecordError(")
     keep(state="open")
     assert leads_to() == PAGE
     assert len(warnings()) == 1

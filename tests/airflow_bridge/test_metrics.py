@@ -131,7 +131,7 @@ def test_the_line_says_which_incident_where_and_how_long(connected):
         "dag_id": "orders",
         "run_id": "run-1",
         "task": "load",
-        "door": "task",
+        "source": "task",
         "key": "airflow/tests/dag/orders/run/run-1",
         "incident": "INC-1",
         "link": incident["permalink"],

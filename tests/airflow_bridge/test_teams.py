@@ -19,7 +19,7 @@ import json, sys
 from airflow.models import Connection, Variable
 from airflow.models.team import Team
 from airflow.utils.session import create_session
-from airflow_incident.delivery.report import Wish, by_hand, prepare
+from airflow_incident.delivery.report import IncidentContent, by_hand, prepare
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
 from airflow_incident.delivery.record import OpenIncident, Record, utc_now
@@ -33,7 +33,7 @@ with create_session() as session:
     session.add(Connection(conn_id="of_alpha", team_name="alpha", **key))
 
 def keep(team, run, state="pending", conn_id="incident_io_default", **fields):
-    report = prepare(Failure("orders", run), Settings(), Wish(), deployment="tests", redact=str)
+    report = prepare(Failure("orders", run), Settings(), IncidentContent(), deployment="tests", redact=str)
     body = dict(by_hand(report).body) if state in {"pending", "dead"} else None
     record = Record(state=state, key=report.key, dag_id="orders", run_id=run, conn_id=conn_id, level="task",
                     written_at=utc_now(), body=body, **fields)

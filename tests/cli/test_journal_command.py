@@ -59,7 +59,7 @@ def test_a_list_has_a_line_for_each_record(journal):
     assert "INC-7 https://app.incident.io/x/incidents/7 is open for DAG billing, run r2" in second
     assert "grouped under airflow/tests/storm/x" in third
     assert "was refused: 422 severity is unknown" in fourth
-    assert last.startswith(f"{FOREIGN} foreign: it cannot be read")
+    assert last.startswith(f"{FOREIGN} unreadable: it cannot be read")
 
 
 def test_a_terminal_gets_a_table(journal, monkeypatch):

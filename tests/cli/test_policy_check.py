@@ -174,7 +174,7 @@ def test_a_connection_is_explained_by_the_tag_that_names_it(explained, configure
     monkeypatch.delenv("AIRFLOW_CONN_ELSEWHERE")
     assert cli.main(["explain", "sales_us", "r1"]) == 0
     told = " ".join(capsys.readouterr().out.split())
-    assert "connection 'other_connection': Connection: is not defined, or not readable. Add it:" in told
+    assert "connection 'elsewhere': Connection: is not defined, or not readable. Add it:" in told
 
 
 @pytest.mark.parametrize(

@@ -311,10 +311,10 @@ def test_an_odd_answer_to_one_recovery_keeps_nothing_back(store, connect, conten
         flushed = journalled.flush_journal()
     assert {first, second} == set(order)
     assert list(store.texts) == [order[0]]
-    assert sorted(settled.kind for settled in flushed.settled) == ["kept", "already_closed"]
+    assert sorted(settled.kind for settled in flushed.settled) == ["already_closed", "kept"]
     (line,) = [settled.log_event(str).line for settled in flushed.settled if settled.kind == "kept"]
     assert "the answer is not what incident.io documents" in line
-    assert read_record(order[0], store.texts[order[0]]).summary_line.error is None
+    assert read_record(order[0], store.texts[order[0]]).closing.error is None
 
 
 def test_an_outage_of_one_connection_leaves_the_others_recoveries(store, connected, connect):
@@ -379,7 +379,7 @@ def test_the_command_says_what_stays_open(journal, connect):  # noqa: F811 -- a 
     """A recovery that could not be read is left to do."""
     from tests.journal_records import keep as keep_in_airflow
 
-    keep_in_airflow(state="open", summary_line=Closing(title="recovered"))
+    keep_in_airflow(state="open", closing=Closing(title="recovered"))
     with Scripted([answer(200, DEEP)]) as server:
         connect(server.url)
         code, out, _ = journal("flush")
