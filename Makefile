@@ -9,8 +9,7 @@ NEWEST := .venv
 OLDEST := .venv-2.11
 CELERY := .venv-celery
 RUN := $(NEWEST)/bin/python
-# As many processes as there are cores, four at most: many tests measure time, and some start processes of their own.
-PARALLEL := --numprocesses logical --maxprocesses 4 --dist worksteal
+PARALLEL := --numprocesses auto --dist worksteal
 
 .PHONY: help demo up test test-airflow coverage lint oldest package test-matrix test-releases test-broken e2e e2e-celery benchmark simulation constraints pages docs docs-links clean
 

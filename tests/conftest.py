@@ -37,6 +37,12 @@ os.environ |= {
 logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Run one process more than there are cores, for many tests wait; but few, for many measure time."""
+    return min((os.cpu_count() or 1) + 1, 4)
+
+
 @pytest.fixture(scope="session")
 def airflow_home() -> Path:
     """Return the home of the tests' own Airflow."""
@@ -112,6 +118,21 @@ def connected(sandbox, connect):
     """Serve a sandbox and define the default connection to it."""
     connect(sandbox.url)
     return sandbox
+
+
+@pytest.fixture
+def brisk(monkeypatch):
+    """Make the pauses between two attempts short, where they are not what is tested."""
+    monkeypatch.setattr("airflow_incident.api.exchange.BACKOFF_SECONDS", 0.02)
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """Give other processes little time to finish what they have begun, where there are none."""
+    from airflow_incident.delivery import flush, sending
+
+    monkeypatch.setitem(sending.send.__kwdefaults__, "patience", 0.3)
+    monkeypatch.setattr(flush, "SETTLE_SECONDS", 0.3)
 
 
 @pytest.fixture(autouse=True)

@@ -82,9 +82,8 @@ def journal(monkeypatch):
 
 
 @pytest.fixture
-def brisk(monkeypatch):
-    """Make callbacks, and the pauses of their requests, short."""
-    monkeypatch.setattr("airflow_incident.api.exchange.BACKOFF_SECONDS", 0.02)
+def brisk(brisk, monkeypatch):
+    """Make callbacks short, too."""
     monkeypatch.setenv("AIRFLOW__CORE__TASK_SUCCESS_OVERTIME", "8")
 
 

@@ -105,12 +105,10 @@ def opened(airflow_db, installed, tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     (home / "airflow.db").write_bytes((airflow_db / "empty.db").read_bytes())
     (home / "dags").mkdir()
-    dags = [
-        f"with DAG('{name}-{level}', schedule=None, {arguments.format(form)}):\n    {body.format(form)}\n"
-        for name, level in CASES
-        for form, arguments, body in [(FORMS[name][0], *LEVELS[level])]
-    ]
-    (home / "dags" / "forms.py").write_text("\n".join([HEAD, *dags]))
+    for name, level in CASES:
+        form, arguments, body = FORMS[name][0], *LEVELS[level]
+        dag = f"with DAG('{name}-{level}', schedule=None, {arguments.format(form)}):\n    {body.format(form)}\n"
+        (home / "dags" / f"{name}_{level}.py").write_text(f"{HEAD}\n{dag}")  # `dag.test()` reads a whole file anew
     with Sandbox(rate_limit=10_000) as box:
         settings = {
             "AIRFLOW_HOME": str(home),

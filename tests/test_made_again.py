@@ -23,7 +23,7 @@ KEY = "airflow/tests/dag/orders/run/run-1"
 
 
 @pytest.fixture(autouse=True)
-def _process(monkeypatch):
+def _process(monkeypatch, brisk, alone):
     """Turn the journal on, in a process that has met no outage and spent no time."""
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
     forget_process()

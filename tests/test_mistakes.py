@@ -183,10 +183,9 @@ SEEN: dict[str, tuple[str, str, str]] = {}
 
 
 @pytest.fixture(autouse=True)
-def _journal(airflow_db, monkeypatch):
+def _journal(airflow_db, monkeypatch, brisk, alone):
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
     monkeypatch.setenv(BASE_URL, "https://airflow.example.com")
-    monkeypatch.setattr("airflow_incident.api.exchange.BACKOFF_SECONDS", 0.02)
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     _breaker.cache_clear()

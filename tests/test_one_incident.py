@@ -136,6 +136,7 @@ def test_an_incident_that_was_asked_to_open_closed_is_open(box, status):
     """A status that the user asked for is not taken for somebody's work."""
     heard, _ = report(status=status)
     assert heard.texts() == []
+    assert "is open for DAG orders, run run-1" in heard.sole(logging.INFO)
 
 
 # Two

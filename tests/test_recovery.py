@@ -38,7 +38,7 @@ LEAD = {"incident_role_id": catalogue.ROLES[0]["id"], "assignee": {"email": "bob
 
 
 @pytest.fixture(autouse=True)
-def _process(monkeypatch):
+def _process(monkeypatch, brisk):
     """Turn the journal on, in a process that has met no outage and spent no time; the UI has an address."""
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
     monkeypatch.setenv(BASE_URL, UI)

@@ -290,18 +290,15 @@ def kept_in_database(airflow_db, sandbox, monkeypatch):
         session.delete(session.merge(row))
 
 
-LEVELS = pytest.mark.parametrize(
-    ("level", "arguments"),
-    [
-        ("dag", "on_failure_callback=open_incident()"),
-        ("task", "default_args={'on_failure_callback': open_incident()}"),
-    ],
-    ids=["dag", "task"],
+AT_DAG = "on_failure_callback=open_incident()"
+AT_TASK = "default_args={'on_failure_callback': open_incident()}"
+
+
+# What the command does with a task is what `dag.test()` does with it.
+@pytest.mark.parametrize(
+    ("by", "level", "arguments"),
+    [("dag.test()", "dag", AT_DAG), ("dag.test()", "task", AT_TASK), ("airflow dags test", "dag", AT_DAG)],
 )
-
-
-@LEVELS
-@pytest.mark.parametrize("by", ["dag.test()", "airflow dags test"])
 def test_a_connection_in_the_database_is_found_at_both_levels(airflow_db, kept_in_database, level, arguments, by):
     """Nothing supervises a DAG's callbacks there, so Airflow's look-up finds the environment's connections alone."""
     name = f"in_database_{level}_{len(by)}"

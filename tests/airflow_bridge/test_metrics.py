@@ -50,7 +50,7 @@ def outcomes(heard):
 
 
 @pytest.fixture(autouse=True)
-def _journal(airflow_db, monkeypatch):
+def _journal(airflow_db, monkeypatch, brisk):
     """Turn the journal on, and begin with an empty one, in a process that has met no outage."""
     from airflow_incident import notifications
     from airflow_incident.delivery import run as journalled
@@ -438,6 +438,7 @@ class Statsd(threading.Thread):
 
 
 DAG = """
+import os
 from airflow.providers.common.compat.sdk import DAG, task
 from airflow_incident import open_incident
 
@@ -450,10 +451,13 @@ with DAG("counted", default_args={"on_failure_callback": open_incident()}, on_fa
 
 if __name__ == "__main__":
     print(dag.test().state)
+    os.environ["AIRFLOW_CONN_INCIDENT_IO_DEFAULT"] = os.environ["AWAY"]
+    os.environ["AIRFLOW__CORE__TASK_SUCCESS_OVERTIME"] = "7"
+    print(dag.test().state)
 """
 
 
-def test_a_statsd_hears_what_a_real_airflow_counts(airflow_db, connected, connect):
+def test_a_statsd_hears_what_a_real_airflow_counts(airflow_db, connected):
     """Over UDP: three mapped tasks and their DAG fail, in an outage another run does, and the command replays that."""
     pytest.importorskip("statsd", reason="Airflow's statsd extra")
     statsd = Statsd()
@@ -469,10 +473,10 @@ def test_a_statsd_hears_what_a_real_airflow_counts(airflow_db, connected, connec
     }
     metrics = {f"AIRFLOW__METRICS__{name}": value for name, value in metrics.items()}
 
-    def run(*command):
+    def run(*command, **variables):
         return subprocess.run(
             [sys.executable, *command],
-            env=os.environ | metrics,
+            env=os.environ | metrics | variables,
             capture_output=True,
             text=True,
             timeout=200,
@@ -480,10 +484,8 @@ def test_a_statsd_hears_what_a_real_airflow_counts(airflow_db, connected, connec
         )
 
     try:
-        assert run(file).stdout.endswith("failed\n")
-        connect(AWAY)
-        assert run(file).stdout.endswith("failed\n")
-        connect(connected.url)
+        away = json.dumps({"conn_type": "incident_io", "password": "sandbox-key", "host": AWAY})
+        assert run(file, AWAY=away).stdout.splitlines().count("failed") == 2
         flushed = run("-m", "airflow_incident.cli.main", "journal", "flush")
         assert "1 delivered" in flushed.stdout, flushed.stderr
     finally:

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from airflow_incident import notifications, open_incident
+from airflow_incident.airflow_bridge import context
 from airflow_incident.delivery import run as journalled
 from airflow_incident.delivery.record import read_record, record_name
 from airflow_incident.sandbox.fault import FaultProxy
@@ -132,28 +133,28 @@ def test_when_the_time_is_nearly_over_the_failure_is_written_down_and_nothing_el
 
 def test_states_of_tasks_that_never_come_are_left_out(supervised, sandbox, monkeypatch):
     """The incident opens without them."""
-    monkeypatch.setenv("AIRFLOW__CORE__TASK_SUCCESS_OVERTIME", "20")
+    monkeypatch.setattr(context, "PATIENCE", 0.5)
     supervisor = supervised(GetTaskStates=[None])
     with supervisor():
         _, took = report(dag_context())
     (incident,) = sandbox.incidents
     assert "Failed tasks" not in incident["summary"]
-    assert took < 12
+    assert took < SECONDS
 
 
 def test_a_template_that_never_gets_its_variable_gives_way_to_the_default_text(supervised, sandbox, monkeypatch):
     """And says so."""
     from airflow.sdk.execution_time.context import VariableAccessor
 
-    monkeypatch.setenv("AIRFLOW__CORE__TASK_SUCCESS_OVERTIME", "20")
+    monkeypatch.setattr(context, "PATIENCE", 0.5)
     supervisor = supervised(GetVariable=[None])
-    context = task_context(var={"value": VariableAccessor(deserialize_json=False)})
+    asking = task_context(var={"value": VariableAccessor(deserialize_json=False)})
     with supervisor():
-        _, took = report(context, name="{{ var.value.team }} failed")
+        _, took = report(asking, name="{{ var.value.team }} failed")
     (incident,) = sandbox.incidents
     assert incident["name"] == "Task orders.load failed"
     assert "The template of name could not be rendered (AirflowTimeoutError" in incident["summary"]
-    assert took < 12
+    assert took < SECONDS
 
 
 def test_no_connection_is_believed_only_if_that_is_the_answer(supervised, sandbox, monkeypatch):

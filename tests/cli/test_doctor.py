@@ -21,11 +21,10 @@ from tests.journal_records import forget_all, keep
 
 
 @pytest.fixture(autouse=True)
-def _installed(airflow_db, monkeypatch, capsys):
+def _installed(airflow_db, monkeypatch, capsys, brisk):
     """Make a whole installation: named, with an address, an empty journal, and short pauses between attempts."""
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
     monkeypatch.setenv(BASE_URL, "https://airflow.example.com")
-    monkeypatch.setattr("airflow_incident.api.exchange.BACKOFF_SECONDS", 0.02)
     with capsys.disabled():  # the handlers that Airflow makes keep the stream that they find
         forget_all()
     yield

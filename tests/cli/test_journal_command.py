@@ -167,6 +167,7 @@ def test_a_retry_sends_what_was_refused(journal, connected):
     assert journal("retry")[:2] == (0, "Nothing waits.\n")
 
 
+@pytest.mark.usefixtures("brisk")
 def test_a_retry_stops_at_a_connection_s_outage(journal, connected, connect):
     """What it keeps from being sent is told as refused still; other connections go on."""
     connect("http://127.0.0.1:9", conn_id="away")

@@ -29,6 +29,7 @@ from tests.memory_store import Texts
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
 EVERY_DOOR = pytest.mark.parametrize("call", [call_sync, call_async], ids=["sync", "async"])
+ALONE = pytest.mark.usefixtures("alone", "brisk")
 PROCESSES = 4
 _HOUR = timedelta(hours=1)
 LEVELS = ({"level": "task", "task_id": "load", "exception": "no rows"}, {"level": "dag", "reason": "task_failure"})
@@ -155,6 +156,7 @@ def test_v1_ends_in_the_middle_of_sixty_failures(box, store):
     assert Ledger.read(store.get(Ledger.name("tests"))).v1_gone
 
 
+@ALONE
 def test_who_reads_that_v1_is_gone_asks_v2_at_once(box, store):
     """A process that begins later makes one request."""
     box.store.v1_removed = True
@@ -226,6 +228,7 @@ def test_a_slow_create_of_another_process_is_left_to_it(box, store):
 # Accepted just before
 
 
+@ALONE
 def test_a_create_that_was_dropped_after_accepting_is_found_again(box, store):
     """It is never sent through v2; a flush finds it by its text."""
     with FaultProxy(box.direct_port, "drop-after-accept") as proxy:
@@ -243,6 +246,7 @@ def test_a_create_that_was_dropped_after_accepting_is_found_again(box, store):
     assert sum(opened(box).values()) == 1
 
 
+@ALONE
 @pytest.mark.parametrize("mode", ["test", None])
 def test_dropped_and_gone_within_one_report(box, store, mode):
     """The retry meets a 404: what the first attempt opened is found at once, a test incident, too."""
@@ -272,6 +276,7 @@ def test_killed_while_v1_answered_it_is_found_again(box, store):
     assert sum(opened(box).values()) == 1
 
 
+@ALONE
 def test_what_is_not_found_holds_up_nothing_and_waits_for_a_person(box, store):
     """Others behind it are delivered, and it says what to do."""
     with FaultProxy(box.direct_port, "hang") as proxy:
@@ -291,6 +296,7 @@ def test_what_is_not_found_holds_up_nothing_and_waits_for_a_person(box, store):
     assert set(opened(box)) == {report_of(f"r{number}").key for number in range(3)}
 
 
+@ALONE
 def test_a_person_sends_it_through_v2(box, connect, airflow_db, monkeypatch, capsys):
     """`airflow-incident journal retry <record>`, once it is known that it was not opened."""
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
@@ -317,6 +323,7 @@ def test_a_person_sends_it_through_v2(box, connect, airflow_db, monkeypatch, cap
 # What was opened before
 
 
+@ALONE
 @pytest.mark.parametrize("reads_ledger", [True, False])
 def test_what_v1_opened_is_not_opened_again_hours_later(box, store, monkeypatch, reads_ledger):
     """The DAG ends long after its task: how the incident stands is asked, and nothing is created."""
@@ -333,6 +340,7 @@ def test_what_v1_opened_is_not_opened_again_hours_later(box, store, monkeypatch,
     assert {record.state for record in store.records()} == {"open"}
 
 
+@ALONE
 def test_what_waited_for_v1_is_not_refused_once_it_is_known_to_be_gone(box, store):
     """Kept in an outage with a body for v1, and told again when others have met its end."""
     report_to("http://127.0.0.1:9", store, report_of("r1"), seconds=0.3)
@@ -354,6 +362,7 @@ def test_a_long_queue_is_flushed_without_a_pause_for_each(box, store, monkeypatc
     assert set(opened(box).values()) == {1}
 
 
+@ALONE
 def test_at_scope_dag_what_v1_opened_takes_the_next_failures(box, store):
     """Whether it is still open, v2 tells."""
     first, second, third = (report_of(f"r{number}")._replace(scope="dag") for number in range(3))
@@ -369,6 +378,7 @@ def test_at_scope_dag_what_v1_opened_takes_the_next_failures(box, store):
 # Through the doors
 
 
+@ALONE
 @EVERY_DOOR
 def test_a_callback_goes_on_in_v2(box, connect, in_memory, call):
     """One line as ever, and the next one asks v2 alone."""
@@ -381,6 +391,7 @@ def test_a_callback_goes_on_in_v2(box, connect, in_memory, call):
     assert {record.state for record in in_memory.records()} == {"open"}
 
 
+@ALONE
 @EVERY_DOOR
 def test_without_a_journal_the_process_learns(box, connect, call):
     """The first failure costs three requests, the others one."""
@@ -393,6 +404,7 @@ def test_without_a_journal_the_process_learns(box, connect, call):
     assert set(opened(box).values()) == {1}
 
 
+@ALONE
 @EVERY_DOOR
 @pytest.mark.parametrize("journal", ["True", "False"])
 def test_a_chosen_version_is_never_left(box, connect, in_memory, monkeypatch, call, journal):
@@ -410,6 +422,7 @@ def test_a_chosen_version_is_never_left(box, connect, in_memory, monkeypatch, ca
     assert box.incidents == []
 
 
+@ALONE
 @EVERY_DOOR
 def test_without_a_journal_what_was_dropped_is_found_or_told(box, connect, call, monkeypatch):
     """Found by its text; where it cannot be, the line holds a body for v2 and says what to see to first."""
@@ -431,6 +444,7 @@ def test_without_a_journal_what_was_dropped_is_found_or_told(box, connect, call,
     assert box.incidents == []
 
 
+@ALONE
 def test_a_hook_goes_on_in_v2(box, connect):
     """It returns the whole incident, whichever version opened it; an attempt that nobody can settle is an error."""
     connect(box.url)
@@ -446,6 +460,7 @@ def test_a_hook_goes_on_in_v2(box, connect):
         hook.create_incident(idempotency_key="k4", source_message_channel_id="C1")
 
 
+@ALONE
 def test_a_hook_never_sends_through_v2_what_v1_may_have_opened(box, connect):
     box.store.v1_removed = True
     with FaultProxy(box.direct_port, "error-503", times=1) as proxy:
@@ -455,6 +470,7 @@ def test_a_hook_never_sends_through_v2_what_v1_may_have_opened(box, connect):
     assert box.incidents == []
 
 
+@ALONE
 def test_an_operator_goes_on_in_v2(box, connect, in_memory):
     """The step before and after: each its incident, and the same step again is the same incident."""
     connect(box.url)

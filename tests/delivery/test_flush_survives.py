@@ -19,15 +19,11 @@ from tests.cli.test_journal_command import journal  # noqa: F401 -- a fixture
 from tests.doors import CREATED, Scripted
 from tests.memory_store import Texts
 
+pytestmark = pytest.mark.usefixtures("brisk")
+
 KEY = "airflow/tests/dag/orders/run/{}"
 DEEP = b"[" * 100_000
 FINE = answer(200, CREATED)
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch):
-    """Ask again at once."""
-    monkeypatch.setattr(exchange, "BACKOFF_SECONDS", 0.0)
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def context(run="r1", **more):
 
 
 @pytest.fixture(autouse=True)
-def store(airflow_db, monkeypatch):
+def store(airflow_db, monkeypatch, brisk):
     """Turn the journal on, and begin with an empty one."""
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
     _breaker.cache_clear()
@@ -157,7 +157,9 @@ def test_a_record_holds_no_secret(connected, store):
 
     error = ValueError("password=hunter2 sandbox-key")
     open_incident(exception_detail="traceback")(context(ti=Ti(), exception=error))
-    for name in [*store.names(PREFIX), *store.names(LEDGER_PREFIX)]:
+    names = [*store.names(PREFIX), *store.names(LEDGER_PREFIX)]
+    assert names
+    for name in names:
         assert "hunter2" not in store.get(name)
         assert "sandbox-key" not in store.get(name)
 

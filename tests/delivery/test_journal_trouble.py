@@ -12,11 +12,12 @@ import pytest
 
 from airflow_incident.airflow_bridge.compat import BaseHook
 from airflow_incident.airflow_bridge.variables import Variables
+from airflow_incident.delivery import driver
 from airflow_incident.delivery import run as journalled
 from airflow_incident.delivery.record import PREFIX, Record, read_record, record_name
 from airflow_incident.sandbox.fault import FaultProxy
 from airflow_incident.sandbox.fault_answers import answer
-from tests.airflow_versions import since
+from tests.airflow_versions import BATCH_TIMEOUT, since
 from tests.doors import (
     API_KEY,
     Scripted,
@@ -96,13 +97,14 @@ def test_a_store_that_fails_costs_one_warning(connected, store, call, what, erro
 
 @EVERY_DOOR
 @pytest.mark.parametrize("what", ["get", "set"])
-def test_a_store_that_hangs_does_not_keep_the_incident_waiting(connected, store, call, what):
-    """The request goes out after two seconds; what the store says late is still written down, in the callback's time."""
+def test_a_store_that_hangs_does_not_keep_the_incident_waiting(connected, store, call, what, monkeypatch):
+    """The request goes out when its patience is over; what the store says late is still written down, in time."""
+    monkeypatch.setattr(driver, "PATIENCE", 0.4)
+    store.failing[what] = lambda: time.sleep(1.2)
     began = time.time()
-    store.failing[what] = lambda: time.sleep(2.8)
     heard, took = report(call=call)
     (row,) = connected.store.all()
-    assert 1.8 < row.opened_at - began < 3
+    assert 0.3 < row.opened_at - began < 1.2
     assert row.request["idempotency_key"] == KEY
     assert took < 12
     assert heard.texts() == []
@@ -113,7 +115,8 @@ def test_a_store_that_hangs_does_not_keep_the_incident_waiting(connected, store,
 @pytest.mark.parametrize("what", ["get", "set"])
 def test_a_store_that_hangs_for_ever_costs_one_warning(connected, store, call, what, monkeypatch):
     """The callback ends in its time; a coroutine's thread is left behind."""
-    monkeypatch.setenv("AIRFLOW__CORE__TASK_SUCCESS_OVERTIME", "10")
+    monkeypatch.setenv("AIRFLOW__CORE__TASK_SUCCESS_OVERTIME", "8")
+    monkeypatch.setattr(driver, "PATIENCE", 0.4)
     over = threading.Event()
     store.failing[what] = over.wait
     try:
@@ -123,7 +126,7 @@ def test_a_store_that_hangs_for_ever_costs_one_warning(connected, store, call, w
     assert len(connected.store.all()) == 1
     (line,) = heard.texts()
     assert "the journal cannot be used: Airflow gave no answer within" in line
-    assert took < (4 if call is call_sync else 5)
+    assert took < (2 if call is call_sync else 3)
 
 
 def test_without_store_and_api_one_line_holds_the_failure(connect, store, monkeypatch):
@@ -301,6 +304,8 @@ def test_twenty_failures_of_one_batch_in_an_outage_are_all_written_down(airflow_
 
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__STORM_LIMIT", "0")
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__STORM_LIMIT_PER_DAG", "0")
+    monkeypatch.setenv(BATCH_TIMEOUT, "16")
+    monkeypatch.setenv("AIRFLOW__CORE__TASK_SUCCESS_OVERTIME", "10")
     source = """
 from airflow_incident.airflow_bridge.compat import DAG
 from airflow_incident import open_incident
@@ -330,7 +335,7 @@ with DAG("batch", schedule=None, on_failure_callback=open_incident()) as dag:
             _execute_callbacks(bag, requests, structlog.get_logger())
         took = time.monotonic() - began
     print(f"\ntwenty failures of one batch in an outage: {took:.1f} s")  # noqa: T201 -- a figure worth seeing
-    assert took < 25
+    assert took < 8
     assert [text for text in heard.texts() if "NO incident" in text] == []
     records = [read_record(name, Variables().get(name)) for name in Variables().names(PREFIX)]
     assert Counter(record.state for record in records) == {"pending": 20}
@@ -355,6 +360,7 @@ def test_real_variables_hold_a_report_and_a_flush(airflow_db, connected):
 
 
 @EVERY_DOOR
+@pytest.mark.usefixtures("alone", "brisk")
 def test_what_only_a_person_can_decide_says_so(connect, store, call):
     """A create is cut off, then v1 is gone and v2 knows of no such incident: one line names both commands."""
     nowhere = answer(404, b'{"type": "not_found", "status": 404, "errors": []}')

@@ -20,7 +20,7 @@ CONN = "on_call"
 
 
 @pytest.fixture(autouse=True)
-def _journal(airflow_db, monkeypatch):
+def _journal(airflow_db, monkeypatch, brisk, alone):
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
     _breaker.cache_clear()
     forget_all()

@@ -11,6 +11,7 @@ import pytest
 from tests.airflow_versions import TELLS_EXCEPTION
 from tools.pages import ROOT
 
+pytestmark = pytest.mark.airflow
 pytest.importorskip("airflow.sdk", reason="the tutorial is written for Airflow 3, whose DAGs come from airflow.sdk")
 
 STEPS = re.split(r"^## \d\. ", (ROOT / "docs" / "tutorial.md").read_text(), flags=re.MULTILINE)[1:]
