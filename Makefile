@@ -9,8 +9,9 @@ NEWEST := .venv
 OLDEST := .venv-2.11
 CELERY := .venv-celery
 RUN := $(NEWEST)/bin/python
+PARALLEL := --numprocesses auto --dist worksteal
 
-.PHONY: help demo up test lint oldest package test-matrix test-releases test-broken e2e e2e-celery benchmark simulation constraints pages docs docs-links clean
+.PHONY: help demo up test test-airflow coverage lint oldest package test-matrix test-releases test-broken e2e e2e-celery benchmark simulation constraints pages docs docs-links clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -21,8 +22,14 @@ demo: $(NEWEST)/ready  ## Fail real DAGs in a real Airflow, in an outage too, an
 up: $(NEWEST)/ready  ## Leave a real Airflow and a local incident.io running until Ctrl-C
 	@$(RUN) -m tools.demo --stay
 
-test: $(NEWEST)/ready  ## Run every test, with branch coverage
-	$(RUN) -m pytest --cov --cov-report=term
+test: $(NEWEST)/ready  ## Run every test that needs no whole Airflow (RANDOM=1: in a random order; TESTS=tests/api: these)
+	$(RUN) -m pytest -m "not airflow" $(PARALLEL) $(if $(RANDOM),--random-order) $(TESTS)
+
+test-airflow: $(NEWEST)/ready  ## Run the tests that start a whole Airflow
+	$(RUN) -m pytest -m airflow $(TESTS)
+
+coverage: $(NEWEST)/ready  ## Run the tests of `make test`, and measure branch coverage
+	$(RUN) -m pytest -m "not airflow" $(PARALLEL) --cov --cov-report=term
 
 lint: $(NEWEST)/ready  ## Check style, types, the direction of imports, and .github
 	$(NEWEST)/bin/ruff check .
@@ -35,7 +42,7 @@ lint: $(NEWEST)/ready  ## Check style, types, the direction of imports, and .git
 	$(NEWEST)/bin/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
 
 oldest: $(OLDEST)/ready  ## Fail one DAG on the oldest supported Airflow
-	$(OLDEST)/bin/python -m pytest tests/test_oldest.py tests/test_oldest_policy.py -m ""
+	$(OLDEST)/bin/python -m pytest tests/airflow/test_oldest.py tests/airflow/test_oldest_policy.py -m ""
 
 test-matrix: $(NEWEST)/ready  ## Run every test on every supported Airflow (ONLY=3.1: on this one)
 	@$(RUN) -m tools.matrix $(if $(ONLY),--only $(ONLY)) $(if $(TESTS),-- $(TESTS))

@@ -34,5 +34,7 @@ def since(first: str, feature: str) -> pytest.MarkDecorator:
 
 
 TASKS_CAN_LIST = pytest.mark.skipif(not CAN_LIST, reason="Airflow 3.0 to 3.2 lets no task list Variables")
-RUNS_WHOLE = since("3.0", "DAG processor of its own beside SQLite; make demo and tests/test_oldest*.py are its runs")
+RUNS_WHOLE = since(
+    "3.0", "DAG processor of its own beside SQLite; make demo and tests/airflow/test_oldest*.py are its runs"
+)
 """Skip a module that needs scheduler, DAG processor, triggerer and API server at once."""

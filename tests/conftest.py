@@ -1,9 +1,11 @@
 """A clean, throw-away Airflow and a fresh sandbox for every test that asks for them."""
 
 import contextlib
+import fcntl
 import json
 import logging
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -35,6 +37,12 @@ os.environ |= {
 logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Run one process more than there are cores, for many tests wait; but few, for many measure time."""
+    return min((os.cpu_count() or 1) + 1, 4)
+
+
 @pytest.fixture(scope="session")
 def airflow_home() -> Path:
     """Return the home of the tests' own Airflow."""
@@ -42,19 +50,30 @@ def airflow_home() -> Path:
 
 
 @pytest.fixture(scope="session")
-def airflow_db(airflow_home: Path) -> Path:
-    """Migrate the database of the tests' own Airflow, once."""
+def airflow_db(airflow_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the tests' own Airflow its database, which the first of the processes that test migrates."""
     settings = sys.modules.get("airflow.settings")
     if getattr(settings, "engine", None) is not None:
         settings.engine.dispose()  # whoever looked for a connection before has opened an empty one
-    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=300)
-    # Not the file alone: what SQLite has not yet written back stands in another one.
-    with (
-        contextlib.closing(sqlite3.connect(airflow_home / "airflow.db")) as migrated,
-        contextlib.closing(sqlite3.connect(airflow_home / "empty.db")) as copy,
-    ):
-        migrated.backup(copy)
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    empty = shared / "empty.db"
+    with (shared / "empty.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not empty.exists():
+            command = [sys.executable, "-m", "airflow", "db", "migrate"]
+            subprocess.run(command, check=True, capture_output=True, timeout=300)
+            _copy_database(airflow_home / "airflow.db", empty)
+    _copy_database(empty, airflow_home / "airflow.db")
+    shutil.copy(empty, airflow_home / "empty.db")
     return airflow_home
+
+
+def _copy_database(source: Path, target: Path) -> None:
+    """Copy what SQLite knows, not the file alone: what is not yet written back stands in another one."""
+    with contextlib.closing(sqlite3.connect(source)) as old, contextlib.closing(sqlite3.connect(target)) as new:
+        old.backup(new)
 
 
 @pytest.fixture(scope="session")
@@ -99,6 +118,21 @@ def connected(sandbox, connect):
     """Serve a sandbox and define the default connection to it."""
     connect(sandbox.url)
     return sandbox
+
+
+@pytest.fixture
+def brisk(monkeypatch):
+    """Make the pauses between two attempts short, where they are not what is tested."""
+    monkeypatch.setattr("airflow_incident.api.exchange.BACKOFF_SECONDS", 0.02)
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """Give other processes little time to finish what they have begun, where there are none."""
+    from airflow_incident.delivery import flush, sending
+
+    monkeypatch.setitem(sending.send.__kwdefaults__, "patience", 0.3)
+    monkeypatch.setattr(flush, "SETTLE_SECONDS", 0.3)
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Self
@@ -67,6 +67,26 @@ def call_sync(notifier: Any, context: Any) -> None:
 def call_async(notifier: Any, context: Any) -> None:
     """Call as the triggerer does."""
     asyncio.run(notifier.async_notify(context))
+
+
+def at_once(calls: Sequence[Callable[[], object]]) -> None:
+    """Run calls in threads of their own, as close together as can be."""
+    gate = threading.Barrier(len(calls))
+    errors: list[BaseException] = []
+
+    def run(call: Callable[[], object]) -> None:
+        gate.wait()
+        try:
+            call()
+        except BaseException as error:  # noqa: BLE001 -- told below
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(call,)) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
 
 
 class Heard(logging.Handler):

@@ -51,6 +51,24 @@ class FileStore:
         return self.folder / quote(name, safe="")
 
 
+class Dying(FileStore):
+    """A store whose process is killed before or after its n-th write."""
+
+    def __init__(self, folder: Path, *, write: int, after: bool) -> None:
+        super().__init__(folder)
+        self.write = write
+        self.after = after
+        self.writes = 0
+
+    def set(self, name: str, text: str) -> None:
+        self.writes += 1
+        if self.writes == self.write and not self.after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().set(name, text)
+        if self.writes == self.write and self.after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
 def report_of(run: str, dag: str = "orders", **facts: object) -> Report:
     """Prepare the report of a failure."""
     failure = Failure(dag_id=dag, run_id=run, **facts)

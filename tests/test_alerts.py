@@ -27,7 +27,7 @@ from tests.doors import (
     task_context,
     use_store,
 )
-from tests.test_journal_trouble import Texts
+from tests.memory_store import Texts
 
 AWAY = "http://127.0.0.1:9"
 EVENTS = f"/v2/alert_events/http/{ALERT_SOURCE_ID}"
@@ -82,9 +82,8 @@ def journal(monkeypatch):
 
 
 @pytest.fixture
-def brisk(monkeypatch):
-    """Make callbacks, and the pauses of their requests, short."""
-    monkeypatch.setattr("airflow_incident.api.exchange.BACKOFF_SECONDS", 0.02)
+def brisk(brisk, monkeypatch):
+    """Make callbacks short, too."""
     monkeypatch.setenv("AIRFLOW__CORE__TASK_SUCCESS_OVERTIME", "8")
 
 

@@ -59,7 +59,6 @@ def test_the_csv_has_more_good_rows_than_bad_ones_and_the_same_columns_in_each()
     assert {len(row) for row in rows} == {5}
 
 
-@pytest.mark.airflow
 def test_bad_rows_fail_the_pipeline_and_the_incident_lists_them(run, connected):
     ran = run("bad_csv")
     assert (ran.state, ran.failed) == ("failed", ["check"])
@@ -76,7 +75,6 @@ def test_bad_rows_fail_the_pipeline_and_the_incident_lists_them(run, connected):
         assert (problem in incident["summary"]) is TELLS_EXCEPTION
 
 
-@pytest.mark.airflow
 def test_both_levels_share_an_incident_that_holds_the_exception(run, connected):
     """Its names became IDs: the severity, and an option of a custom field."""
     ran = run("both_levels")
@@ -89,7 +87,6 @@ def test_both_levels_share_an_incident_that_holds_the_exception(run, connected):
     assert fields["Affected team"][0]["value_option"]["value"] == "Product"
 
 
-@pytest.mark.airflow
 def test_a_run_of_both_levels_that_was_cleared_and_succeeds_closes_its_incident(run, connected, monkeypatch):
     """The callbacks of the example itself, as Airflow calls them for the run's second attempt."""
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
@@ -101,7 +98,6 @@ def test_a_run_of_both_levels_that_was_cleared_and_succeeds_closes_its_incident(
     assert connected.incidents_v2[0]["incident_status"]["category"] == "closed"
 
 
-@pytest.mark.airflow
 def test_a_dag_is_held_while_an_incident_is_open(run, connected):
     """A Minor one holds nothing; a Major one does until a person closes it, here after the first look."""
     severities = {severity["name"]: severity["id"] for severity in connected.catalogue.severities}
@@ -131,7 +127,6 @@ def looks(box):
     return sum(request.path == "/v2/incidents" for request in box.requests)
 
 
-@pytest.mark.airflow
 def test_a_deliberate_step_opens_its_incident_and_fails_the_run(run, connected):
     ran = run("deliberate_step")
     assert (ran.state, ran.failed) == ("failed", ["open_incident", "publish"])
@@ -140,7 +135,6 @@ def test_a_deliberate_step_opens_its_incident_and_fails_the_run(run, connected):
     assert incident["summary"].startswith("Dashboards show yesterday's orders.")
 
 
-@pytest.mark.airflow
 def test_four_mapped_tasks_that_fail_open_one_incident(run, connected):
     ran = run("mapped_tasks")
     assert (ran.state, ran.failed) == ("failed", ["fetch_orders"] * 4)

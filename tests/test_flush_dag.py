@@ -32,7 +32,6 @@ def flush(airflow_db, connected, caplog, capsys):
     forget_all()
 
 
-@pytest.mark.airflow
 @TASKS_CAN_LIST
 def test_what_waits_is_delivered_with_the_time_of_its_failure(flush, connected):
     record = keep()
@@ -45,14 +44,12 @@ def test_what_waits_is_delivered_with_the_time_of_its_failure(flush, connected):
     assert "1 delivered" in said
 
 
-@pytest.mark.airflow
 @TASKS_CAN_LIST
 def test_an_empty_journal_is_well(flush):
     state, said = flush()
     assert (state, "nothing waits" in said) == ("success", True)
 
 
-@pytest.mark.airflow
 @TASKS_CAN_LIST
 def test_what_was_refused_fails_the_run(flush, connected):
     keep("r1", state="dead", error="422 severity is unknown")
@@ -64,7 +61,6 @@ def test_what_was_refused_fails_the_run(flush, connected):
     assert len(connected.incidents) == 1
 
 
-@pytest.mark.airflow
 @TASKS_CAN_LIST
 @pytest.mark.parametrize(("minutes", "state"), [(59, "success"), (61, "failed")])
 def test_what_has_waited_for_an_hour_fails_the_run(flush, minutes, state):
@@ -76,8 +72,7 @@ def test_what_has_waited_for_an_hour_fails_the_run(flush, minutes, state):
     assert ("1 waiting, the oldest since" in said) == (state == "failed")
 
 
-@pytest.mark.airflow
-@pytest.mark.skipif(AIRFLOW == (3, 0), reason="dag.test() shows no log there; tests/test_airflow_journal.py reads it")
+@pytest.mark.skipif(AIRFLOW == (3, 0), reason="dag.test() shows no log there; tests/airflow/test_journal.py reads it")
 def test_where_tasks_cannot_list_variables_it_names_the_command(flush, monkeypatch):
     """Airflow 3.0 to 3.2."""
 

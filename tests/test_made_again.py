@@ -16,7 +16,7 @@ from airflow_incident.sandbox.options import REPEATS
 from airflow_incident.sandbox.server import Sandbox
 from tests.contract import check_all
 from tests.doors import call_async, call_sync, forget_process, listen, use_store
-from tests.test_journal_trouble import Texts
+from tests.memory_store import Texts
 
 EVERY_DOOR = pytest.mark.parametrize("call", [call_sync, call_async], ids=["sync", "async"])
 LONG_AGO = datetime(2026, 1, 5, 9, 30, 0, 123456, tzinfo=UTC)
@@ -24,7 +24,7 @@ KEY = "airflow/tests/dag/orders/run/run-1"
 
 
 @pytest.fixture(autouse=True)
-def _process(monkeypatch):
+def _process(monkeypatch, brisk, alone):
     """Turn the journal on, in a process that has met no outage and spent no time."""
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
     forget_process()
@@ -385,7 +385,7 @@ def test_runs_in_threads_agree(connected, store):
     assert len(connected.incidents) == 2
 
 
-@pytest.mark.parametrize("start", [None, 5, "yesterday", object()], ids=repr)
+@pytest.mark.parametrize("start", [None, 5, "yesterday", object()], ids=["none", "number", "word", "object"])
 def test_an_unreadable_start_is_none(connected, store, start):
     """As ever, then: the record answers."""
     fail(at_dag(LONG_AGO))

@@ -28,7 +28,6 @@ from tests.airflow_versions import AIRFLOW, BASE_URL
 from tests.doors import API_KEY, listen, task_context
 from tests.journal_records import forget_all
 
-pytestmark = pytest.mark.airflow
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "mistakes.md"
 HEAD = """# Mistakes
 
@@ -185,10 +184,9 @@ SEEN: dict[str, tuple[str, str, str]] = {}
 
 
 @pytest.fixture(autouse=True)
-def _journal(airflow_db, monkeypatch):
+def _journal(airflow_db, monkeypatch, brisk, alone):
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
     monkeypatch.setenv(BASE_URL, "https://airflow.example.com")
-    monkeypatch.setattr("airflow_incident.api.exchange.BACKOFF_SECONDS", 0.02)
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     PROCESS.reset()

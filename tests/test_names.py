@@ -23,9 +23,8 @@ from airflow_incident.sandbox.fault_answers import answer
 from airflow_incident.sandbox.server import Sandbox
 from tests.contract import check_all, check_request
 from tests.doors import Scripted, call_async, call_sync, report, task_context
-from tests.file_store import FileStore, ended, flush_to, fork, report_to, wait_for
-from tests.test_journal_crash import Dying
-from tests.test_journal_trouble import Texts
+from tests.file_store import Dying, FileStore, ended, flush_to, fork, report_to, wait_for
+from tests.memory_store import Texts
 
 pytestmark = pytest.mark.release
 
@@ -127,9 +126,8 @@ def speak(monkeypatch):
 
 
 @pytest.fixture
-def brisk(monkeypatch):
-    """Make callbacks, and the pauses of their requests, short."""
-    monkeypatch.setattr("airflow_incident.api.exchange.BACKOFF_SECONDS", 0.02)
+def brisk(brisk, monkeypatch):
+    """Make callbacks short, too."""
     monkeypatch.setenv("AIRFLOW__CORE__TASK_SUCCESS_OVERTIME", "9")
 
 
@@ -388,9 +386,21 @@ def test_a_key_that_may_not_look_up_fails_a_step(connect, door):
         assert box.incidents == []
 
 
-@pytest.mark.parametrize("journalled", [False, True], ids=["straight", "journalled"])
-@EVERY_CALLBACK
-@pytest.mark.parametrize("fault", ["hang", "drip-head", "drip-body", "error-500-html", "drop-before", "huge"])
+@pytest.mark.parametrize(
+    ("fault", "call", "journalled"),
+    [
+        *(
+            (fault, call_sync, False)
+            for fault in ("hang", "drip-head", "drip-body", "error-500-html", "drop-before", "huge")
+        ),
+        *(
+            (fault, call_async, True)
+            for fault in ("hang", "drip-head", "drip-body", "error-500-html", "drop-before", "huge")
+        ),
+        ("hang", call_sync, True),
+        ("hang", call_async, False),
+    ],
+)
 def test_lists_that_do_not_answer_cost_no_incident(box, connect, monkeypatch, brisk, request, fault, call, journalled):
     """The look-up has a share of the time; then the incident opens without, within the callback's time."""
     if journalled:

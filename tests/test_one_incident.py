@@ -4,7 +4,6 @@ import asyncio
 import functools
 import json
 import logging
-import threading
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +19,7 @@ from airflow_incident.core.key import idempotency_key, started_key
 from airflow_incident.errors import ContextError
 from airflow_incident.sandbox.options import REPEATS
 from airflow_incident.sandbox.server import Sandbox
-from tests.doors import API_KEY, Scripted, dag_context, listen, report, task_context
+from tests.doors import API_KEY, Scripted, at_once, dag_context, listen, report, task_context
 
 pytestmark = pytest.mark.release
 
@@ -53,26 +52,6 @@ def keys(box):
 def operate(context, **options):
     context["ti"].xcom_push = lambda **_: None
     return CreateIncidentOperator(task_id="tell", **options).execute(context)
-
-
-def at_once(calls):
-    """Run calls in threads of their own, as close together as can be."""
-    gate = threading.Barrier(len(calls))
-    errors = []
-
-    def run(call):
-        gate.wait()
-        try:
-            call()
-        except BaseException as error:  # noqa: BLE001 -- told below
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(call,)) for call in calls]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
 
 
 # One
@@ -156,6 +135,7 @@ def test_an_incident_that_was_asked_to_open_closed_is_open(box, status):
     """A status that the user asked for is not taken for somebody's work."""
     heard, _ = report(status=status)
     assert heard.texts() == []
+    assert "is open for DAG orders, run run-1" in heard.sole(logging.INFO)
 
 
 # Two

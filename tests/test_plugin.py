@@ -19,8 +19,6 @@ from airflow_incident.plugin import IncidentPlugin, RunLink
 from tests.conftest import ROOT
 from tests.journal_records import INCIDENT, forget_all, keep
 
-pytestmark = pytest.mark.airflow
-
 PAGE = INCIDENT.permalink
 
 

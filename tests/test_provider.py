@@ -15,7 +15,7 @@ from airflow_incident.hooks import IncidentHook
 from airflow_incident.provider import get_provider_info
 from tests.airflow_versions import AIRFLOW
 
-pytestmark = [pytest.mark.airflow, pytest.mark.release]
+pytestmark = pytest.mark.release
 
 IN_FORM = {option.name for option in options_in("connection")}
 

@@ -39,6 +39,7 @@ def test_the_sandbox_knows_nothing_of_us():
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     package = {"airflow_incident", "airflow_incident.constants"}
+    assert "airflow_incident.sandbox.app" in loaded
     assert all(name in package or name.startswith("airflow_incident.sandbox") for name in loaded)
 
 

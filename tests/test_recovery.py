@@ -28,7 +28,7 @@ from airflow_incident.sandbox.server import Sandbox
 from tests.airflow_versions import AIRFLOW, BASE_URL
 from tests.contract import check_all
 from tests.doors import API_KEY, call_async, call_sync, dag_context, forget_process, listen, task_context, use_store
-from tests.test_journal_trouble import Texts
+from tests.memory_store import Texts
 
 pytestmark = pytest.mark.release
 
@@ -39,7 +39,7 @@ LEAD = {"incident_role_id": catalogue.ROLES[0]["id"], "assignee": {"email": "bob
 
 
 @pytest.fixture(autouse=True)
-def _process(monkeypatch):
+def _process(monkeypatch, brisk):
     """Turn the journal on, in a process that has met no outage and spent no time; the UI has an address."""
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
     monkeypatch.setenv(BASE_URL, UI)
@@ -473,7 +473,7 @@ def test_an_alert_is_resolved(sandbox, connect, store):
 @pytest.mark.parametrize(
     "context",
     [None, {}, 5, "x", {"dag": object()}, {"dag_run": object(), "run_id": 7}, {"dag_run": {"clear_number": "2"}}],
-    ids=repr,
+    ids=["none", "empty", "number", "word", "dag", "run", "run as dict"],
 )
 def test_an_odd_context_never_raises(connected, store, call, context):
     """At any scope: nothing, or one line."""

@@ -14,7 +14,7 @@ from airflow_incident.provider import get_provider_info
 from tests.airflow_dags import load_dag
 from tests.airflow_versions import AIRFLOW
 
-pytestmark = [pytest.mark.airflow, pytest.mark.release]
+pytestmark = pytest.mark.release
 
 AS_USERS_DO = {
     2: "from airflow import DAG\nfrom airflow.decorators import task",

@@ -431,7 +431,6 @@ with DAG({name!r}) as dag:
 """
 
 
-@pytest.mark.airflow
 @pytest.mark.parametrize("deferrable", [False, True])
 @pytest.mark.parametrize(
     "what", ["incident_id=\"{{ dag_run.conf['incident'] }}\"", pytest.param("", marks=TASKS_CAN_LIST)]

@@ -1,4 +1,4 @@
-"""`make test-matrix` runs the suite on every supported Airflow, each in an environment of its own."""
+"""`make test-matrix` runs both tiers of tests on every supported Airflow, each in an environment of its own."""
 
 import argparse
 import os
@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import reduce
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree as ET
@@ -15,6 +16,13 @@ from tools.versions import VERSIONS, Version
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORTS = ROOT / ".matrix"
+TIERS = {
+    "alone": ["-m", "not airflow", "--numprocesses", "auto", "--dist", "worksteal"],
+    "airflow": ["-m", "airflow"],
+}
+"""What `make test` and `make test-airflow` run, and how."""
+NOTHING_TO_RUN = 5
+"""https://docs.pytest.org/en/stable/reference/exit-codes.html"""
 
 
 class Row(NamedTuple):
@@ -32,6 +40,18 @@ class Row(NamedTuple):
     def is_green(self) -> bool:
         """Whether the suite ran there and nothing failed."""
         return not self.trouble and not self.failed and self.passed > 0
+
+    def and_then(self, other: "Row") -> "Row":
+        """Add what became of more tests on the same Airflow."""
+        return Row(
+            self.airflow,
+            self.python,
+            self.passed + other.passed,
+            self.failed + other.failed,
+            self.skipped + other.skipped,
+            self.minutes + other.minutes,
+            self.trouble or other.trouble,
+        )
 
 
 def find_python(minor: str) -> str | None:
@@ -67,7 +87,8 @@ def run(name: str, tests: list[str]) -> Row:
     python = environment(name)
     if isinstance(python, str):
         return Row(version.airflow, version.python, trouble=python)
-    return run_tests(name, version, python, tests)
+    first, *others = (run_tests(f"{name}-{tier}", version, python, [*how, *tests]) for tier, how in TIERS.items())
+    return reduce(Row.and_then, others, first)
 
 
 def run_tests(name: str, version: Version, python: Path, tests: list[str], folder: Path = ROOT) -> Row:
@@ -84,7 +105,8 @@ def run_tests(name: str, version: Version, python: Path, tests: list[str], folde
         )
     suite = ET.parse(report).getroot()[0]
     ran, failed, errors, skipped = (int(suite.get(what, 0)) for what in ("tests", "failures", "errors", "skipped"))
-    trouble = f"pytest ended with exit {ended.returncode}" if ended.returncode and not failed + errors else ""
+    unexplained = ended.returncode not in {0, NOTHING_TO_RUN} and not failed + errors
+    trouble = f"pytest ended with exit {ended.returncode}" if unexplained else ""
     passed = ran - failed - errors - skipped
     return Row(version.airflow, version.python, passed, failed + errors, skipped, minutes, trouble)
 

@@ -55,7 +55,7 @@ def _list_callbacks(owner: Any) -> None:
     for kind in ("on_failure_callback", "on_success_callback"):
         given = getattr(owner, kind, None)
         notifications = sys.modules.get(NOTIFICATIONS)  # what is not loaded is in no tuple either
-        if isinstance(given, tuple) and notifications and any(map(notifications.kind_of, given)):
+        if isinstance(given, tuple) and notifications and any(map(notifications.notifier_class, given)):
             setattr(owner, kind, list(given))
 
 

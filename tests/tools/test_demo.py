@@ -1,0 +1,191 @@
+"""`make demo` and `make up` tell the truth and leave nothing running."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tools import demo
+from tools.watch import Trouble
+
+ROOT = Path(__file__).parents[2]
+FAILED = datetime(2026, 3, 4, 9, 30, tzinfo=UTC)
+FAILURES = [
+    demo.Failure("bad_csv", "demo-1", FAILED, ["check"]),
+    demo.Failure("mapped_tasks", "demo-2", FAILED, ["fetch_orders"] * 4),
+]
+BACK = FAILED + timedelta(seconds=20)
+AWAY = demo.Failure("mapped_tasks", "demo-3", FAILED, ["fetch_orders"] * 4, back=BACK)
+
+
+def incident(number, run_id, *, failed=FAILED, created="2026-03-04T09:30:00.250Z"):
+    return {
+        "reference": f"INC-{number}",
+        "name": "DAG failed",
+        "permalink": f"http://127.0.0.1:8910/incidents/INC-{number}",
+        "summary": f"- **Run:** {run_id}\n- **Failed at:** {failed:%Y-%m-%d %H:%M:%S} UTC",
+        "created_at": created,
+    }
+
+
+def living(folder):
+    """List the processes that work in a folder; all that the demo starts do."""
+    processes = [each.info for each in psutil.process_iter(["pid", "cwd", "status"])]
+    running = [each for each in processes if each["status"] != psutil.STATUS_ZOMBIE]
+    return [each["pid"] for each in running if (each["cwd"] or "").startswith(str(folder))]
+
+
+def gone(folder, *, seconds):
+    """Return whether nothing lives in a folder any more, at the latest after some seconds."""
+    deadline = time.monotonic() + seconds
+    while living(folder) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return not living(folder)
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start the demo in a checkout of its own, with an environment that would break it if it got through."""
+    for name in ("airflow_incident", "dags", "tools"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    unreadable = {"AIRFLOW_HOME": "/nonexistent", "AIRFLOW__CORE__EXECUTOR": "None", "http_proxy": "http://127.0.0.1:1"}
+    started = []
+
+    def start(*options):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tools.demo", *options],
+            cwd=tmp_path,
+            env=os.environ | unreadable,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.stdout.close()
+        process.wait()
+    assert gone(tmp_path, seconds=15)
+
+
+def await_line(process, wanted):
+    assert any(wanted in line for line in process.stdout)
+
+
+def test_one_incident_for_each_failed_run_is_what_it_wants():
+    assert "exactly one" in demo.verdict(FAILURES, [incident(1, "demo-1"), incident(2, "demo-2")])
+
+
+@pytest.mark.parametrize(
+    ("incidents", "reason"),
+    [
+        ([incident(1, "demo-1")], "mapped_tasks, run demo-2, has 0 incidents instead of one"),
+        (
+            [incident(1, "demo-1"), incident(2, "demo-2"), incident(3, "demo-2")],
+            "mapped_tasks, run demo-2, has 2 incidents",
+        ),
+        ([incident(1, "demo-1"), incident(2, "demo-2"), incident(3, "other")], "no failed run explains INC-3"),
+    ],
+)
+def test_a_missing_second_or_foreign_incident_is_told(incidents, reason):
+    with pytest.raises(Trouble, match=reason):
+        demo.verdict(FAILURES, incidents)
+
+
+def test_the_report_shows_reference_title_link_and_delay_of_each():
+    text = "\n".join(demo.report(FAILURES, [incident(1, "demo-1"), incident(2, "demo-2")]))
+    assert "bad_csv failed in check\n  INC-1  DAG failed\n" in text
+    assert "http://127.0.0.1:8910/incidents/INC-1\n         open 0.25 s after the failure" in text
+    assert "mapped_tasks failed in fetch_orders (4 times)" in text
+
+
+def test_what_came_late_is_reported_with_the_time_of_its_failure():
+    late = incident(3, "demo-3", created="2026-03-04T09:30:21Z")
+    text = "\n".join(demo.report([AWAY], [late]))
+    assert "delivered 1.00 s after incident.io was back, failure of 09:30:00 UTC" in text
+    assert "exactly one" in demo.verdict([AWAY], [late])
+
+
+@pytest.mark.parametrize("failed", [FAILED - timedelta(minutes=1), BACK])
+def test_what_came_late_with_another_time_is_told(failed):
+    with pytest.raises(Trouble, match="INC-3 tells another time"):
+        demo.verdict([AWAY], [incident(3, "demo-3", failed=failed)])
+
+
+def test_a_trouble_shows_the_last_lines_of_its_log(tmp_path):
+    log = tmp_path / "scheduler.log"
+    log.write_text("".join(f"line {number}\n" for number in range(100)))
+    assert str(Trouble("it broke", log)).startswith(f"it broke\nSee {log}")
+    assert str(Trouble("it broke", log)).endswith("line 99")
+    assert "line 80" not in str(Trouble("it broke", log))
+
+
+STUBBORN = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.fork() == 0:
+    os.setpgid(0, 0)
+os.write(1, b"ready\\n")
+time.sleep(99)
+"""
+
+
+def test_the_keeper_ends_what_ignores_a_signal_or_has_left_its_group(tmp_path):
+    command = [sys.executable, "-c", STUBBORN]
+    with subprocess.Popen(command, cwd=tmp_path, start_new_session=True, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == process.stdout.readline() == b"ready\n"
+        assert len(living(tmp_path)) == 2
+        keeper = [sys.executable, "-m", "tools.keeper"]
+        subprocess.run(keeper, cwd=ROOT, input=b"%d %d\n" % (process.pid, signal.SIGTERM), timeout=30, check=True)
+    assert living(tmp_path) == []
+
+
+@pytest.mark.airflow
+def test_the_demo_fails_dags_in_a_real_airflow_and_leaves_nothing_running(start, tmp_path):
+    """Two while incident.io answers, one while it does not."""
+    process = start()
+    text, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, text
+    assert re.findall(r"^  (INC-\d+)  (.+)$", text, re.MULTILINE) == [
+        ("INC-1", "Task bad_csv.check failed"),
+        ("INC-2", "Task mapped_tasks.fetch_orders failed"),
+        ("INC-3", "Task mapped_tasks.fetch_orders failed"),
+    ]
+    delays = [float(seconds) for seconds in re.findall(r"open (.+) s after the failure", text)]
+    assert len(delays) == 2
+    assert all(0 < delay < 10 for delay in delays)
+    assert re.search(r"^kept in the journal: DAG mapped_tasks, run demo-3 waits since .*Connect", text, re.MULTILINE)
+    assert re.search(r"delivered \d+\.\d\d s after incident.io was back, failure of \d\d:\d\d:\d\d UTC\n", text)
+    assert text.endswith("3 failed runs, 3 incidents: exactly one for each. To look around: make up\n")
+    assert living(tmp_path) == []
+
+
+@pytest.mark.airflow
+def test_a_ctrl_c_while_a_dag_runs_leaves_nothing_running(start, tmp_path):
+    process = start()
+    await_line(process, "bad_csv: running")
+    assert len(living(tmp_path)) > 5
+    process.send_signal(signal.SIGINT)
+    await_line(process, "nothing is left running")
+    assert process.wait(30) == 130
+    assert living(tmp_path) == []
+
+
+@pytest.mark.airflow
+def test_a_demo_that_is_killed_leaves_nothing_running(start, tmp_path):
+    process = start("--stay")
+    await_line(process, "Airflow is starting")
+    assert len(living(tmp_path)) > 5
+    process.kill()
+    assert gone(tmp_path, seconds=15)
