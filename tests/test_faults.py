@@ -828,7 +828,7 @@ def test_an_operator_fails_for_good_where_a_retry_cannot_help(box, link, status)
 @pytest.mark.usefixtures("brisk")
 def test_an_operator_raises_what_a_retry_may_mend(monkeypatch, box, link, fault, kind):
     """An outage is raised as it is, so that Airflow retries the task; the error survives pickling."""
-    monkeypatch.setattr("airflow_incident.api.exchange.BUDGET", 1.0)
+    monkeypatch.setattr("airflow_incident.core.timing.BUDGET", 1.0)
     with FaultProxy(box.direct_port, fault, wait=30, pace=0.2) as proxy:
         link(proxy.url)
         with pytest.raises(getattr(errors_module, kind)) as raised:
@@ -841,7 +841,7 @@ def test_an_operator_raises_what_a_retry_may_mend(monkeypatch, box, link, fault,
 
 def test_an_operator_that_is_retried_lands_on_the_same_incident(monkeypatch, box, link):
     """The next attempt of a task whose answer was lost opens nothing new."""
-    monkeypatch.setattr("airflow_incident.api.exchange.BUDGET", 1.0)
+    monkeypatch.setattr("airflow_incident.core.timing.BUDGET", 1.0)
     with FaultProxy(box.direct_port, "drip-body", pace=0.2, times=1) as proxy:
         link(proxy.url)
         with pytest.raises(errors_module.TransportError) as raised:

@@ -130,7 +130,7 @@ def test_an_outage_is_remembered_for_a_minute(connect, sandbox, store, monkeypat
 
 def test_an_operator_tries_in_an_outage_and_its_failure_is_kept(connect, sandbox, store, monkeypatch):
     """Airflow retries the step; should it give up, a flush delivers."""
-    monkeypatch.setattr("airflow_incident.api.exchange.BUDGET", 1.0)
+    monkeypatch.setattr("airflow_incident.core.timing.BUDGET", 1.0)
     connect(AWAY)
     step = CreateIncidentOperator(task_id="tell", name="mine")
     with pytest.raises(TransportError):
