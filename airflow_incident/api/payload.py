@@ -117,7 +117,7 @@ def _problems(draft: Draft) -> Iterator[Problem]:
 
 
 def _custom_field_problems(fields: Any) -> Iterator[Problem]:
-    from airflow_incident.api.names import listed, ready_value, text
+    from airflow_incident.api.values import listed, ready_value, text
 
     if not isinstance(fields, Mapping):
         yield Problem("Custom fields", "must be a mapping of fields to values")
@@ -131,7 +131,7 @@ def _custom_field_problems(fields: Any) -> Iterator[Problem]:
 
 
 def _role_problems(roles: Any) -> Iterator[Problem]:
-    from airflow_incident.api.names import assignee
+    from airflow_incident.api.values import assignee
 
     if not isinstance(roles, Mapping):
         yield Problem("Roles", "must be a mapping of roles to people")

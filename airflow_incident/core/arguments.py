@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from numbers import Number
@@ -10,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from airflow_incident.constants import CHOICES, DEFAULT_CONN_ID, NEVER_WEAKER, PERSON_KINDS, VALUE_KINDS
+from airflow_incident.core.reading import read_choice, read_mapping, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -94,39 +94,6 @@ def _read_argument(name: str, kind: str, value: Any) -> Any:
     chosen = "mode" if name == "incident_mode" else name
     return read_choice(chosen, value) if chosen in CHOICES and (value.strip() or not may_be_none) else read_text(value)
 
-
-def read_text(value: Any) -> str:
-    """Read a text; a string of an enumeration has another one for whoever reads it."""
-    return str.__str__(value) if isinstance(value, str) else str(value)
-
-
-def read_choice(name: str, value: str) -> str:
-    """Read what is chosen for an option, however it is cased or spaced.
-
-    :raises ValueError: naming what may be chosen.
-    """
-    text = read_text(value).encode("utf-8", "replace").decode().strip()
-    choice = text.lower().replace(" ", "_").replace("-", "_")
-    if choice not in CHOICES[name]:
-        shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
-        raise ValueError(f"{shown!r} is unknown; use one of: {', '.join(CHOICES[name])}")
-    return choice
-
-
-def read_mapping(value: Any) -> dict[Any, Any]:
-    """Read a mapping, or the JSON of one as forms and airflow.cfg hold it.
-
-    :raises ValueError: if it is neither.
-    :raises RecursionError: if it is nested too deeply.
-    """
-    parsed = json.loads(value) if isinstance(value, str) else value
-    if not isinstance(parsed, Mapping):
-        raise ValueError('must be a JSON object, like {"…": "…"}')  # noqa: TRY004 -- whoever asks knows one kind of error
-    return dict(parsed)
-
-
-_LONGEST = 60
-"""Characters of a wrong value that are shown."""
 
 _ENTRIES = MappingProxyType(
     {
