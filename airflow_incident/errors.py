@@ -4,7 +4,7 @@ IncidentIoError
 ├── ConfigurationError       fix the connection, the configuration or the arguments
 │   ├── UnusableConnectionError  fix the connection; until then a callback's failure is kept in the journal
 │   │   ├── MissingConnectionError   add the connection
-│   │   └── UnreadableConnectionError  Airflow could not tell it: its secrets backend or database failed
+│   │   └── UnreadableConnectionError  Airflow could not read it: its secrets backend or database failed
 │   └── UnknownNameError         use a name that incident.io knows
 ├── ContextError             Airflow's context names no run
 ├── TransportError           no usable answer came: the network, TLS, a time-out
@@ -147,7 +147,7 @@ class UnusableConnectionError(ConfigurationError):
 
 
 class MissingConnectionError(UnusableConnectionError):
-    """There is no such connection, or Airflow cannot read it: it tells callers no more than that."""
+    """There is no such connection, or Airflow cannot read it: callers learn no more than that."""
 
     @property
     def advice(self) -> str:
@@ -158,7 +158,7 @@ class MissingConnectionError(UnusableConnectionError):
 
 
 class UnreadableConnectionError(UnusableConnectionError):
-    """Airflow could not tell the connection: its secrets backend, its database or its API server failed."""
+    """Airflow could not read the connection: its secrets backend, its database or its API server failed."""
 
     @property
     def retryable(self) -> bool:

@@ -207,7 +207,7 @@ class IncidentNotifier(QuietNotifier):
     What is not given here is taken from the connection, then from `[incident_io]` in airflow.cfg.
 
     :param name: Title of the incident, a Jinja template. Default: which DAG or task failed.
-    :param summary: Text of the incident, a Jinja template of markdown. Default: all that Airflow tells.
+    :param summary: Text of the incident, a Jinja template of markdown. Default: all that Airflow knows.
     :param channel: `incident` (default), or `alert`: an event to the connection's alert source, which pages people by
         incident.io's alert routes. An alert has no status, roles or custom fields.
     :param severity: Name or ID of the severity.

@@ -33,7 +33,7 @@ class CreateIncidentOperator(BaseOperator):
     What is not given here is taken from the connection, then from `[incident_io]` in airflow.cfg.
 
     :param name: Title of the incident. Default: which DAG failed.
-    :param summary: Text of the incident, as markdown. Default: all that Airflow tells.
+    :param summary: Text of the incident, as markdown. Default: all that Airflow knows.
     :param severity: Name or ID of the severity.
     :param incident_type: Name or ID of the incident type.
     :param mode: `real` or `test`.

@@ -87,9 +87,7 @@ def versions() -> str:
         *([feature, *(lacks.get(name, "✓") for name in VERSIONS)] for feature, lacks in FEATURES.items()),
     ]
     table = _table(["Airflow", *VERSIONS], rows)
-    told = (
-        "*told*: in the help of the field. On 3.0 without its FAB provider the form has no field of ours: use `extra`."
-    )
+    told = "On 3.0 without its FAB provider the form has no field of ours: use `extra`."
     return f"{table}\n{told}\n"
 
 

@@ -37,7 +37,7 @@ FEATURES: dict[str, dict[str, str]] = {
     "a DAG's callback lists the tasks that failed": {"3.0": NO},
     "deadline alerts": {"2.11": NO, "3.0": NO},
     "a command's deliveries are counted in Airflow's metrics": {"3.2": NO},
-    "the connection's form offers the choices": {"2.11": "told", "3.0": NO, "3.1": "told"},
-    "`airflow dags test` tells the exception": _UNTIL_3_3,
+    "the connection's form offers the choices": {"2.11": "in the help", "3.0": NO, "3.1": "in the help"},
+    "`airflow dags test` passes the exception on": _UNTIL_3_3,
 }
 """What works where: a feature, and the Airflows that have it not, or not wholly."""

@@ -28,7 +28,7 @@ OUTCOMES: Mapping[str, str] = MappingProxyType(
     {
         "opened": "incidents opened, and alerts sent, at once",
         "deduplicated": "reports of what an incident, or a record in the journal, stands for already",
-        "suppressed": "callbacks that had nobody to tell: `enabled` is false, there is no such connection, another "
+        "suppressed": "callbacks with nothing to do: `enabled` is false, there is no such connection, another "
         "attempt is coming, or there is no journal that says what to close",
         "journalled": "failures kept in the journal, to be delivered later",
         "replayed": "incidents opened, and alerts sent, out of the journal",
@@ -38,7 +38,7 @@ OUTCOMES: Mapping[str, str] = MappingProxyType(
         "already_closed": "incidents of a recovered run that somebody had closed before",
         "left_open": "recoveries that closed nothing: a person has the incident, it stands for several failures, or "
         "incident.io or the journal could not be asked or refused",
-        "withdrawn": "failures that were waiting or refused when their run recovered: nobody is told any more",
+        "withdrawn": "failures that were waiting or refused when their run recovered: they are not sent any more",
     }
 )
 """Every outcome: the counter's name, which the line has too, and what it counts."""
