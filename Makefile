@@ -11,7 +11,7 @@ CELERY := .venv-celery
 RUN := $(NEWEST)/bin/python
 PARALLEL := --numprocesses auto --dist worksteal
 
-.PHONY: help demo up test test-airflow coverage lint oldest package test-matrix test-releases test-broken e2e e2e-celery benchmark simulation constraints pages docs docs-links clean
+.PHONY: help demo up test test-airflow lint oldest package test-matrix test-releases test-broken e2e e2e-celery benchmark simulation constraints pages docs docs-links clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -22,14 +22,11 @@ demo: $(NEWEST)/ready  ## Fail real DAGs in a real Airflow, in an outage too, an
 up: $(NEWEST)/ready  ## Leave a real Airflow and a local incident.io running until Ctrl-C
 	@$(RUN) -m tools.demo --stay
 
-test: $(NEWEST)/ready  ## Run every test that needs no whole Airflow (RANDOM=1: in a random order; TESTS=tests/api: these)
-	$(RUN) -m pytest -m "not airflow" $(PARALLEL) $(if $(RANDOM),--random-order) $(TESTS)
+test: $(NEWEST)/ready  ## Run every test that needs no whole Airflow (TESTS=tests/api: these; COVERAGE=1, RANDOM=1)
+	$(RUN) -m pytest -m "not airflow" $(PARALLEL) $(if $(COVERAGE),--cov --cov-report=term) $(if $(RANDOM),--random-order) $(TESTS)
 
-test-airflow: $(NEWEST)/ready  ## Run the tests that start a whole Airflow
-	$(RUN) -m pytest -m airflow $(TESTS)
-
-coverage: $(NEWEST)/ready  ## Run the tests of `make test`, and measure branch coverage
-	$(RUN) -m pytest -m "not airflow" $(PARALLEL) --cov --cov-report=term
+test-airflow: $(NEWEST)/ready  ## Run the tests that drive a whole Airflow (TESTS=tests/airflow/test_link.py: these)
+	$(RUN) -m pytest $(TESTS) -m airflow
 
 lint: $(NEWEST)/ready  ## Check style, types, the direction of imports, and .github
 	$(NEWEST)/bin/ruff check .

@@ -215,6 +215,7 @@ def test_a_body_that_is_nested_without_end_is_refused():
         drive(execute(Call("POST", "/v1/incidents", bytes.decode, body=body), terms()), lambda: pytest.fail("it left"))
 
 
+@pytest.mark.usefixtures("brisk")
 @pytest.mark.parametrize("content", [b"[" * 100_000, b'{"incident":' * 50_000])
 @pytest.mark.parametrize("call", [CALLS["close"], CALLS["wait"], CALLS["show"]], ids=["close", "wait", "show"])
 def test_over_the_wire_a_deep_answer_is_unexpected(call, content):
