@@ -5,6 +5,7 @@ What hangs is ended by a timer on the process's main thread, as Airflow's own ti
 
 from __future__ import annotations
 
+import select
 import signal
 import socket
 import sys
@@ -15,7 +16,14 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from airflow_incident.airflow_bridge.compat import supervisor
-from airflow_incident.core.timing import ALARM_AGAIN, ALARM_STUBBORN, LAST_WORD, LAST_WRITE, SHORT_CALLBACK
+from airflow_incident.core.timing import (
+    ALARM_AGAIN,
+    ALARM_STUBBORN,
+    LAST_WORD,
+    LAST_WRITE,
+    LATE_PATIENCE,
+    SHORT_CALLBACK,
+)
 from airflow_incident.errors import AirflowTimeoutError
 
 if TYPE_CHECKING:
@@ -103,7 +111,7 @@ def within(most: float = float("inf"), *, last: bool = False) -> Iterator[None]:
     hung = Hung()
     try:
         with _Alarm(seconds, hung):
-            _catch_up()
+            _catch_up(seconds)
             yield
     except Hung as raised:
         if raised is not hung:
@@ -272,6 +280,7 @@ class _Late:
         self._socket = comms.socket
         self.callback = _began()
         self.is_reading = False
+        self._patience = LATE_PATIENCE
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._socket, name)
@@ -295,6 +304,19 @@ class _Late:
             return False
         return True
 
+    def comes_within(self, seconds: float) -> bool:
+        """Wait for it in another callback than the one that gave up; return whether there is something to read.
+
+        All of them together wait no longer than is bearable: a batch that takes too long is killed as a whole.
+        """
+        began = time.monotonic()
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        try:
+            return bool(poll.poll(1000 * max(0.0, min(seconds, self._patience))))
+        finally:
+            self._patience -= time.monotonic() - began
+
     def _read(self, size: int) -> bytes:
         content = b""
         while len(content) < size:
@@ -306,20 +328,22 @@ class _Late:
         return content
 
 
-def _catch_up() -> None:
-    """Take in an answer that is late, if it has come. The next question waits for it, in the same callback only.
+def _catch_up(seconds: float) -> None:
+    """Take in an answer that is late. In the same callback the next question waits for it, as it comes to its turn.
 
-    :raises AirflowTimeoutError: if an earlier callback has waited for it long enough.
+    :param seconds: What this callback may wait for the answer to an earlier one's question.
+    :raises AirflowTimeoutError: if callbacks have waited for it long enough.
     """
     late = getattr(supervisor(), "socket", None)
     if not isinstance(late, _Late):
         return
-    if late.has_come():
+    is_ours = late.callback == _began()
+    if late.has_come() or (not is_ours and late.comes_within(seconds)):
         try:
             late.wait()
         except EOFError as error:
             raise AirflowTimeoutError(str(error)) from None
-    elif late.callback != _began():
+    elif not is_ours:
         raise AirflowTimeoutError("Airflow still owes the answer that an earlier callback waited for")
 
 

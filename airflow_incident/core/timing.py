@@ -42,6 +42,9 @@ MIN_SECONDS = 0.5
 MIN_REQUEST_SECONDS = 0.1
 """What a request gets at the least, however long those before it took."""
 
+LATE_PATIENCE = 6.0
+"""What the callbacks of a batch, together, wait for one answer of Airflow's that an earlier callback gave up on."""
+
 # The timer that ends what hangs
 
 ALARM_AGAIN = 0.05

@@ -163,8 +163,18 @@ def test_a_neighbour_is_not_given_our_late_answer(supervised):
     assert supervisor.comms.socket is before
 
 
-def test_the_next_callback_of_a_batch_does_not_wait_for_what_the_first_one_waited_for(supervised):
-    """It gives up at once; as soon as the answer is there, it can ask again."""
+def test_the_next_callback_of_a_batch_waits_for_what_the_first_one_gave_up_on(supervised):
+    """A DAG processor's first answer may take long; its batch is not lost for it."""
+    supervisor = supervised(1.5)
+    with callback(SECONDS), pytest.raises(AirflowTimeoutError):
+        ask(supervisor.comms)
+    with callback(SECONDS):
+        assert ask(supervisor.comms, "second") == "answer to second"
+
+
+def test_the_callbacks_of_a_batch_do_not_wait_one_by_one_for_what_the_first_one_waited_for(supervised, monkeypatch):
+    """Once that is long enough they give up at once; as soon as the answer is there, they can ask again."""
+    monkeypatch.setattr(channel, "LATE_PATIENCE", 0.0)
     supervisor = supervised(1.5)
     with callback(SECONDS), pytest.raises(AirflowTimeoutError):
         ask(supervisor.comms)
