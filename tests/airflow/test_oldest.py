@@ -300,7 +300,7 @@ with DAG("held", schedule=None) as dag:
     async def first():
         return [event.payload["state"] async for event in IncidentClosedTrigger(incident_ids=[incident.id]).run()]
 
-    assert asyncio.run(first()) == ["already_closed"]
+    assert asyncio.run(first()) == ["over"]
 
 
 @pytest.fixture(scope="module")
