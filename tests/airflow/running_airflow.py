@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -130,8 +131,27 @@ class RunningAirflow:
         return Session(create_engine(f"sqlite:///{self.home}/airflow.db", poolclass=NullPool))
 
     def pause(self, component: str) -> None:
-        """Stop the clock of one component; what is for it piles up."""
-        _signal(self._processes[component], signal.SIGSTOP)
+        """Stop the clock of one component; what is for it piles up.
+
+        Never while it holds SQLite's lock, which would stop everybody.
+        """
+        for _ in range(50):
+            _signal(self._processes[component], signal.SIGSTOP)
+            if self._can_write():
+                return
+            self.resume(component)
+            time.sleep(0.05)
+        raise AssertionError(f"{component} holds the database")
+
+    def _can_write(self) -> bool:
+        """Return whether nobody who sleeps holds SQLite's lock."""
+        try:
+            with contextlib.closing(sqlite3.connect(self.home / "airflow.db", timeout=1, isolation_level=None)) as base:
+                base.execute("BEGIN IMMEDIATE")
+                base.execute("ROLLBACK")
+        except sqlite3.OperationalError:
+            return False
+        return True
 
     def resume(self, component: str) -> None:
         """Let it go on."""
