@@ -80,7 +80,7 @@ docs-links: $(NEWEST)/ready  ## Ask the internet for every page that the documen
 	$(RUN) -m sphinx --builder linkcheck --quiet docs build/links
 
 clean:  ## Remove what these commands made
-	rm -rf build dist .venv .venv-[0-9]* .venv-celery .venv-peers .demo .distributed .e2e .matrix .releases .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
+	rm -rf build dist .venv .venv-[0-9]* .venv-celery .venv-peers .demo .distributed .e2e .matrix .measured .releases .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
 
 $(NEWEST)/ready: pyproject.toml constraints/airflow-3.3.txt tools/install.py
 	@$(if $(PYTHON),,$(error no Python from 3.11 to 3.13 with venv was found; install one and run make again))
