@@ -61,6 +61,19 @@ def supervisor() -> Any:
     return getattr(sys.modules.get(TASK_RUNNER), "SUPERVISOR_COMMS", None)
 
 
+_ASKED_ALREADY = frozenset({"ExecutionAPISecretsBackend", "SupervisorCommsSecretsBackend", "MetastoreBackend"})
+"""Airflow's own secrets backends, which lead to its API server or its database."""
+
+
+def secrets_backends() -> list[Any]:
+    """Return the secrets backends that the installation has set, and the environment's."""
+    try:
+        loaded = import_module("airflow.sdk.execution_time.supervisor").ensure_secrets_backend_loaded
+    except ImportError:
+        loaded = import_module("airflow.configuration").ensure_secrets_loaded
+    return [backend for backend in loaded() if type(backend).__name__ not in _ASKED_ALREADY]
+
+
 def is_in_processor() -> bool:
     """Return whether this process parses DAG files and calls the callbacks of DAGs."""
     return PROCESSOR in sys.modules

@@ -229,11 +229,6 @@ def _unread(
 
 
 def _why_unread(conn_id: str, error: BaseException) -> IncidentIoError:
-    if isinstance(error, AirflowNotFoundException) and f"AIRFLOW_CONN_{conn_id.upper()}" in os.environ:
-        # Airflow 3.0 and 3.1 say of one that they cannot read that there is none.
-        return UnusableConnectionError(
-            [Problem("Connection", "is set in the environment, and not readable")], conn_id=conn_id
-        )
     if isinstance(error, AirflowNotFoundException):
         return MissingConnectionError([Problem("Connection", "is not defined, or not readable")], conn_id=conn_id)
     if isinstance(error, IncidentIoError):

@@ -2,6 +2,9 @@
 
 import json
 import logging
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -140,6 +143,26 @@ def test_a_secrets_backend_that_raises_keeps_it(box, define, monkeypatch, error)
         assert type(error).__name__ in heard.error
         assert "s.abcdefgh" not in heard.everything
         flush()
+    assert [r.state for r in records()] == ["pending"]
+    define(host=box.url, conn_id="incident_io_default")
+    flush()
+    assert len(box.incidents) == 1
+
+
+@pytest.mark.parametrize("call", ["sync", "async"])
+def test_a_secrets_backend_that_airflow_asked_in_vain_keeps_it(box, define, call):
+    """A real one, in a process of its own: to Airflow its failure is as good as no connection, under the default id too."""
+    from airflow.configuration import conf
+
+    settings = {
+        "AIRFLOW__SECRETS__BACKEND": "tests.delivery.sealed_backend.SealedBackend",
+        "AIRFLOW__CORE__FERNET_KEY": conf.get("core", "fernet_key"),
+    }
+    command = [sys.executable, "-m", "tests.delivery.sealed_backend", call]
+    ended = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | settings, timeout=60)
+    ours = [line for line in (ended.stderr + ended.stdout).splitlines() if "incident.io:" in line]
+    assert "is kept in the journal" in "".join(ours)
+    assert "s.abcdefgh" not in "".join(ours)
     assert [r.state for r in records()] == ["pending"]
     define(host=box.url, conn_id="incident_io_default")
     flush()
