@@ -1,4 +1,4 @@
-"""The callbacks' doors: an incident opens on failure and closes on recovery, and Airflow is never harmed."""
+"""The callbacks: an incident opens on failure and closes on recovery, and Airflow is never harmed."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class QuietNotifier(BaseNotifier):
 
         :param more: What its caller gave beside the arguments: what Airflow gives, or a mistake.
         """
-        entry_point = more.pop("_door", type(self).__name__)
+        entry_point = more.pop("_entry_point", type(self).__name__)
         context = more.pop("context", None)
         super().__init__()
         if context is not None:
@@ -131,7 +131,7 @@ class QuietNotifier(BaseNotifier):
             return
         config = read_lenient_config(self.conn_id, airflow_config, **self.options)
         _raise_if_absent(config)
-        if (job := self._job(context, config)) is not None:
+        if (job := self._job(need, context, config)) is not None:
             self._do(job, config, began)
 
     async def _anotify(self, context: Any, began: float) -> None:
@@ -147,7 +147,7 @@ class QuietNotifier(BaseNotifier):
         shorten(waited + airflow_config.report_seconds)
         began += waited
         _raise_if_absent(config)
-        if (job := self._job(context, config)) is not None:
+        if (job := self._job(need, context, config)) is not None:
             await self._ado(job, config, began)
 
     @property
@@ -183,7 +183,7 @@ class QuietNotifier(BaseNotifier):
         """Async version of `_has_work`."""
         return True
 
-    def _job(self, context: Any, config: ConnectionConfig) -> Any:
+    def _job(self, need: Any, context: Any, config: ConnectionConfig) -> Any:
         """Read what is to be done; None for nothing."""
         raise NotImplementedError
 
@@ -279,7 +279,7 @@ class IncidentNotifier(QuietNotifier):
         outcome = await _run().areport(job, config, seconds=config.airflow_config.report_seconds)
         _emit(outcome.log_events(config.redact, time.monotonic() - began))
 
-    def _job(self, context: Any, config: ConnectionConfig) -> Report | None:
+    def _job(self, need: Any, context: Any, config: ConnectionConfig) -> Report | None:  # noqa: ARG002 -- as above
         """Read the failure and write its incident; None if another attempt is coming."""
         from airflow_incident.airflow_bridge.context import read_failure
         from airflow_incident.delivery.report import IncidentContent, prepare
@@ -333,7 +333,7 @@ class RecoveryNotifier(QuietNotifier):
     Use it as `on_success_callback` of a DAG; of a task only together with `scope` `task` or `task_instance`. A run
     that succeeds at once costs one look in the journal. What earlier attempts of the run have opened is closed, and
     what this one has, if it got over a failure; not what a step of it opened on purpose. An incident that a person has
-    taken stays open and gets a link to the run.
+    claimed stays open and gets a link to the run.
 
     What is not given here is taken from the connection, then from `[incident_io]` in airflow.cfg.
 
@@ -412,8 +412,7 @@ class RecoveryNotifier(QuietNotifier):
 
         return (await aread_lenient_config(self.conn_id, airflow_config, **self.options)).deployment
 
-    def _job(self, context: Any, config: ConnectionConfig) -> Recovery | None:
-        from airflow_incident.airflow_bridge.context import read_success
+    def _job(self, need: _Success, context: Any, config: ConnectionConfig) -> Recovery | None:
         from airflow_incident.core.text import log_line
         from airflow_incident.delivery.recovery import recovery_of
 
@@ -424,8 +423,7 @@ class RecoveryNotifier(QuietNotifier):
         why = (f"{config.unusable}. {config.unusable.advice}",) if config.unusable else ()
         for warning in (*config.warnings, *why):
             log.warning("incident.io: %s", log_line(config.redact(warning)))
-        success = read_success(context, scope=config.settings.scope)
-        return recovery_of(success, config)
+        return recovery_of(need.success, config)
 
     def _do(self, job: Recovery, config: ConnectionConfig, began: float) -> None:
         with _time_budget(config, began, in_processor=job.success.in_processor) as seconds:
@@ -442,7 +440,7 @@ _RESOLVES = kinds_of(RecoveryNotifier.__init__)
 
 
 def _found(context: Any, *, answer: bool | StoreFailed) -> bool:
-    """Tell what a look in the journal has found; that nobody can tell is a line."""
+    """Return what a look in the journal has found; where it cannot be read, log that."""
     if isinstance(answer, bool):
         return answer
     _log_event("left_open", logging.WARNING, f"the journal cannot be used: {answer.why}", context)
@@ -499,7 +497,7 @@ def _made(notifier: Callable[..., N], entry_point: str, given: dict[str, Any]) -
     contexts, unknown = given.pop("contexts"), given.pop("unknown")
     if "context" in unknown:
         contexts = (*contexts, unknown.pop("context"))
-    return notifier(*contexts, **given, **unknown | {"_door": entry_point})
+    return notifier(*contexts, **given, **unknown | {"_entry_point": entry_point})
 
 
 def _refuse(entry_point: str, problems: Mapping[str, Problem], positional: list[str], *, at_failure: bool) -> None:

@@ -59,7 +59,7 @@ LINES = (
     Broken(
         "2.11",
         "airflow_bridge/variables.py",
-        "if not self.has_supervisor:\n            return _text(_model",
+        "if not self._has_supervisor:\n            return _text(_model",
         "if False:\n            return _text(_model",
         "delivery/test_journal.py::test_one_run_is_one_request_whatever_calls",
     ),

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class ConnectionConfig(NamedTuple):
-    """A connection, merged with arguments and airflow.cfg: everything that a door needs to know.
+    """A connection, merged with arguments and airflow.cfg: everything that an entry point needs to know.
 
     `origins` says where each option is set that is set at all. `problems` are the values that cannot be used, which
     count as not set. `unusable` is why no request can be made; `is_read` says that the connection's options are known
@@ -170,7 +170,7 @@ async def aread_config(conn_id: str, airflow_config: AirflowConfig | None = None
 def read_lenient_config(
     conn_id: str, airflow_config: AirflowConfig | None = None, **arguments: Any
 ) -> ConnectionConfig:
-    """Read what can be read, for a failure that must not be lost: what is wrong is in the profile, nothing raises."""
+    """Read what can be read, for a failure that must not be lost: what is wrong is in the result, nothing raises."""
     try:
         connection = read_connection(conn_id)
     except (Exception, SystemExit) as error:  # noqa: BLE001 -- a secrets backend may raise anything
@@ -213,7 +213,7 @@ def _checked(config: ConnectionConfig) -> ConnectionConfig:
 def _unread(
     conn_id: str, airflow_config: AirflowConfig | None, arguments: Mapping[str, Any], error: BaseException
 ) -> ConnectionConfig:
-    """Make a profile of what is known without the connection."""
+    """Make a configuration of what is known without the connection."""
     airflow_config = airflow_config or read_airflow_config()
     settings, problems, origins = merge(arguments=arguments, connection={}, config=airflow_config.config)
     return ConnectionConfig(

@@ -48,20 +48,11 @@ def read_failure(context: Any, *, exception_detail: str = "message", level: Leve
     exception = safe_get(context, "exception")
     in_processor = level == "dag" or (level == "task" and not _is_of_the_task(context, ti))
     return Failure(
-        dag_id=dag_id,
-        run_id=run_id,
-        level=level,
-        task_id=_text(safe_get(ti, "task_id")) or None if at_task else None,
-        map_index=_number(safe_get(ti, "map_index"), default=-1) if at_task else -1,
-        clear_count=_number(safe_get(run, "clear_number"), default=0),
+        **_run_facts(context, level, ti),
         attempt=_number(safe_get(ti, "try_number"), default=0) or None if at_task else None,
         attempts=max_tries + 1 if max_tries >= 0 else None,
         in_processor=in_processor,
         reason=_text(safe_get(context, "reason")) or None,
-        run_type=_text(safe_get(run, "run_type")) or None,
-        logical_date=_moment(_first(safe_get(context, "logical_date"), safe_get(run, "logical_date"))),
-        run_after=_moment(safe_get(run, "run_after")),
-        started_at=_moment(safe_get(run, "start_date")),
         failed_at=_moment(safe_get(ti if at_task else run, "end_date")) or datetime.now(UTC),
         deadline_at=_moment(safe_get(safe_get(context, "deadline"), "deadline_time")),
         exception_type=_type_name(exception),
@@ -80,25 +71,30 @@ def read_success(context: Any, *, level: Level | None = None, scope: Scope = "ru
     """
     ti = _first(safe_get(context, "ti"), safe_get(context, "task_instance"))
     run = safe_get(context, "dag_run")
-    dag_id, run_id = ids(context)
     level = level or _level(context, ti)
-    at_task = level in {"task", "operator"}
-    return Failure(
-        dag_id=dag_id,
-        run_id=run_id,
-        level=level,
-        task_id=_text(safe_get(ti, "task_id")) or None if at_task else None,
-        map_index=_number(safe_get(ti, "map_index"), default=-1) if at_task else -1,
-        clear_count=_number(safe_get(run, "clear_number"), default=0),
-        in_processor=level == "dag",
-        failed_tasks=_failed_tasks(safe_get(context, "dag"), run, dag_id, run_id)
-        if level == "dag" and scope in TASK_SCOPES
-        else (),
-        run_type=_text(safe_get(run, "run_type")) or None,
-        logical_date=_moment(_first(safe_get(context, "logical_date"), safe_get(run, "logical_date"))),
-        run_after=_moment(safe_get(run, "run_after")),
-        started_at=_moment(safe_get(run, "start_date")),
+    failed = (
+        _failed_tasks(safe_get(context, "dag"), run, *ids(context)) if level == "dag" and scope in TASK_SCOPES else ()
     )
+    return Failure(**_run_facts(context, level, ti), in_processor=level == "dag", failed_tasks=failed)
+
+
+def _run_facts(context: Any, level: Level, ti: Any) -> dict[str, Any]:
+    """Read which run it is, and which task instance of it, for a success as for a failure."""
+    run = safe_get(context, "dag_run")
+    dag_id, run_id = ids(context)
+    at_task = level in {"task", "operator"}
+    return {
+        "dag_id": dag_id,
+        "run_id": run_id,
+        "level": level,
+        "task_id": _text(safe_get(ti, "task_id")) or None if at_task else None,
+        "map_index": _number(safe_get(ti, "map_index"), default=-1) if at_task else -1,
+        "clear_count": _number(safe_get(run, "clear_number"), default=0),
+        "run_type": _text(safe_get(run, "run_type")) or None,
+        "logical_date": _moment(_first(safe_get(context, "logical_date"), safe_get(run, "logical_date"))),
+        "run_after": _moment(safe_get(run, "run_after")),
+        "started_at": _moment(safe_get(run, "start_date")),
+    }
 
 
 def ids(context: Any) -> tuple[str, str]:

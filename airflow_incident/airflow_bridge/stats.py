@@ -67,8 +67,8 @@ def log_event(
     if seconds is not None:
         known["seconds"] = f"{seconds:.3f}"
     # Redacted one by one: a pattern that sees the whole line may swallow a quote, or a neighbour.
-    safe = {name: str(value) if name in _OURS else log_line(redact(str(value))) for name, value in known.items()}
-    pairs = " ".join(f"{name}={_quoted(value)}" for name, value in safe.items())
+    safe = {name: str(value) if name in _OURS else redact(str(value)) for name, value in known.items()}
+    pairs = " ".join(f"{name}={_quoted(log_line(value))}" for name, value in safe.items())
     parts = [log_line(redact(f"incident.io: {words}")), rest, f"({pairs})"]
     return LogEvent(outcome, level, " ".join(filter(None, parts)), seconds)
 

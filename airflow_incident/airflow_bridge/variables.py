@@ -26,25 +26,25 @@ class Variables:
     """A store over Airflow's Variables: by the supervisor's channel where there is one, else in the database."""
 
     def __init__(self) -> None:
-        self.has_supervisor = supervisor() is not None
+        self._has_supervisor = supervisor() is not None
 
     def get(self, name: str) -> str | None:
         """Return a Variable's text; None where there is none, or where Airflow could not tell."""
         _forget_cached(name)
-        if not self.has_supervisor:
+        if not self._has_supervisor:
             return _text(_model().get(name, default_var=None, **in_team_of_variable(name)))
         return _text(_sdk().get(name, default=None))
 
     def set(self, name: str, text: str) -> None:
         """Write a Variable."""
-        if self.has_supervisor:
+        if self._has_supervisor:
             _sdk().set(name, text, description=DESCRIPTION)
         else:
             _model().set(name, text, description=DESCRIPTION, **in_team_of_variable(name))
 
     def delete(self, name: str) -> None:
         """Delete a Variable."""
-        if self.has_supervisor:
+        if self._has_supervisor:
             _sdk().delete(name)
         else:
             _model().delete(name, **in_team_of_variable(name))
@@ -54,7 +54,7 @@ class Variables:
 
         :raises NotImplementedError: in a task before Airflow 3.3, which cannot list Variables.
         """
-        if not self.has_supervisor:
+        if not self._has_supervisor:
             return _names_in_database(prefix)
         if not hasattr(_sdk(), "keys"):
             raise NotImplementedError("tasks list Variables from Airflow 3.3 on")

@@ -22,7 +22,13 @@ from airflow_incident.api.calls import (
     is_for_alert_source,
 )
 from airflow_incident.api.incident import read_object
-from airflow_incident.core.timing import ATTEMPT_SECONDS, BACKOFF_LIMIT, BACKOFF_SECONDS, RETRY_AFTER_LIMIT
+from airflow_incident.core.timing import (
+    ATTEMPT_SECONDS,
+    BACKOFF_LIMIT,
+    BACKOFF_SECONDS,
+    MIN_REQUEST_SECONDS,
+    RETRY_AFTER_LIMIT,
+)
 from airflow_incident.errors import (
     APIError,
     ConfigurationError,
@@ -190,7 +196,7 @@ def _exchange(call: Call[T], limits: RequestLimits) -> Generator[HttpStep, StepR
             path=call.path,
             query=call.query,
             content=content,
-            timeout=max(0.1, min(ATTEMPT_SECONDS, limits.left)),
+            timeout=max(MIN_REQUEST_SECONDS, min(ATTEMPT_SECONDS, limits.left)),
             limit=call.limit,
         )
         _compare_clocks(answer, limits)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def kinds_of(function: Any) -> dict[str, str]:
-    """Return the arguments that a door takes by name, with their types as its signature writes them."""
+    """Return the arguments that an entry point takes by name, with their types as its signature writes them."""
     names = getattr(function, "__wrapped__", function).__kwdefaults__  # Airflow wraps what an operator's class has
     return {name: function.__annotations__[name] for name in names}
 
@@ -27,10 +27,10 @@ def kinds_of(function: Any) -> dict[str, str]:
 def usable(
     entry_point: str, arguments: Mapping[str, Any], kinds: Mapping[str, str], *, templates: Collection[str] = ()
 ) -> tuple[dict[str, Any], dict[str, Problem]]:
-    """Read the arguments of a door as a DAG file holds them; tell by name what cannot be used, which is left out.
+    """Read the arguments of an entry point as a DAG file holds them; name what cannot be used, which is left out.
 
-    :param door: What its author has called.
-    :param kinds: What the door takes, and of which types.
+    :param entry_point: What its author has called.
+    :param kinds: What it takes, and of which types.
     :param templates: Arguments that may be known only when they are rendered.
     """
     kept: dict[str, Any] = {}
@@ -153,7 +153,7 @@ def _right_entries(name: str, value: Any) -> dict[str, Any]:
 def checked(operator: Any, entry_point: Any, given: Mapping[str, Any]) -> Iterator[list[Problem]]:
     """Check what an operator was called with, around Airflow's own look at the rest; the block may add problems.
 
-    :param door: The class that takes these arguments, which the operator may extend.
+    :param entry_point: The class that takes these arguments, which the operator may extend.
     :param given: What its constructor has, the rest under `kwargs`.
     :raises ConfigurationError: naming everything that cannot be used.
     """

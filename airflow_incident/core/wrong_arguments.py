@@ -37,7 +37,7 @@ def unnamed(entry_point: str, value: Any) -> WrongArgument:
 def unknown(entry_point: str, name: str, known: Iterable[str], others: Iterable[str] = ()) -> WrongArgument:
     """Say that there is no such argument, and what was meant instead. Its value may be a secret.
 
-    :param known: What the door takes itself.
+    :param known: What the entry point takes itself.
     :param others: What those behind it take.
     """
     return WrongArgument(f"{entry_point}({name}=…)", _instead(name, list(known), list(others)))
@@ -62,9 +62,9 @@ def _instead(name: str, known: list[str], others: list[str]) -> str:
 def strangers(
     entry_point: str, given: Mapping[str, Any], known: Iterable[str], takers: Iterable[Any]
 ) -> list[WrongArgument]:
-    """Say which arguments none of the classes behind a door takes.
+    """Say which arguments none of the classes behind an entry point takes.
 
-    :param known: The door's own arguments, which may have been meant.
+    :param known: Its own arguments, which may have been meant.
     """
     taken = {name for taker in takers for name in signature(taker).parameters}
     odd = [name for name in given if name not in taken and not name.startswith("_")]

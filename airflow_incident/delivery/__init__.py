@@ -1,1 +1,1 @@
-"""What is promised about a failure, and the one use case behind every door."""
+"""What is promised about a failure, and the one use case behind every entry point."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from airflow_incident.airflow_bridge.channel import awithin, left, within
 from airflow_incident.api.calls import CallSequence, PreparedCreate, create_call
-from airflow_incident.core.timing import LOOK_AGAIN, STORE_PATIENCE
+from airflow_incident.core.timing import LOOK_AGAIN, MIN_REQUEST_SECONDS, STORE_PATIENCE
 from airflow_incident.delivery.effects import (
     Ask,
     Attach,
@@ -51,7 +51,7 @@ class AnyAsyncClient(Protocol):
 
 
 class AsyncStore(Protocol):
-    """Where records live, for coroutines; see `journal.Store`."""
+    """Where records live, for coroutines; see `record.Store`."""
 
     async def get(self, name: str) -> str | None:
         """Return the text under a name; None does not prove that there is none."""
@@ -83,7 +83,7 @@ class Driver:
     """
 
     def __init__(self, store: Store, client: Client, *, key: str, first: CallSequence[Any], seconds: float) -> None:
-        self._shelf = _GuardedStore(store, patience=store_patience())
+        self._guarded = _GuardedStore(store, patience=store_patience())
         self._client = client
         self._seconds = seconds
         self._deadline = time.monotonic() + seconds
@@ -113,7 +113,7 @@ class Driver:
                 elif isinstance(step, Show | Attach | Ask | Sleep):
                     answer = self._ask(step)
                 else:
-                    answer = self._shelf.take(step)
+                    answer = self._guarded.take(step)
         except StopIteration as end:
             result: T = end.value
             return result
@@ -174,7 +174,7 @@ class Driver:
     @property
     def left(self) -> float:
         """Seconds left of the report's time."""
-        return max(0.1, self._deadline - time.monotonic())
+        return max(MIN_REQUEST_SECONDS, self._deadline - time.monotonic())
 
 
 class AsyncDriver:
@@ -192,7 +192,7 @@ class AsyncDriver:
         key: str = "",
         first: CallSequence[Any] | None = None,
     ) -> None:
-        self._shelf = _AsyncGuardedStore(store, seconds)
+        self._guarded = _AsyncGuardedStore(store, seconds)
         self._client = client
         now = time.monotonic()
         self._deadline, self._patience = now + seconds, now + STORE_PATIENCE
@@ -226,7 +226,7 @@ class AsyncDriver:
         """Take a step of the store; send meanwhile if that takes too long."""
         import asyncio  # tasks need none
 
-        storing = asyncio.create_task(self._shelf.take(step))
+        storing = asyncio.create_task(self._guarded.take(step))
         done, _ = await asyncio.wait({storing}, timeout=max(0.0, self._patience - time.monotonic()))
         if not done and self._first is not None:
             self._sending = asyncio.create_task(self._call(self._first))
@@ -248,7 +248,7 @@ class AsyncDriver:
 
     @property
     def _left(self) -> float:
-        return max(0.1, self._deadline - time.monotonic())
+        return max(MIN_REQUEST_SECONDS, self._deadline - time.monotonic())
 
 
 def run_all(
@@ -265,7 +265,7 @@ def run_all(
     :param complete: Adds to a record's draft what its connection says.
     :param patience: Seconds that the store may take, where somebody waits after all.
     """
-    shelf = _GuardedStore(store, patience=patience)
+    guard = _GuardedStore(store, patience=patience)
     answer: Any = None
     try:
         while True:
@@ -281,7 +281,7 @@ def run_all(
                 time.sleep(step.seconds)
                 answer = None
             else:
-                answer = shelf.take(step)
+                answer = guard.take(step)
     except StopIteration as end:
         result: T = end.value
         return result

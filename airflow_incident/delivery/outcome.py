@@ -89,7 +89,7 @@ class ReportResult(NamedTuple):
         """Read what incident.io answered.
 
         :param kept: Whether the report is written down, so that it is not lost if it was not delivered.
-        :param trouble: What kept the journal from being read or written.
+        :param journal_error: What kept the journal from being read or written.
         :param creation: What was sent, as far as it came to that.
         """
         if isinstance(answer, APIError) and answer.already_open:
@@ -105,7 +105,7 @@ class ReportResult(NamedTuple):
 
     @property
     def outcome(self) -> str:
-        """Which of `metrics.OUTCOMES` it is: an incident is opened or replayed once, whoever reports it again."""
+        """Which of `stats.OUTCOMES` it is: an incident is opened or replayed once, whoever reports it again."""
         if self.kind == "grouped" and not self.before:
             return "opened" if self.incident else "journalled"
         return "dropped" if self.kind == "failed" else _REPORT_OUTCOMES.get((self.kind, self.before), "deduplicated")
@@ -270,7 +270,7 @@ class RecordResult(NamedTuple):
 
     @property
     def outcome(self) -> str:
-        """Which of `metrics.OUTCOMES` it is."""
+        """Which of `stats.OUTCOMES` it is."""
         return _RECORDS[self.kind][0]
 
     def log_event(self, redact: Redact) -> LogEvent:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class IncidentContent(NamedTuple):
-    """What a door wants an incident to say; None asks for the default text.
+    """What a caller wants an incident to say; None asks for the default text.
 
     `key_name` separates deliberate incidents of one run. `fields` are further fields of the body.
     `notes` are what the reader should know about the report itself. `strict` fails on what cannot be used, instead of

@@ -47,7 +47,7 @@ def facts(line):
 def outcomes(heard):
     """List the outcomes that were told, in order, whoever's logger it was."""
     lines = [record.getMessage() for record in heard.records]
-    return [log_event["outcome"] for log_event in map(facts, lines) if log_event]
+    return [said["outcome"] for said in map(facts, lines) if said]
 
 
 @pytest.fixture(autouse=True)
@@ -120,9 +120,9 @@ def test_the_line_says_which_incident_where_and_how_long(connected):
     assert line.startswith(
         f"incident.io: INC-1 {incident['permalink']} is open for DAG orders, run run-1 (outcome=opened"
     )
-    log_event = facts(line)
-    assert 0 < float(log_event.pop("seconds")) < 12
-    assert log_event == {
+    said = facts(line)
+    assert 0 < float(said.pop("seconds")) < 12
+    assert said == {
         "outcome": "opened",
         "dag_id": "orders",
         "run_id": "run-1",
@@ -204,8 +204,8 @@ def test_what_is_refused_for_good_is_dead_once(connect, counts, call):
         connect(api.url)
         with listen() as heard:
             call(open_incident(), task_context())
-        log_event = facts(heard.error)
-        assert (log_event["outcome"], log_event["error"], log_event["request_id"]) == ("dead", "APIError", "req-9")
+        said = facts(heard.error)
+        assert (said["outcome"], said["error"], said["request_id"]) == ("dead", "APIError", "req-9")
         assert fails(dag_context(), call) == ["deduplicated"]
         assert flush() == []
         assert counts == {"dead": 1, "deduplicated": 1}
@@ -263,16 +263,16 @@ def test_an_answer_that_comes_too_late_counts_once(connect, sandbox, counts, mon
 def test_a_storm_counts_each_incident_that_it_opens(connected, counts, monkeypatch):
     """The one that groups is one of them."""
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__STORM_LIMIT_PER_DAG", "1")
-    log_event = [fails(dag_context(f"r{number}")) for number in range(4)]
-    assert log_event == [["opened"], ["opened"], ["deduplicated"], ["deduplicated"]]
+    said = [fails(dag_context(f"r{number}")) for number in range(4)]
+    assert said == [["opened"], ["opened"], ["deduplicated"], ["deduplicated"]]
     assert counts["opened"] == len(connected.incidents) == 2
 
 
 def test_a_storm_that_begins_in_an_outage_opens_later(connect, sandbox, counts, monkeypatch):
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__STORM_LIMIT_PER_DAG", "1")
     connect(AWAY)
-    log_event = [fails(dag_context(f"r{number}")) for number in range(3)]
-    assert log_event == [["journalled"], ["journalled"], ["deduplicated"]]
+    said = [fails(dag_context(f"r{number}")) for number in range(3)]
+    assert said == [["journalled"], ["journalled"], ["deduplicated"]]
     connect(sandbox.url)
     assert flush() == ["replayed", "replayed"]
     assert counts["journalled"] == counts["replayed"] == len(sandbox.incidents) == 2
@@ -372,9 +372,9 @@ def test_no_secret_is_in_a_fact(connect, counts):
             call_sync(open_incident(), dag_context(f"run of {API_KEY}"))
     assert "hunter22" not in heard.everything
     assert API_KEY not in heard.everything
-    log_event = facts(heard.texts(logging.INFO)[-1])
-    assert log_event["link"].startswith("http://x/7?token=***")
-    assert (log_event["run_id"], log_event["incident"]) == ("run of ***", "INC-7")
+    said = facts(heard.texts(logging.INFO)[-1])
+    assert said["link"].startswith("http://x/7?token=***")
+    assert (said["run_id"], said["incident"]) == ("run of ***", "INC-7")
 
 
 # Airflow's metrics

@@ -32,6 +32,8 @@ def running(*arguments, **environment):
         text=True,
         encoding="utf-8",
         env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment},
+        # A shell's background job ignores it, and so does what that starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 -- there is no other thread
     )
     with process:
         try:
