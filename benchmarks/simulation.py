@@ -267,7 +267,7 @@ def report_of(number: int) -> Report:
 
 def told_by_dag(report: Report) -> Report:
     """Tell the same failure at the DAG's level."""
-    return report._replace(failure=replace(report.failure, level="dag"))
+    return replace(report, failure=report.failure._replace(level="dag"))
 
 
 def days(most: int, seed: int) -> Iterator[tuple[str, Day, Result]]:

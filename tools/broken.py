@@ -59,8 +59,8 @@ LINES = (
     Broken(
         "2.11",
         "airflow_bridge/variables.py",
-        "if not self._has_supervisor:\n            return _text(_model",
-        "if False:\n            return _text(_model",
+        'default = "default_var" if self._in_database else "default"',
+        'default = "default"',
         "delivery/test_journal.py::test_one_run_is_one_request_whatever_calls",
     ),
     Broken(
@@ -115,7 +115,7 @@ LINES = (
     Broken(
         "3.1",
         "airflow_bridge/variables.py",
-        'if not hasattr(_sdk(), "keys"):',
+        'if not hasattr(self._variable, "keys"):',
         "if False:",
         "airflow/test_journal.py",
     ),

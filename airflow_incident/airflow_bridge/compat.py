@@ -105,24 +105,23 @@ def _found(name: str) -> Any:
 # https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/multi-team.html
 
 
-def in_team_of_variable(name: str) -> dict[str, str]:
-    """Return the argument with which a Variable is read, written and deleted, if it is a team's."""
-    from airflow.models import Variable
+def has_teams(model: Any) -> bool:
+    """Return whether Variables, or connections, may be a team's."""
+    return hasattr(model, "get_team_name") and _found("conf").getboolean("core", "multi_team", fallback=False)
 
-    return _in_team(Variable, name)  # noqa: AIR311 -- there is no supervisor to ask
+
+def team_of(model: Any, name: str) -> dict[str, str]:
+    """Return the argument with which a thing is read, written and deleted, if it is a team's.
+
+    Names are unique, whoever has them.
+    """
+    team = model.get_team_name(name)
+    return {"team_name": team} if team else {}
 
 
 def connection_of_a_team(conn_id: str) -> Any | None:
     """Return a connection that is a team's; None if no team has it. Not for a task, which is of one team itself."""
     from airflow.models import Connection
 
-    team = _in_team(Connection, conn_id)  # noqa: AIR311 -- as above
+    team = team_of(Connection, conn_id) if has_teams(Connection) else None  # noqa: AIR311 -- there is no supervisor
     return Connection.get_connection_from_secrets(conn_id, **team) if team else None  # noqa: AIR311 -- as above
-
-
-def _in_team(model: Any, name: str) -> dict[str, str]:
-    """Ask the database which team a thing is of; names are unique, whoever has them."""
-    if not hasattr(model, "get_team_name") or not _found("conf").getboolean("core", "multi_team", fallback=False):
-        return {}
-    team = model.get_team_name(name)
-    return {"team_name": team} if team else {}

@@ -23,6 +23,7 @@ from airflow_incident.delivery.effects import (
     Show,
     Sleep,
     StoreFailed,
+    StoreStep,
 )
 from airflow_incident.errors import AirflowTimeoutError, IncidentIoError, UnexpectedResponseError
 
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_FOR_EVER = float("inf")
+_METHODS: dict[type, str] = {Get: "get", Set: "set", Keep: "set", Delete: "delete", Names: "names"}
+"""What a store does for each step."""
 
 
 class AnyAsyncClient(Protocol):
@@ -51,24 +53,15 @@ class AnyAsyncClient(Protocol):
 
 
 class AsyncStore(Protocol):
-    """Where records live, for coroutines; see `record.Store`."""
+    """Where records live, for coroutines."""
 
-    async def get(self, name: str) -> str | None:
-        """Return the text under a name; None does not prove that there is none."""
-
-    async def set(self, name: str, text: str) -> None:
-        """Write a text under a name, over what was there."""
-
-    async def delete(self, name: str) -> None:
-        """Delete what is under a name, if there is anything."""
-
-    async def names(self, prefix: str) -> list[str]:
-        """List the names that begin with a prefix."""
+    async def do(self, method: str, *args: str) -> Any:
+        """Do as a method of `record.Store` does."""
 
 
 def store_patience() -> float:
     """Say how long a store may take that is believed: in a callback, whose time is limited as a whole, all of that."""
-    return STORE_PATIENCE if left() is None else _FOR_EVER
+    return STORE_PATIENCE if left() is None else float("inf")
 
 
 class Driver:
@@ -83,13 +76,13 @@ class Driver:
     """
 
     def __init__(self, store: Store, client: Client, *, key: str, first: CallSequence[Any], seconds: float) -> None:
-        self._guarded = _GuardedStore(store, patience=store_patience())
+        self._guard = _Guard(store, store_patience())
         self._client = client
         self._seconds = seconds
         self._deadline = time.monotonic() + seconds
         self._errors_seen: list[IncidentIoError] = []
         self._key = key
-        self._first: CallSequence[Any] | Call[Any] = first
+        self._first: Call[Any] | CallSequence[Any] = first
         self._turn = threading.Event()
         self._asking = False
         self._wanted = True
@@ -104,35 +97,30 @@ class Driver:
 
     def run(self, steps: Generator[Effect, Any, T]) -> T:
         """Take every step and return what the generator returns."""
-        answer: Any = None
         try:
-            while True:
-                step = steps.send(answer)
-                if isinstance(step, Send):
-                    answer = self._send(step)
-                elif isinstance(step, Show | Attach | Ask | Sleep):
-                    answer = self._ask(step)
-                else:
-                    answer = self._guarded.take(step)
-        except StopIteration as end:
-            result: T = end.value
-            return result
+            return _carry(steps, self._take)
         finally:
             self._wanted = False
             self._turn.set()
 
-    def _send(self, step: Send) -> IncidentState | AlertState | IncidentIoError:
+    def _take(self, step: Effect) -> Any:
+        if isinstance(step, StoreStep):
+            return self._guard.take(step)
+        self._asking = True
         try:
-            if self._answer is None or not self._hand_over(step):
-                state: IncidentState | AlertState = self._client.call(_opening(step), budget=self.left)
-                return state
-            return self._answer.result(timeout=self.left)
+            if isinstance(step, Sleep):
+                return time.sleep(min(step.seconds, self.left))
+            if isinstance(step, Send) and self._answer and self._hand_over(step):
+                return self._answer.result(timeout=self.left)
+            return self._client.call(_call(step), budget=self.left)
         except TimeoutError:
             from airflow_incident.api.client import too_late  # loaded by now
 
             return too_late(self._seconds, self._errors_seen)
         except IncidentIoError as error:
             return error
+        finally:
+            self._asking = False
 
     def _hand_over(self, step: Send) -> bool:
         """Let the thread send a body; tell whether it does, or has done all by itself meanwhile."""
@@ -141,22 +129,10 @@ class Driver:
                 return False
             self._spent = True
             if not self._gone:
-                self._first = _opening(step)
+                self._first = create_call(PreparedCreate(step.body, step.endpoint))
                 self._turn.set()
                 return True
             return self._key in _keys_of(step)
-
-    def _ask(self, step: Show | Attach | Ask | Sleep) -> Any:
-        self._asking = True
-        try:
-            if isinstance(step, Sleep):
-                time.sleep(min(step.seconds, self.left))
-                return None
-            return self._client.call(_call(step), budget=self.left)
-        except IncidentIoError as error:
-            return error
-        finally:
-            self._asking = False
 
     def _wait_and_send(self, answer: Future[IncidentState | AlertState]) -> None:
         seconds = STORE_PATIENCE
@@ -192,7 +168,7 @@ class AsyncDriver:
         key: str = "",
         first: CallSequence[Any] | None = None,
     ) -> None:
-        self._guarded = _AsyncGuardedStore(store, seconds)
+        self._guard = _Guard(store, seconds)
         self._client = client
         now = time.monotonic()
         self._deadline, self._patience = now + seconds, now + STORE_PATIENCE
@@ -202,19 +178,10 @@ class AsyncDriver:
 
     async def run(self, steps: Generator[Effect, Any, T]) -> T:
         """Take every step and return what the generator returns."""
-        import asyncio  # tasks need none
-
         answer: Any = None
         try:
             while True:
-                step = steps.send(answer)
-                if isinstance(step, Sleep):
-                    await asyncio.sleep(min(step.seconds, self._left))
-                    answer = None
-                elif isinstance(step, Send | Show | Attach | Ask):
-                    answer = await self._ask(step)
-                else:
-                    answer = await self._keep(step)
+                answer = await self._take(steps.send(answer))
         except StopIteration as end:
             result: T = end.value
             return result
@@ -222,18 +189,18 @@ class AsyncDriver:
             if self._sending:
                 self._sending.cancel()
 
-    async def _keep(self, step: Effect) -> Any:
-        """Take a step of the store; send meanwhile if that takes too long."""
+    async def _take(self, step: Effect) -> Any:
         import asyncio  # tasks need none
 
-        storing = asyncio.create_task(self._guarded.take(step))
-        done, _ = await asyncio.wait({storing}, timeout=max(0.0, self._patience - time.monotonic()))
-        if not done and self._first is not None:
-            self._sending = asyncio.create_task(self._call(self._first))
-            self._first = None
-        return await storing
-
-    async def _ask(self, step: Send | Show | Attach | Ask) -> Any:
+        if isinstance(step, Sleep):
+            return await asyncio.sleep(min(step.seconds, self._left))
+        if isinstance(step, StoreStep):
+            storing = asyncio.create_task(self._guard.atake(step))
+            done, _ = await asyncio.wait({storing}, timeout=max(0.0, self._patience - time.monotonic()))
+            if not done and self._first is not None:
+                self._sending = asyncio.create_task(self._call(self._first))
+                self._first = None
+            return await storing
         if isinstance(step, Send):
             self._first = None
             if self._sending and self._key in _keys_of(step):
@@ -265,23 +232,29 @@ def run_all(
     :param complete: Adds to a record's draft what its connection says.
     :param patience: Seconds that the store may take, where somebody waits after all.
     """
-    guard = _GuardedStore(store, patience=patience)
+    guard = _Guard(store, patience)
+
+    def take(step: Effect) -> Any:
+        if isinstance(step, StoreStep):
+            return guard.take(step)
+        if isinstance(step, Sleep):
+            return time.sleep(step.seconds)
+        try:
+            return complete(step.record) if isinstance(step, Complete) else call(_call(step), step.conn_id)
+        except IncidentIoError as error:
+            return error
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- it costs this record, and no other
+            return UnexpectedResponseError(200, f"the answer cannot be used ({type(error).__name__})")
+
+    return _carry(steps, take)
+
+
+def _carry(steps: Generator[Effect, Any, T], take: Callable[[Effect], Any]) -> T:
+    """Take every step with the answer to the one before; return what the generator returns."""
     answer: Any = None
     try:
         while True:
-            step = steps.send(answer)
-            if isinstance(step, Send | Show | Attach | Ask | Complete):
-                try:
-                    answer = complete(step.record) if isinstance(step, Complete) else call(_call(step), step.conn_id)
-                except IncidentIoError as error:
-                    answer = error
-                except (Exception, SystemExit) as error:  # noqa: BLE001 -- it costs this record, and no other
-                    answer = UnexpectedResponseError(200, f"the answer cannot be used ({type(error).__name__})")
-            elif isinstance(step, Sleep):
-                time.sleep(step.seconds)
-                answer = None
-            else:
-                answer = guard.take(step)
+            answer = take(steps.send(answer))
     except StopIteration as end:
         result: T = end.value
         return result
@@ -292,14 +265,10 @@ def _keys_of(step: Send) -> set[str | None]:
     return {step.body.get("idempotency_key"), step.body.get("deduplication_key"), step.record_key}
 
 
-def _opening(step: Send) -> Call[Any]:
-    return create_call(PreparedCreate(step.body, step.endpoint))
-
-
-def _call(step: Send | Show | Attach | Ask) -> Anything:
+def _call(step: Effect) -> Anything:
     match step:
         case Send():
-            return _opening(step)
+            return create_call(PreparedCreate(step.body, step.endpoint))
         case Show(incident_id):
             from airflow_incident.api.endpoints import show_incident_state  # few failures ask
 
@@ -310,78 +279,47 @@ def _call(step: Send | Show | Attach | Ask) -> Anything:
             return attach_link(incident_id, url=url, title=title)
         case Ask(call):
             return call
+    raise TypeError(f"not a question for incident.io: {step!r}")
 
 
-class _Trouble:
-    """Makes answers of a store's failures; once it has failed or hung, only what keeps a failure is still tried."""
+class _Guard:
+    """A store whose failures are answers; once it has failed or hung, only what keeps a failure is still tried.
 
-    def __init__(self, patience: float) -> None:
+    :param patience: Seconds that a step may take: a read that timed out says "missing".
+    """
+
+    def __init__(self, store: Store | AsyncStore, patience: float) -> None:
+        self._store: Any = store
         self._patience = patience
         self._trouble: StoreFailed | None = None
 
-    def in_the_way_of(self, step: Effect) -> StoreFailed | None:
-        """Return why a step is not tried."""
-        return None if isinstance(step, Keep) else self._trouble
-
-    def give_up(self, error: BaseException) -> StoreFailed:
-        """Stop asking the store."""
-        why = str(error) if isinstance(error, AirflowTimeoutError) else f"{type(error).__name__}: {error}"
-        self._trouble = StoreFailed(why)
-        return self._trouble
-
-    def believe(self, answer: Any, began: float) -> Any:
-        """Take an answer, unless it comes too late: a read that timed out says "missing"."""
+    def take(self, step: StoreStep) -> Any:
+        """Take one step of a store for threads."""
+        if self._trouble and not isinstance(step, Keep):
+            return self._trouble
+        began = time.monotonic()
+        try:
+            with within(self._patience, last=isinstance(step, Set | Keep)):
+                answer = getattr(self._store, _METHODS[type(step)])(*step)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- a secrets backend may raise anything
+            return self._give_up(error)
         if time.monotonic() - began > self._patience:
             self._trouble = StoreFailed("the store takes too long")
             return self._trouble
         return answer
 
-
-class _GuardedStore(_Trouble):
-    """A store whose failures are answers."""
-
-    def __init__(self, store: Store, *, patience: float = STORE_PATIENCE) -> None:
-        super().__init__(patience)
-        self._store = store
-
-    def take(self, step: Effect) -> Any:
-        """Take one step."""
-        if trouble := self.in_the_way_of(step):
-            return trouble
-        began = time.monotonic()
+    async def atake(self, step: StoreStep) -> Any:
+        """Take one step of a store for coroutines."""
+        if self._trouble and not isinstance(step, Keep):
+            return self._trouble
         try:
-            with within(self._patience, last=isinstance(step, Set | Keep)):
-                answer = _do(self._store, step)
+            asking = self._store.do(_METHODS[type(step)], *step)
+            return await awithin(asking, self._patience, last=isinstance(step, Set | Keep))
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- a secrets backend may raise anything
-            return self.give_up(error)
-        return self.believe(answer, began)
+            return self._give_up(error)
 
-
-class _AsyncGuardedStore(_Trouble):
-    """The same for coroutines."""
-
-    def __init__(self, store: AsyncStore, patience: float) -> None:
-        super().__init__(patience)
-        self._store = store
-
-    async def take(self, step: Effect) -> Any:
-        """Take one step."""
-        if trouble := self.in_the_way_of(step):
-            return trouble
-        try:
-            return await awithin(_do(self._store, step), self._patience, last=isinstance(step, Set | Keep))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 -- a secrets backend may raise anything
-            return self.give_up(error)
-
-
-def _do(store: Store | AsyncStore, step: Effect) -> Any:
-    match step:
-        case Get(name):
-            return store.get(name)
-        case Set(name, text) | Keep(name, text):
-            return store.set(name, text)
-        case Delete(name):
-            return store.delete(name)
-        case Names(prefix):
-            return store.names(prefix)
-    raise TypeError(f"not a step of the store: {step!r}")
+    def _give_up(self, error: BaseException) -> StoreFailed:
+        """Stop asking the store."""
+        why = str(error) if isinstance(error, AirflowTimeoutError) else f"{type(error).__name__}: {error}"
+        self._trouble = StoreFailed(why)
+        return self._trouble

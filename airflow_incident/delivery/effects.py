@@ -96,4 +96,5 @@ class StoreFailed(NamedTuple):
     why: str
 
 
-Effect = Get | Set | Keep | Delete | Names | Send | Show | Attach | Ask | Complete | Sleep
+StoreStep = Get | Set | Keep | Delete | Names
+Effect = StoreStep | Send | Show | Attach | Ask | Complete | Sleep

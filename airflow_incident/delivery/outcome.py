@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from airflow_incident.airflow_bridge.stats import LogEvent, journal_warning, log_event
 from airflow_incident.api.calls import PreparedCreate, addressed, create_call
 from airflow_incident.api.incident import AlertState
-from airflow_incident.api.payload import is_alert
 from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.core.text import format_time, log_line
 from airflow_incident.core.timing import OVERDUE
@@ -151,17 +151,17 @@ class ReportResult(NamedTuple):
         """Say all that is needed to send it."""
         # Redacted value by value: in the encoded text a pattern may swallow quotes, and nobody could send it.
         unsettled = isinstance(self.error, AmbiguousDeliveryError)
-        creation = self.creation or by_hand(self.report._replace(choice="v2") if unsettled else self.report)
+        creation = self.creation or by_hand(replace(self.report, choice="v2") if unsettled else self.report)
         path = addressed(create_call(creation).path, self.report.alert_source_id)
         keys = {name: text for name, text in creation.body.items() if name.endswith("_key")}
         body = {name: value for name, value in creation.body.items() if name not in keys}
         return f"To send it by hand: POST {path} " + json.dumps(keys | _each_text(body, redact))
 
     def _message(self) -> str:
-        thing = "an alert" if is_alert(self.report.draft) else "an incident"
+        thing = "an alert" if self.report.is_alert else "an incident"
         error = self.error or IncidentIoError("it was not asked: it had an outage a moment ago, or the time was over")
         maybe = " It may have been opened all the same." if error.maybe_delivered else ""
-        none = "NO alert was sent" if is_alert(self.report.draft) else "NO incident was opened"
+        none = "NO alert was sent" if self.report.is_alert else "NO incident was opened"
         subject = self.report.subject
         return _REPORTS[self.kind][1].format(
             named=incident_name(self.incident) or thing,

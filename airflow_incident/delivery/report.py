@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -51,7 +53,8 @@ class IncidentContent(NamedTuple):
     strict: bool = False
 
 
-class Report(NamedTuple):
+@dataclass(frozen=True)
+class Report:
     """A failure, ready to be sent, in the words of whoever set it up; an alert to a source of this ID.
 
     `next_keys` are the idempotency keys to go on with, as in `api.submit.SubmitOptions`. `own_key` is what it is known
@@ -67,30 +70,24 @@ class Report(NamedTuple):
     next_keys: Sequence[tuple[str, datetime]] = ()
     own_key: str | None = None
 
-    @property
+    @cached_property
+    def is_alert(self) -> bool:
+        """Whether it is an alert, and no incident."""
+        return is_alert(self.draft)
+
+    @cached_property
+    def sent_key(self) -> str:
+        """Its idempotency key; its deduplication key, with a mark, where it is an alert."""
+        if self.is_alert:
+            return ALERT_MARK + str(self.draft["deduplication_key"])
+        return str(self.draft["idempotency_key"])
+
+    @cached_property
     def key(self) -> str:
         """What tells it from other reports, in the journal."""
         return self.own_key or self.sent_key
 
-    @property
-    def sent_key(self) -> str:
-        """Its idempotency key; its deduplication key, with a mark, where it is an alert."""
-        if is_alert(self.draft):
-            return ALERT_MARK + str(self.draft["deduplication_key"])
-        return str(self.draft["idempotency_key"])
-
-    @property
-    def is_of_dag(self) -> bool:
-        """Whether it is about what its DAG has open, for whichever of its runs."""
-        return self.scope == "dag" and not is_alert(self.draft)
-
-    def asked_as(self, key: str, next_keys: Sequence[tuple[str, datetime]] = ()) -> Report:
-        """Return the same report, to be asked for with another idempotency key."""
-        if key == self.sent_key:
-            return self._replace(next_keys=next_keys)
-        return self._replace(draft={**self.draft, "idempotency_key": key}, next_keys=next_keys, own_key=self.key)
-
-    @property
+    @cached_property
     def terms(self) -> SubmitOptions:
         """How it is to be sent."""
         failed_at = self.failure.failed_at
@@ -102,6 +99,12 @@ class Report(NamedTuple):
     def subject(self) -> str:
         """The failure in a few words, for a log line."""
         return f"DAG {self.failure.dag_id}, run {self.failure.run_id}"
+
+    def asked_as(self, key: str, next_keys: Sequence[tuple[str, datetime]] = ()) -> Report:
+        """Return the same report, to be asked for with another idempotency key."""
+        if key == self.sent_key:
+            return replace(self, next_keys=next_keys)
+        return replace(self, draft={**self.draft, "idempotency_key": key}, next_keys=next_keys, own_key=self.key)
 
 
 def prepare(failure: Failure, settings: Settings, wish: IncidentContent, *, deployment: str, redact: Redact) -> Report:

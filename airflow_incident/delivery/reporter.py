@@ -5,11 +5,11 @@ Whatever comes twice, breaks off or races with another process is the same reque
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_incident.api.calls import CallSequence
 from airflow_incident.api.incident import IncidentState
-from airflow_incident.api.payload import is_alert
 from airflow_incident.api.submit import LOOK_UP_SHARE, at_once, was_past
 from airflow_incident.core.key import dag_key, open_key, storm_key
 from airflow_incident.core.redaction import redact_secrets
@@ -108,7 +108,7 @@ def _write_and_send(
     else:
         record = _first_record(report, creation, policy)
         # Alerts are grouped by incident.io's own routes.
-        alone = is_alert(report.draft)
+        alone = report.is_alert
         key_or_outcome = (yield from _join_open_incident(report, record, policy)) if record.of_dag else None
         if isinstance(key_or_outcome, ReportResult):
             return key_or_outcome
@@ -130,7 +130,7 @@ def _write_and_send(
     choice = record.api_version if record.body is not None else report.choice
     terms = report.terms._replace(choice=choice, key_after=terms_of(record).key_after)
     sent = yield from send(record, terms, policy.now, stored=stored)
-    report = report if is_alert(report.draft) else report.asked_as(sent.record.sent_key)
+    report = report if report.is_alert else report.asked_as(sent.record.sent_key)
     if sent.v1_gone and not isinstance(sent.answer, NotFoundError):  # else all of it is gone, not v1 alone
         yield from _note_v1_gone(policy)
     if sent.superseded:
@@ -209,7 +209,7 @@ def _state_before(before: Record | None) -> Before | None:
 def _for_this_api(report: Report, ledger: Ledger, policy: DeliveryPolicy) -> Report:
     """Begin with v2 where somebody has met the end of v1."""
     gone = report.choice == "auto" and (policy.v1_gone or ledger.v1_gone)
-    return report._replace(choice="v2") if gone else report
+    return replace(report, choice="v2") if gone else report
 
 
 def _send_unwritten(report: Report, policy: DeliveryPolicy, journal_error: str) -> Generator[Effect, Any, ReportResult]:
@@ -222,7 +222,7 @@ def _send_unwritten(report: Report, policy: DeliveryPolicy, journal_error: str) 
 
 def _is_to_complete(report: Report, policy: DeliveryPolicy) -> bool:
     """Return whether what is wanted is known only once the connection can be read; an alert has no such options."""
-    return policy.own_fields is not None and not is_alert(report.draft)
+    return policy.own_fields is not None and not report.is_alert
 
 
 def _again(before: Record, report: Report, creation: PreparedCreate | None, policy: DeliveryPolicy) -> Record:
@@ -237,8 +237,8 @@ def _again(before: Record, report: Report, creation: PreparedCreate | None, poli
     if before.body is not None or before.draft is not None:
         return before
     other = before.opened_at and creation and creation.endpoint != before.endpoint
-    wanted = report if is_alert(report.draft) else report.asked_as(before.sent_key)
-    if creation and not other and not is_alert(report.draft):
+    wanted = report if report.is_alert else report.asked_as(before.sent_key)
+    if creation and not other and not report.is_alert:
         creation = creation.with_key(before.sent_key)
     return before._replace(**_content_fields(wanted, None if other else creation, policy))
 
@@ -327,6 +327,9 @@ def _merged_into(report: Report, record: Record, found: Record) -> Generator[Eff
 
 
 def _first_record(report: Report, creation: PreparedCreate | None, policy: DeliveryPolicy) -> Record:
+    # About what its DAG has open, for whichever of its runs.
+    is_of_dag = report.scope == "dag" and not report.is_alert
+    of_dag = dag_key(policy.deployment, report.failure.dag_id) if is_of_dag else None
     return Record(
         state="pending",
         key=report.key,
@@ -344,7 +347,7 @@ def _first_record(report: Report, creation: PreparedCreate | None, policy: Deliv
         started_at=report.failure.started_at,
         asked_key=None if report.sent_key == report.key else report.sent_key,
         next_keys=tuple(report.next_keys),
-        of_dag=dag_key(policy.deployment, report.failure.dag_id) if report.is_of_dag else None,
+        of_dag=of_dag,
         error=replace_surrogates(redact_secrets(f"{policy.unusable}. {policy.unusable.advice}"))
         if policy.unusable
         else None,
@@ -448,7 +451,7 @@ def _group(report: Report, record: Record, storm: str, policy: DeliveryPolicy) -
 
 def _storm_record(report: Report, record: Record, storm: str, policy: DeliveryPolicy) -> Record:
     draft = storm_draft(report, storm, policy.deployment)
-    of_storm = report._replace(draft=draft, strict=False)
+    of_storm = replace(report, draft=draft, strict=False)
     creation = None if _is_to_complete(report, policy) else at_once(draft, of_storm.terms)
     wanted = _content_fields(of_storm, creation, policy)
     return record.without_run()._replace(key=storm, dag_id=STORM, run_id=storm, level="storm", of_dag=None, **wanted)

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -251,7 +252,7 @@ def test_a_create_that_was_dropped_after_accepting_is_found_again(box, store):
 def test_dropped_and_gone_within_one_report(box, store, mode):
     """The retry meets a 404: what the first attempt opened is found at once, a test incident, too."""
     told = report_of("r1")
-    told = told._replace(draft=told.draft | ({"mode": mode} if mode else {}))
+    told = replace(told, draft=told.draft | ({"mode": mode} if mode else {}))
     with FaultProxy(box.direct_port, "drop-after-accept", times=1) as proxy:
         box.store.listen(lambda _: setattr(box.store, "v1_removed", True))
         outcome = report_to(proxy.url, store, told)
@@ -365,7 +366,7 @@ def test_a_long_queue_is_flushed_without_a_pause_for_each(box, store, monkeypatc
 @ALONE
 def test_at_scope_dag_what_v1_opened_takes_the_next_failures(box, store):
     """Whether it is still open, v2 tells."""
-    first, second, third = (report_of(f"r{number}")._replace(scope="dag") for number in range(3))
+    first, second, third = (replace(report_of(f"r{number}"), scope="dag") for number in range(3))
     report_to(box.url, store, first)
     box.store.v1_removed = True
     assert report_to(box.url, store, second).kind == "grouped"

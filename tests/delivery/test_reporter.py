@@ -1,5 +1,6 @@
 """What is written, sent and kept, step by step; store, API and clock are the test's."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -343,7 +344,7 @@ def test_what_only_the_dag_knows_is_attached_once(world):
     late = world.report("r1", level="dag")
     failure = late.failure._replace(run_url="https://airflow/run", failed_tasks=("a", "b"), reason="timed_out")
     for _ in range(3):
-        assert world.deliver_report(late._replace(failure=failure)).kind == "suppressed"
+        assert world.deliver_report(replace(late, failure=failure)).kind == "suppressed"
     assert world.attached == [
         Attach(
             "id-1",
@@ -361,7 +362,7 @@ def test_a_dag_that_knows_no_more_attaches_nothing(world):
     world.deliver_report(world.report("r2", level="dag"))
     world.deliver_report(world.report("r2", level="dag"))
     same = world.report("r1", level="dag")
-    same = same._replace(failure=same.failure._replace(run_url="https://airflow/run", failed_tasks=("load",)))
+    same = replace(same, failure=same.failure._replace(run_url="https://airflow/run", failed_tasks=("load",)))
     world.deliver_report(same)
     assert world.attached == []
 
@@ -650,7 +651,7 @@ class Ending(World):
 
     def named(self, **fields):
         report = self.report()
-        return report._replace(draft=report.draft | fields)
+        return replace(report, draft=report.draft | fields)
 
 
 @pytest.fixture
@@ -809,7 +810,7 @@ def test_what_is_opened_stays_opened_through_its_version(ending):
         outcome = ending.deliver(v1_gone=gone)
         assert (outcome.kind, outcome.incident.reference) == ("open", "INC-1")
         assert ending.record.state == "open"
-    chosen = ending.report()._replace(choice="v2")
+    chosen = replace(ending.report(), choice="v2")
     ending.now += timedelta(hours=2)
     assert ending.deliver_report(chosen).incident.reference == "INC-1"
     assert len(ending.incidents) == 1
