@@ -14,6 +14,7 @@ from airflow_incident.errors import (
     AmbiguousDeliveryError,
     APIError,
     IncidentIoError,
+    NotFoundError,
     Problem,
     ValidationError,
 )
@@ -48,7 +49,7 @@ class SubmitOptions(NamedTuple):
     says that an earlier attempt may have taken effect; `since` is the day of the first one, like 2026-11-25. `read`
     reads the answer. `next_keys` are the keys to go on with, each with the moment before which the incident of the one
     before must have been past. Before these come the keys that a DAG's runs share: `key_after` makes the one after an
-    incident of this ID.
+    incident of this ID. `v1_gone` says that this process knows of v1's end.
     """
 
     choice: Choice
@@ -59,6 +60,7 @@ class SubmitOptions(NamedTuple):
     read: Callable[[bytes], Any] = read_incident_state
     next_keys: Sequence[tuple[str, datetime]] = ()
     key_after: Callable[[str], str] | None = None
+    v1_gone: bool = False
 
 
 def prepared(draft: Draft, options: SubmitOptions, api_version: ApiVersion) -> Generator[Any, Any, PreparedCreate]:
@@ -164,6 +166,8 @@ def _accepted(
     flickers = False
     for _ in range(MOST_ANSWERS):
         try:
+            if options.v1_gone and (options.choice, creation.endpoint) == ("auto", "v1"):
+                raise NotFoundError(404)  # as it was answered before: what another process pinned is not asked again
             return creation, (yield creation)
         except ValidationError as error:
             corrected = yield from _corrected(creation, error, options)

@@ -128,7 +128,7 @@ def _write_and_send(
         return ReportResult(kind="kept", report=report, before=_state_before(before), error=policy.unusable)
     # What is written down keeps the version it was to be sent through.
     choice = record.api_version if record.body is not None else report.choice
-    terms = report.terms._replace(choice=choice, key_after=terms_of(record).key_after)
+    terms = report.terms._replace(choice=choice, key_after=terms_of(record).key_after, v1_gone=policy.v1_gone)
     sent = yield from send(record, terms, policy.now, stored=stored)
     report = report if report.is_alert else report.asked_as(sent.record.sent_key)
     if sent.v1_gone and not isinstance(sent.answer, NotFoundError):  # else all of it is gone, not v1 alone

@@ -706,6 +706,17 @@ def test_who_knows_from_this_process_asks_v2_alone(ending):
     assert ending.asked == ["create v2"]
 
 
+def test_who_knows_of_the_end_asks_v1_no_more_for_what_another_process_sends(ending):
+    """It looks for what that one may have opened, and waits for it."""
+    steps = deliver(ending.report(), DeliveryPolicy(now=lambda: ending.now, deployment="prod", conn_id="c"))
+    until(ending, steps, Send)
+    ending.v1_ended = True
+    outcome = ending.deliver(v1_gone=True)
+    assert (outcome.kind, type(outcome.error)) == ("kept", AmbiguousDeliveryError)
+    assert not [asked for asked in ending.asked if asked.startswith("create")]
+    steps.close()
+
+
 def test_what_another_process_delivers_meanwhile_is_taken(ending):
     """One for which v1 was still there."""
     other = Ending()
