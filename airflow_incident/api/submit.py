@@ -166,9 +166,7 @@ def _accepted(
     flickers = False
     for _ in range(MOST_ANSWERS):
         try:
-            if options.v1_gone and (options.choice, creation.endpoint) == ("auto", "v1"):
-                raise NotFoundError(404)  # as it was answered before: what another process pinned is not asked again
-            return creation, (yield creation)
+            return creation, (yield from _asked(creation, options))
         except ValidationError as error:
             corrected = yield from _corrected(creation, error, options)
             if corrected is None:
@@ -186,6 +184,13 @@ def _accepted(
                 return creation, (yield from _find(creation, options, error))
             creation = yield from _in_v2(creation, options)
     return creation, (yield creation)
+
+
+def _asked(creation: PreparedCreate, options: SubmitOptions) -> Generator[Any, Any, Any]:
+    """Send a create; v1 is not asked by a process that knows of its end, for what another one has begun with it."""
+    if options.v1_gone and (options.choice, creation.endpoint) == ("auto", "v1"):
+        raise NotFoundError(404)
+    return (yield creation)
 
 
 def submission(draft: Draft, options: SubmitOptions) -> CallSequence[Any]:

@@ -195,7 +195,15 @@ class Course:
         """Wait until Airflow finds all of itself healthy."""
         needed = [name.replace("-", "_") for name in self.installation.components if name != WEB]
         healthy = lambda: self.airflow.unready(*needed) == []  # noqa: E731
-        if not self.wait("Airflow recovers", healthy, HEALTH) and (sick := self.airflow.unready(*needed)) != []:
+        if self.wait("Airflow recovers", healthy, HEALTH):
+            return
+        if self.installation.is_shaken:
+            for name in self.installation.components:
+                if name.replace("-", "_") in (self.airflow.unready(*needed) or ()):
+                    self.installation.revive(name)
+            if self.wait("Airflow recovers", healthy, HEALTH):
+                return
+        if (sick := self.airflow.unready(*needed)) != []:
             self.seen.remarks.append(f"not healthy: {', '.join(sick or ['the API'])}")
 
     def await_ends(self) -> None:

@@ -18,7 +18,7 @@ import psutil
 
 from tools import keeper
 from tools.e2e.names import IDS
-from tools.e2e.verdict import Ending, Leftover
+from tools.e2e.verdict import OF_DATABASE, Ending, Leftover
 from tools.loopback import API_KEY, Airflow, Airflow2
 from tools.postgres import Postgres
 from tools.stage import AIRFLOW, IS_AIRFLOW_2, ROOT, START_LIMIT, WEB, Stage
@@ -167,10 +167,23 @@ class Installation(Stage):
         """Look after the components; that one has ended is no reason to stop here."""
         self.tend()
 
-    def _reason(self, name: str) -> tuple[str, bool]:
-        """Read from a component's log what ended it, and whether our code was under way."""
-        text = self.log(name).read_text(errors="replace")
-        trace = text.rpartition(TRACEBACK)[2] if TRACEBACK in text else ""
+    def revive(self, name: str) -> None:
+        """End what trouble with the database left hanging, as whoever probes for life does, and start it again.
+
+        Airflow's scheduler stops by itself then, and its LocalExecutor may wait for a worker for ever.
+        """
+        ending = Ending(name, -signal.SIGKILL, self.is_shaken, *self._reason(name, about=OF_DATABASE))
+        self.kill(name)
+        self.endings.append(ending)
+        self.start_component(name)
+
+    def _reason(self, name: str, about: re.Pattern[str] | None = None) -> tuple[str, bool]:
+        """Read from a component's log what ended it, and whether our code was under way.
+
+        :param about: What its traceback must speak of, if another one can have come after it.
+        """
+        traces = self.log(name).read_text(errors="replace").split(TRACEBACK)[1:]
+        trace = next((trace for trace in reversed(traces) if about is None or about.search(trace)), "")
         raised = re.findall(r"^[\w.]+(?:Error|Exception|Exit)\b.*", trace, re.MULTILINE)
         return raised[0][:160] if raised else "no exception in its log", OURS in trace
 
