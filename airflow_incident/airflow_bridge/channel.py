@@ -50,10 +50,6 @@ class _Time(NamedTuple):
     began: float
     seconds: float
 
-    def left(self, before: float) -> float:
-        """Return the seconds that are left before one of the last moments."""
-        return self.began + self.seconds - before * min(1.0, self.seconds / SHORT_CALLBACK) - time.monotonic()
-
 
 _time: ContextVar[_Time | None] = ContextVar("time", default=None)
 """The time of the callback that is running; None outside of callbacks."""
@@ -91,7 +87,9 @@ def left(before: float = LAST_WRITE) -> float | None:
     :param before: `LAST_WRITE`, `LAST_ANSWER` or `LAST_WORD`: seconds at its end that do not count.
     """
     span = _time.get()
-    return None if span is None else span.left(before)
+    if span is None:
+        return None
+    return span.began + span.seconds - before * min(1.0, span.seconds / SHORT_CALLBACK) - time.monotonic()
 
 
 @contextmanager
@@ -214,7 +212,7 @@ class _Alarm:
         delay, self._interval = signal.getitimer(signal.ITIMER_REAL)
         self._theirs = time.monotonic() + delay if delay else float("inf")
         signal.signal(signal.SIGALRM, self._ring)
-        self._set()
+        _arm(min(self._due, self._theirs))
 
     def __exit__(self, *_: object) -> None:
         try:
@@ -227,10 +225,7 @@ class _Alarm:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, self._handler)
         if self._theirs < float("inf"):
-            signal.setitimer(signal.ITIMER_REAL, _until(self._theirs), self._interval)
-
-    def _set(self) -> None:
-        signal.setitimer(signal.ITIMER_REAL, _until(min(self._due, self._theirs)))
+            _arm(self._theirs, self._interval)
 
     def _ring(self, number: int, frame: FrameType | None) -> None:
         if self._over:
@@ -246,10 +241,10 @@ class _Alarm:
         if state == "within" and self._postponed < _POSTPONED:
             self._postponed += 1
             self._due = now + ALARM_AGAIN
-            self._set()
+            _arm(min(self._due, self._theirs))
             return
         self._due = now + ALARM_STUBBORN
-        self._set()
+        _arm(min(self._due, self._theirs))
         _note(state)
         raise self._hung
 
@@ -257,14 +252,14 @@ class _Alarm:
         """Let whoever set the timer before have its signal; it may raise."""
         if self._theirs <= now:
             self._theirs = now + self._interval if self._interval else float("inf")
-        self._set()
+        _arm(min(self._due, self._theirs))
         if callable(self._handler):
             self._handler(number, frame)
 
 
-def _until(moment: float) -> float:
-    """Say how long a timer has to wait; no time at all would turn it off."""
-    return max(1e-6, moment - time.monotonic())
+def _arm(moment: float, interval: float = 0) -> None:
+    """Set the timer; no time at all would turn it off."""
+    signal.setitimer(signal.ITIMER_REAL, max(1e-6, moment - time.monotonic()), interval)
 
 
 class _Late:
