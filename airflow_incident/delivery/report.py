@@ -98,11 +98,6 @@ class Report(NamedTuple):
         since = f"{failed_at - timedelta(days=1):%Y-%m-%d}" if failed_at else None
         return SubmitOptions(self.choice, with_notes, strict=self.strict, since=since, next_keys=self.next_keys)
 
-    @property
-    def subject(self) -> str:
-        """The failure in a few words, for a log line."""
-        return f"DAG {self.failure.dag_id}, run {self.failure.run_id}"
-
 
 def prepare(failure: Failure, settings: Settings, wish: IncidentContent, *, deployment: str, redact: Redact) -> Report:
     """Decide key and text of a failure's incident.
