@@ -94,16 +94,9 @@ def known_dags(dag_id: str | None = None) -> Mapping[str, Sequence[str]]:
 
 def _rules(airflow_config: AirflowConfig) -> tuple[AutoCallbackRules, dict[str, str]]:
     """Read the options as the policy does; tell what is wrong with which of the switches."""
-    wrong: dict[str, str] = {}
-    config: dict[str, str] = {}
-    for name in (*SWITCHES, *GLOBS):
-        given = {name: airflow_config.config.get(name, "")}
-        _, problems, _ = merge(arguments={}, connection={}, config=given)
-        if problems:
-            wrong[name] = problems[0].what
-        config |= given
-    settings, *_ = merge(arguments={}, connection={}, config=config)
-    return AutoCallbackRules(settings), wrong
+    config = {name: airflow_config.config.get(name, "") for name in (*SWITCHES, *GLOBS)}
+    settings, problems, _ = merge(arguments={}, connection={}, config=config)
+    return AutoCallbackRules(settings), {problem.option: problem.what for problem in problems}
 
 
 def _covered(rules: AutoCallbackRules, dags: Mapping[str, TagOptions]) -> Iterator[Finding]:

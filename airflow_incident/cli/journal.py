@@ -102,22 +102,22 @@ def _send_again(records: Iterable[Record]) -> FlushResult:
     from airflow_incident.delivery.outcome import FlushResult
     from airflow_incident.delivery.run import flush
 
-    parts: list[FlushResult] = []
+    opened: list[Record] = []
+    pending: list[Record] = []
+    dead: list[Record] = []
     stopped: dict[str, str] = {}
     with quiet():
         for record in {record.name: record for record in records}.values():
             if record.conn_id in stopped:
-                parts.append(FlushResult(dead=[record]) if record.state == "dead" else FlushResult(pending=[record]))
+                (dead if record.state == "dead" else pending).append(record)
                 continue
-            parts.append(flush(prefix=record.name, also_dead=True))
-            if why := parts[-1].stopped:
-                stopped[record.conn_id] = why
-    return FlushResult(
-        opened=[record for part in parts for record in part.opened],
-        pending=[record for part in parts for record in part.pending],
-        dead=[record for part in parts for record in part.dead],
-        stopped="; ".join(dict.fromkeys(stopped.values())) or None,
-    )
+            flushed = flush(prefix=record.name, also_dead=True)
+            opened += flushed.opened
+            pending += flushed.pending
+            dead += flushed.dead
+            if flushed.stopped:
+                stopped[record.conn_id] = flushed.stopped
+    return FlushResult(opened, pending, dead, stopped="; ".join(dict.fromkeys(stopped.values())) or None)
 
 
 def _drop(args: argparse.Namespace) -> int:

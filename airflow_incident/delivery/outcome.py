@@ -106,13 +106,14 @@ class ReportResult(NamedTuple):
         if self.kind == "kept" and error and error.blames_connection:
             level = ERROR
         thing = "an alert" if is_alert(self.report.draft) else "an incident"
+        subject = f"DAG {failure.dag_id}, run {failure.run_id}"
         words = sentence.format(
             named=incident_name(incident) or thing,
             thing=thing,
-            subject=f"DAG {failure.dag_id}, run {failure.run_id}",
+            subject=subject,
             key=key,
             storm=self.storm,
-            trouble=self._trouble() if self.kind in {"kept", "refused", "failed"} else "",
+            trouble=self._trouble(subject) if self.kind in {"kept", "refused", "failed"} else "",
         )
         said = log_event(
             outcome,
@@ -135,15 +136,13 @@ class ReportResult(NamedTuple):
         warnings = [journal_warning(self.journal_error, redact)] if self.journal_error else []
         return [*warnings, said, *map(record_event, self.caught_up)]
 
-    def _trouble(self) -> str:
+    def _trouble(self, subject: str) -> str:
         """Say why nothing was opened, and what it waits for: a better hour, or a person."""
         error = self.error or IncidentIoError("it was not asked: it had an outage a moment ago, or the time was over")
         if self.kind != "kept":
-            failure = self.report.failure
             none = "NO alert was sent" if is_alert(self.report.draft) else "NO incident was opened"
             maybe = " It may have been opened all the same." if error.maybe_delivered else ""
-            where = f"DAG {failure.dag_id}, run {failure.run_id}"
-            return f"{none} for {where}: {type(error).__name__}: {error}.{maybe} {error.advice}"
+            return f"{none} for {subject}: {type(error).__name__}: {error}.{maybe} {error.advice}"
         if isinstance(error, AmbiguousDeliveryError):
             return f"waits for a decision, for v1 of the API is gone ({error}). {error.advice}"
         if error.blames_connection:
