@@ -36,7 +36,10 @@ _MOST_NAMES = 20
 
 
 class IncidentIoError(Exception):
-    """Anything this package raises on purpose."""
+    """Anything this package raises on purpose.
+
+    Airflow pickles what a task raises: each is made again of its `args`, in order.
+    """
 
     maybe_delivered: bool = False
     """Whether the request, or an earlier attempt of it, may have taken effect all the same."""
@@ -102,7 +105,7 @@ class UnknownName(Problem):
 class ConfigurationError(IncidentIoError):
     """The settings cannot be used; lists every wrong one at once."""
 
-    def __init__(self, problems: Iterable[Problem], *, conn_id: str = "") -> None:
+    def __init__(self, problems: Iterable[Problem], conn_id: str = "") -> None:
         self.problems = tuple(problems)
         self.conn_id = conn_id
         super().__init__(self.problems, conn_id)
@@ -116,9 +119,6 @@ class ConfigurationError(IncidentIoError):
             return "\n".join(map(str, self.problems))
         place = f"connection {self.conn_id!r}: " if self.conn_id else ""
         return place + "; ".join(map(str, self.problems))
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild_configuration_error, (type(self), self.problems, self.conn_id)
 
     @property
     def advice(self) -> str:
@@ -135,10 +135,7 @@ class UnusableConnectionError(ConfigurationError):
     A callback keeps its failure in the journal until somebody has fixed it.
     """
 
-    @property
-    def blames_connection(self) -> bool:
-        """It does."""
-        return True
+    blames_connection = True
 
     @property
     def advice(self) -> str:
@@ -160,76 +157,36 @@ class MissingConnectionError(UnusableConnectionError):
 class UnreadableConnectionError(UnusableConnectionError):
     """Airflow could not read the connection: its secrets backend, its database or its API server failed."""
 
-    @property
-    def retryable(self) -> bool:
-        """Backends come back."""
-        return True
-
-    @property
-    def advice(self) -> str:
-        """Name what Airflow asks for connections."""
-        return "Check Airflow's secrets backend, its database and its API server."
+    retryable = True
+    advice = "Check Airflow's secrets backend, its database and its API server."
 
 
 class UnknownNameError(ConfigurationError):
     """A name is not known to incident.io; `kind`, `name` and `known` are about the first such."""
 
-    @property
-    def kind(self) -> str:
-        """What was looked for, like `severity`."""
-        return self._first.kind
+    advice = "Use one of the known names, or an ID; names are matched in any case."
 
-    @property
-    def name(self) -> str:
-        """The name that is not known."""
-        return self._first.name
-
-    @property
-    def known(self) -> tuple[str, ...]:
-        """All names that are."""
-        return self._first.known
-
-    @property
-    def _first(self) -> UnknownName:
-        return next((problem for problem in self.problems if isinstance(problem, UnknownName)), UnknownName("", ""))
-
-    @property
-    def advice(self) -> str:
-        """Say which names would do."""
-        return "Use one of the known names, or an ID; names are matched in any case."
-
-
-def _rebuild_configuration_error(
-    cls: type[ConfigurationError], problems: tuple[Problem, ...], conn_id: str
-) -> ConfigurationError:
-    return cls(problems, conn_id=conn_id)
+    def __init__(self, problems: Iterable[Problem], conn_id: str = "") -> None:
+        super().__init__(problems, conn_id)
+        first = next((problem for problem in self.problems if isinstance(problem, UnknownName)), UnknownName("", ""))
+        self.kind, self.name, self.known = first.kind, first.name, first.known
 
 
 class ContextError(IncidentIoError):
     """Airflow's context does not say which run it is about."""
 
-    @property
-    def advice(self) -> str:
-        """Say where a context comes from."""
-        return "Use it as a callback of a DAG or a task, or pass it the context that Airflow gives one."
+    advice = "Use it as a callback of a DAG or a task, or pass it the context that Airflow gives one."
 
 
 class TransportError(IncidentIoError):
     """No usable answer came from incident.io: the name, the connection, TLS or the clock failed."""
 
+    retryable = True
+    advice = "Check the base URL, DNS, proxy and CA bundle of the connection from this machine."
+
     def __init__(self, message: str, *, maybe_delivered: bool = False) -> None:
         super().__init__(message)
         self.maybe_delivered = maybe_delivered
-
-    @property
-    def retryable(self) -> bool:
-        """Networks come back."""
-        return True
-
-    @property
-    def advice(self) -> str:
-        """Name the usual suspects."""
-        return "Check the base URL, DNS, proxy and CA bundle of the connection from this machine."
 
 
 class AmbiguousDeliveryError(IncidentIoError):
@@ -239,47 +196,25 @@ class AmbiguousDeliveryError(IncidentIoError):
     """
 
     maybe_delivered = True
-
-    @property
-    def retryable(self) -> bool:
-        """It may come back, and what was opened may be found."""
-        return True
-
-    @property
-    def advice(self) -> str:
-        """Say who can decide."""
-        return (
-            "See whether incident.io has this incident. If it has: airflow-incident journal drop RECORD; if it has "
-            "not: airflow-incident journal retry RECORD, which sends it through v2."
-        )
+    retryable = True
+    advice = (
+        "See whether incident.io has this incident. If it has: airflow-incident journal drop RECORD; if it has "
+        "not: airflow-incident journal retry RECORD, which sends it through v2."
+    )
 
 
 class JournalError(IncidentIoError):
     """The journal cannot be read or written."""
 
-    @property
-    def retryable(self) -> bool:
-        """Databases come back."""
-        return True
-
-    @property
-    def advice(self) -> str:
-        """Name where it lives."""
-        return "The journal lives in Airflow's Variables; see whether Airflow's database or API server answers."
+    retryable = True
+    advice = "The journal lives in Airflow's Variables; see whether Airflow's database or API server answers."
 
 
 class AirflowTimeoutError(IncidentIoError):
     """Airflow did not say in time what it was asked for: a connection, a Variable, the state of a task."""
 
-    @property
-    def retryable(self) -> bool:
-        """API servers and databases come back."""
-        return True
-
-    @property
-    def advice(self) -> str:
-        """Name what a process of Airflow waits for."""
-        return "Check that Airflow's API server and database are up and answer quickly."
+    retryable = True
+    advice = "Check that Airflow's API server and database are up and answer quickly."
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,12 +239,11 @@ class APIError(IncidentIoError):
     https://docs.incident.io/api-reference/introduction
     """
 
-    hint = "Ask incident.io's support, naming the request id."
+    advice = "Ask incident.io's support, naming the request id."
 
     def __init__(
         self,
         status: int,
-        *,
         type: str = "",  # noqa: A002 -- the field's own name
         request_id: str = "",
         errors: tuple[FieldError, ...] = (),
@@ -327,9 +261,6 @@ class APIError(IncidentIoError):
         named = f" (request_id {self.request_id})" if self.request_id else ""
         return f"incident.io answered {self.status}: {said}{named}"
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild_api_error, (type(self), *self.args)
-
     @property
     def retryable(self) -> bool:
         """A request that timed out on their side may pass later; a refusal will not."""
@@ -340,54 +271,30 @@ class APIError(IncidentIoError):
         """Whether the answer means that the idempotency key has an incident already."""
         return False
 
-    @property
-    def advice(self) -> str:
-        """Say what to do about this refusal."""
-        return self.hint
-
     @classmethod
     def for_status(cls, status: int) -> type[APIError]:
         """Return the class that stands for an HTTP status."""
         return _BY_STATUS.get(status) or (ServerError if status >= 500 else APIError)  # noqa: PLR2004
 
 
-def _rebuild_api_error(
-    cls: type[APIError],
-    status: int,
-    kind: str,
-    request_id: str,
-    errors: tuple[FieldError, ...],
-    retry_after: float | None,
-) -> APIError:
-    return cls(status, type=kind, request_id=request_id, errors=errors, retry_after=retry_after)
-
-
 class AuthenticationError(APIError):
     """401: the API key is unknown or revoked."""
 
-    hint = "Put a valid API key into the connection's password."
-
-    @property
-    def blames_connection(self) -> bool:
-        """The key stands in the connection."""
-        return True
+    blames_connection = True
+    advice = "Put a valid API key into the connection's password."
 
 
 class PermissionDeniedError(APIError):
     """403: the API key lacks a role."""
 
-    hint = "Give the API key the role that the request needs; creating needs 'incident creator'."
-
-    @property
-    def blames_connection(self) -> bool:
-        """The key's roles can be extended."""
-        return True
+    blames_connection = True
+    advice = "Give the API key the role that the request needs; creating needs 'incident creator'."
 
 
 class NotFoundError(APIError):
     """404: what was asked for, or the address itself, is not there."""
 
-    hint = "Check the base URL of the connection and the ID."
+    advice = "Check the base URL of the connection and the ID."
 
     @property
     def blames_connection(self) -> bool:
@@ -398,18 +305,14 @@ class NotFoundError(APIError):
 class ConflictError(APIError):
     """409: an incident with this idempotency key exists."""
 
-    hint = "Nothing to do: the incident is open already."
-
-    @property
-    def already_open(self) -> bool:
-        """A conflict on a create is a repeated key."""
-        return True
+    already_open = True
+    advice = "Nothing to do: the incident is open already."
 
 
 class ValidationError(APIError):
     """422: a field is missing or wrong; `errors` names it."""
 
-    hint = "Fix the field that the answer names."
+    advice = "Fix the field that the answer names."
 
     _used = re.compile(r"already|exist|duplicat|in use|been used|unique|taken", re.IGNORECASE)
 
@@ -426,38 +329,28 @@ class ValidationError(APIError):
 class RateLimitError(APIError):
     """429: more requests than the key may make; `retry_after` says how long to wait."""
 
-    hint = "Wait, or ask incident.io for a higher rate limit."
-
-    @property
-    def retryable(self) -> bool:
-        """Tokens come back."""
-        return True
+    retryable = True
+    advice = "Wait, or ask incident.io for a higher rate limit."
 
 
 class ServerError(APIError):
     """5xx: incident.io, or something on the way to it, has an outage."""
 
     maybe_delivered = True
-    hint = "See https://status.incident.io; the same request may pass later."
-
-    @property
-    def retryable(self) -> bool:
-        """Outages end."""
-        return True
+    retryable = True
+    advice = "See https://status.incident.io; the same request may pass later."
 
 
 class UnexpectedResponseError(APIError):
     """An answer that is not what the API documents; after a create it may have taken effect."""
 
-    hint = "Check that the base URL leads to incident.io and not to a proxy's page."
+    advice = "Check that the base URL leads to incident.io and not to a proxy's page."
 
-    def __init__(self, status: int, what: str, *, request_id: str = "") -> None:
+    def __init__(self, status: int, what: str, request_id: str = "") -> None:
         super().__init__(status, request_id=request_id, errors=(FieldError(message=what),))
+        self.args = (status, what, request_id)
         self.what = what
         self.maybe_delivered = self.retryable
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild_unexpected, (type(self), self.status, self.what, self.request_id)
 
     @property
     def retryable(self) -> bool:
@@ -468,12 +361,6 @@ class UnexpectedResponseError(APIError):
     def blames_connection(self) -> bool:
         """A redirection leads elsewhere, which the base URL should do itself."""
         return 300 <= self.status < 400  # noqa: PLR2004
-
-
-def _rebuild_unexpected(
-    cls: type[UnexpectedResponseError], status: int, what: str, request_id: str
-) -> UnexpectedResponseError:
-    return cls(status, what, request_id=request_id)
 
 
 _BY_STATUS: dict[int, type[APIError]] = {

@@ -17,7 +17,7 @@ from airflow_incident import IncidentNotifier
 from airflow_incident.airflow_bridge.compat import BaseHook
 from airflow_incident.airflow_bridge.process import PROCESS
 from airflow_incident.airflow_bridge.variables import Variables
-from airflow_incident.cli.doctor import checks as doctor
+from airflow_incident.cli import checks as doctor
 from airflow_incident.delivery.outcome import clean
 from airflow_incident.delivery.record import PREFIX
 from airflow_incident.delivery.run import flush

@@ -137,7 +137,7 @@ def _needs(role: str) -> Iterator[None]:
         yield
     except PermissionDeniedError as error:
         lacking = _OPT_OUT if role == _EDITOR and _POST_INCIDENT.search(str(error)) else role
-        error.hint = f"Give the API key the role {lacking!r}."
+        error.advice = f"Give the API key the role {lacking!r}."
         raise
 
 

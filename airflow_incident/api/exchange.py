@@ -256,7 +256,7 @@ def _read(call: Call[T], answer: StepResult, now: Callable[[], datetime]) -> T:
         raise UnexpectedResponseError(answer.status, what, request_id=_request_id(answer))
     error = read_error(answer, now)
     if is_for_alert_source(call) and error.status in {401, 403, 404}:
-        error.hint = ALERT_SOURCE_HINT
+        error.advice = ALERT_SOURCE_HINT
     raise error
 
 

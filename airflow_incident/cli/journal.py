@@ -11,7 +11,7 @@ import sys
 from datetime import UTC
 from typing import TYPE_CHECKING
 
-from airflow_incident.cli.terminal import CommandError, asks, quiet, record_json, say, start
+from airflow_incident.cli.terminal import CommandError, add_command, add_json, asks, quiet, record_json, say
 
 if TYPE_CHECKING:
     import argparse
@@ -32,35 +32,23 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     told = "Look after the failures that are written down in Airflow's Variables. Runs where Airflow's database is."
     parser = commands.add_parser("journal", help="see and deliver the failures that wait", description=told)
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    listing = _action(actions, "list", "show what is written down", _list)
+
+    def add_action(name: str, told: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        return add_command(actions, name, run, summary=told, description=f"{told[0].upper()}{told[1:]}.")
+
+    listing = add_action("list", "show what is written down", _list)
     listing.add_argument("--state", choices=STATES, help="only the records in this state")
     listing.add_argument("--dag", metavar="DAG_ID", help="only the records of this DAG")
-    flushing = _action(
-        actions,
-        "flush",
-        "deliver what waits; exit 1 if anything is left to do",
-        _flush,
-    )
-    retrying = _action(actions, "retry", "deliver what was refused, once its cause is fixed", _retry)
+    flushing = add_action("flush", "deliver what waits; exit 1 if anything is left to do", _flush)
+    retrying = add_action("retry", "deliver what was refused, once its cause is fixed", _retry)
     retrying.add_argument(
         "records", nargs="*", metavar="RECORD", help="ID, name or key; default: all that were refused"
     )
     for action in (listing, flushing, retrying):
-        action.add_argument("--json", action="store_true", help="print JSON, and logs to standard error")
-    dropping = _action(actions, "drop", "delete records; what waits in them is never delivered", _drop)
+        add_json(action)
+    dropping = add_action("drop", "delete records; what waits in them is never delivered", _drop)
     dropping.add_argument("records", nargs="+", metavar="RECORD", help="ID, name or key")
     dropping.add_argument("--yes", action="store_true", help="do not ask")
-
-
-def _action(
-    actions: argparse._SubParsersAction[argparse.ArgumentParser],
-    name: str,
-    told: str,
-    run: Callable[[argparse.Namespace], int],
-) -> argparse.ArgumentParser:
-    parser = actions.add_parser(name, help=told, description=f"{told[0].upper()}{told[1:]}.", allow_abbrev=False)
-    start(parser, "journal", run)
-    return parser
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -85,9 +73,9 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _flush(args: argparse.Namespace) -> int:
-    with quiet():
-        from airflow_incident.delivery.run import flush  # imports Airflow
+    from airflow_incident.delivery.run import flush
 
+    with quiet():
         flushed = flush()
     return _tell(flushed, as_json=args.json)
 
@@ -96,11 +84,12 @@ def _retry(args: argparse.Namespace) -> int:
     records, unreadable = _read()
     chosen = [record for record in records if record.state == "dead"]
     if args.records:
-        chosen = [_sendable(_find(wanted, records, unreadable), unreadable) for wanted in args.records]
+        chosen = [_sendable(wanted, records, unreadable) for wanted in args.records]
     return _tell(_send_again(chosen), as_json=args.json)
 
 
-def _sendable(record: Record | str, unreadable: Mapping[str, str]) -> Record:
+def _sendable(wanted: str, records: Sequence[Record], unreadable: Mapping[str, str]) -> Record:
+    record = _find(wanted, records, unreadable)
     if isinstance(record, str):
         raise CommandError(f"{record} cannot be sent: {unreadable[record]}")
     if record.state not in {"dead", "pending"}:
@@ -111,28 +100,29 @@ def _sendable(record: Record | str, unreadable: Mapping[str, str]) -> Record:
 def _send_again(records: Iterable[Record]) -> FlushResult:
     """Flush each of these records, refused or not; what a connection's outage would meet stays as it is."""
     from airflow_incident.delivery.outcome import FlushResult
+    from airflow_incident.delivery.run import flush
 
-    parts: list[FlushResult] = []
+    opened: list[Record] = []
+    pending: list[Record] = []
+    dead: list[Record] = []
     stopped: dict[str, str] = {}
     with quiet():
-        from airflow_incident.delivery.run import flush  # imports Airflow
-
         for record in {record.name: record for record in records}.values():
             if record.conn_id in stopped:
-                parts.append(FlushResult(dead=[record]) if record.state == "dead" else FlushResult(pending=[record]))
+                (dead if record.state == "dead" else pending).append(record)
                 continue
-            parts.append(flush(prefix=record.name, also_dead=True))
-            if why := parts[-1].stopped:
-                stopped[record.conn_id] = why
-    return FlushResult(
-        opened=[record for part in parts for record in part.opened],
-        pending=[record for part in parts for record in part.pending],
-        dead=[record for part in parts for record in part.dead],
-        stopped="; ".join(dict.fromkeys(stopped.values())) or None,
-    )
+            flushed = flush(prefix=record.name, also_dead=True)
+            opened += flushed.opened
+            pending += flushed.pending
+            dead += flushed.dead
+            if flushed.stopped:
+                stopped[record.conn_id] = flushed.stopped
+    return FlushResult(opened, pending, dead, stopped="; ".join(dict.fromkeys(stopped.values())) or None)
 
 
 def _drop(args: argparse.Namespace) -> int:
+    from airflow_incident.delivery.run import drop_records
+
     records, unreadable = _read()
     found = [_find(wanted, records, unreadable) for wanted in args.records]
     chosen = {each if isinstance(each, str) else each.name: each for each in found}
@@ -141,8 +131,6 @@ def _drop(args: argparse.Namespace) -> int:
         say("Nothing was deleted.")
         return 1
     with quiet():
-        from airflow_incident.delivery.run import drop_records  # imports Airflow
-
         drop_records(list(chosen))
     say(f"Deleted {_count(len(chosen))}.")
     return 0
@@ -173,9 +161,9 @@ def _find(wanted: str, records: Sequence[Record], unreadable: Mapping[str, str])
 
 
 def _read() -> tuple[list[Record], dict[str, str]]:
-    with quiet():
-        from airflow_incident.delivery.run import list_records  # imports Airflow
+    from airflow_incident.delivery.run import list_records
 
+    with quiet():
         return list_records()
 
 

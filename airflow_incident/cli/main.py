@@ -5,9 +5,11 @@ import sys
 from collections.abc import Sequence
 
 from airflow_incident import __version__
-from airflow_incident.cli import explain, journal, send_test
-from airflow_incident.cli.doctor import command as doctor
+from airflow_incident.cli import doctor, explain, journal, send_test
 from airflow_incident.sandbox import command as sandbox
+
+COMMANDS = (doctor, send_test, explain, journal, sandbox)
+"""A module for each command; its `add` declares it."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -17,9 +19,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (doctor, send_test, explain, journal):
+    for command in COMMANDS:
         command.add(commands)
-    sandbox.add(commands)
     return parser
 
 

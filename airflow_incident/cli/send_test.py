@@ -9,12 +9,11 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from airflow_incident.cli.terminal import CommandError, add_common, asks, quiet, remark, say, start
+from airflow_incident.cli.terminal import CommandError, add_command, add_common, asks, quiet, remark, say
 
 if TYPE_CHECKING:
     import argparse
 
-    from airflow_incident.api.models import Incident
     from airflow_incident.hooks import IncidentHook
 
 _SUMMARY = "A test from Airflow, deployment {}: nothing has failed. It was sent by `airflow-incident send-test`."
@@ -23,14 +22,16 @@ _OFF = "[incident_io] enabled is false: no failure opens an incident here, only 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to a command line."""
-    told = (
-        "Open an incident of mode test with the connection's settings, whose names must all be known. "
-        "On a terminal it asks whether to close it again."
+    parser = add_command(
+        commands,
+        "send-test",
+        _send_test,
+        summary="open a test incident",
+        description="Open an incident of mode test with the connection's settings, whose names must all be known. "
+        "On a terminal it asks whether to close it again.",
     )
-    parser = commands.add_parser("send-test", help="open a test incident", description=told, allow_abbrev=False)
     add_common(parser)
     parser.add_argument("--close", action="store_true", help="close it again, without asking")
-    start(parser, "send-test", _send_test)
 
 
 def _send_test(args: argparse.Namespace) -> int:
@@ -38,14 +39,11 @@ def _send_test(args: argparse.Namespace) -> int:
         from airflow_incident.hooks import IncidentHook  # imports Airflow
 
         hook = IncidentHook(args.conn_id)
-        config = hook.config()
-        if not config.airflow_config.enabled:
-            remark("send-test", _OFF)
-        incident = _opened(hook, config.deployment)
-    told = _told(incident)
+        told = _open(hook)
     if not args.json:
         say(f"{told['reference']} is open, a test: {told['permalink']}")
-    if args.close or _wants_it_closed(args):
+    is_asked = not args.json and not args.close and sys.stdin.isatty()
+    if args.close or (is_asked and asks("Close it again?", default=True)):
         _close(hook, told, as_json=args.json)
     if args.json:
         say(json.dumps(told, indent=2))
@@ -54,17 +52,28 @@ def _send_test(args: argparse.Namespace) -> int:
     return 0
 
 
-def _opened(hook: IncidentHook, deployment: str) -> Incident:
+def _open(hook: IncidentHook) -> dict[str, Any]:
     """Open an incident under a key of its own, that no failure can have."""
     from urllib.parse import quote
     from uuid import uuid4
 
-    return hook.create_incident(
-        idempotency_key=f"airflow/{quote(deployment, safe='')[:100]}/test/{uuid4().hex}",
+    from airflow_incident.delivery.outcome import clean
+
+    config = hook.config()
+    if not config.airflow_config.enabled:
+        remark("send-test", _OFF)
+    incident = hook.create_incident(
+        idempotency_key=f"airflow/{quote(config.deployment, safe='')[:100]}/test/{uuid4().hex}",
         name="Test from Airflow",
-        summary=_SUMMARY.format(deployment),
+        summary=_SUMMARY.format(config.deployment),
         mode="test",
     )
+    return {
+        "id": incident.id,
+        "reference": clean(incident.reference or incident.id),
+        "permalink": clean(incident.permalink or ""),
+        "closed": False,
+    }
 
 
 def _close(hook: IncidentHook, told: dict[str, Any], *, as_json: bool) -> None:
@@ -77,15 +86,3 @@ def _close(hook: IncidentHook, told: dict[str, Any], *, as_json: bool) -> None:
             say(json.dumps(told | {"error": str(error)}, indent=2))
         raise
     told["closed"] = True
-
-
-def _wants_it_closed(args: argparse.Namespace) -> bool:
-    """Ask, where somebody is there to answer."""
-    return not args.json and sys.stdin.isatty() and asks("Close it again?", default=True)
-
-
-def _told(incident: Incident) -> dict[str, Any]:
-    from airflow_incident.delivery.outcome import clean
-
-    named = {"reference": incident.reference or incident.id, "permalink": incident.permalink or ""}
-    return {"id": incident.id} | {name: clean(text) for name, text in named.items()} | {"closed": False}

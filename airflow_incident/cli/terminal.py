@@ -30,16 +30,31 @@ class CommandError(Exception):
     """What was asked for cannot be done; said in one line."""
 
 
+def add_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    action: Callable[[argparse.Namespace], int],
+    *,
+    summary: str,
+    description: str,
+) -> argparse.ArgumentParser:
+    """Add a command, or an action of one, to a command line; whatever goes wrong when it runs is one line."""
+    parser = commands.add_parser(name, help=summary, description=description, allow_abbrev=False)
+    command = parser.prog.split()[1]  # of "airflow-incident journal list"
+    parser.set_defaults(run=lambda args: _run(command, action, args))
+    return parser
+
+
 def add_common(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of every command that asks incident.io."""
     told = f"the connection, of type incident_io; default: {DEFAULT_CONN_ID}"
     parser.add_argument("--conn-id", metavar="CONN_ID", default=DEFAULT_CONN_ID, help=told)
+    add_json(parser)
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Let a command answer to a script."""
     parser.add_argument("--json", action="store_true", help="print JSON, and logs to standard error")
-
-
-def start(parser: argparse.ArgumentParser, command: str, action: Callable[[argparse.Namespace], int]) -> None:
-    """Let a parser's arguments start an action, under the name of its command."""
-    parser.set_defaults(run=lambda args: _run(command, action, args))
 
 
 def _run(command: str, action: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
@@ -50,20 +65,22 @@ def _run(command: str, action: Callable[[argparse.Namespace], int], args: argpar
             with contextlib.redirect_stdout(sys.stderr):
                 import airflow  # noqa: F401 -- whatever it says of itself is no answer to a command
             return action(args)
-    except CommandError as error:
-        return fail(command, str(error))
-    except ModuleNotFoundError as error:
-        return fail(command, f"there is no module {error.name} here; run it with the Python that runs Airflow")
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         # https://docs.python.org/3/library/signal.html#note-on-sigpipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except CommandError as error:
+        why = str(error)
+    except ModuleNotFoundError as error:
+        why = f"there is no module {error.name} here; run it with the Python that runs Airflow"
     except Exception as error:  # noqa: BLE001 -- a broken airflow.cfg or database may raise anything
         from airflow_incident.delivery.outcome import clean
 
-        return fail(command, clean(f"{type(error).__name__}: {error}"))
+        why = clean(f"{type(error).__name__}: {error}")
+    remark(command, why)
+    return 1
 
 
 @contextlib.contextmanager
@@ -107,13 +124,9 @@ def asks(question: str, *, default: bool) -> bool:
 
 def indented(head: str, text: str) -> list[str]:
     """Break a text into lines that begin where its head ends."""
+    spaces = " " * len(head)
     return textwrap.wrap(
-        text,
-        WIDTH,
-        initial_indent=head,
-        subsequent_indent=" " * len(head),
-        break_long_words=False,
-        break_on_hyphens=False,
+        text, WIDTH, initial_indent=head, subsequent_indent=spaces, break_long_words=False, break_on_hyphens=False
     )
 
 
@@ -121,10 +134,9 @@ def record_json(record: Record) -> dict[str, Any]:
     """Say a record of the journal to a script."""
     from airflow_incident.delivery.record import encode
 
-    nested = {
-        name: value and value._asdict() for name, value in (("incident", record.incident), ("closing", record.closing))
-    }
-    fields: dict[str, Any] = json.loads(encode(record._asdict() | nested))
+    nested = {"incident": record.incident, "closing": record.closing}
+    known = record._asdict() | {name: value and value._asdict() for name, value in nested.items()}
+    fields: dict[str, Any] = json.loads(encode(known))
     del fields["body"]
     return {"name": record.name, **fields}
 
@@ -135,12 +147,6 @@ def say(text: str) -> None:
     print(text.encode(encoding, "replace").decode(encoding), flush=True)  # noqa: T201 -- a command talks
 
 
-def fail(command: str, text: str) -> int:
-    """Say on standard error why a command cannot do what was asked."""
-    remark(command, text)
-    return 1
-
-
 def remark(command: str, text: str) -> None:
-    """Say on standard error what is no part of the answer."""
+    """Say on standard error what is no part of the answer, or why there is none."""
     print(f"airflow-incident {command}: {text}", file=sys.stderr)  # noqa: T201 -- a command talks

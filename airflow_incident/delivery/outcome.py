@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 from dataclasses import replace
-from types import MappingProxyType
+from logging import ERROR, INFO, WARNING
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from airflow_incident.airflow_bridge.stats import LogEvent, journal_warning, log_event
@@ -30,33 +29,23 @@ if TYPE_CHECKING:
 
 ReportKind = Literal["open", "already_open", "closed", "suppressed", "grouped", "kept", "refused", "failed"]
 Before = Literal["waited", "opened", "refused"]
-_REPORT_OUTCOMES: dict[tuple[ReportKind, Before | None], str] = {
-    ("open", None): "opened",
-    ("open", "waited"): "replayed",
-    ("open", "refused"): "replayed",
-    ("kept", None): "journalled",
-    ("refused", None): "dead",
-    ("refused", "waited"): "dead",
+_REPORTS: Mapping[ReportKind, tuple[str, int, str]] = {
+    "open": ("opened", INFO, "{named} is open for {subject}"),
+    "already_open": ("deduplicated", INFO, "{thing} is already open for {subject} (key {key})"),
+    "suppressed": ("deduplicated", INFO, "{named} is already open for {subject}; no new request"),
+    "closed": (
+        "deduplicated",
+        WARNING,
+        "{named} of {subject} was closed by a person; nothing more is sent for this failure",
+    ),
+    "grouped": ("opened", INFO, "{subject} is grouped under {named}, which stands for several failures (key {storm})"),
+    "kept": ("journalled", WARNING, "{subject} is kept in the journal and {trouble}"),
+    "refused": ("dead", ERROR, "{trouble} Then: airflow-incident journal retry"),
+    "failed": ("dropped", ERROR, "{trouble}"),
 }
-_REPORTS: Mapping[ReportKind, tuple[int, str]] = MappingProxyType(
-    {
-        "open": (logging.INFO, "{named} is open for {subject}"),
-        "already_open": (logging.INFO, "{thing} is already open for {subject} (key {key})"),
-        "suppressed": (logging.INFO, "{named} is already open for {subject}; no new request"),
-        "closed": (
-            logging.WARNING,
-            "{named} of {subject} was closed by a person; nothing more is sent for this failure",
-        ),
-        "grouped": (
-            logging.INFO,
-            "{subject} is grouped under {named}, which stands for several failures (key {storm})",
-        ),
-        "kept": (logging.WARNING, "{subject} is kept in the journal and {waits}"),
-        "refused": (logging.ERROR, "{lost} Then: airflow-incident journal retry"),
-        "failed": (logging.ERROR, "{lost}"),
-    }
-)
-"""What may become of a report: how loudly the log says it, and the sentence."""
+"""What may become of a report: which of `stats.OUTCOMES` it is, how loudly the log says it, and the sentence."""
+_REPORTED_AGAIN = {("open", "waited"): "replayed", ("open", "refused"): "replayed", ("refused", "waited"): "dead"}
+"""The outcome where the failure was in the journal before; else it was counted then."""
 
 
 class ReportResult(NamedTuple):
@@ -103,49 +92,62 @@ class ReportResult(NamedTuple):
         closed = answer.is_closed and not _asked_for(answer, report)
         return cls(kind="closed" if closed else "open", report=report, incident=answer, journal_error=journal_error)
 
-    @property
-    def outcome(self) -> str:
-        """Which of `stats.OUTCOMES` it is: an incident is opened or replayed once, whoever reports it again."""
-        if self.kind == "grouped" and not self.before:
-            return "opened" if self.incident else "journalled"
-        return "dropped" if self.kind == "failed" else _REPORT_OUTCOMES.get((self.kind, self.before), "deduplicated")
-
     def log_events(self, redact: Redact, seconds: float) -> Sequence[LogEvent]:
         """Say it in one line, and what else there is to say in others, without secrets.
 
         :param seconds: How long it took.
         """
-        lines = [journal_warning(self.journal_error, redact)] if self.journal_error else []
-        lines.append(self._outcome_event(redact, seconds))
-        return [*lines, *map(record_event, self.caught_up)]
-
-    def _outcome_event(self, redact: Redact, seconds: float) -> LogEvent:
-        failure, incident = self.report.failure, self.incident
-        return log_event(
-            self.outcome,
-            self._level,
-            self._message(),
+        failure, key, incident, error = self.report.failure, self.report.sent_key, self.incident, self.error
+        outcome, level, sentence = _REPORTS[self.kind]
+        if self.before and self.kind != "failed":
+            outcome = _REPORTED_AGAIN.get((self.kind, self.before), "deduplicated")
+        elif self.kind == "grouped" and not incident:
+            outcome = "journalled"
+        if self.kind == "kept" and error and error.blames_connection:
+            level = ERROR
+        thing = "an alert" if self.report.is_alert else "an incident"
+        subject = f"DAG {failure.dag_id}, run {failure.run_id}"
+        words = sentence.format(
+            named=incident_name(incident) or thing,
+            thing=thing,
+            subject=subject,
+            key=key,
+            storm=self.storm,
+            trouble=self._trouble(subject) if self.kind in {"kept", "refused", "failed"} else "",
+        )
+        said = log_event(
+            outcome,
+            level,
+            words,
             redact,
             rest=self._by_hand(redact) if self.kind == "failed" else "",
             dag_id=failure.dag_id,
             run_id=failure.run_id,
             task=failure.task_label,
             source=failure.level,
-            key=self.report.sent_key,
+            key=key,
             incident=incident and (incident.reference or incident.id),
             link=incident and incident.permalink,
             storm=self.storm,
-            error=self.error and type(self.error).__name__,
-            request_id=getattr(self.error, "request_id", None),
+            error=error and type(error).__name__,
+            request_id=getattr(error, "request_id", None),
             seconds=seconds,
         )
+        warnings = [journal_warning(self.journal_error, redact)] if self.journal_error else []
+        return [*warnings, said, *map(record_event, self.caught_up)]
 
-    @property
-    def _level(self) -> int:
-        """How loudly to say it: what waits for a person is an error, whoever keeps it meanwhile."""
-        if self.kind == "kept" and self.error and self.error.blames_connection:
-            return logging.ERROR
-        return _REPORTS[self.kind][0]
+    def _trouble(self, subject: str) -> str:
+        """Say why nothing was opened, and what it waits for: a better hour, or a person."""
+        error = self.error or IncidentIoError("it was not asked: it had an outage a moment ago, or the time was over")
+        if self.kind != "kept":
+            none = "NO alert was sent" if self.report.is_alert else "NO incident was opened"
+            maybe = " It may have been opened all the same." if error.maybe_delivered else ""
+            return f"{none} for {subject}: {type(error).__name__}: {error}.{maybe} {error.advice}"
+        if isinstance(error, AmbiguousDeliveryError):
+            return f"waits for a decision, for v1 of the API is gone ({error}). {error.advice}"
+        if error.blames_connection:
+            return f"waits until the connection is fixed: {type(error).__name__}: {error}. {error.advice}"
+        return f"will be delivered: {error}"
 
     def _by_hand(self, redact: Redact) -> str:
         """Say all that is needed to send it."""
@@ -156,31 +158,6 @@ class ReportResult(NamedTuple):
         keys = {name: text for name, text in creation.body.items() if name.endswith("_key")}
         body = {name: value for name, value in creation.body.items() if name not in keys}
         return f"To send it by hand: POST {path} " + json.dumps(keys | _each_text(body, redact))
-
-    def _message(self) -> str:
-        thing = "an alert" if self.report.is_alert else "an incident"
-        error = self.error or IncidentIoError("it was not asked: it had an outage a moment ago, or the time was over")
-        maybe = " It may have been opened all the same." if error.maybe_delivered else ""
-        none = "NO alert was sent" if self.report.is_alert else "NO incident was opened"
-        subject = self.report.subject
-        return _REPORTS[self.kind][1].format(
-            named=incident_name(self.incident) or thing,
-            thing=thing,
-            subject=subject,
-            key=self.report.sent_key,
-            storm=self.storm,
-            waits=_waits_for(error),
-            lost=f"{none} for {subject}: {type(error).__name__}: {error}.{maybe} {error.advice}",
-        )
-
-
-def _waits_for(error: IncidentIoError) -> str:
-    """Say what a failure waits for: a better hour, or a person."""
-    if isinstance(error, AmbiguousDeliveryError):
-        return f"waits for a decision, for v1 of the API is gone ({error}). {error.advice}"
-    if error.blames_connection:
-        return f"waits until the connection is fixed: {type(error).__name__}: {error}. {error.advice}"
-    return f"will be delivered: {error}"
 
 
 def _asked_for(answer: IncidentState, report: Report) -> bool:
@@ -212,46 +189,36 @@ RecordKind = Literal[
     "unknown",
     "other_connection",
 ]
-_RECORDS: Mapping[RecordKind, tuple[str, int, str]] = MappingProxyType(
-    {
-        "closed": ("recovered", logging.INFO, "{named} is closed because {subject} {did}; {link}"),
-        "resolved": ("recovered", logging.INFO, "the alert of {subject}, which {did}, is resolved"),
-        "already_closed": ("already_closed", logging.INFO, "{named} of {subject}, which {did}, was closed before"),
-        "gone": ("already_closed", logging.INFO, "{named} of {subject}, which {did}, no longer exists"),
-        "claimed": (
-            "left_open",
-            logging.INFO,
-            "{named} of {subject}, which {did}, stays open: a person has claimed it; {link}",
-        ),
-        "kept": (
-            "left_open",
-            logging.WARNING,
-            "{named} of {subject}, which {did}, stays open for now: {why} The next flush tries again",
-        ),
-        "refused": ("left_open", logging.ERROR, "{named} of {subject}, which {did}, stays open: {why}"),
-        "dropped": ("withdrawn", logging.INFO, "{subject} is dropped: the run {did} before incident.io was asked"),
-        "discarded": (
-            "withdrawn",
-            logging.INFO,
-            "{subject} is dropped: the run {did}, and incident.io had refused it: {record.error}",
-        ),
-        "grouped": (
-            "left_open",
-            logging.INFO,
-            "{subject} {did}; {named}, which stands for several failures, stays as it is",
-        ),
-        "unknown": (
-            "left_open",
-            logging.INFO,
-            "{subject} {did}; its incident is not known here, so close it by hand (key {record.sent_key})",
-        ),
-        "other_connection": (
-            "left_open",
-            logging.INFO,
-            "{named} of {subject}, which {did}, is left to connection {record.conn_id!r}",
-        ),
-    }
-)
+_RECORDS: Mapping[RecordKind, tuple[str, int, str]] = {
+    "closed": ("recovered", INFO, "{named} is closed because {subject} {did}; {link}"),
+    "resolved": ("recovered", INFO, "the alert of {subject}, which {did}, is resolved"),
+    "already_closed": ("already_closed", INFO, "{named} of {subject}, which {did}, was closed before"),
+    "gone": ("already_closed", INFO, "{named} of {subject}, which {did}, no longer exists"),
+    "claimed": ("left_open", INFO, "{named} of {subject}, which {did}, stays open: a person has claimed it; {link}"),
+    "kept": (
+        "left_open",
+        WARNING,
+        "{named} of {subject}, which {did}, stays open for now: {why} The next flush tries again",
+    ),
+    "refused": ("left_open", ERROR, "{named} of {subject}, which {did}, stays open: {why}"),
+    "dropped": ("withdrawn", INFO, "{subject} is dropped: the run {did} before incident.io was asked"),
+    "discarded": (
+        "withdrawn",
+        INFO,
+        "{subject} is dropped: the run {did}, and incident.io had refused it: {record.error}",
+    ),
+    "grouped": ("left_open", INFO, "{subject} {did}; {named}, which stands for several failures, stays as it is"),
+    "unknown": (
+        "left_open",
+        INFO,
+        "{subject} {did}; its incident is not known here, so close it by hand (key {record.sent_key})",
+    ),
+    "other_connection": (
+        "left_open",
+        INFO,
+        "{named} of {subject}, which {did}, is left to connection {record.conn_id!r}",
+    ),
+}
 """What may become of a record whose run recovered: its outcome, how loudly the log says it, and the sentence."""
 
 
@@ -275,11 +242,21 @@ class RecordResult(NamedTuple):
 
     def log_event(self, redact: Redact) -> LogEvent:
         """Say it in one line, without secrets."""
-        record, incident = self.record, self.record.incident
+        record, incident, error = self.record, self.record.incident, self.error
+        outcome, level, sentence = _RECORDS[self.kind]
+        link = "it has a link to the run" if self.has_link else "it has no link to the run"
+        words = sentence.format(
+            record=record,
+            named=incident_name(incident) or record.thing,
+            subject=f"DAG {record.dag_id}, run {record.run_id}",
+            did="succeeded all the same" if self.all_the_same else "recovered",
+            link=f"{link} ({self.link_error} {self.link_error.advice})" if self.link_error else link,
+            why=f"{error} {error.advice}".rstrip() if error else "incident.io had an outage a moment ago",
+        )
         return log_event(
-            self.outcome,
-            self._level,
-            self._message(),
+            outcome,
+            ERROR if error and error.blames_connection else level,
+            words,
             redact,
             dag_id=record.dag_id,
             run_id=record.run_id,
@@ -287,29 +264,8 @@ class RecordResult(NamedTuple):
             key=record.sent_key,
             incident=incident and (incident.reference or incident.id),
             link=incident and incident.permalink,
-            error=self.error and type(self.error).__name__,
-            request_id=getattr(self.error, "request_id", None),
-        )
-
-    @property
-    def _level(self) -> int:
-        """How loudly to say it: what waits for a person is an error."""
-        if self.error and self.error.blames_connection:
-            return logging.ERROR
-        return _RECORDS[self.kind][1]
-
-    def _message(self) -> str:
-        record = self.record
-        link = "it has a link to the run" if self.has_link else "it has no link to the run"
-        return _RECORDS[self.kind][2].format(
-            record=record,
-            named=incident_name(record.incident) or record.thing,
-            subject=f"DAG {record.dag_id}, run {record.run_id}",
-            did="succeeded all the same" if self.all_the_same else "recovered",
-            link=f"{link} ({self.link_error} {self.link_error.advice})" if self.link_error else link,
-            why=f"{self.error} {self.error.advice}".rstrip()
-            if self.error
-            else "incident.io had an outage a moment ago",
+            error=error and type(error).__name__,
+            request_id=getattr(error, "request_id", None),
         )
 
 
@@ -332,7 +288,7 @@ class RecoveryResult(NamedTuple):
         elif self.journal_error:
             words = f"the journal cannot be used: {self.journal_error}"
             facts: dict[str, Any] = {"dag_id": success.dag_id, "run_id": success.run_id, "task": success.task_label}
-            lines.append(log_event("left_open", logging.WARNING, words, redact, **facts))
+            lines.append(log_event("left_open", WARNING, words, redact, **facts))
         return lines
 
 
@@ -356,11 +312,6 @@ class FlushResult(NamedTuple):
         """What was closed because its run recovered."""
         return [settled.record for settled in self.settled if settled.outcome == "recovered"]
 
-    @property
-    def oldest_pending(self) -> datetime | None:
-        """When the oldest failure that still waits was written down."""
-        return min((record.written_at for record in self.pending), default=None)
-
 
 def summary_line(flushed: FlushResult) -> str:
     """Count what a flush did and left."""
@@ -381,28 +332,27 @@ def problems(flushed: FlushResult, now: datetime) -> str | None:
     told = []
     if flushed.dead:
         told.append(f"{len(flushed.dead)} refused; fix the cause, then run: airflow-incident journal retry")
-    oldest = flushed.oldest_pending
+    oldest = min((record.written_at for record in flushed.pending), default=None)
     if oldest is not None and now - oldest > OVERDUE:
         why = f": {clean(flushed.stopped)}" if flushed.stopped else ""
         told.append(f"{len(flushed.pending)} waiting, the oldest since {format_time(oldest)}{why}")
     return "; ".join(told) or None
 
 
-_STATES: Mapping[str, str] = MappingProxyType(
-    {
-        "pending": "{subject} waits since {since}{failed}, {tries}{why}",
-        "open": "{named} is open for {subject}{failed}",
-        "over": "{named} of {subject}{failed} is over",
-        "grouped": "{subject}{failed} is grouped under {group}",
-        "dead": "{subject}{failed} was refused{why}",
-    }
-)
+_STATES: Mapping[str, str] = {
+    "pending": "{subject} waits since {since}{failed}, {tries}{why}",
+    "open": "{named} is open for {subject}{failed}",
+    "over": "{named} of {subject}{failed} is over",
+    "grouped": "{subject}{failed} is grouped under {group}",
+    "dead": "{subject}{failed} was refused{why}",
+}
 """What a person reads of a record in each state; an open one may be known to be over."""
 
 
 def record_line(record: Record) -> str:
     """Say what became of a failure."""
     named = incident_name(record.incident)
+    tries = {0: "not tried yet", 1: "tried once"}
     sentence = _STATES["over" if record.state == "open" and record.already_closed else record.state]
     line = sentence.format(
         named=named or record.thing,
@@ -410,7 +360,7 @@ def record_line(record: Record) -> str:
         subject=f"DAG {record.dag_id}, run {record.run_id}",
         failed=f" (failed at {format_time(record.failed_at)})" if record.failed_at else "",
         since=format_time(record.written_at),
-        tries=tries(record),
+        tries=tries.get(record.attempts, f"tried {record.attempts} times"),
         why=f": {record.error}" if record.error else "",
     )
     return clean(line)
@@ -418,10 +368,10 @@ def record_line(record: Record) -> str:
 
 def record_event(record: Record) -> LogEvent:
     """Say what became of a failure that had waited, now that incident.io has answered."""
-    incident = record.incident
+    incident, is_open = record.incident, record.state == "open"
     return log_event(
-        "replayed" if record.state == "open" else "dead",
-        logging.INFO if record.state == "open" else logging.ERROR,
+        "replayed" if is_open else "dead",
+        INFO if is_open else ERROR,
         record_line(record),
         redact_secrets,
         dag_id=record.dag_id,
@@ -437,11 +387,6 @@ def record_event(record: Record) -> LogEvent:
 def incident_name(incident: IncidentState | OpenIncident | None) -> str:
     """Name an incident, with its address; empty where none is known."""
     return f"{incident.reference or incident.id} {incident.permalink or ''}".rstrip() if incident else ""
-
-
-def tries(record: Record) -> str:
-    """Count the attempts."""
-    return {0: "not tried yet", 1: "tried once"}.get(record.attempts, f"tried {record.attempts} times")
 
 
 def clean(text: str) -> str:

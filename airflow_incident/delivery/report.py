@@ -95,11 +95,6 @@ class Report:
         since = f"{failed_at - timedelta(days=1):%Y-%m-%d}" if failed_at else None
         return SubmitOptions(self.choice, with_notes, strict=self.strict, since=since, next_keys=self.next_keys)
 
-    @property
-    def subject(self) -> str:
-        """The failure in a few words, for a log line."""
-        return f"DAG {self.failure.dag_id}, run {self.failure.run_id}"
-
     def asked_as(self, key: str, next_keys: Sequence[tuple[str, datetime]] = ()) -> Report:
         """Return the same report, to be asked for with another idempotency key."""
         if key == self.sent_key:

@@ -29,6 +29,7 @@ def test_an_error_survives_its_journey_between_processes(error):
     for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
         assert type(twin) is type(error)
         assert (str(twin), twin.retryable, twin.maybe_delivered) == (str(error), error.retryable, error.maybe_delivered)
+        assert (twin.args, twin.advice) == (error.args, error.advice)
 
 
 @pytest.mark.parametrize("error", SAMPLES, ids=lambda e: type(e).__name__)

@@ -140,7 +140,7 @@ def test_a_switch_that_cannot_be_read_costs_no_incident(connected, configure, sw
 def test_a_policy_that_airflow_does_not_find_is_an_error(findings, configure, monkeypatch):
     """Asked for, but this package was installed before it had a policy, or was only copied."""
     configure(auto_open="true")
-    monkeypatch.setattr("airflow_incident.cli.doctor.auto_callbacks.entry_points", lambda group: [])
+    monkeypatch.setattr("airflow_incident.cli.auto_callbacks.entry_points", lambda group: [])
     level, told, advice = findings()[0]
     assert (level, told) == (
         "error",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from airflow_incident.airflow_bridge.config import read_config
 from airflow_incident.cli.doctor import Finding
@@ -21,13 +21,6 @@ POLICY = "airflow_incident.policy"
 GLOBS = ("auto_include", "auto_exclude")
 _MOST_DAGS = 5
 """DAGs that one finding names."""
-
-
-class Cover(NamedTuple):
-    """What zero touch makes of one DAG: what its tags ask for, if they count, and what a reader should know."""
-
-    wishes: TagOptions
-    notes: Sequence[str]
 
 
 def examine_policy(airflow_config: AirflowConfig) -> Iterator[Finding]:
@@ -56,8 +49,8 @@ def examine_policy(airflow_config: AirflowConfig) -> Iterator[Finding]:
         yield from _named_connection(conn_id, airflow_config)
 
 
-def explain_policy(dag_id: str, airflow_config: AirflowConfig) -> Cover:
-    """Say what zero touch makes of one DAG, as far as it can be known without its file."""
+def explain_policy(dag_id: str, airflow_config: AirflowConfig) -> tuple[TagOptions, list[str]]:
+    """Say what zero touch makes of one DAG: what its tags ask for, if they count, and what a reader should know."""
     rules, _ = _rules(airflow_config)
     tags: Sequence[str] | None = None
     notes = []
@@ -70,18 +63,16 @@ def explain_policy(dag_id: str, airflow_config: AirflowConfig) -> Cover:
             notes.append("Airflow's database does not know this DAG, nor its tags.")
     wishes = read_tags(tags or ())
     if not rules.on:
-        return Cover(
-            TagOptions(), [*notes, "Zero touch is off: only what a DAG's file has opens and closes incidents."]
-        )
+        return TagOptions(), [*notes, "Zero touch is off: only what a DAG's file has opens and closes incidents."]
     if wishes.wrong:
         notes.append(f"Tags that are ignored: {', '.join(wishes.wrong)}.")
     why_not = f"its tag {TAG}off" if wishes.off else rules.why_not(dag_id)
     if why_not:
-        return Cover(TagOptions(), [*notes, f"Zero touch leaves this DAG alone: {why_not}."])
+        return TagOptions(), [*notes, f"Zero touch leaves this DAG alone: {why_not}."]
     if wishes.conn_id:
         notes.append(f"Its tag {TAG}conn={wishes.conn_id} names the connection.")
     covers = f"Zero touch ({_asked(rules)}) {'would cover' if tags is None else 'covers'} this DAG"
-    return Cover(wishes, [*notes, f"{covers}, unless its file has a callback of ours: then tags count for nothing."])
+    return wishes, [*notes, f"{covers}, unless its file has a callback of ours: then tags count for nothing."]
 
 
 def known_dags(dag_id: str | None = None) -> Mapping[str, Sequence[str]]:
@@ -103,16 +94,9 @@ def known_dags(dag_id: str | None = None) -> Mapping[str, Sequence[str]]:
 
 def _rules(airflow_config: AirflowConfig) -> tuple[AutoCallbackRules, dict[str, str]]:
     """Read the options as the policy does; tell what is wrong with which of the switches."""
-    wrong: dict[str, str] = {}
-    config: dict[str, str] = {}
-    for name in (*SWITCHES, *GLOBS):
-        given = {name: airflow_config.config.get(name, "")}
-        _, problems, _ = merge(arguments={}, connection={}, config=given)
-        if problems:
-            wrong[name] = problems[0].what
-        config |= given
-    settings, *_ = merge(arguments={}, connection={}, config=config)
-    return AutoCallbackRules(settings), wrong
+    config = {name: airflow_config.config.get(name, "") for name in (*SWITCHES, *GLOBS)}
+    settings, problems, _ = merge(arguments={}, connection={}, config=config)
+    return AutoCallbackRules(settings), {problem.option: problem.what for problem in problems}
 
 
 def _covered(rules: AutoCallbackRules, dags: Mapping[str, TagOptions]) -> Iterator[Finding]:

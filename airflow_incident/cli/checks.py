@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from airflow_incident.airflow_bridge.airflow_cfg import UNNAMED, AirflowConfig, read_airflow_config, unknown_options
 from airflow_incident.airflow_bridge.config import examine_config
+from airflow_incident.airflow_bridge.variables import Variables
 from airflow_incident.api.calls import CallSequence
 from airflow_incident.api.client import unreadable_proxy_variables
 from airflow_incident.api.closing import closing_status
 from airflow_incident.api.endpoints import list_users, show_identity
 from airflow_incident.api.names import incident_status_rows, lookup_ids
 from airflow_incident.api.submit import is_v1_gone
+from airflow_incident.cli.auto_callbacks import examine_policy
 from airflow_incident.cli.doctor import Finding
-from airflow_incident.cli.doctor.auto_callbacks import examine_policy
-from airflow_incident.cli.doctor.journal import examine_journal
 from airflow_incident.constants import CONFIG_SECTION, CONN_TYPE, VERSION
 from airflow_incident.core.settings import OPTIONS, merge, unknown_settings
 from airflow_incident.core.timing import CLOCK_ERROR, CLOCK_WARNING, TEST_BUDGET
+from airflow_incident.delivery.outcome import FlushResult, problems
+from airflow_incident.delivery.record import utc_now
+from airflow_incident.delivery.run import list_records
 from airflow_incident.errors import (
     AuthenticationError,
     ConfigurationError,
     IncidentIoError,
+    JournalError,
     MissingConnectionError,
     Problem,
     TransportError,
@@ -36,23 +42,28 @@ if TYPE_CHECKING:
     from airflow_incident.airflow_bridge.config import ConnectionConfig
     from airflow_incident.api.models import Identity
     from airflow_incident.api.payload import LookupResult
-    from airflow_incident.core.settings import Place
 
 _CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"
 _NAMED = ("severity", "incident_type", "custom_fields", "roles")
+_PROBE_PREFIX = "incident_io_doctor."
+"""Beginning of the name of what is written to see whether one can; it is deleted at once."""
+_DATABASE_ADVICE = "Run this where Airflow's database is, migrated and writable; see 'airflow db check'."
+_BACKEND_ADVICE = (
+    "Keep the backend from Variables: in its backend_kwargs set variables_prefix, or what it calls that, to null."
+)
+_LOOK_ADVICE = "See: airflow-incident journal list"
 
 
 def examine(conn_id: str) -> Iterator[Finding]:
     """Look at this installation and at one connection, and yield what is found as it is found."""
-    yield _versions()
+    from airflow import __version__
+
+    told = f"airflow-incident {VERSION}, Airflow {__version__}, Python {platform.python_version()}"
+    yield Finding("ok", "versions", told)
     airflow_config = read_airflow_config()
     if not airflow_config.enabled:
-        yield Finding(
-            "warning",
-            "enabled",
-            "[incident_io] enabled is false: no failure opens an incident",
-            "Set it to true, or remove it, where incidents are wanted.",
-        )
+        told = "[incident_io] enabled is false: no failure opens an incident"
+        yield Finding("warning", "enabled", told, "Set it to true, or remove it, where incidents are wanted.")
     yield from _settings(unknown_options(), "airflow.cfg")
     config = yield from _connection(conn_id, airflow_config)
     yield from _deployment(config, airflow_config)
@@ -60,14 +71,7 @@ def examine(conn_id: str) -> Iterator[Finding]:
         yield from _account(config)
         yield _alert_source(config)
     yield from examine_policy(airflow_config)
-    yield from examine_journal(airflow_config)
-
-
-def _versions() -> Finding:
-    from airflow import __version__
-
-    told = f"airflow-incident {VERSION}, Airflow {__version__}, Python {platform.python_version()}"
-    return Finding("ok", "versions", told)
+    yield from _journal(airflow_config)
 
 
 def _connection(conn_id: str, airflow_config: AirflowConfig) -> Generator[Finding, None, ConnectionConfig | None]:
@@ -78,38 +82,29 @@ def _connection(conn_id: str, airflow_config: AirflowConfig) -> Generator[Findin
         yield Finding("error", place, note, "Fix it, or remove it.")
     yield from _settings(unknown_settings(config.unknown, "connection"), "connection")
     if config.unusable:
-        problems: Sequence[object] = getattr(config.unusable, "problems", (config.unusable,))
+        # An advice to run this very command would be no help.
+        has_advice = isinstance(config.unusable, MissingConnectionError | UnreadableConnectionError)
+        where = "Fix it where it is set; a connection is, for example, under Admin > Connections in Airflow's UI."
         kept = "" if config.is_absent else " Failures are kept in the journal meanwhile."
-        for trouble in problems:
-            yield Finding("error", "connection", f"{conn_id!r}, {trouble}", f"{_remedy(config)}{kept}")
+        advice = (config.unusable.advice if has_advice else where) + kept
+        for trouble in getattr(config.unusable, "problems", (config.unusable,)):
+            yield Finding("error", "connection", f"{conn_id!r}, {trouble}", advice)
         return None
     yield Finding("ok", "connection", f"{conn_id!r} leads to {config.account.base_url}")
     if config.conn_type != CONN_TYPE:
         told = f"{conn_id!r} is of type {config.conn_type!r}: what waits in the journal is not sent with it"
         yield Finding("warning", "connection", told, f"Set its type to {CONN_TYPE}.")
-    yield from _proxies(config)
+    if why := config.client.connector.ignored_proxies:
+        names = ", ".join(unreadable_proxy_variables()) or "the proxies of the environment"
+        told = f"{names} cannot be read ({why}), and is left aside"
+        yield Finding("warning", "proxy", told, "Fix it where Airflow runs, or set a proxy in the connection.")
     return config
-
-
-def _remedy(config: ConnectionConfig) -> str:
-    """Say what makes a connection usable; to be sent to this very command would be no help."""
-    if isinstance(config.unusable, MissingConnectionError | UnreadableConnectionError):
-        return config.unusable.advice
-    return "Fix it where it is set; a connection is, for example, under Admin > Connections in Airflow's UI."
 
 
 def _settings(problems: Sequence[Problem], place: str) -> Iterator[Finding]:
     """Tell each name that means nothing where it is set."""
     for problem in problems:
         yield Finding("warning", place, f"{problem.where} {problem.what}", "Rename it, or remove it.")
-
-
-def _proxies(config: ConnectionConfig) -> Iterator[Finding]:
-    """Tell which of the environment's proxies cannot be read, and are left aside."""
-    if why := config.client.connector.ignored_proxies:
-        names = ", ".join(unreadable_proxy_variables()) or "the proxies of the environment"
-        told = f"{names} cannot be read ({why}), and is left aside"
-        yield Finding("warning", "proxy", told, "Fix it where Airflow runs, or set a proxy in the connection.")
 
 
 def _deployment(config: ConnectionConfig | None, airflow_config: AirflowConfig) -> Iterator[Finding]:
@@ -155,7 +150,11 @@ def _account(config: ConnectionConfig) -> Iterator[Finding]:
     yield Finding("ok", "API key", f"incident.io knows it as {identity.name!r}")
     yield from _roles(identity)
     yield from _clock(config)
-    yield from _names(config)
+    for name in _NAMED:
+        if name in config.origins:
+            yield _looked_up(name, config)
+    if config.settings.resolved_status:
+        yield _looked_up("resolved_status", config)
     yield _api_version(config)
 
 
@@ -201,22 +200,13 @@ def _clock(config: ConnectionConfig) -> Iterator[Finding]:
     yield Finding("error" if seconds >= CLOCK_ERROR else "warning", "clock", told, advice)
 
 
-def _names(config: ConnectionConfig) -> Iterator[Finding]:
-    """Look up each name and ID that the connection or airflow.cfg sets."""
-    for name in _NAMED:
-        if name not in config.origins:
-            continue
-        value = getattr(config.settings, name)
-        yield _looked_up(name, config, lambda name=name, value=value: _resolution(config, {name: value}))
-    if wanted := config.settings.resolved_status:
-        yield _looked_up("resolved_status", config, lambda: _status_trouble(config, wanted))
-
-
-def _looked_up(name: str, config: ConnectionConfig, find: Any) -> Finding:
-    """Say whether incident.io knows what an option names; `find` returns what is wrong and what is odd."""
-    place = _place(name, config.origins)
+def _looked_up(name: str, config: ConnectionConfig) -> Finding:
+    """Say whether incident.io knows the name or ID to which the connection or airflow.cfg sets an option."""
+    in_connection = config.origins[name] == "connection"
+    place = f"{OPTIONS[name].label} in the connection" if in_connection else f"[{CONFIG_SECTION}] {name} in airflow.cfg"
+    value = getattr(config.settings, name)
     try:
-        wrong, odd = find()
+        wrong, odd = _unknown_status(config, value) if name == "resolved_status" else _unknown(config, {name: value})
     except IncidentIoError as error:
         return Finding("warning", name, f"could not be looked up ({place}): {error}", error.advice)
     if wrong:
@@ -224,12 +214,12 @@ def _looked_up(name: str, config: ConnectionConfig, find: Any) -> Finding:
         return Finding("error", name, f"{'; '.join(wrong)} ({place})", advice)
     if odd:
         return Finding("warning", name, f"{odd} ({place})", "Set visibility to private, to say so yourself.")
-    value = getattr(config.settings, name)
     told = ", ".join(value) if isinstance(value, dict) else repr(value)
     return Finding("ok", name, f"{told} ({place})")
 
 
-def _resolution(config: ConnectionConfig, wanted: Mapping[str, Any]) -> tuple[list[str], str]:
+def _unknown(config: ConnectionConfig, wanted: Mapping[str, Any]) -> tuple[list[str], str]:
+    """Tell what incident.io does not know of an option's names, and what is odd about them."""
     plan: CallSequence[LookupResult] = CallSequence(
         lambda known: lookup_ids(wanted, known, api_version="v2", trust_ids=False)
     )
@@ -252,18 +242,12 @@ def _nobody(config: ConnectionConfig, person: Mapping[str, str]) -> list[str]:
     return [] if found else [f"nobody is {(email or slack_user_id)!r}"]
 
 
-def _status_trouble(config: ConnectionConfig, wanted: str) -> tuple[list[str], str]:
+def _unknown_status(config: ConnectionConfig, wanted: str) -> tuple[list[str], str]:
     try:
-        statuses = config.client.call(incident_status_rows(), budget=TEST_BUDGET)
-        closing_status(statuses, wanted)
+        closing_status(config.client.call(incident_status_rows(), budget=TEST_BUDGET), wanted)
     except ConfigurationError as error:
         return [problem.what for problem in error.problems], ""
     return [], ""
-
-
-def _place(name: str, origins: Mapping[str, Place]) -> str:
-    in_config = f"[{CONFIG_SECTION}] {name} in airflow.cfg"
-    return f"{OPTIONS[name].label} in the connection" if origins.get(name) == "connection" else in_config
 
 
 def _api_version(config: ConnectionConfig) -> Finding:
@@ -292,3 +276,71 @@ def _alert_source(config: ConnectionConfig) -> Finding:
         told = f"alerts cannot be sent: its {'token' if source else 'ID'} is missing"
         return Finding("warning", "alert source", told, "Fill in both fields of the connection, or neither.")
     return Finding("ok", "alert source", 'not set; only channel="alert" needs it')
+
+
+def _journal(airflow_config: AirflowConfig) -> Iterator[Finding]:
+    """Write a Variable, read it back, delete it, and count what waits."""
+    settings, *_ = merge(arguments={}, connection={}, config=airflow_config.config)
+    if not settings.journal:
+        told = "[incident_io] journal is false: a failure that cannot be sent at once is lost"
+        yield Finding("warning", "journal", told, "Set it to true, or remove it.")
+        return
+    yield from _backends()
+    if trouble := _journal_trouble():
+        yield trouble
+        return
+    yield Finding("ok", "journal", "can be written, read and listed")
+    yield _waiting()
+
+
+def _backends() -> Iterator[Finding]:
+    """Tell what is asked before Airflow's database is.
+
+    https://airflow.apache.org/docs/apache-airflow/stable/security/secrets/secrets-backend/index.html
+    """
+    from airflow_incident.airflow_bridge.compat import conf
+
+    for section, option in (("secrets", "backend"), ("workers", "secrets_backend")):
+        if backend := conf.get(section, option, fallback=""):
+            told = f"[{section}] {option} is {backend}, which is asked for each record before the database"
+            yield Finding("warning", "journal", told, _BACKEND_ADVICE)
+    if conf.getboolean("secrets", "use_cache", fallback=False):
+        yield Finding("ok", "journal", "[secrets] use_cache is on; the journal is read past that cache")
+
+
+def _journal_trouble() -> Finding | None:
+    """Tell what keeps a Variable from being written, read back, listed or deleted."""
+    store, name = Variables(), f"{_PROBE_PREFIX}{uuid4().hex}"
+    step = "written"
+    try:
+        store.set(name, name)
+        step = "read"
+        text = store.get(name)
+        step = "listed"
+        listed = name in store.names(_PROBE_PREFIX)
+        step = "deleted"
+        store.delete(name)
+    except Exception as error:  # noqa: BLE001 -- a store raises whatever its backend raises
+        with contextlib.suppress(Exception):
+            store.delete(name)
+        told = f"it cannot be {step} ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
+        return Finding("error", "journal", told, _DATABASE_ADVICE)
+    if text != name or not listed:
+        told = "what is written is not what is read: a secrets backend or another database stands between"
+        return Finding("error", "journal", told, _BACKEND_ADVICE)
+    return None
+
+
+def _waiting() -> Finding:
+    try:
+        records, unreadable = list_records()
+    except JournalError as error:
+        return Finding("error", "journal", str(error).partition(chr(10))[0], _DATABASE_ADVICE)
+    pending, dead = ([r for r in records if r.state == state] for state in ("pending", "dead"))
+    seen = FlushResult(pending=pending, dead=dead, unreadable=unreadable)
+    if concern := problems(seen, utc_now()):
+        return Finding("warning", "journal", concern, _LOOK_ADVICE)
+    if unreadable:
+        told = f"{len(unreadable)} of its names hold something else, which is left alone"
+        return Finding("warning", "journal", told, _LOOK_ADVICE)
+    return Finding("ok", "journal", f"{len(pending) or 'nothing'} waiting, {len(records)} records in all")

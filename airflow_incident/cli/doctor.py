@@ -6,32 +6,39 @@ Airflow is imported only when it runs.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from airflow_incident.cli.terminal import add_common, indented, quiet, say, start
+from airflow_incident.cli.terminal import add_command, add_common, indented, quiet, say
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Sequence
-
-    from airflow_incident.cli.doctor import Finding
+    from collections.abc import Iterator
 
 _LEVEL = 9
 _CHECK = 17
 """Columns of a finding's level and of what was looked at."""
 
 
+class Finding(NamedTuple):
+    """One thing that was looked at: how it is, and what to do about it."""
+
+    level: Literal["ok", "warning", "error"]
+    check: str
+    text: str
+    advice: str = ""
+
+
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to a command line."""
-    told = (
-        "Look at the connection, the API key, names, deployment, journal, clock and versions. Opens nothing. "
-        "Exit status 1 if anything is wrong."
-    )
-    parser = commands.add_parser(
-        "doctor", help="say what keeps incidents from opening", description=told, allow_abbrev=False
+    parser = add_command(
+        commands,
+        "doctor",
+        _doctor,
+        summary="say what keeps incidents from opening",
+        description="Look at the connection, the API key, names, deployment, journal, clock and versions. "
+        "Opens nothing. Exit status 1 if anything is wrong.",
     )
     add_common(parser)
-    start(parser, "doctor", _doctor)
 
 
 def _doctor(args: argparse.Namespace) -> int:
@@ -52,7 +59,7 @@ def _findings(conn_id: str) -> Iterator[Finding]:
     """Examine, and make each finding one that a terminal can show and everybody may see."""
     with quiet():
         from airflow_incident.airflow_bridge.compat import redact
-        from airflow_incident.cli.doctor.checks import examine  # imports Airflow
+        from airflow_incident.cli.checks import examine  # imports Airflow
         from airflow_incident.delivery.outcome import clean
 
         found = examine(conn_id)
@@ -61,16 +68,14 @@ def _findings(conn_id: str) -> Iterator[Finding]:
             finding = next(found, None)
         if finding is None:
             return
-        known = str(redact(finding.text))
-        yield finding._replace(text=clean(known), advice=clean(finding.advice))
+        yield finding._replace(text=clean(str(redact(finding.text))), advice=clean(finding.advice))
 
 
 def _told(finding: Finding) -> str:
     """Say a finding in aligned columns; what is to be done is on lines of its own."""
-    head = f"{finding.level:<{_LEVEL}}{finding.check:<{_CHECK}}"
-    lines: Sequence[str] = [*indented(head, finding.text)]
+    lines = indented(f"{finding.level:<{_LEVEL}}{finding.check:<{_CHECK}}", finding.text)
     if finding.advice:
-        lines = [*lines, *indented(" " * (_LEVEL + _CHECK - 3) + "-> ", finding.advice)]
+        lines += indented(" " * (_LEVEL + _CHECK - 3) + "-> ", finding.advice)
     return "\n".join(lines)
 
 
