@@ -102,8 +102,18 @@ def get_provider_info() -> dict[str, Any]:
     except (Exception, SystemExit) as error:  # noqa: BLE001 -- raising here would end every Airflow command
         import logging
 
-        logging.getLogger(__name__).warning("incident.io: airflow-incident is broken: %.300r", error)
+        logging.getLogger(__name__).warning("incident.io: airflow-incident is broken: %s", readable(error))
         return {"package-name": "airflow-incident", "name": "incident.io", "description": "Broken; see Airflow's log."}
+
+
+def readable(error: BaseException) -> str:
+    """Read an error without what looks like a secret; where that is broken as well, by its name alone."""
+    try:
+        from airflow_incident.core.redaction import redact_secrets
+
+        return redact_secrets(repr(error))[:300]
+    except (Exception, SystemExit):  # noqa: BLE001 -- some have a `__repr__` that raises
+        return type(error).__name__
 
 
 def __dir__() -> list[str]:

@@ -53,12 +53,10 @@ def _without_incidents(arguments: Mapping[str, Any]) -> dict[str, Any]:
     kept = dict(arguments)
     for name in [name for name in kept if name.endswith("_callback")]:
         given = kept[name] if isinstance(kept[name], list | tuple) else [kept[name]]
-        kept[name] = [callback for callback in given if not _opens(callback)] or None
+        kept[name] = [
+            each for each in given if not issubclass(notifier_class(each) or object, IncidentNotifier)
+        ] or None
     return kept
-
-
-def _opens(callback: Any) -> bool:
-    return issubclass(notifier_class(callback) or object, IncidentNotifier)
 
 
 def _flush() -> None:

@@ -5,28 +5,24 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType, MethodType
-from typing import TYPE_CHECKING, Any, NamedTuple, Never, TypeVar
+from typing import TYPE_CHECKING, Any, Never, TypeVar
 
 from airflow_incident.airflow_bridge.compat import BaseNotifier
-from airflow_incident.constants import DEFAULT_CONN_ID, NEVER_WEAKER
+from airflow_incident.constants import DEFAULT_CONN_ID, NEVER_WEAKER, TASK_SCOPES
 from airflow_incident.core.arguments import kinds_of, usable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from types import ModuleType
+    from collections.abc import Awaitable, Callable, Generator, Iterator
 
     from airflow_incident.airflow_bridge.airflow_cfg import AirflowConfig
     from airflow_incident.airflow_bridge.config import ConnectionConfig
-    from airflow_incident.airflow_bridge.stats import LogEvent
     from airflow_incident.core.failure import Failure
     from airflow_incident.core.settings import Settings
     from airflow_incident.core.text import Redact
-    from airflow_incident.delivery.effects import StoreFailed
-    from airflow_incident.delivery.recovery import Recovery
-    from airflow_incident.delivery.report import Report
     from airflow_incident.errors import Problem
 
 log = logging.getLogger(__name__)
@@ -34,11 +30,36 @@ log = logging.getLogger(__name__)
 N = TypeVar("N")
 
 
-class QuietNotifier(BaseNotifier):
-    """A callback that never raises: whatever goes wrong is one line in the log.
+@dataclass
+class _Step:
+    """What takes its time, as a thread does it and as a coroutine does, and its answer."""
 
-    What it is to do is read from the context, once the connection is; then it is carried out within its time.
-    """
+    do: Callable[[], Any]
+    ado: Callable[[], Awaitable[Any]]
+    answer: Any = None
+
+
+def _ask(
+    do: Callable[..., Any], ado: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any
+) -> Generator[_Step, None, Any]:
+    """Leave a step to `notify` or `async_notify`, and return its answer."""
+    step = _Step(partial(do, *args, **kwargs), partial(ado, *args, **kwargs))
+    yield step
+    return step.answer
+
+
+class _NothingToDo(Exception):  # noqa: N818 -- no error: it leads out of a callback
+    """Says why incident.io is not asked."""
+
+    def __init__(
+        self, words: str, level: int = logging.INFO, outcome: str = "suppressed", task: str | None = None
+    ) -> None:
+        super().__init__(words)
+        self.words, self.level, self.outcome, self.task = words, level, outcome, task
+
+
+class QuietNotifier(BaseNotifier):
+    """A callback that never raises: whatever goes wrong is one line in the log."""
 
     # Airflow renders template fields in place, on an object that all runs share. We render on a copy.
     template_fields = ()
@@ -52,148 +73,138 @@ class QuietNotifier(BaseNotifier):
     failure_outcome = ""
     """What it counts as, when something goes wrong before incident.io or the journal is asked."""
 
-    def __init__(
-        self, contexts: tuple[Any, ...], arguments: dict[str, Any], kinds: Mapping[str, str], more: dict[str, Any]
-    ) -> None:
-        """Check the arguments and keep them.
+    def __init__(self, entry_point: Any, given: dict[str, Any]) -> None:
+        """Check the arguments and keep them; where there is a context, be its callback at once.
 
-        Without a context a DAG file is being parsed, whose author can be told. With one something has failed: what
-        cannot be used is left out then.
+        Without one a DAG file is being parsed, whose author can be told. With one something has failed: what cannot be
+        used is left out then.
 
-        :param more: What its caller gave beside the arguments: what Airflow gives, or a mistake.
+        :param entry_point: The class that takes these arguments, which this one may extend.
+        :param given: What its constructor has: contexts, arguments, and under `kwargs` what Airflow gave, or a mistake.
         """
-        entry_point = more.pop("_entry_point", type(self).__name__)
-        context = more.pop("context", None)
         super().__init__()
+        contexts, more = given["contexts"], given["kwargs"]
+        name = more.pop("_entry_point", type(self).__name__)
+        context = more.pop("context", None)
         if context is not None:
             self.context = context  # Airflow's triggerer gives it, and awaits what it has made
-        kept, problems = usable(entry_point, arguments | more, kinds)
+        kinds = kinds_of(entry_point.__init__)
+        kept, problems = usable(name, {argument: given[argument] for argument in kinds} | more, kinds)
         texts = [each for each in contexts if isinstance(each, str)]
         at_failure = context is not None or len(texts) < len(contexts)
         if at_failure and not any(isinstance(each, Mapping) for each in contexts):
-            texts = []  # what Airflow 2.11 says of a missed SLA holds some
+            texts = []  # those of a missed SLA
         if problems or texts:
-            _refuse(entry_point, problems, texts, at_failure=at_failure)
+            _refuse(name, problems, texts, at_failure=at_failure)
         self.conn_id = kept.pop("conn_id", DEFAULT_CONN_ID)
+        self.templates = {field: kept.pop(field, None) for field in ("name", "summary")}
         self.options = kept
+        if contexts:
+            self(*contexts)
 
-    def _be_called(self, contexts: tuple[Any, ...]) -> None:
-        """Be the callback at once, where Airflow was given a name without parentheses. Never raises."""
-        if not contexts:
+    def __call__(self, *contexts: Any) -> None:
+        """Be a context's callback, without what Airflow does first: it changes the context, which others share."""
+        context = next((each for each in contexts if isinstance(each, Mapping)), contexts[0])
+        if len(contexts) == 1 or isinstance(context, Mapping):
+            self.notify(context)
             return
-        context = next((each for each in contexts if isinstance(each, Mapping)), None)
-        try:
-            self(*contexts) if context is None else self(context)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 -- Airflow hands over what it likes
-            _log_failure(error, context, self._failure_message, self.failure_outcome)
+        # Airflow 2.11 tells of a missed SLA: a DAG, lines of text, and rows of its database.
+        subject = f"DAG {getattr(context, 'dag_id', None) or '(unknown)'}"
+        why = f"it stands as sla_miss_callback, which names no run. Use it as {self.place}"
+        words = f"{self._failure_message} for {subject}: {why}"
+        self._log_reason(_NothingToDo(words, logging.ERROR), {"dag": context})
 
-    def render_template_fields(self, *_: Any, **__: Any) -> None:
-        """Do nothing: there are no template fields, and Airflow's way asks the DAG for an environment first."""
-
-    def _update_context(self, context: Any) -> Any:
-        """Leave the context, which other callbacks share, as it is."""
-        return context
+    def __await__(self) -> Generator[Any, Any, None]:
+        """Do the same in the triggerer, which gave the context before."""
+        return self.async_notify(self.context).__await__()
 
     def notify(self, context: Any) -> None:
         """Do what this callback is for, or say in one line why not. Never raises."""
-        from airflow_incident.airflow_bridge.channel import callback
-        from airflow_incident.core.timing import LONGEST_REPORT
-
         try:
-            with callback(LONGEST_REPORT):
-                self._notify(context, time.monotonic())
+            from airflow_incident.airflow_bridge.channel import callback
+            from airflow_incident.core.timing import LONGEST_REPORT
+
+            with callback(LONGEST_REPORT), closing(self._steps(context, patience=0.0)) as steps:
+                for step in steps:
+                    step.answer = step.do()
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- a callback never harms Airflow
-            _log_failure(error, context, self._failure_message, self.failure_outcome)
+            self._log_reason(error, context)
 
     async def async_notify(self, context: Any) -> None:
-        """Do as `notify` does, in the triggerer's event loop."""
-        import asyncio
-
-        from airflow_incident.airflow_bridge.channel import callback
-        from airflow_incident.core.timing import LONGEST_WAIT
-
+        """Async version of `notify`."""
         try:
-            with callback(LONGEST_WAIT):
+            import asyncio
+
+            from airflow_incident.airflow_bridge.channel import callback
+            from airflow_incident.core.timing import LONGEST_REPORT, LONGEST_WAIT
+
+            steps = self._steps(context, patience=LONGEST_WAIT - LONGEST_REPORT)
+            with callback(LONGEST_WAIT), closing(steps):
                 async with asyncio.timeout(LONGEST_WAIT):
-                    await self._anotify(context, time.monotonic())
+                    for step in steps:
+                        step.answer = await step.ado()
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- a callback never harms Airflow
-            _log_failure(error, context, self._failure_message, self.failure_outcome)
+            self._log_reason(error, context)
 
-    def _notify(self, context: Any, began: float) -> None:
+    def _steps(self, context: Any, patience: float) -> Generator[_Step, None, None]:
+        """Do it, step by step.
+
+        :param patience: Seconds that it may wait for the connection, before those of a report; none in a batch.
+        """
+        raise NotImplementedError
+
+    def _connect(
+        self, airflow_config: AirflowConfig, began: float, patience: float
+    ) -> Generator[_Step, None, tuple[ConnectionConfig, float]]:
+        """Read the connection; return it, and when the time of a report began.
+
+        :raises MissingConnectionError: if there is none at all, as on a laptop, and nobody has named one.
+        """
         from airflow_incident.airflow_bridge.channel import shorten
-        from airflow_incident.airflow_bridge.config import read_lenient_config
+        from airflow_incident.airflow_bridge.config import aread_lenient_config, read_lenient_config
 
-        airflow_config, need = self._need(context)
-        if airflow_config is None:
-            return
-        shorten(airflow_config.report_seconds)
-        if not self._has_work(need, airflow_config, context):
-            return
-        config = read_lenient_config(self.conn_id, airflow_config, **self.options)
-        _raise_if_absent(config)
-        if (job := self._job(need, context, config)) is not None:
-            self._do(job, config, began)
-
-    async def _anotify(self, context: Any, began: float) -> None:
-        from airflow_incident.airflow_bridge.channel import shorten
-        from airflow_incident.airflow_bridge.config import aread_lenient_config
-
-        airflow_config, need = self._need(context)
-        if airflow_config is None or not await self._ahas_work(need, airflow_config, context):
-            return
-        config = await aread_lenient_config(self.conn_id, airflow_config, **self.options)
+        if not airflow_config.enabled:
+            raise _NothingToDo(f"{self.disabled_message}, [incident_io] enabled is false")
+        ways = read_lenient_config, aread_lenient_config
+        config = yield from _ask(*ways, self.conn_id, airflow_config, **self.options)
+        if config.is_absent and config.unusable:
+            raise config.unusable
         # Without a connection there is nothing but to wait for it, and in the triggerer nobody waits for us.
-        waited = time.monotonic() - began
+        waited = min(patience, time.monotonic() - began)
         shorten(waited + airflow_config.report_seconds)
-        began += waited
-        _raise_if_absent(config)
-        if (job := self._job(need, context, config)) is not None:
-            await self._ado(job, config, began)
+        return config, began + waited
 
     @property
     def _failure_message(self) -> str:
-        channel = self.options.get("channel")
-        return self.failure_message["alert" if channel == "alert" else "incident"]
+        return self.failure_message["alert" if self.options.get("channel") == "alert" else "incident"]
 
-    def _need(self, context: Any) -> tuple[AirflowConfig | None, Any]:
-        """Read airflow.cfg, and what may have to be done; no configuration where there is nothing to do."""
-        from airflow_incident.airflow_bridge.airflow_cfg import read_airflow_config
+    def _log_reason(self, error: BaseException, context: Any) -> None:
+        """Say in one line why incident.io was not asked at all. Never raises."""
+        try:
+            from airflow_incident.airflow_bridge.context import ids
+            from airflow_incident.airflow_bridge.stats import emit, log_event
+            from airflow_incident.core.text import safe_str
+            from airflow_incident.errors import IncidentIoError, MissingConnectionError
 
-        if _is_sla_miss(context):
-            _log_misplaced(self._failure_message, self.place, context)
-            return None, None
-        airflow_config = read_airflow_config()
-        need = self._may_need(context, airflow_config)
-        if not need:
-            return None, None
-        if airflow_config.enabled:
-            return airflow_config, need
-        _log_event("suppressed", logging.INFO, f"{self.disabled_message}, [incident_io] enabled is false", context)
-        return None, None
-
-    def _may_need(self, context: Any, airflow_config: AirflowConfig) -> Any:  # noqa: ARG002 -- for those that can tell
-        """Return what may have to be done, before the connection is read; nothing true where nothing has."""
-        return True
-
-    def _has_work(self, need: Any, airflow_config: AirflowConfig, context: Any) -> bool:  # noqa: ARG002 -- as above
-        """Return whether there is anything to do, where that is cheaper to find out than to read the connection."""
-        return True
-
-    async def _ahas_work(self, need: Any, airflow_config: AirflowConfig, context: Any) -> bool:  # noqa: ARG002 -- as above
-        """Async version of `_has_work`."""
-        return True
-
-    def _job(self, need: Any, context: Any, config: ConnectionConfig) -> Any:
-        """Read what is to be done; None for nothing."""
-        raise NotImplementedError
-
-    def _do(self, job: Any, config: ConnectionConfig, began: float) -> None:
-        """Do it within its time, and say what came of it."""
-        raise NotImplementedError
-
-    async def _ado(self, job: Any, config: ConnectionConfig, began: float) -> None:
-        """Async version of `_do`."""
-        raise NotImplementedError
+            dag_id, run_id = ids(context)
+            facts: dict[str, Any] = {"dag_id": dag_id, "run_id": run_id}
+            if isinstance(error, _NothingToDo):
+                outcome, level, words = error.outcome, error.level, error.words
+                facts["task"] = error.task
+            else:
+                absent = isinstance(error, MissingConnectionError)
+                outcome, level = ("suppressed", logging.WARNING) if absent else (self.failure_outcome, logging.ERROR)
+                facts["error"] = type(error).__name__
+                why = f"{type(error).__name__}: {safe_str(error)}"
+                if isinstance(error, IncidentIoError):
+                    why = f"{error}. {error.advice}"
+                subject = f"DAG {dag_id or '(unknown)'}, run {run_id or '(unknown)'}"
+                words = f"{self._failure_message} for {subject}: {why}"
+            emit(log, [log_event(outcome, level, words, _clean, **facts)])
+        except (Exception, SystemExit) as broken:  # noqa: BLE001 -- what says so may be what is broken
+            # Nothing can be redacted now, so no error's text is shown.
+            kinds = type(error).__name__, type(broken).__name__
+            log.error("incident.io: %s: %s, then %s", self._failure_message, *kinds)  # noqa: TRY400
 
 
 class IncidentNotifier(QuietNotifier):
@@ -249,57 +260,35 @@ class IncidentNotifier(QuietNotifier):
         conn_id: str = DEFAULT_CONN_ID,
         **kwargs: Any,
     ) -> None:
-        arguments = {
-            "name": name,
-            "summary": summary,
-            "channel": channel,
-            "severity": severity,
-            "incident_type": incident_type,
-            "mode": mode,
-            "visibility": visibility,
-            "status": status,
-            "custom_fields": custom_fields,
-            "roles": roles,
-            "slack_team_id": slack_team_id,
-            "scope": scope,
-            "deployment": deployment,
-            "exception_detail": exception_detail,
-            "conn_id": conn_id,
-        }
-        super().__init__(contexts, arguments, _OPENS, kwargs)
-        self.templates = {field: self.options.pop(field, None) for field in ("name", "summary")}
-        self._be_called(contexts)
+        super().__init__(IncidentNotifier, locals())
 
-    def _do(self, job: Report, config: ConnectionConfig, began: float) -> None:
-        with _time_budget(config, began, in_processor=job.failure.in_processor) as seconds:
-            outcome = _run().report(job, config, seconds=seconds)
-        _emit(outcome.log_events(config.redact, time.monotonic() - began))
+    def _steps(self, context: Any, patience: float) -> Generator[_Step, None, None]:
+        """Read the connection and the failure, write its incident, send it, and say what came of it."""
+        from airflow_incident.airflow_bridge.airflow_cfg import read_airflow_config
+        from airflow_incident.airflow_bridge.channel import shorten
 
-    async def _ado(self, job: Report, config: ConnectionConfig, began: float) -> None:
-        outcome = await _run().areport(job, config, seconds=config.airflow_config.report_seconds)
-        _emit(outcome.log_events(config.redact, time.monotonic() - began))
+        began, airflow_config = time.monotonic(), read_airflow_config()
+        shorten(patience + airflow_config.report_seconds)
+        config, began = yield from self._connect(airflow_config, began, patience)
 
-    def _job(self, need: Any, context: Any, config: ConnectionConfig) -> Report | None:  # noqa: ARG002 -- as above
-        """Read the failure and write its incident; None if another attempt is coming."""
         from airflow_incident.airflow_bridge.context import read_failure
+        from airflow_incident.airflow_bridge.stats import emit
+        from airflow_incident.delivery import run
         from airflow_incident.delivery.report import IncidentContent, prepare
 
         failure = read_failure(context, exception_detail=config.settings.exception_detail)
         if failure.retry_coming:
-            words = f"nothing is opened for task {failure.task_label}, another attempt is coming"
-            _log_event("suppressed", logging.INFO, words, context, task=failure.task_label)
-            return None
+            task = failure.task_label
+            raise _NothingToDo(f"nothing is opened for task {task}, another attempt is coming", task=task)
         texts, notes = self._rendered(context, config.redact)
-        wish = IncidentContent(name=texts["name"], summary=texts["summary"], notes=(*config.notes, *notes))
         for note in config.notes:
             log.warning("incident.io: %s", note)
-        return prepare(
-            config.with_pages(failure),
-            config.settings,
-            wish,
-            deployment=config.deployment,
-            redact=config.redact,
-        )
+        content = IncidentContent(texts["name"], texts["summary"], notes=(*config.notes, *notes))
+        failure = config.with_pages(failure)
+        report = prepare(failure, config.settings, content, deployment=config.deployment, redact=config.redact)
+        with _time_budget(config, began, in_batch=failure.in_processor and not patience) as seconds:
+            result = yield from _ask(run.report, run.areport, report, config, seconds=seconds)
+        emit(log, result.log_events(config.redact, time.monotonic() - began))
 
     def _rendered(self, context: Any, redact: Redact) -> tuple[dict[str, str | None], list[str]]:
         """Render the templates; one that is broken gives way to the default text, which says so."""
@@ -317,14 +306,6 @@ class IncidentNotifier(QuietNotifier):
                 notes.append(f"The template of {field} could not be rendered ({why}).")
                 log.warning("incident.io: %s The default text stands in.", notes[-1])
         return texts, notes
-
-
-class _Success(NamedTuple):
-    """What succeeded, the settings as far as they are known without the connection, and whether more may be open."""
-
-    success: Failure
-    settings: Settings
-    may_be_earlier: bool
 
 
 class RecoveryNotifier(QuietNotifier):
@@ -361,90 +342,60 @@ class RecoveryNotifier(QuietNotifier):
         conn_id: str = DEFAULT_CONN_ID,
         **kwargs: Any,
     ) -> None:
-        arguments = {
-            "channel": channel,
-            "scope": scope,
-            "deployment": deployment,
-            "resolve": resolve,
-            "resolved_status": resolved_status,
-            "conn_id": conn_id,
-        }
-        super().__init__(contexts, arguments, _RESOLVES, kwargs)
-        self._be_called(contexts)
+        super().__init__(RecoveryNotifier, locals())
 
-    def _may_need(self, context: Any, airflow_config: AirflowConfig) -> _Success | None:
-        """Return the success, if this run may have opened something that this level closes."""
+    def _steps(self, context: Any, patience: float) -> Generator[_Step, None, None]:
+        """See whether there is something to close, close it, and say what came of it."""
+        from airflow_incident.airflow_bridge.airflow_cfg import read_airflow_config
+        from airflow_incident.airflow_bridge.channel import shorten
         from airflow_incident.airflow_bridge.context import read_success
-        from airflow_incident.constants import TASK_SCOPES
         from airflow_incident.core.key import scope_of
         from airflow_incident.core.settings import merge
 
+        began, airflow_config = time.monotonic(), read_airflow_config()
+        shorten(patience + airflow_config.report_seconds)
         settings, *_ = merge(arguments=self.options, connection={}, config=airflow_config.config)
         success = read_success(context, scope=settings.scope)
         scope = scope_of(success, settings.scope)
         if success.level == "task" and scope not in TASK_SCOPES:
-            return None
-        is_earlier = scope == "dag" or success.clear_count > 0
-        is_needed = is_earlier or (settings.journal and airflow_config.enabled)
-        return _Success(success, settings, is_earlier) if is_needed else None
+            return
+        is_first = scope != "dag" and not success.clear_count
+        if is_first and not (settings.journal and airflow_config.enabled):
+            return
+        if is_first and not (yield from self._has_open(success, settings, airflow_config)):
+            return
+        config, began = yield from self._connect(airflow_config, began, patience)
 
-    def _has_work(self, need: _Success, airflow_config: AirflowConfig, context: Any) -> bool:
-        if need.may_be_earlier:
-            return True
-        named = need.settings.deployment or self._deployment(airflow_config)
-        return _found(context, answer=_run().has_open(need.success, need.settings, named))
-
-    async def _ahas_work(self, need: _Success, airflow_config: AirflowConfig, context: Any) -> bool:
-        if need.may_be_earlier:
-            return True
-        named = need.settings.deployment or await self._adeployment(airflow_config)
-        return _found(context, answer=await _run().ahas_open(need.success, need.settings, named))
-
-    def _deployment(self, airflow_config: AirflowConfig) -> str:
-        """Read the name that is part of each key from where only the connection may have it."""
-        from airflow_incident.airflow_bridge.config import read_lenient_config
-
-        return read_lenient_config(self.conn_id, airflow_config, **self.options).deployment
-
-    async def _adeployment(self, airflow_config: AirflowConfig) -> str:
-        """Async version of `_deployment`."""
-        from airflow_incident.airflow_bridge.config import aread_lenient_config
-
-        return (await aread_lenient_config(self.conn_id, airflow_config, **self.options)).deployment
-
-    def _job(self, need: _Success, context: Any, config: ConnectionConfig) -> Recovery | None:
+        from airflow_incident.airflow_bridge.stats import emit
         from airflow_incident.core.text import log_line
+        from airflow_incident.delivery import run
         from airflow_incident.delivery.recovery import recovery_of
 
         if not config.settings.journal:
-            words = "nothing is closed, [incident_io] journal is false, which says what was opened"
-            _log_event("suppressed", logging.INFO, words, context)
-            return None
+            raise _NothingToDo("nothing is closed, [incident_io] journal is false, which says what was opened")
         why = (f"{config.unusable}. {config.unusable.advice}",) if config.unusable else ()
         for warning in (*config.warnings, *why):
             log.warning("incident.io: %s", log_line(config.redact(warning)))
-        return recovery_of(need.success, config)
+        recovery = recovery_of(success, config)
+        with _time_budget(config, began, in_batch=success.in_processor and not patience) as seconds:
+            result = yield from _ask(run.recover, run.arecover, recovery, config, seconds=seconds)
+        emit(log, result.log_events(config.redact, recovery.success))
 
-    def _do(self, job: Recovery, config: ConnectionConfig, began: float) -> None:
-        with _time_budget(config, began, in_processor=job.success.in_processor) as seconds:
-            recovered = _run().recover(job, config, seconds=seconds)
-        _emit(recovered.log_events(config.redact, job.success))
+    def _has_open(
+        self, success: Failure, settings: Settings, airflow_config: AirflowConfig
+    ) -> Generator[_Step, None, bool]:
+        """Return whether this very attempt has left something open, as the journal says."""
+        from airflow_incident.airflow_bridge.config import aread_lenient_config, read_lenient_config
+        from airflow_incident.delivery import run
 
-    async def _ado(self, job: Recovery, config: ConnectionConfig, began: float) -> None:  # noqa: ARG002 -- as reports do
-        recovered = await _run().arecover(job, config, seconds=config.airflow_config.report_seconds)
-        _emit(recovered.log_events(config.redact, job.success))
-
-
-_OPENS = kinds_of(IncidentNotifier.__init__)
-_RESOLVES = kinds_of(RecoveryNotifier.__init__)
-
-
-def _found(context: Any, *, answer: bool | StoreFailed) -> bool:
-    """Return what a look in the journal has found; where it cannot be read, log that."""
-    if isinstance(answer, bool):
-        return answer
-    _log_event("left_open", logging.WARNING, f"the journal cannot be used: {answer.why}", context)
-    return False
+        deployment = settings.deployment
+        if not deployment:  # it is part of each key, and only the connection may have it
+            ways = read_lenient_config, aread_lenient_config
+            deployment = (yield from _ask(*ways, self.conn_id, airflow_config, **self.options)).deployment
+        found = yield from _ask(run.has_open, run.ahas_open, success, settings, deployment)
+        if isinstance(found, bool):
+            return found
+        raise _NothingToDo(f"the journal cannot be used: {found.why}", logging.WARNING, "left_open")
 
 
 def open_incident(
@@ -500,30 +451,9 @@ def _made(notifier: Callable[..., N], entry_point: str, given: dict[str, Any]) -
     return notifier(*contexts, **given, **unknown | {"_entry_point": entry_point})
 
 
-def _refuse(entry_point: str, problems: Mapping[str, Problem], positional: list[str], *, at_failure: bool) -> None:
-    """Tell what cannot be used: whoever wrote it, or at a failure, which must not be lost, whoever reads the log.
-
-    :raises ConfigurationError: while a DAG file is parsed.
-    """
-    from airflow_incident.core.text import log_line
-    from airflow_incident.core.wrong_arguments import error, unnamed
-
-    unnamed_ones = [unnamed(entry_point, each) for each in positional]
-    if not at_failure:
-        raise error([*problems.values(), *unnamed_ones])
-    instead = {name: f"taken as {value!r}" for name, value in NEVER_WEAKER.items()}
-    messages = [f"{problem}; {instead.get(name, 'left out')}" for name, problem in problems.items()]
-    messages += [f"{problem}; left out" for problem in unnamed_ones]
-    log.warning("%s", log_line(f"incident.io: {_clean('. '.join(messages))}"))
-
-
-_ENTRY_POINTS: tuple[tuple[Any, type[QuietNotifier]], ...] = (
-    (open_incident, IncidentNotifier),
-    (resolve_incident, RecoveryNotifier),
-)
-for _entry_point, _ in _ENTRY_POINTS:
-    # dag-factory calls what has this when it builds a DAG; what has not, it binds to its arguments until the failure.
-    setattr(_entry_point, "notify", _entry_point)  # noqa: B010 -- mypy knows no attributes of functions
+# dag-factory calls what has this when it builds a DAG; what has not, it binds to its arguments until the failure.
+open_incident.notify = open_incident  # type: ignore[attr-defined]  # no function has it
+resolve_incident.notify = resolve_incident  # type: ignore[attr-defined]  # as above
 
 
 def notifier_class(callback: Any) -> type[QuietNotifier] | None:
@@ -532,103 +462,51 @@ def notifier_class(callback: Any) -> type[QuietNotifier] | None:
         callback = callback.func
     if isinstance(callback, MethodType):
         callback = callback.__self__
-    notifier = next((notifier for entry_point, notifier in _ENTRY_POINTS if callback is entry_point), callback)
-    kind = notifier if isinstance(notifier, type) else type(notifier)
+    if callback is open_incident:
+        return IncidentNotifier
+    if callback is resolve_incident:
+        return RecoveryNotifier
+    kind = callback if isinstance(callback, type) else type(callback)
     return kind if issubclass(kind, QuietNotifier) else None
 
 
+def _refuse(entry_point: str, problems: Mapping[str, Problem], texts: list[str], *, at_failure: bool) -> None:
+    """Tell what cannot be used: whoever wrote it, or at a failure, which must not be lost, whoever reads the log.
+
+    :param texts: What was given without a name.
+    :raises ConfigurationError: while a DAG file is parsed.
+    """
+    from airflow_incident.core.text import log_line
+    from airflow_incident.core.wrong_arguments import error, unnamed
+
+    unnamed_ones = [unnamed(entry_point, each) for each in texts]
+    if not at_failure:
+        raise error([*problems.values(), *unnamed_ones])
+    instead = {name: f"taken as {value!r}" for name, value in NEVER_WEAKER.items()}
+    messages = [f"{problem}; {instead.get(name, 'left out')}" for name, problem in problems.items()]
+    messages += [f"{problem}; left out" for problem in unnamed_ones]
+    log.warning("%s", log_line(f"incident.io: {_clean('. '.join(messages))}"))
+
+
 @contextmanager
-def _time_budget(config: ConnectionConfig, began: float, *, in_processor: bool) -> Iterator[float]:
-    """Say how many seconds the requests have, and write down what the whole callback took."""
-    longest, batch = config.airflow_config.report_seconds, config.airflow_config.batch_seconds
-    if not in_processor:
-        yield _seconds_left(longest, began)
-        return
-    from airflow_incident.airflow_bridge.channel import shorten
+def _time_budget(config: ConnectionConfig, began: float, *, in_batch: bool) -> Iterator[float]:
+    """Say how many seconds the requests have; what the whole callback takes of a batch's time is written down."""
+    from airflow_incident.airflow_bridge.channel import left, shorten
     from airflow_incident.airflow_bridge.process import PROCESS
-    from airflow_incident.core.timing import LAST_WRITE
+    from airflow_incident.core.timing import LAST_WORD, LAST_WRITE, SHORTEST_REPORT
 
-    share = PROCESS.batch.allot(longest=longest, batch=batch, written=config.settings.journal)
-    shorten(max(share, time.monotonic() - began + LAST_WRITE))
+    share = config.airflow_config.report_seconds
+    if in_batch:
+        batch, written = config.airflow_config.batch_seconds, config.settings.journal
+        share = PROCESS.batch.allot(longest=share, batch=batch, written=written)
+        shorten(max(share, time.monotonic() - began + LAST_WRITE))
+    # To read the connection took some of it; a request gets its try, if the callback's time allows for one.
+    seconds = max(min(share, SHORTEST_REPORT), share - (time.monotonic() - began))
     try:
-        yield _seconds_left(share, began)
+        yield max(0.0, min(seconds, left(LAST_WORD) or 0.0))
     finally:
-        PROCESS.batch.record(time.monotonic() - began)
-
-
-def _seconds_left(seconds: float, began: float) -> float:
-    """Take off what reading the connection took; a request gets its try, if the callback's time allows for one."""
-    from airflow_incident.airflow_bridge.channel import left
-    from airflow_incident.core.timing import LAST_WORD, SHORTEST_REPORT
-
-    seconds = max(min(seconds, SHORTEST_REPORT), seconds - (time.monotonic() - began))
-    remains = left(LAST_WORD)
-    return seconds if remains is None else max(0.0, min(seconds, remains))
-
-
-def _run() -> ModuleType:
-    from airflow_incident.delivery import run
-
-    return run
-
-
-def _raise_if_absent(config: ConnectionConfig) -> None:
-    """Raise where there is no connection at all, as on a laptop, and nobody has named one."""
-    if config.is_absent and config.unusable:
-        raise config.unusable
-
-
-def _emit(lines: Iterable[LogEvent]) -> None:
-    from airflow_incident.airflow_bridge.stats import emit
-
-    emit(log, lines)
-
-
-def _is_sla_miss(context: Any) -> bool:
-    """Tell what Airflow 2.11 says of a missed SLA, which names no run, only lines of text and rows of its database."""
-    return isinstance(context, dict) and {"task_list", "blocking_task_list"} <= context.keys()
-
-
-def _log_misplaced(failure_message: str, place: str, context: Any) -> None:
-    from airflow_incident.airflow_bridge.context import ids
-
-    dag_id, _ = ids(context)
-    subject = f"DAG {dag_id or '(unknown)'}"
-    words = f"{failure_message} for {subject}: it stands as sla_miss_callback, which names no run. Use it as {place}"
-    _log_event("suppressed", logging.ERROR, words, context)
-
-
-def _log_failure(error: BaseException, context: Any, failure_message: str, failure_outcome: str) -> None:
-    """Say in one line what kept incident.io from being asked at all."""
-    try:
-        _log_reason(error, context, failure_message, failure_outcome)
-    except (Exception, SystemExit) as broken:  # noqa: BLE001 -- what says so may be what is broken
-        # Nothing can be redacted now, so no error's text is shown.
-        log.error("incident.io: %s: %s, then %s", failure_message, type(error).__name__, type(broken).__name__)  # noqa: TRY400
-
-
-def _log_reason(error: BaseException, context: Any, failure_message: str, failure_outcome: str) -> None:
-    from airflow_incident.airflow_bridge.context import ids
-    from airflow_incident.core.text import safe_str
-    from airflow_incident.errors import IncidentIoError, MissingConnectionError
-
-    dag_id, run_id = ids(context)
-    subject = f"DAG {dag_id or '(unknown)'}, run {run_id or '(unknown)'}"
-    why = f"{type(error).__name__}: {safe_str(error)}"
-    if isinstance(error, IncidentIoError):
-        why = f"{error}. {error.advice}"
-    missing = isinstance(error, MissingConnectionError)
-    outcome, level = ("suppressed", logging.WARNING) if missing else (failure_outcome, logging.ERROR)
-    _log_event(outcome, level, f"{failure_message} for {subject}: {why}", context, error=type(error).__name__)
-
-
-def _log_event(outcome: str, level: int, words: str, context: Any, **facts: Any) -> None:
-    """Tell an outcome that incident.io had no part in."""
-    from airflow_incident.airflow_bridge.context import ids
-    from airflow_incident.airflow_bridge.stats import log_event
-
-    dag_id, run_id = ids(context)
-    _emit([log_event(outcome, level, words, _clean, dag_id=dag_id, run_id=run_id, **facts)])
+        if in_batch:
+            PROCESS.batch.record(time.monotonic() - began)
 
 
 def _clean(text: str) -> str:
@@ -636,4 +514,4 @@ def _clean(text: str) -> str:
     from airflow_incident.airflow_bridge.compat import redact
     from airflow_incident.core.redaction import redact_secrets
 
-    return redact_secrets(str(redact(text)))
+    return redact_secrets(text, mask=redact)

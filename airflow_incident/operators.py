@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_incident.airflow_bridge.compat import AirflowFailException, BaseOperator
@@ -13,7 +14,7 @@ from airflow_incident.errors import ConfigurationError, IncidentIoError, Journal
 from airflow_incident.links import XCOM_KEY, IncidentLink
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from airflow.sdk import Context
 
@@ -124,12 +125,8 @@ class CreateIncidentOperator(BaseOperator):
         :raises AirflowFailException: if a retry cannot help, or if `then_fail` is set.
         :raises IncidentIoError: if a retry may help.
         """
-        try:
+        with final_if_hopeless():
             opened = self._open(context)
-        except IncidentIoError as error:
-            if error.retryable:
-                raise
-            raise AirflowFailException(f"{error} {error.advice}") from None
         if opened:
             context["ti"].xcom_push(key=XCOM_KEY, value=opened)
         if self.then_fail:
@@ -139,8 +136,6 @@ class CreateIncidentOperator(BaseOperator):
         return opened
 
     def _open(self, context: Context) -> dict[str, str | None] | None:
-        from airflow_incident.airflow_bridge.airflow_cfg import read_airflow_config
-        from airflow_incident.airflow_bridge.config import read_config
         from airflow_incident.airflow_bridge.context import read_failure
         from airflow_incident.airflow_bridge.stats import emit
         from airflow_incident.core.timing import BUDGET
@@ -148,11 +143,9 @@ class CreateIncidentOperator(BaseOperator):
         from airflow_incident.delivery.report import IncidentContent, prepare
 
         began = time.monotonic()
-        airflow_config = read_airflow_config()
-        if not airflow_config.enabled:
-            _tell_off(self.log, "nothing is opened", context)
+        config = _read_config(self, CreateIncidentOperator.template_fields, context, "nothing is opened")
+        if config is None:
             return None
-        config = read_config(self.conn_id, airflow_config, **self._options())
         for note in config.notes:
             self.log.warning("incident.io: %s", note)
         message = ("source_message_channel_id", "source_message_timestamp")
@@ -172,11 +165,6 @@ class CreateIncidentOperator(BaseOperator):
             raise outcome.error
         self._warn_if_landed_elsewhere(outcome)
         return _named(outcome.incident)
-
-    def _options(self) -> dict[str, Any]:
-        from airflow_incident.core.settings import options_in
-
-        return {option.name: getattr(self, option.name, None) for option in options_in("argument")}
 
     def _warn_if_landed_elsewhere(self, outcome: ReportResult) -> None:
         """Tell when this run's key had an incident of another name."""
@@ -260,25 +248,16 @@ class ResolveIncidentOperator(BaseOperator):
         :raises AirflowFailException: if a retry cannot help.
         :raises IncidentIoError: if a retry may help.
         """
-        try:
+        with final_if_hopeless():
             return self._close(context)
-        except IncidentIoError as error:
-            if error.retryable:
-                raise
-            raise AirflowFailException(f"{error} {error.advice}") from None
 
     def _close(self, context: Context) -> list[dict[str, str | None]]:
-        from airflow_incident.airflow_bridge.airflow_cfg import read_airflow_config
-        from airflow_incident.airflow_bridge.config import read_config
         from airflow_incident.airflow_bridge.context import read_success
         from airflow_incident.delivery.recovery import recovery_of
 
-        airflow_config = read_airflow_config()
-        if not airflow_config.enabled:
-            _tell_off(self.log, "nothing is closed", context)
+        config = _read_config(self, ResolveIncidentOperator.template_fields, context, "nothing is closed")
+        if config is None:
             return []
-        options = ("scope", "resolve", "resolved_status", "deployment")
-        config = read_config(self.conn_id, airflow_config, **{name: getattr(self, name) for name in options})
         for warning in config.warnings:
             self.log.warning("incident.io: %s", warning)
         success = read_success(context, level="operator")
@@ -318,14 +297,36 @@ class ResolveIncidentOperator(BaseOperator):
         return [_named(incident) for incident in closed if incident]
 
 
-def _tell_off(log: Any, off: str, context: Context) -> None:
-    """Say that incidents are turned off."""
+@contextmanager
+def final_if_hopeless() -> Iterator[None]:
+    """Fail a task for good where a retry cannot help.
+
+    :raises AirflowFailException: in place of an error that stays.
+    """
+    try:
+        yield
+    except IncidentIoError as error:
+        if error.retryable:
+            raise
+        raise AirflowFailException(f"{error} {error.advice}") from None
+
+
+def _read_config(operator: Any, fields: Sequence[str], context: Context, off: str) -> ConnectionConfig | None:
+    """Read an operator's connection, merged with its fields; where incidents are turned off, log that."""
+    from airflow_incident.airflow_bridge.airflow_cfg import read_airflow_config
+    from airflow_incident.airflow_bridge.config import read_config
     from airflow_incident.airflow_bridge.context import ids
     from airflow_incident.airflow_bridge.stats import emit, log_event
+    from airflow_incident.core.settings import options_in
 
+    airflow_config = read_airflow_config()
+    if airflow_config.enabled:
+        names = [option.name for option in options_in("argument") if option.name in fields]
+        return read_config(operator.conn_id, airflow_config, **{name: getattr(operator, name) for name in names})
     dag_id, run_id = ids(context)
     words = f"{off}, [incident_io] enabled is false"
-    emit(log, [log_event("suppressed", logging.INFO, words, str, dag_id=dag_id, run_id=run_id)])
+    emit(operator.log, [log_event("suppressed", logging.INFO, words, str, dag_id=dag_id, run_id=run_id)])
+    return None
 
 
 def _named(incident: Any) -> dict[str, str | None]:

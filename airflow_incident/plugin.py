@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from airflow_incident import readable
 from airflow_incident.airflow_bridge.compat import AirflowPlugin
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class RunLink:
         try:
             return read_page(ti_key)
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- raising here would cost the page all its links
-            log.warning("incident.io: no link from a task instance to its incident: %s", _readable(error))
+            log.warning("incident.io: no link from a task instance to its incident: %s", readable(error))
             return ""
 
 
@@ -57,13 +58,3 @@ class IncidentPlugin(AirflowPlugin):
 
     name = "incident_io"
     global_operator_extra_links = [RunLink()]  # noqa: RUF012 -- Airflow's own attribute
-
-
-def _readable(error: BaseException) -> str:
-    """Read an error without what looks like a secret; where that is broken as well, by its name alone."""
-    try:
-        from airflow_incident.core.redaction import redact_secrets
-
-        return redact_secrets(repr(error))[:300]
-    except (Exception, SystemExit):  # noqa: BLE001 -- some have a `__repr__` that raises
-        return type(error).__name__

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from airflow_incident.airflow_bridge.config import ConnectionConfig
     from airflow_incident.api.closing import WaitCondition
-    from airflow_incident.api.incident import IncidentState
 
 
 class IncidentClosedSensor(BaseSensorOperator):
@@ -90,12 +89,23 @@ class IncidentClosedSensor(BaseSensorOperator):
 
         :raises AirflowFailException: if waiting cannot help.
         """
-        from airflow_incident.api.closing import status_message
+        from airflow_incident.api.closing import retry_message, status_message
+        from airflow_incident.operators import final_if_hopeless
+        from airflow_incident.triggers import POKE_BUDGET
 
-        waiting = self._look(context)
+        try:
+            with final_if_hopeless():
+                config, wait = self._wait(context)
+                waiting = config.client.call(wait.still_open(), budget=POKE_BUDGET)
+        except IncidentIoError as error:
+            if not self._away:
+                self.log.warning("%s", retry_message(error))
+            self._away = True
+            return False
+        self._away = False
         if waiting:
             self.log.info("%s", status_message(waiting, datetime.now(UTC)))
-        return waiting is not None and not waiting
+        return not waiting
 
     def execute_complete(self, context: Context, event: Mapping[str, Any], since: float | None = None) -> None:
         """Go on after the triggerer; this DAG may have opened other incidents meanwhile.
@@ -109,17 +119,14 @@ class IncidentClosedSensor(BaseSensorOperator):
             self._defer(context, since=since or time.time())
 
     def _defer(self, context: Context, *, since: float) -> NoReturn:
+        from airflow_incident.operators import final_if_hopeless
         from airflow_incident.triggers import IncidentClosedTrigger
 
         left = self.timeout - (time.time() - since)
         if left <= 0:
             raise AirflowSensorTimeout(f"incident.io: waited longer than {self.timeout:.0f} s")
-        try:
-            wait = self._wait(context, self._profile())
-        except IncidentIoError as error:
-            if error.retryable:
-                raise
-            raise AirflowFailException(f"{error} {error.advice}") from None
+        with final_if_hopeless():
+            _, wait = self._wait(context)
         trigger = IncidentClosedTrigger(
             incident_ids=wait.incident_ids,
             severity=wait.severity,
@@ -135,47 +142,26 @@ class IncidentClosedSensor(BaseSensorOperator):
             timeout=timedelta(seconds=left),
         )
 
-    def _look(self, context: Context) -> list[IncidentState] | None:
-        """Ask which incidents are still open; None if that cannot be known now."""
-        from airflow_incident.api.closing import retry_message
-        from airflow_incident.triggers import POKE_BUDGET
-
-        try:
-            config = self._profile()
-            wait = self._wait(context, config)
-            found = config.client.call(wait.still_open(), budget=POKE_BUDGET)
-        except IncidentIoError as error:
-            if not error.retryable:
-                raise AirflowFailException(f"{error} {error.advice}") from None
-            if not self._away:
-                self.log.warning("%s", retry_message(error))
-            self._away = True
-            return None
-        self._away = False
-        return found
-
-    def _profile(self) -> ConnectionConfig:
+    def _wait(self, context: Context) -> tuple[ConnectionConfig, WaitCondition]:
+        """Read the connection, and what is waited for."""
         from airflow_incident.airflow_bridge.config import read_config
-
-        return read_config(self.conn_id, deployment=self.deployment)
-
-    def _wait(self, context: Context, config: ConnectionConfig) -> WaitCondition:
         from airflow_incident.api.closing import WaitCondition
 
+        config = read_config(self.conn_id, deployment=self.deployment)
         if self.waits_for == "dag":
-            return WaitCondition(self._own_incidents(context, config), may_be_gone=True)
+            return config, WaitCondition(self._own_incidents(context, config), may_be_gone=True)
         given = self.incident_id if self.waits_for == "incident" else self.severity
         text = "" if given is None else str(given).strip()
         if text in {"", "None"}:
             where = "Incident" if self.waits_for == "incident" else "Severity"
             raise ConfigurationError([Problem(where, f"{given!r} names none; see what the template renders to")])
         if self.waits_for == "incident":
-            return WaitCondition((text,))
+            return config, WaitCondition((text,))
         try:
             mode = read_value(OPTIONS["mode"], self.incident_mode)
         except ValueError as error:
             raise ConfigurationError([Problem("Incident mode", str(error))]) from None
-        return WaitCondition(severity=text, mode=mode)
+        return config, WaitCondition(severity=text, mode=mode)
 
     def _own_incidents(self, context: Context, config: ConnectionConfig) -> list[str]:
         from airflow_incident.airflow_bridge.context import read_failure

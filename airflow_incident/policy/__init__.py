@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.policies import hookimpl
 
+from airflow_incident import readable
+
 if TYPE_CHECKING:
     from airflow_incident.policy.auto_callbacks import ZeroTouch
 
@@ -82,14 +84,4 @@ def _is_asked_for() -> bool:
 
 def _tell(error: BaseException) -> None:
     """Say in one line what kept our callbacks out."""
-    log.error("incident.io: zero touch leaves DAGs as they are: %s", _readable(error))
-
-
-def _readable(error: BaseException) -> str:
-    """Read an error without what looks like a secret; where that is broken as well, by its name alone."""
-    try:
-        from airflow_incident.core.redaction import redact_secrets
-
-        return redact_secrets(repr(error))[:300]
-    except (Exception, SystemExit):  # noqa: BLE001 -- some have a `__repr__` that raises
-        return type(error).__name__
+    log.error("incident.io: zero touch leaves DAGs as they are: %s", readable(error))
