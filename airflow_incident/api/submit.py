@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from airflow_incident.api.calls import PAGE_LIMIT, PAGE_SIZE, Call, CallSequence, Directory, PreparedCreate
 from airflow_incident.api.incident import PAST, IncidentState, read_incident_state, read_page, read_time
-from airflow_incident.api.payload import NAMED, LookupResult, compose, is_alert, label, to_v2, unsayable
+from airflow_incident.api.payload import NAMED, LookupResult, compose, is_alert, label, refusal, to_v2, unsayable
 from airflow_incident.errors import (
     AmbiguousDeliveryError,
     APIError,
@@ -108,8 +108,8 @@ def _looked_up(wanted: Mapping[str, Any], api_version: ApiVersion) -> Generator[
 
 def _refuse(problems: Sequence[Problem], found: LookupResult) -> None:
     found.problems[:0] = problems
-    if error := found.error():
-        raise error
+    if found.problems:
+        raise refusal(found.problems)
     for missing in found.missing.values():
         raise missing
 

@@ -11,6 +11,7 @@ from airflow_incident.api.body import CreateIncident
 from airflow_incident.api.calls import CallSequence, Directory
 from airflow_incident.api.exchange import Pause, RequestLimits, Response, execute
 from airflow_incident.api.names import find_severity, lookup_ids, lowest_severity
+from airflow_incident.api.payload import refusal
 from airflow_incident.errors import (
     ConfigurationError,
     IncidentIoError,
@@ -182,7 +183,7 @@ def test_what_is_not_wanted_is_not_looked_up(account):
 def test_an_unknown_name_is_told_with_the_known_ones(account):
     found = account.lookup_ids(severity="Majr", incident_type="Default")
     assert found.fields == {"incident_type_id": ulid(10)}
-    error = found.error("c")
+    error = refusal(found.problems)
     assert isinstance(error, UnknownNameError)
     assert (error.kind, error.name, error.known) == ("severity", "Majr", ("Major", "Minor", "Critical"))
     assert "Severity: there is no severity 'Majr'; known: Major, Minor, Critical" in str(error)
@@ -201,7 +202,9 @@ def test_of_two_names_that_differ_in_case_the_exact_one_is_meant(account):
     assert account.fields(severity="MAJOR") == {"severity_id": ulid(4)}
     told = account.problem(severity="major")
     assert f"several are called 'major'; use the ID of one: Major ({ulid(2)}), MAJOR ({ulid(4)})" in told
-    assert not isinstance(account.lookup_ids(severity="major").error(), UnknownNameError | None)
+    problems = account.lookup_ids(severity="major").problems
+    assert problems
+    assert not isinstance(refusal(problems), UnknownNameError)
 
 
 def test_a_private_type_says_so(account):
