@@ -98,16 +98,14 @@ def lookup_ids(
     directory: Directory,
     *,
     api_version: ApiVersion,
-    outage: IncidentIoError | None = None,
     trust_ids: bool = True,
 ) -> Steps[LookupResult]:
     """Find the IDs of what is wanted, by name or ID; to be used within a sequence.
 
     :param wanted: Any of `severity`, `incident_type`, `status`, `custom_fields` and `roles`.
-    :param outage: Why nothing more can be looked up than the directory has.
     :param trust_ids: Whether what looks like an ID is taken as one, without looking.
     """
-    search = _Search(directory, outage, trust_ids=trust_ids)
+    search = _Search(directory, trust_ids=trust_ids)
     readers: dict[str, Callable[[Any], Steps[dict[str, Any]]]] = {
         "severity": search.severity,
         "incident_type": search.incident_type,
@@ -148,11 +146,11 @@ def find_severity(wanted: str, directory: Directory) -> Steps[tuple[Row, Rows]]:
 class _Search:
     """One look-up under way."""
 
-    def __init__(self, directory: Directory, outage: IncidentIoError | None = None, *, trust_ids: bool = True) -> None:
+    def __init__(self, directory: Directory, *, trust_ids: bool = True) -> None:
         self.result = LookupResult()
         self._trust_ids = trust_ids
         self._directory = directory
-        self._outage = outage
+        self._outage: IncidentIoError | None = None
 
     def severity(self, wanted: Any) -> Steps[dict[str, Any]]:
         """Find a severity."""

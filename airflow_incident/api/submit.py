@@ -5,6 +5,7 @@ Generators of calls, for a sequence or for whoever writes down what is about to 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from airflow_incident.api.calls import PAGE_LIMIT, PAGE_SIZE, Call, CallSequence, Directory, PreparedCreate
@@ -15,6 +16,7 @@ from airflow_incident.errors import (
     APIError,
     IncidentIoError,
     Problem,
+    TransportError,
     ValidationError,
 )
 
@@ -94,15 +96,7 @@ def _looked_up(wanted: Mapping[str, Any], api_version: ApiVersion) -> Generator[
     except StopIteration as end:
         found: LookupResult = end.value
         return found
-    try:
-        found = yield CallSequence(
-            lambda directory: lookup_ids(wanted, directory, api_version=api_version), LOOK_UP_SHARE
-        )
-    except IncidentIoError as error:  # its time has run out; what was looked up by then is there
-        outage = error
-        found = yield CallSequence(
-            lambda directory: lookup_ids(wanted, directory, api_version=api_version, outage=outage)
-        )
+    found = yield CallSequence(partial(lookup_ids, wanted, api_version=api_version), LOOK_UP_SHARE)
     return found
 
 
@@ -260,6 +254,9 @@ def is_v1_gone(directory: Directory) -> Generator[Any, Any, bool]:
     if not directory.v1_gone:
         try:
             yield any_incident()
+        except TransportError as error:
+            error.maybe_delivered = True  # for nobody knows what became of the request that made us ask
+            raise
         except IncidentIoError as error:
             directory.v1_gone = _is_gone(error)
     return directory.v1_gone

@@ -128,7 +128,7 @@ class Driver:
                 return state
             return self._answer.result(timeout=self.left)
         except TimeoutError:
-            from airflow_incident.api.client import too_late  # loaded by now
+            from airflow_incident.api.exchange import too_late  # loaded by now
 
             return too_late(self._seconds, self._errors_seen)
         except IncidentIoError as error:

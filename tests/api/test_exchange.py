@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from airflow_incident.api.calls import Call, Directory, PaginatedCall
-from airflow_incident.api.exchange import ATTEMPTS, Pause, Request, RequestLimits, Response, execute
+from airflow_incident.api.exchange import ATTEMPTS, Request, RequestLimits, Response, execute
 from airflow_incident.errors import (
     AuthenticationError,
     ConflictError,
@@ -41,14 +41,12 @@ class Talk:
         try:
             while True:
                 step = conversation.send(answer)
-                if isinstance(step, Pause):
-                    self.pauses.append(step.seconds)
-                    self.clock += step.seconds
-                    answer = None
-                else:
-                    assert isinstance(step, Request)
-                    self.requests.append(step)
-                    answer = self.answers.pop(0)
+                assert isinstance(step, Request)
+                if self.requests:
+                    self.pauses.append(step.delay)
+                self.clock += step.delay
+                self.requests.append(step)
+                answer = self.answers.pop(0)
         except StopIteration as end:
             return end.value
 

@@ -9,7 +9,7 @@ import pytest
 
 from airflow_incident.api.body import CreateIncident
 from airflow_incident.api.calls import CallSequence, Directory
-from airflow_incident.api.exchange import Pause, RequestLimits, Response, execute
+from airflow_incident.api.exchange import RequestLimits, Response, execute
 from airflow_incident.api.names import find_severity, lookup_ids, lowest_severity
 from airflow_incident.api.payload import refusal
 from airflow_incident.errors import (
@@ -113,8 +113,7 @@ class Account:
         answer = None
         try:
             while True:
-                step = conversation.send(answer)
-                answer = None if isinstance(step, Pause) else self.answer(step)
+                answer = self.answer(conversation.send(answer))
         except StopIteration as end:
             return end.value
 
