@@ -21,6 +21,7 @@ NAMED = ("severity", "incident_type", "status", "custom_fields", "roles")
 _TEXTS = ("name", "summary", "mode", "visibility", "slack_team_id")
 _V1_ONLY = ("source_message_channel_id", "source_message_timestamp")
 _V2_ONLY = ("slack_channel_name_override", "incident_timestamp_values", "retrospective_incident_options")
+_OF_BODIES = ("severity_id", "incident_type_id", "custom_field_entries", "incident_role_assignments")
 _MAPPINGS = {"custom_fields": "fields to values", "roles": "roles to people"}
 _KNOWN = {"idempotency_key", *NAMED, *_TEXTS, *_V1_ONLY, *_V2_ONLY}
 LABELS = {
@@ -154,9 +155,10 @@ def refusal(problems: Sequence[Problem]) -> ConfigurationError:
 
 
 def compose(draft: Draft, found: Mapping[str, Any], *, api_version: str) -> dict[str, Any]:
-    """Build the body of a create from a draft and the IDs that were found for its names."""
+    """Build the body of a create from a draft and the IDs that were found for its names, or from a body of v1."""
     others = _V1_ONLY if api_version == "v1" else _V2_ONLY
-    body = {name: draft[name] for name in ("idempotency_key", *_TEXTS, *others) if name in draft} | dict(found)
+    names = ("idempotency_key", *_TEXTS, *_OF_BODIES, *others)
+    body = {name: draft[name] for name in names if name in draft} | dict(found)
     if api_version == "v2" and body.get("mode") == "real":
         body["mode"] = "standard"
     return body
@@ -166,9 +168,3 @@ def unsayable(draft: Draft, *, api_version: str) -> list[Problem]:
     """Return which fields of a draft a version of the API has no place for."""
     names = [name for name in (_V2_ONLY if api_version == "v1" else _V1_ONLY) if name in draft]
     return [Problem(label(name), f"cannot be said in {api_version} of the API") for name in names]
-
-
-def to_v2(body: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
-    """Say the body of v1 in v2's words; also return v1's status, which v2 knows by an ID of the account's own."""
-    found = {name: value for name, value in body.items() if name not in {*_V1_ONLY, "status"}}
-    return compose(body, found, api_version="v2"), body.get("status")
