@@ -181,20 +181,14 @@ def unreadable_proxy_variables() -> list[str]:
     try:
         for name, value in given.items():
             os.environ[name] = value
-            if not _can_read_proxies():
+            try:
+                httpx.Client(verify=None).close()  # type: ignore[arg-type]  # as above: nothing is asked with it
+            except _UNREADABLE_PROXY:
                 unreadable.append(name)
             del os.environ[name]
     finally:
         os.environ.update(given)
     return unreadable
-
-
-def _can_read_proxies() -> bool:
-    try:
-        httpx.Client(verify=None).close()  # type: ignore[arg-type]  # as above: nothing is asked with it
-    except _UNREADABLE_PROXY:
-        return False
-    return True
 
 
 class Client:

@@ -200,7 +200,7 @@ def _open_of_severity(wanted: str, mode: str, directory: Directory) -> Steps[lis
     if mode not in MODES:
         raise ConfigurationError([Problem("Incident mode", f"{mode!r} is unknown; use one of: {', '.join(MODES)}")])
     # Also an ID is looked up: of one that is mistyped nothing is ever open.
-    severity, _ = yield from find_severity(wanted, directory)
+    severity = yield from find_severity(wanted, directory)
     more = {"mode": {"one_of": ["test"]}} if mode == "test" else {}
     states = yield _list_open(severity={"gte": [severity["id"]]}, **more)
     return [state for state in states if state.is_open]

@@ -18,8 +18,8 @@ from airflow_incident.api.calls import (
     Directory,
     PaginatedCall,
     PreparedCreate,
-    create_call,
     is_for_alert_source,
+    send_alert,
 )
 from airflow_incident.api.incident import read_object
 from airflow_incident.core.timing import (
@@ -97,6 +97,17 @@ class RequestLimits(NamedTuple):
     def left(self) -> float:
         """Seconds left until the deadline."""
         return self.deadline - self.clock()
+
+
+def create_call(creation: PreparedCreate) -> Call[Any]:
+    """Open an incident with a body that is ready, or get the one that its key has opened before; or send an alert.
+
+    https://docs.incident.io/api-reference/incidents-v1/create
+    https://docs.incident.io/api-reference/incidents-v2/create
+    """
+    if creation.endpoint == "alert":
+        return send_alert(creation.body)
+    return Call(method="POST", path=f"/{creation.endpoint}/incidents", body=creation.body, parse=creation.read)
 
 
 def execute(

@@ -130,8 +130,8 @@ def lowest_severity(directory: Directory) -> Steps[str | None]:
     return min(rows, key=rank)["id"] if rows else None
 
 
-def find_severity(wanted: str, directory: Directory) -> Steps[tuple[Row, Rows]]:
-    """Find a severity with its rank, and all severities.
+def find_severity(wanted: str, directory: Directory) -> Steps[Row]:
+    """Find a severity, with its rank.
 
     :raises UnknownNameError: if there is none of this name or ID.
     :raises IncidentIoError: if the severities cannot be looked up.
@@ -140,7 +140,7 @@ def find_severity(wanted: str, directory: Directory) -> Steps[tuple[Row, Rows]]:
     row = yield from search.row(_SEVERITIES, wanted)
     if row is None:
         raise next(iter(search.result.missing.values()), None) or refusal(search.result.problems)
-    return row, directory.rows(_SEVERITIES.key) or ()
+    return row
 
 
 class _Search:
