@@ -61,9 +61,7 @@ class _Kind(NamedTuple):
         if isinstance(call, PaginatedCall):
             page = call.page
             return PaginatedCall(lambda after: page(after)._replace(parse=partial(_read_rows, "custom_field_options")))
-        return Call(
-            call.method, call.path, lambda content: _read_rows(self.key, content)[0], call.query, limit=call.limit
-        )
+        return call._replace(parse=lambda content: _read_rows(self.key, content)[0])
 
 
 _SEVERITIES = _Kind("severities", "Severity", "severity", endpoints.list_severities)
@@ -94,11 +92,7 @@ def incident_status_rows() -> Call[Rows]:
 
 
 def lookup_ids(
-    wanted: Mapping[str, Any],
-    directory: Directory,
-    *,
-    api_version: ApiVersion,
-    trust_ids: bool = True,
+    wanted: Mapping[str, Any], directory: Directory, *, api_version: ApiVersion, trust_ids: bool = True
 ) -> Steps[LookupResult]:
     """Find the IDs of what is wanted, by name or ID; to be used within a sequence.
 
@@ -106,16 +100,21 @@ def lookup_ids(
     :param trust_ids: Whether what looks like an ID is taken as one, without looking.
     """
     search = _Search(directory, trust_ids=trust_ids)
-    readers: dict[str, Callable[[Any], Steps[dict[str, Any]]]] = {
-        "severity": search.severity,
-        "incident_type": search.incident_type,
-        "status": partial(search.status, api_version=api_version),
-        "custom_fields": search.custom_fields,
-        "roles": search.roles,
-    }
-    for name, read in readers.items():
-        if wanted.get(name) not in (None, "", {}):
-            search.result.fields |= yield from read(wanted[name])
+    given = {name: value for name, value in wanted.items() if value not in (None, "", {})}
+    found: dict[str, Any] = {}
+    if "severity" in given:
+        found["severity_id"] = yield from search.id_of(_SEVERITIES, given["severity"])
+    if "incident_type" in given:
+        found["incident_type_id"] = yield from search.incident_type(given["incident_type"])
+    if "status" in given and api_version == "v1":
+        found["status"] = yield from search.v1_status(given["status"])
+    elif "status" in given:
+        found["incident_status_id"] = yield from search.v2_status(given["status"])
+    if "custom_fields" in given:
+        found["custom_field_entries"] = yield from search.custom_fields(given["custom_fields"])
+    if "roles" in given:
+        found["incident_role_assignments"] = yield from search.roles(given["roles"])
+    search.result.fields = {name: value for name, value in found.items() if value}
     return search.result
 
 
@@ -152,46 +151,39 @@ class _Search:
         self._directory = directory
         self._outage: IncidentIoError | None = None
 
-    def severity(self, wanted: Any) -> Steps[dict[str, Any]]:
-        """Find a severity."""
-        found = yield from self.id_of(_SEVERITIES, wanted)
-        return {"severity_id": found} if found else {}
-
-    def incident_type(self, wanted: Any) -> Steps[dict[str, Any]]:
+    def incident_type(self, wanted: Any) -> Steps[str | None]:
         """Find an incident type, and note what it demands."""
         found = yield from self.id_of(_TYPES, wanted)
         known = self._directory.rows(_TYPES.key) or ()
         self.result.private_only = any(row["id"] == found and row.get("private_incidents_only") for row in known)
-        return {"incident_type_id": found} if found else {}
+        return found
 
-    def status(self, wanted: Any, *, api_version: ApiVersion) -> Steps[dict[str, Any]]:
-        """Find a status, in the words of a version of the API."""
-        word = wanted.strip().lower() if isinstance(wanted, str) else ""
-        if api_version == "v1":
-            found = word if word in V1_STATUSES else (yield from self._v1_status(wanted))
-            return {"status": found} if found else {}
-        found = (yield from self._by_category(word)) if word in V1_STATUSES else None
-        found = found or (yield from self.id_of(_STATUSES, wanted))
-        return {"incident_status_id": found} if found else {}
-
-    def _v1_status(self, wanted: Any) -> Steps[str | None]:
+    def v1_status(self, wanted: Any) -> Steps[str | None]:
+        """Find v1's word for a status."""
+        word = _word(wanted)
+        if word in V1_STATUSES:
+            return word
         row = yield from self.row(_STATUSES, wanted)
         if row is None:
             return None
-        name, category = str(row.get("name")).lower(), str(row.get("category"))
-        if name in V1_STATUSES or category in _OWN_CATEGORY:
-            return name if name in V1_STATUSES else category
+        for said in (str(row.get("name")).lower(), row.get("category")):
+            if said in V1_STATUSES:
+                return said
         self._problem(_STATUSES, f"{_cut(wanted)!r} cannot be said in v1; use one of: {', '.join(V1_STATUSES)}")
         return None
 
-    def _by_category(self, word: str) -> Steps[str | None]:
-        """Find the first status of a word's category, unless the word is the name of one."""
-        rows = (yield from self._rows(_STATUSES)) or ()
-        category = word if word in _OWN_CATEGORY else "live"
-        alike = [row for row in rows if row.get("category") == category]
-        return str(min(alike, key=rank)["id"]) if alike and not _match(_STATUSES, rows, word) else None
+    def v2_status(self, wanted: Any) -> Steps[str | None]:
+        """Find a status; a word of v1 that is no name stands for the first one of its category."""
+        word = _word(wanted)
+        if word in V1_STATUSES:
+            rows = (yield from self._rows(_STATUSES)) or ()
+            category = word if word in _OWN_CATEGORY else "live"
+            alike = [row for row in rows if row.get("category") == category]
+            if alike and not _match(_STATUSES, rows, word):
+                return str(min(alike, key=rank)["id"])
+        return (yield from self.id_of(_STATUSES, wanted))
 
-    def custom_fields(self, wanted: Any) -> Steps[dict[str, Any]]:
+    def custom_fields(self, wanted: Any) -> Steps[list[dict[str, Any]]]:
         """Find custom fields, and read the values by the fields' types."""
         entries: dict[str, list[dict[str, str]]] = {}
         for name, value in self._pairs(_FIELDS, wanted):
@@ -209,8 +201,7 @@ class _Search:
             else:
                 if read is not None:
                     entries[row["id"]] = read
-        given = [{"custom_field_id": found, "values": values} for found, values in entries.items()]
-        return {"custom_field_entries": given} if given else {}
+        return [{"custom_field_id": found, "values": values} for found, values in entries.items()]
 
     def _values(self, row: Row, values: Sequence[Any]) -> Steps[list[dict[str, str]] | None]:
         kind = row.get("field_type")
@@ -231,7 +222,7 @@ class _Search:
                 read.append({"value_option_id": option})
         return read
 
-    def roles(self, wanted: Any) -> Steps[dict[str, Any]]:
+    def roles(self, wanted: Any) -> Steps[list[dict[str, Any]]]:
         """Find roles, and read the people who shall have them."""
         people: dict[str, dict[str, str]] = {}
         for name, person in self._pairs(_ROLES, wanted):
@@ -243,8 +234,7 @@ class _Search:
             role = yield from self.id_of(_ROLES, name)
             if role and not self._is_twice(_ROLES, name, role, people):
                 people[role] = who
-        given = [{"incident_role_id": role, "assignee": who} for role, who in people.items()]
-        return {"incident_role_assignments": given} if given else {}
+        return [{"incident_role_id": role, "assignee": who} for role, who in people.items()]
 
     def id_of(self, kind: _Kind, wanted: Any) -> Steps[str | None]:
         """Find an ID; what is one already is not looked up, if such are to be trusted."""
@@ -309,6 +299,10 @@ class _Search:
         self.result.problems.append(Problem(kind.label, what))
 
 
+def _word(wanted: Any) -> str:
+    return wanted.strip().lower() if isinstance(wanted, str) else ""
+
+
 def _match(kind: _Kind, rows: Rows, wanted: str) -> list[Row]:
     """Return what a text may mean: one by its ID, else all of that very name, else all of it but for case."""
     wanted = wanted.strip()
@@ -330,7 +324,7 @@ def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}…"
 
 
-def _read_rows(name: str, content: bytes) -> tuple[Rows, str | None]:
+def _read_rows(name: str, content: bytes) -> tuple[list[Row], str | None]:
     rows, after = read_page(content, name)
     return [row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)], after
 
