@@ -144,7 +144,8 @@ def _accepted(
 ) -> Generator[Any, Any, tuple[PreparedCreate, Any]]:
     """Send a create until it is accepted; return what was, and its answer."""
     if creation is None:
-        creation = yield from prepared(draft or {}, options, first_version(draft or {}, options.choice))
+        draft = draft or {}
+        creation = yield from prepared(draft, options, first_version(draft, options.choice))
     flickers = False
     for _ in range(MOST_ANSWERS):
         try:
