@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from airflow_incident.api.calls import Call, CallSequence, PaginatedCall, pages, quoted
 from airflow_incident.api.endpoints import attach_link, filter_query, show_incident_state
 from airflow_incident.api.incident import OPEN, IncidentState, read_incident_state, read_incident_states
-from airflow_incident.api.names import find_severity, incident_status_rows, rank
+from airflow_incident.api.names import LIST_STATUS_ROWS, find_severity, rank
 from airflow_incident.errors import (
     ConfigurationError,
     IncidentIoError,
@@ -106,7 +106,7 @@ def _close_steps(incident_id: str, options: CloseOptions) -> Generator[Any, Any,
         return CloseResult("claimed", state, has_link, link_error=link_error)
     try:
         with _needs(_VIEWER):
-            statuses = yield incident_status_rows()
+            statuses = yield LIST_STATUS_ROWS
         status = closing_status(statuses, options.status)
         with _needs(_EDITOR):
             yield _move(incident_id, status["id"])

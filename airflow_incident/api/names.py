@@ -39,56 +39,37 @@ _MOST_DIGITS = 40
 class _Kind(NamedTuple):
     """A list in which names are looked up.
 
-    `label` is the form's word for the option, `what` the word for one of the list, `list_all` builds the call for it,
-    `named` is the property that holds a name; `of` is the custom field whose options these are.
+    `label` is the form's word for the option, `what` the word for one of the list, `call` asks for all its rows, read
+    without a model, and `named` is the property that holds a name; `of` is the custom field whose options these are.
     """
 
     key: str
     label: str
     what: str
-    list_all: Callable[[], Call[list[Any]] | PaginatedCall[Any]]
+    call: Any
     named: str = "name"
     of: str = ""
 
-    @property
-    def where(self) -> str:
-        """The list as a reader knows it."""
-        return f"{self.label} ({self.of})" if self.of else self.label
 
-    def rows_call(self) -> Any:
-        """Build the call for the whole list, read without a model."""
-        call = self.list_all()
-        if isinstance(call, PaginatedCall):
-            page = call.page
-            return PaginatedCall(lambda after: page(after)._replace(parse=partial(_read_rows, "custom_field_options")))
-        return call._replace(parse=lambda content: _read_rows(self.key, content)[0])
+def _kind(label: str, what: str, call: Call[Any]) -> _Kind:
+    key = call.path.rpartition("/")[2]
+    return _Kind(key, label, what, call._replace(parse=lambda content: _read_rows(key, content)[0]))
 
 
-_SEVERITIES = _Kind("severities", "Severity", "severity", endpoints.list_severities)
-_TYPES = _Kind("incident_types", "Incident type", "incident type", endpoints.list_incident_types)
-_STATUSES = _Kind("incident_statuses", "Status", "status", endpoints.list_incident_statuses)
-_ROLES = _Kind("incident_roles", "Roles", "role", endpoints.list_incident_roles)
-_FIELDS = _Kind("custom_fields", "Custom fields", "custom field", endpoints.list_custom_fields)
+_SEVERITIES = _kind("Severity", "severity", endpoints.list_severities())
+_TYPES = _kind("Incident type", "incident type", endpoints.list_incident_types())
+_STATUSES = _kind("Status", "status", endpoints.list_incident_statuses())
+LIST_STATUS_ROWS: Call[Rows] = _STATUSES.call
+"""Lists the statuses of incidents as the answer has them."""
+_ROLES = _kind("Roles", "role", endpoints.list_incident_roles())
+_FIELDS = _kind("Custom fields", "custom field", endpoints.list_custom_fields())
 
 
 def _options(row: Row) -> _Kind:
-    return _Kind(
-        f"options/{row['id']}",
-        "Custom fields",
-        "option",
-        partial(endpoints.list_custom_field_options, row["id"]),
-        "value",
-        of=str(row.get("name") or row["id"]),
-    )
-
-
-def incident_status_rows() -> Call[Rows]:
-    """List the statuses of incidents as the answer has them.
-
-    https://docs.incident.io/api-reference/incident-statuses-v1/list
-    """
-    call: Call[Rows] = _STATUSES.rows_call()
-    return call
+    page: Callable[[str | None], Call[Any]] = endpoints.list_custom_field_options(row["id"]).page
+    read = partial(_read_rows, "custom_field_options")
+    call = PaginatedCall(lambda after: page(after)._replace(parse=read))
+    return _Kind(f"options/{row['id']}", "Custom fields", "option", call, "value", of=str(row.get("name") or row["id"]))
 
 
 def lookup_ids(
@@ -125,7 +106,7 @@ def lowest_severity(directory: Directory) -> Steps[str | None]:
     """
     rows = directory.rows(_SEVERITIES.key)
     if rows is None:
-        rows = directory.keep(_SEVERITIES.key, (yield _SEVERITIES.rows_call()))
+        rows = directory.keep(_SEVERITIES.key, (yield _SEVERITIES.call))
     return min(rows, key=rank)["id"] if rows else None
 
 
@@ -272,14 +253,15 @@ class _Search:
         rows = self._directory.rows(kind.key)
         if rows is not None and not again:
             return rows
+        where = f"{kind.label} ({kind.of})" if kind.of else kind.label
         if self._outage:
             # The time is better spent on the incident itself: what did not answer once will not answer next.
-            self.result.missing.setdefault(kind.where, self._outage)
+            self.result.missing.setdefault(where, self._outage)
             return None
         try:
-            rows = yield kind.rows_call()
+            rows = yield kind.call
         except IncidentIoError as error:
-            self.result.missing.setdefault(kind.where, error)
+            self.result.missing.setdefault(where, error)
             self._outage = error if error.retryable else None
             return None
         return self._directory.keep(kind.key, rows)
