@@ -129,10 +129,7 @@ def _attach(incident_id: str, options: CloseOptions) -> Generator[Any, Any, Inci
 
 @contextmanager
 def _needs(role: str) -> Iterator[None]:
-    """Let a refusal name the role that the API key lacks.
-
-    https://docs.incident.io/api-reference/introduction
-    """
+    """Let a refusal name the role that the API key lacks (https://docs.incident.io/api-reference/introduction)."""
     try:
         yield
     except PermissionDeniedError as error:
@@ -236,10 +233,7 @@ def _show(incident_id: str) -> Call[IncidentState]:
 
 
 def _list_open(**filters: Any) -> PaginatedCall[IncidentState]:
-    """List incidents that are open.
-
-    https://docs.incident.io/api-reference/incidents-v2/list
-    """
+    """List incidents that are open (https://docs.incident.io/api-reference/incidents-v2/list)."""
     query = filter_query({"status_category": {"one_of": OPEN}, **filters})
     return pages("/v2/incidents", _read_states, query)
 
@@ -263,10 +257,7 @@ def _read_states(content: bytes) -> tuple[Sequence[IncidentState], str | None]:
 
 
 def _with_category(state: IncidentState) -> IncidentState:
-    """Refuse an incident of an unknown category: it cannot be said to be closed.
-
-    :raises ValueError: if it is one.
-    """
+    """Refuse an incident of an unknown category: it cannot be said to be closed."""
     if state.status_category is None:
         raise ValueError("it does not say how the incident stands")
     return state

@@ -312,10 +312,7 @@ def _read_rows(name: str, content: bytes) -> tuple[list[Row], str | None]:
 
 
 def is_id(text: str) -> bool:
-    """Return whether a text is one of incident.io's IDs, a ULID.
-
-    https://github.com/ulid/spec
-    """
+    """Return whether a text is one of incident.io's IDs, a ULID (https://github.com/ulid/spec)."""
     return _ID.fullmatch(text) is not None
 
 

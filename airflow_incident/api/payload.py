@@ -86,10 +86,7 @@ def _plain(value: Any) -> Any:
 def create_alert(
     *, deduplication_key: str, title: str, description: str, source_url: str | None, metadata: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Write the event that makes an alert fire.
-
-    https://docs.incident.io/api-reference/alert-events-v2/create-http
-    """
+    """Write the event that makes an alert fire (https://docs.incident.io/api-reference/alert-events-v2/create-http)."""
     event = {
         "deduplication_key": deduplication_key,
         "title": title,
