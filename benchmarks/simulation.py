@@ -177,13 +177,11 @@ class Day:
         try:
             while True:
                 wanted = conversation.send(answer)
-                if isinstance(wanted, Request):
-                    yield API_SECONDS / 2
-                    answer = self._answer(wanted)
-                    yield API_SECONDS / 2
-                else:
-                    yield wanted.seconds
-                    answer = None
+                if wanted.delay:
+                    yield wanted.delay
+                yield API_SECONDS / 2
+                answer = self._answer(wanted)
+                yield API_SECONDS / 2
         except StopIteration as end:
             return end.value
         except IncidentIoError as error:

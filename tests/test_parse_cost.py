@@ -105,7 +105,7 @@ open_incident()(task_context())
         added = set(_added(report, settings))
     assert len(incident_io.arrivals) == 1
     assert "airflow_incident.api.calls" in added
-    api = ("body", "closing", "endpoints", "models", "names", "values")
+    api = ("body", "closing", "endpoints", "models", "names")
     delivery = ("flush", "recovery", "opened")
     needless = {
         *(f"airflow_incident.api.{name}" for name in api),

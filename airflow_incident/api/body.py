@@ -187,7 +187,9 @@ def checked(model: type[R], given: R | Mapping[str, Any]) -> dict[str, Any]:
         body = given if isinstance(given, model) else model.model_validate(given)
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
-        raise ConfigurationError(Problem(_place(detail["loc"]), detail["msg"]) for detail in details) from None
+        raise ConfigurationError(
+            Problem(".".join(map(str, detail["loc"])) or "The body", detail["msg"]) for detail in details
+        ) from None
     plain: dict[str, Any] = _without_null(body.model_dump(mode="json", exclude_none=True))
     return plain
 
@@ -199,7 +201,3 @@ def _without_null(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_null(child) for child in value if child is not None]
     return value
-
-
-def _place(location: tuple[int | str, ...]) -> str:
-    return ".".join(map(str, location)) or "The body"

@@ -147,17 +147,6 @@ class PreparedCreate(NamedTuple):
         return self._replace(body={**self.body, "idempotency_key": key})
 
 
-def create_call(creation: PreparedCreate) -> Call[Any]:
-    """Open an incident with a body that is ready, or get the one that its key has opened before; or send an alert.
-
-    https://docs.incident.io/api-reference/incidents-v1/create
-    https://docs.incident.io/api-reference/incidents-v2/create
-    """
-    if creation.endpoint == "alert":
-        return send_alert(creation.body)
-    return Call(method="POST", path=f"/{creation.endpoint}/incidents", body=creation.body, parse=creation.read)
-
-
 def send_alert(event: Mapping[str, Any]) -> Call[Any]:
     """Send an event that is ready to the connection's alert source, and read only how the alert stands.
 

@@ -15,6 +15,7 @@ import time
 import zlib
 from concurrent.futures import Future
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
@@ -22,7 +23,7 @@ from urllib.request import getproxies_environment, proxy_bypass
 import httpx
 
 from airflow_incident.api.calls import ALERT_SOURCE, Directory, addressed
-from airflow_incident.api.exchange import Pause, Request, RequestLimits, Response, Result, execute
+from airflow_incident.api.exchange import RequestLimits, Response, execute, too_late
 from airflow_incident.constants import VERSION
 from airflow_incident.errors import (
     ConfigurationError,
@@ -33,10 +34,10 @@ from airflow_incident.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Sequence
 
     from airflow_incident.api.calls import Call, CallSequence, PaginatedCall
-    from airflow_incident.api.exchange import HttpStep, StepResult
+    from airflow_incident.api.exchange import Received, Request
 
 T = TypeVar("T")
 
@@ -180,20 +181,14 @@ def unreadable_proxy_variables() -> list[str]:
     try:
         for name, value in given.items():
             os.environ[name] = value
-            if not _can_read_proxies():
+            try:
+                httpx.Client(verify=None).close()  # type: ignore[arg-type]  # as above: nothing is asked with it
+            except _UNREADABLE_PROXY:
                 unreadable.append(name)
             del os.environ[name]
     finally:
         os.environ.update(given)
     return unreadable
-
-
-def _can_read_proxies() -> bool:
-    try:
-        httpx.Client(verify=None).close()  # type: ignore[arg-type]  # as above: nothing is asked with it
-    except _UNREADABLE_PROXY:
-        return False
-    return True
 
 
 class Client:
@@ -207,53 +202,43 @@ class Client:
     def call(self, call: Call[T] | CallSequence[T], *, budget: float) -> T: ...
     @overload
     def call(self, call: PaginatedCall[T], *, budget: float) -> list[T]: ...
-    def call(self, call: Call[T] | CallSequence[T] | PaginatedCall[T], *, budget: float) -> T | list[T]:
+    def call(self, call: Any, *, budget: float) -> Any:
         """Make a call, with all its retries and pages.
 
         :param budget: Seconds for all of it.
         :raises IncidentIoError: if it could not be made.
         """
-        limits = _limits(budget, self.connector.directory)
-        result: T | list[T] = _within(budget, limits.errors_seen, lambda: self._drive(execute(call, limits)))
-        return result
+        errors_seen: list[IncidentIoError] = []
+        try:
+            return _within(budget, partial(self.call_here, call, budget=budget, errors_seen=errors_seen))
+        except TimeoutError:
+            raise too_late(budget, errors_seen) from None
 
-    def call_here(self, call: Call[T] | CallSequence[T], *, budget: float, errors_seen: list[IncidentIoError]) -> T:
+    def call_here(self, call: Any, *, budget: float, errors_seen: list[IncidentIoError]) -> Any:
         """Make a call on this very thread; a hanging name look-up or a dripping head may outlive the budget.
 
         :param budget: Seconds for all attempts together.
         :param errors_seen: Collects the errors on the way, for whoever does not wait for the end.
         :raises IncidentIoError: if it could not be made.
         """
-        result: T = self._drive(
-            execute(call, _limits(budget, self.connector.directory)._replace(errors_seen=errors_seen))
-        )
-        return result
+        conversation = execute(call, _limits(budget, errors_seen, self.connector.directory))
+        answer: Received = None
+        try:
+            while True:
+                request = conversation.send(answer)
+                time.sleep(request.delay)
+                try:
+                    answer = _within(request.cut, partial(self._send, request))
+                except TimeoutError:
+                    answer = None
+        except StopIteration as end:
+            return end.value
 
     def close(self) -> None:
         """Close pooled connections."""
         self._http.close()
 
-    def _drive(self, conversation: Generator[HttpStep, StepResult, T]) -> T:
-        answer: StepResult = None
-        try:
-            while True:
-                step = conversation.send(answer)
-                answer = self._take(step)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-
-    def _take(self, step: HttpStep) -> StepResult:
-        if isinstance(step, Request):
-            return self._send(step)
-        if isinstance(step, Pause):
-            return _pause(step)
-        try:
-            return Result(_within(step.seconds, step.errors_seen, lambda: self._drive(step.conversation)))
-        except IncidentIoError as error:
-            return error
-
-    def _send(self, request: Request) -> StepResult:
+    def _send(self, request: Request) -> Received:
         try:
             with self._http.stream(**self.connector.arguments(request)) as response:
                 body = _Body(response, request, self.connector.secrets)
@@ -261,10 +246,8 @@ class Client:
                     if body.is_full_with(chunk):
                         break
                 return body.response()
-        except IncidentIoError as error:
-            return error
         except Exception as error:  # noqa: BLE001 -- whatever breaks under a request, it is the request that failed
-            return _transport_error(error)
+            return _as_ours(error)
 
 
 class AsyncClient:
@@ -277,43 +260,31 @@ class AsyncClient:
     async def call(self, call: Call[T] | CallSequence[T], *, budget: float) -> T: ...
     @overload
     async def call(self, call: PaginatedCall[T], *, budget: float) -> list[T]: ...
-    async def call(self, call: Call[T] | CallSequence[T] | PaginatedCall[T], *, budget: float) -> T | list[T]:
+    async def call(self, call: Any, *, budget: float) -> Any:
         """Make a call, with all its retries and pages.
 
         :param budget: Seconds for all of it.
         :raises IncidentIoError: if it could not be made.
         """
-        limits = _limits(budget, self._connector.directory)
+        errors_seen: list[IncidentIoError] = []
+        conversation = execute(call, _limits(budget, errors_seen, self._connector.directory))
+        answer: Received = None
         try:
             async with asyncio.timeout(budget), httpx.AsyncClient(**self._connector.options) as http:
-                return await self._drive(execute(call, limits), http)
-        except TimeoutError:
-            raise too_late(budget, limits.errors_seen) from None
-
-    async def _drive(self, conversation: Generator[HttpStep, StepResult, T], http: httpx.AsyncClient) -> T:
-        answer: StepResult = None
-        try:
-            while True:
-                step = conversation.send(answer)
-                answer = await self._take(step, http)
+                while True:
+                    request = conversation.send(answer)
+                    await asyncio.sleep(request.delay)
+                    try:
+                        async with asyncio.timeout(request.cut):
+                            answer = await self._send(request, http)
+                    except TimeoutError:
+                        answer = None
         except StopIteration as end:
-            result: T = end.value
-            return result
-
-    async def _take(self, step: HttpStep, http: httpx.AsyncClient) -> StepResult:
-        if isinstance(step, Request):
-            return await self._send(step, http)
-        if isinstance(step, Pause):
-            return await _apause(step)
-        try:
-            async with asyncio.timeout(step.seconds):
-                return Result(await self._drive(step.conversation, http))
+            return end.value
         except TimeoutError:
-            return too_late(step.seconds, step.errors_seen)
-        except IncidentIoError as error:
-            return error
+            raise too_late(budget, errors_seen) from None
 
-    async def _send(self, request: Request, http: httpx.AsyncClient) -> StepResult:
+    async def _send(self, request: Request, http: httpx.AsyncClient) -> Received:
         try:
             async with http.stream(**self._connector.arguments(request)) as response:
                 body = _Body(response, request, self._connector.secrets)
@@ -321,10 +292,8 @@ class AsyncClient:
                     if body.is_full_with(chunk):
                         break
                 return body.response()
-        except IncidentIoError as error:
-            return error
         except Exception as error:  # noqa: BLE001 -- whatever breaks under a request, it is the request that failed
-            return _transport_error(error)
+            return _as_ours(error)
 
 
 class _Body:
@@ -371,32 +340,20 @@ class _Body:
         return Response(self._answer.status_code, headers, content)
 
 
-def _pause(step: Pause) -> StepResult:
-    time.sleep(step.seconds)
-    return None
+def _limits(budget: float, errors_seen: list[IncidentIoError], directory: Directory) -> RequestLimits:
+    deadline = time.monotonic() + budget
+    return RequestLimits(deadline, time.monotonic, partial(datetime.now, UTC), random.random, errors_seen, directory)
 
 
-async def _apause(step: Pause) -> StepResult:
-    await asyncio.sleep(step.seconds)
-    return None
-
-
-def _limits(budget: float, directory: Directory) -> RequestLimits:
-    return RequestLimits(
-        deadline=time.monotonic() + budget,
-        clock=time.monotonic,
-        now=lambda: datetime.now(UTC),
-        random=random.random,
-        errors_seen=[],
-        directory=directory,
-    )
-
-
-def _within(seconds: float, errors_seen: Sequence[IncidentIoError], work: Callable[[], T]) -> T:
-    """Do work on a daemon thread and leave it behind when its time is over.
+def _within(seconds: float | None, work: Callable[[], T]) -> T:
+    """Do work; if it has only so many seconds, on a daemon thread that is left behind when they are over.
 
     Nothing else ends a hanging name look-up, a head that comes byte by byte or a stalled TLS handshake.
+
+    :raises TimeoutError: if they are.
     """
+    if seconds is None:
+        return work()
     future: Future[T] = Future()
 
     def run() -> None:
@@ -409,18 +366,11 @@ def _within(seconds: float, errors_seen: Sequence[IncidentIoError], work: Callab
         threading.Thread(target=run, daemon=True, name="incident.io").start()
     except RuntimeError:  # no thread to be had: late is better than never
         return work()
-    try:
-        return future.result(timeout=seconds)
-    except TimeoutError:
-        raise too_late(seconds, errors_seen) from None
+    return future.result(timeout=seconds)
 
 
-def too_late(seconds: float, errors_seen: Sequence[IncidentIoError]) -> TransportError:
-    """Make the error of a call whose time has run out, with what went wrong before."""
-    before = f", after: {errors_seen[-1]}" if errors_seen else ""
-    return TransportError(f"no answer within {seconds:.2g} s{before}", maybe_delivered=True)
-
-
-def _transport_error(error: Exception) -> TransportError:
+def _as_ours(error: Exception) -> IncidentIoError:
+    if isinstance(error, IncidentIoError):
+        return error
     said = str(error) or "no details"
     return TransportError(f"{type(error).__name__}: {said}", maybe_delivered=not isinstance(error, _NOT_SENT))

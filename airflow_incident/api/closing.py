@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from airflow_incident.api.calls import Call, CallSequence, PaginatedCall, pages, quoted
 from airflow_incident.api.endpoints import attach_link, filter_query, show_incident_state
 from airflow_incident.api.incident import OPEN, IncidentState, read_incident_state, read_incident_states
-from airflow_incident.api.names import find_severity, incident_status_rows, rank
+from airflow_incident.api.names import LIST_STATUS_ROWS, find_severity, rank
 from airflow_incident.errors import (
     ConfigurationError,
     IncidentIoError,
@@ -106,7 +106,7 @@ def _close_steps(incident_id: str, options: CloseOptions) -> Generator[Any, Any,
         return CloseResult("claimed", state, has_link, link_error=link_error)
     try:
         with _needs(_VIEWER):
-            statuses = yield incident_status_rows()
+            statuses = yield LIST_STATUS_ROWS
         status = closing_status(statuses, options.status)
         with _needs(_EDITOR):
             yield _move(incident_id, status["id"])
@@ -129,10 +129,7 @@ def _attach(incident_id: str, options: CloseOptions) -> Generator[Any, Any, Inci
 
 @contextmanager
 def _needs(role: str) -> Iterator[None]:
-    """Let a refusal name the role that the API key lacks.
-
-    https://docs.incident.io/api-reference/introduction
-    """
+    """Let a refusal name the role that the API key lacks (https://docs.incident.io/api-reference/introduction)."""
     try:
         yield
     except PermissionDeniedError as error:
@@ -200,7 +197,7 @@ def _open_of_severity(wanted: str, mode: str, directory: Directory) -> Steps[lis
     if mode not in MODES:
         raise ConfigurationError([Problem("Incident mode", f"{mode!r} is unknown; use one of: {', '.join(MODES)}")])
     # Also an ID is looked up: of one that is mistyped nothing is ever open.
-    severity, _ = yield from find_severity(wanted, directory)
+    severity = yield from find_severity(wanted, directory)
     more = {"mode": {"one_of": ["test"]}} if mode == "test" else {}
     states = yield _list_open(severity={"gte": [severity["id"]]}, **more)
     return [state for state in states if state.is_open]
@@ -236,10 +233,7 @@ def _show(incident_id: str) -> Call[IncidentState]:
 
 
 def _list_open(**filters: Any) -> PaginatedCall[IncidentState]:
-    """List incidents that are open.
-
-    https://docs.incident.io/api-reference/incidents-v2/list
-    """
+    """List incidents that are open (https://docs.incident.io/api-reference/incidents-v2/list)."""
     query = filter_query({"status_category": {"one_of": OPEN}, **filters})
     return pages("/v2/incidents", _read_states, query)
 
@@ -263,10 +257,7 @@ def _read_states(content: bytes) -> tuple[Sequence[IncidentState], str | None]:
 
 
 def _with_category(state: IncidentState) -> IncidentState:
-    """Refuse an incident of an unknown category: it cannot be said to be closed.
-
-    :raises ValueError: if it is one.
-    """
+    """Refuse an incident of an unknown category: it cannot be said to be closed."""
     if state.status_category is None:
         raise ValueError("it does not say how the incident stands")
     return state

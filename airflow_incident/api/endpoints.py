@@ -164,10 +164,7 @@ def create_attachment(incident_id: str, resource: ResourcePayload | Mapping[str,
 
 
 def attach_link(incident_id: str, *, url: str, title: str) -> Call[None]:
-    """Attach a link to an incident.
-
-    https://docs.incident.io/api-reference/incident-attachments-v1/create
-    """
+    """Attach a link to an incident (https://docs.incident.io/api-reference/incident-attachments-v1/create)."""
     resource = {"resource_type": "arbitrary_url", "url": url, "title": title}
     body = {"incident_id": incident_id, "resource": resource}
     return Call("POST", "/v1/incident_attachments", _nothing, body=body)
@@ -203,66 +200,42 @@ def create_alert_event(event: AlertEvent | Mapping[str, Any]) -> Call[AlertEvent
 
 
 def list_severities() -> Call[list[Severity]]:
-    """List the severities; a lower rank is less severe.
-
-    https://docs.incident.io/api-reference/severities-v1/list
-    """
+    """List the severities; a lower rank is less severe (https://docs.incident.io/api-reference/severities-v1/list)."""
     return _list("/v1/severities", "Severity", "severities")
 
 
 def show_severity(severity_id: str) -> Call[Severity]:
-    """Show one severity.
-
-    https://docs.incident.io/api-reference/severities-v1/show
-    """
+    """Show one severity (https://docs.incident.io/api-reference/severities-v1/show)."""
     return _show("/v1/severities", severity_id, "Severity", "severity")
 
 
 def list_incident_types() -> Call[list[IncidentType]]:
-    """List the incident types.
-
-    https://docs.incident.io/api-reference/incident-types-v1/list
-    """
+    """List the incident types (https://docs.incident.io/api-reference/incident-types-v1/list)."""
     return _list("/v1/incident_types", "IncidentType", "incident_types")
 
 
 def show_incident_type(incident_type_id: str) -> Call[IncidentType]:
-    """Show one incident type.
-
-    https://docs.incident.io/api-reference/incident-types-v1/show
-    """
+    """Show one incident type (https://docs.incident.io/api-reference/incident-types-v1/show)."""
     return _show("/v1/incident_types", incident_type_id, "IncidentType", "incident_type")
 
 
 def list_incident_statuses() -> Call[list[IncidentStatus]]:
-    """List the statuses with their categories.
-
-    https://docs.incident.io/api-reference/incident-statuses-v1/list
-    """
+    """List the statuses with their categories (https://docs.incident.io/api-reference/incident-statuses-v1/list)."""
     return _list("/v1/incident_statuses", "IncidentStatus", "incident_statuses")
 
 
 def show_incident_status(incident_status_id: str) -> Call[IncidentStatus]:
-    """Show one status.
-
-    https://docs.incident.io/api-reference/incident-statuses-v1/show
-    """
+    """Show one status (https://docs.incident.io/api-reference/incident-statuses-v1/show)."""
     return _show("/v1/incident_statuses", incident_status_id, "IncidentStatus", "incident_status")
 
 
 def list_custom_fields() -> Call[list[CustomField]]:
-    """List the custom fields, without their options.
-
-    https://docs.incident.io/api-reference/custom-fields-v2/list
-    """
+    """List the custom fields, without their options (https://docs.incident.io/api-reference/custom-fields-v2/list)."""
     return _list("/v2/custom_fields", "CustomField", "custom_fields")
 
 
 def show_custom_field(custom_field_id: str) -> Call[CustomField]:
-    """Show one custom field.
-
-    https://docs.incident.io/api-reference/custom-fields-v2/show
-    """
+    """Show one custom field (https://docs.incident.io/api-reference/custom-fields-v2/show)."""
     return _show("/v2/custom_fields", custom_field_id, "CustomField", "custom_field")
 
 
@@ -276,18 +249,12 @@ def list_custom_field_options(custom_field_id: str) -> PaginatedCall[CustomField
 
 
 def list_incident_roles() -> Call[list[IncidentRole]]:
-    """List the roles that people take in incidents.
-
-    https://docs.incident.io/api-reference/incident-roles-v2/list
-    """
+    """List the roles that people take in incidents (https://docs.incident.io/api-reference/incident-roles-v2/list)."""
     return _list("/v2/incident_roles", "IncidentRole", "incident_roles")
 
 
 def show_incident_role(incident_role_id: str) -> Call[IncidentRole]:
-    """Show one role.
-
-    https://docs.incident.io/api-reference/incident-roles-v2/show
-    """
+    """Show one role (https://docs.incident.io/api-reference/incident-roles-v2/show)."""
     return _show("/v2/incident_roles", incident_role_id, "IncidentRole", "incident_role")
 
 
@@ -314,10 +281,7 @@ def list_users(
 
 
 def show_identity() -> Call[Identity]:
-    """Show the name and the roles of the API key.
-
-    https://docs.incident.io/api-reference/utilities-v1/identity
-    """
+    """Show the name and the roles of the API key (https://docs.incident.io/api-reference/utilities-v1/identity)."""
     return Call("GET", "/v1/identity", _one("Identity", "identity"))
 
 

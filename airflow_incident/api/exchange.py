@@ -1,4 +1,4 @@
-"""The one exchange with the API: a generator that yields requests and pauses, and does no I/O itself.
+"""The one exchange with the API: a generator that yields requests, and does no I/O itself.
 
 Retries, Retry-After, the time budget and the reading of errors are decided here, for sync and async alike.
 """
@@ -18,8 +18,8 @@ from airflow_incident.api.calls import (
     Directory,
     PaginatedCall,
     PreparedCreate,
-    create_call,
     is_for_alert_source,
+    send_alert,
 )
 from airflow_incident.api.incident import read_object
 from airflow_incident.core.timing import (
@@ -35,11 +35,12 @@ from airflow_incident.errors import (
     FieldError,
     IncidentIoError,
     Problem,
+    TransportError,
     UnexpectedResponseError,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
 T = TypeVar("T")
 
@@ -49,7 +50,10 @@ ALERT_SOURCE_HINT = "Check 'Alert source ID' and 'Alert source token' of the con
 
 
 class Request(NamedTuple):
-    """What the driver shall send. The API key is the driver's to add."""
+    """What the driver shall send, `delay` seconds from now. The API key is the driver's to add.
+
+    `timeout` is for httpx; after `cut` seconds the driver leaves it behind, whatever the wire does, and answers None.
+    """
 
     method: str
     path: str
@@ -57,29 +61,8 @@ class Request(NamedTuple):
     content: bytes | None
     timeout: float
     limit: int
-
-
-class Pause(NamedTuple):
-    """How long the driver shall wait, in seconds."""
-
-    seconds: float
-
-
-class WithTimeout(NamedTuple):
-    """A part of the exchange with a time of its own, in seconds; `errors_seen` collects the errors on its way.
-
-    The driver ends it then, also where the wire drips or hangs, and answers with what it has returned or raised.
-    """
-
-    conversation: Generator[HttpStep, StepResult, Any]
-    seconds: float
-    errors_seen: list[IncidentIoError]
-
-
-class Result(NamedTuple):
-    """What such a part has returned."""
-
-    value: Any
+    delay: float = 0.0
+    cut: float | None = None
 
 
 class Response(NamedTuple):
@@ -90,8 +73,8 @@ class Response(NamedTuple):
     content: bytes = b""
 
 
-HttpStep = Request | Pause | WithTimeout
-StepResult = Response | Result | IncidentIoError | None
+Received = Response | IncidentIoError | None
+"""What a request is answered with; None if it was left behind."""
 
 
 class RequestLimits(NamedTuple):
@@ -99,7 +82,7 @@ class RequestLimits(NamedTuple):
 
     `clock` counts seconds and never goes back; `now` is the time of day, in UTC; `random` is in [0, 1). `errors_seen`
     collects the errors on the way, for one that is cut off has no other way to show them. `directory` is what was
-    looked up before.
+    looked up before. `share` are the seconds of a sequence that has a part of the time, and is cut off after it.
     """
 
     deadline: float
@@ -108,6 +91,7 @@ class RequestLimits(NamedTuple):
     random: Callable[[], float]
     errors_seen: list[IncidentIoError]
     directory: Directory = Directory()
+    share: float | None = None
 
     @property
     def left(self) -> float:
@@ -115,64 +99,54 @@ class RequestLimits(NamedTuple):
         return self.deadline - self.clock()
 
 
+def create_call(creation: PreparedCreate) -> Call[Any]:
+    """Open an incident with a body that is ready, or get the one that its key has opened before; or send an alert.
+
+    https://docs.incident.io/api-reference/incidents-v1/create
+    https://docs.incident.io/api-reference/incidents-v2/create
+    """
+    if creation.endpoint == "alert":
+        return send_alert(creation.body)
+    return Call(method="POST", path=f"/{creation.endpoint}/incidents", body=creation.body, parse=creation.read)
+
+
 def execute(
     call: Call[T] | CallSequence[T] | PaginatedCall[T] | PreparedCreate, limits: RequestLimits
-) -> Generator[HttpStep, StepResult, Any]:
+) -> Generator[Request, Received, Any]:
     """Make a call, or all the calls of a list or a sequence.
 
     :raises IncidentIoError: the last failure, when none is left to try or the time is over.
     """
-    if isinstance(call, PreparedCreate):
-        return (yield from _exchange(create_call(call), limits))
     if isinstance(call, CallSequence):
-        return (yield from _run_sequence(call, limits) if call.share >= 1 else _with_timeout(call, limits))
+        return (yield from _run_sequence(call, limits))
     if isinstance(call, PaginatedCall):
         return (yield from _all_pages(call, limits))
-    return (yield from _exchange(call, limits))
+    return (yield from _exchange(create_call(call) if isinstance(call, PreparedCreate) else call, limits))
 
 
-def _with_timeout(sequence: CallSequence[T], limits: RequestLimits) -> Generator[HttpStep, StepResult, T]:
-    """Make the calls within their share of the time, whatever the wire does: what comes after them needs the rest."""
-    seconds = limits.left * sequence.share
-    within = limits._replace(deadline=limits.clock() + seconds)
-    answer = yield WithTimeout(_run_sequence(sequence, within), seconds, limits.errors_seen)
-    if isinstance(answer, IncidentIoError):
-        raise answer
-    if not isinstance(answer, Result):
-        raise TypeError("a part must be answered with what it returned or an error")
-    result: T = answer.value
-    return result
-
-
-def _run_sequence(sequence: CallSequence[T], limits: RequestLimits) -> Generator[HttpStep, StepResult, T]:
+def _run_sequence(sequence: CallSequence[Any], limits: RequestLimits) -> Generator[Request, Received, Any]:
+    """Make calls that depend on one another, within their share of the time: what comes after them needs the rest."""
+    if sequence.share < 1:
+        share = limits.left * sequence.share
+        limits = limits._replace(deadline=limits.clock() + share, share=share)
     steps = sequence.steps(limits.directory)
-    resume = partial(next, steps)
+    resume: Callable[[], Any] = partial(next, steps)
     try:
         while True:
-            call = _next_call(resume)
+            call = resume()
             try:
                 resume = partial(steps.send, (yield from execute(call, limits)))
             except IncidentIoError as error:
                 resume = partial(steps.throw, error)
     except StopIteration as end:
-        result: T = end.value
-        return result
-
-
-def _next_call(resume: Callable[[], Any]) -> Any:
-    """Resume a sequence; whatever it trips over is in what it was answered.
-
-    :raises StopIteration: when it has ended.
-    """
-    try:
-        return resume()
-    except (StopIteration, IncidentIoError):
+        return end.value
+    except IncidentIoError:
         raise
-    except Exception as error:  # noqa: BLE001 -- and no cause is shown: its text may hold a part of the answer
+    except Exception as error:  # noqa: BLE001 -- it trips over an answer; no cause is shown, for its text may quote it
         raise UnexpectedResponseError(200, f"the answer cannot be used ({type(error).__name__})") from None
 
 
-def _all_pages(paginated: PaginatedCall[T], limits: RequestLimits) -> Generator[HttpStep, StepResult, list[T]]:
+def _all_pages(paginated: PaginatedCall[T], limits: RequestLimits) -> Generator[Request, Received, list[T]]:
     items: list[T] = []
     seen: set[str] = set()
     after: str | None = None
@@ -186,22 +160,28 @@ def _all_pages(paginated: PaginatedCall[T], limits: RequestLimits) -> Generator[
         seen.add(after)
 
 
-def _exchange(call: Call[T], limits: RequestLimits) -> Generator[HttpStep, StepResult, T]:
+def _exchange(call: Call[T], limits: RequestLimits) -> Generator[Request, Received, T]:
     """Send one request until it is answered for good; the same bytes each time."""
-    content = None if call.body is None else _encoded(call.body)
+    try:
+        content = None if call.body is None else json.dumps(call.body, allow_nan=False).encode()
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ConfigurationError([Problem("Request", f"cannot be written as JSON ({error})")]) from None
     maybe_delivered = False
+    wait = 0.0
     for attempt in range(ATTEMPTS):
+        left = limits.left - wait
         answer = yield Request(
             method=call.method,
             path=call.path,
             query=call.query,
             content=content,
-            timeout=max(MIN_REQUEST_SECONDS, min(ATTEMPT_SECONDS, limits.left)),
+            timeout=max(MIN_REQUEST_SECONDS, min(ATTEMPT_SECONDS, left)),
             limit=call.limit,
+            delay=wait,
+            cut=None if limits.share is None else max(0.0, left),
         )
-        _compare_clocks(answer, limits)
         try:
-            return _read(call, answer, limits.now)
+            return _read(call, answer, limits)
         except IncidentIoError as error:
             limits.errors_seen.append(error)
             maybe_delivered |= error.maybe_delivered
@@ -209,25 +189,13 @@ def _exchange(call: Call[T], limits: RequestLimits) -> Generator[HttpStep, StepR
             if not error.retryable or attempt + 1 == ATTEMPTS or wait >= limits.left:
                 error.maybe_delivered = maybe_delivered and content is not None
                 raise
-        yield Pause(wait)
     raise AssertionError  # pragma: no cover -- the last attempt returns or raises
 
 
-def _encoded(body: Mapping[str, Any]) -> bytes:
-    try:
-        return json.dumps(body, allow_nan=False).encode()
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ConfigurationError([Problem("Request", f"cannot be written as JSON ({error})")]) from None
-
-
-def _compare_clocks(answer: StepResult, limits: RequestLimits) -> None:
-    """Note how far apart the two clocks are.
-
-    https://www.rfc-editor.org/rfc/rfc9110#name-date
-    """
-    moment = _dated(answer) if isinstance(answer, Response) else None
-    if moment is not None:
-        limits.directory.ahead = (moment - limits.now()).total_seconds()
+def too_late(seconds: float, errors_seen: Sequence[IncidentIoError]) -> TransportError:
+    """Make the error of a call whose time has run out, with what went wrong before."""
+    before = f", after: {errors_seen[-1]}" if errors_seen else ""
+    return TransportError(f"no answer within {seconds:.2g} s{before}", maybe_delivered=True)
 
 
 def _wait(error: IncidentIoError, attempt: int, random: Callable[[], float]) -> float:
@@ -240,11 +208,16 @@ def _wait(error: IncidentIoError, attempt: int, random: Callable[[], float]) -> 
     return random() * min(BACKOFF_LIMIT, BACKOFF_SECONDS * float(2**attempt))
 
 
-def _read(call: Call[T], answer: StepResult, now: Callable[[], datetime]) -> T:
+def _read(call: Call[T], answer: Received, limits: RequestLimits) -> T:
     if isinstance(answer, IncidentIoError):
         raise answer
+    if answer is None and limits.share is not None:
+        raise too_late(limits.share, limits.errors_seen)
     if not isinstance(answer, Response):
         raise TypeError("a request must be answered with a response or an error")
+    # By how much the two clocks differ: https://www.rfc-editor.org/rfc/rfc9110#name-date
+    if moment := _read_date(answer.headers.get("date")):
+        limits.directory.ahead = (moment - limits.now()).total_seconds()
     if 200 <= answer.status < 300:  # noqa: PLR2004
         try:
             return call.parse(answer.content)
@@ -254,56 +227,44 @@ def _read(call: Call[T], answer: StepResult, now: Callable[[], datetime]) -> T:
     if answer.status < 400:  # noqa: PLR2004
         what = "the answer points to another address, where the API key must not go"
         raise UnexpectedResponseError(answer.status, what, request_id=_request_id(answer))
-    error = read_error(answer, now)
+    error = _read_error(answer, limits.now)
     if is_for_alert_source(call) and error.status in {401, 403, 404}:
         error.advice = ALERT_SOURCE_HINT
     raise error
 
 
-def read_error(response: Response, now: Callable[[], datetime]) -> APIError:
+def _read_error(response: Response, now: Callable[[], datetime]) -> APIError:
     """Read an error answer; proxies answer with pages, so nothing of the body is taken for granted.
 
     https://docs.incident.io/api-reference/introduction
     """
     kind = APIError.for_status(response.status)
     try:
-        return _described(kind, response, now)
+        body = read_object(response.content)
+    except (ValueError, RecursionError):  # a page, or too deep; its headers still count
+        body = {}
+    details = body.get("errors")
+    try:
+        return kind(
+            response.status,
+            type=str(body.get("type") or ""),
+            request_id=_request_id(response, body),
+            errors=tuple(_field_error(e) for e in details if isinstance(e, dict)) if isinstance(details, list) else (),
+            retry_after=_retry_after(response, body, now),
+        )
     except Exception:  # noqa: BLE001 -- as for a parser; that it was refused is what matters
         return kind(response.status)
 
 
-def _described(kind: type[APIError], response: Response, now: Callable[[], datetime]) -> APIError:
-    body = _error_body(response.content)
-    details = body.get("errors")
-    return kind(
-        response.status,
-        type=str(body.get("type") or ""),
-        request_id=_request_id(response, body),
-        errors=tuple(_field_error(e) for e in details if isinstance(e, dict)) if isinstance(details, list) else (),
-        retry_after=_retry_after(response, body, now),
-    )
-
-
-def _error_body(content: bytes) -> dict[str, Any]:
-    try:
-        return read_object(content)
-    except (ValueError, RecursionError):  # a page, or too deep; its headers still count
-        return {}
-
-
-def _request_id(response: Response, body: Mapping[str, Any] | None = None) -> str:
-    return str((body or {}).get("request_id") or response.headers.get("x-request-id") or "")
+def _request_id(response: Response, body: Mapping[str, Any] = MappingProxyType({})) -> str:
+    return str(body.get("request_id") or response.headers.get("x-request-id") or "")
 
 
 def _field_error(entry: Mapping[str, Any]) -> FieldError:
     source = entry.get("source")
-    place: Mapping[str, Any] = source if isinstance(source, dict) else {}
-    return FieldError(
-        code=str(entry.get("code") or ""),
-        message=str(entry.get("message") or ""),
-        field=str(place.get("field") or ""),
-        pointer=str(place.get("pointer") or ""),
-    )
+    place = source if isinstance(source, dict) else {}
+    said = (entry.get("code"), entry.get("message"), place.get("field"), place.get("pointer"))
+    return FieldError(*(str(text or "") for text in said))
 
 
 def _retry_after(response: Response, body: Mapping[str, Any], now: Callable[[], datetime]) -> float | None:
@@ -313,7 +274,7 @@ def _retry_after(response: Response, body: Mapping[str, Any], now: Callable[[], 
     """
     limit = body.get("rate_limit")
     said = (response.headers.get("retry-after"), limit.get("retry_after") if isinstance(limit, dict) else None)
-    began = _dated(response) or now()
+    began = _read_date(response.headers.get("date")) or now()
     known = [seconds for value in said if (seconds := _seconds_until(value, began)) is not None]
     return min(max(0.0, *known), RETRY_AFTER_LIMIT) if known else None
 
@@ -331,13 +292,9 @@ def _seconds_until(value: Any, began: datetime) -> float | None:
     return seconds if seconds == seconds else None  # noqa: PLR0124 -- NaN is no number of seconds
 
 
-def _dated(response: Response) -> datetime | None:
-    date = response.headers.get("date")
-    return _read_date(date) if date else None
-
-
-def _read_date(text: str) -> datetime | None:
-    for read in (datetime.fromisoformat, parsedate_to_datetime):
+def _read_date(text: str | None) -> datetime | None:
+    readers: tuple[Callable[[Any], datetime], ...] = (datetime.fromisoformat, parsedate_to_datetime)
+    for read in readers:
         try:
             moment = read(text)
         except Exception:  # noqa: BLE001, S112 -- Python's reader of dates raises what it meets

@@ -21,7 +21,10 @@ PAST = CLOSED | {"learning"}
 """The same, with the post-incident flow, for which v1 has no word."""
 V1_LIVE = ("investigating", "fixing", "monitoring")
 """v1's words for what v2 calls live. https://docs.incident.io/api-reference/incidents-v1/show"""
+_CATEGORIES = dict.fromkeys(V1_LIVE, "live") | {word: word for word in ("triage", *PAST)}
+"""The category that v1's word for a status stands for."""
 _CLOSING_TIMESTAMPS = frozenset({"closed at", "declined at", "canceled at", "merged at"})
+"""v1 says when these were in `timestamps`, v2 in `incident_timestamp_values`."""
 
 
 class IncidentState(NamedTuple):
@@ -46,7 +49,7 @@ class IncidentState(NamedTuple):
 
     @property
     def label(self) -> str:
-        """What people call it: its reference, like INC-12, else its ID."""
+        """Its reference, like INC-12, else its ID."""
         return self.reference or self.id
 
     @property
@@ -77,8 +80,8 @@ def read_alert(content: bytes) -> AlertState:
 
     :raises ValueError: if it is no JSON object.
     """
-    body = read_object(content)
-    return AlertState(deduplication_key=_text(body, "deduplication_key"), status=_text(body, "status"))
+    said = _texts(read_object(content))
+    return AlertState(said.get("deduplication_key"), said.get("status"))
 
 
 def read_incident_state(content: bytes) -> IncidentState:
@@ -118,7 +121,7 @@ def read_page(content: bytes, name: str) -> tuple[list[Any], str | None]:
     rows = body.get(name)
     if not isinstance(rows, list):
         raise ValueError(f"there is no list of {name}")  # noqa: TRY004 -- as above
-    return rows, _text(_mapping(body, "pagination_meta"), "after")
+    return rows, _texts(body.get("pagination_meta")).get("after")
 
 
 def read_time(value: Any) -> datetime | None:
@@ -131,63 +134,42 @@ def read_time(value: Any) -> datetime | None:
 
 
 def _state(incident: Any) -> IncidentState:
-    identity = _text(incident, "id") if isinstance(incident, dict) else None
-    if not identity:
+    said = _texts(incident)
+    if not said.get("id"):
         raise ValueError("it names no incident")
-    status = _mapping(incident, "incident_status")
-    word = _text(incident, "status") or _text(status, "name")
+    status = _texts(incident.get("incident_status"))
+    word = said.get("status") or status.get("name")
+    closings = [(row.get("name"), row.get("last_occurred_at")) for row in _rows(incident, "timestamps")]
+    closings += [
+        (_texts(row.get("incident_timestamp")).get("name"), _texts(row.get("value")).get("value"))
+        for row in _rows(incident, "incident_timestamp_values")
+    ]
+    closed_at = (read_time(at) for name, at in closings if str(name).casefold() in _CLOSING_TIMESTAMPS)
     return IncidentState(
-        id=identity,
-        reference=_text(incident, "reference"),
-        name=_text(incident, "name"),
-        summary=_text(incident, "summary"),
+        id=said["id"],
+        reference=said.get("reference"),
+        name=said.get("name"),
+        summary=said.get("summary"),
         status=word,
-        status_id=_text(status, "id"),
-        status_category=_text(status, "category") or _category_of(word),
-        permalink=_text(incident, "permalink"),
-        created_at=read_time(incident.get("created_at")),
-        updated_at=read_time(incident.get("updated_at")),
-        closed_at=_closed_at(incident),
-        has_lead=any(map(_is_lead, _mappings(incident, "incident_role_assignments"))),
+        status_id=status.get("id"),
+        status_category=status.get("category") or _CATEGORIES.get(word or ""),
+        permalink=said.get("permalink"),
+        created_at=read_time(said.get("created_at")),
+        updated_at=read_time(said.get("updated_at")),
+        closed_at=max(filter(None, closed_at), default=None),
+        has_lead=any(
+            row.get("assignee") and _texts(row.get("role")).get("role_type") == "lead"
+            for row in _rows(incident, "incident_role_assignments")
+        ),
     )
 
 
-def _category_of(word: str | None) -> str | None:
-    """Return the category that v1's word for a status stands for."""
-    if word in V1_LIVE:
-        return "live"
-    return word if word in {"triage", *PAST} else None
+def _texts(thing: Any) -> dict[str, str]:
+    """Return those properties of an object that are texts."""
+    items = thing.items() if isinstance(thing, dict) else ()
+    return {name: value for name, value in items if isinstance(value, str)}
 
 
-def _closed_at(incident: Mapping[str, Any]) -> datetime | None:
-    """Read when it was closed: v1 says so in `timestamps`, v2 in `incident_timestamp_values`."""
-    rows = [*_mappings(incident, "timestamps"), *_mappings(incident, "incident_timestamp_values")]
-    return max(filter(None, map(_closing_time, rows)), default=None)
-
-
-def _closing_time(row: Mapping[str, Any]) -> datetime | None:
-    named, value = row.get("incident_timestamp", row), row.get("value", row)
-    if not isinstance(named, dict) or not isinstance(value, dict):
-        return None
-    if (_text(named, "name") or "").casefold() not in _CLOSING_TIMESTAMPS:
-        return None
-    return read_time(_text(value, "last_occurred_at") or _text(value, "value"))
-
-
-def _is_lead(assignment: Mapping[str, Any]) -> bool:
-    return _mapping(assignment, "role").get("role_type") == "lead" and bool(assignment.get("assignee"))
-
-
-def _mapping(thing: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = thing.get(name)
-    return value if isinstance(value, dict) else {}
-
-
-def _mappings(thing: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
+def _rows(thing: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     rows = thing.get(name)
-    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else ()
-
-
-def _text(thing: Mapping[str, Any], name: str) -> str | None:
-    value = thing.get(name)
-    return value if isinstance(value, str) else None
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []

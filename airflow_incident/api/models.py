@@ -39,28 +39,36 @@ class ResponseModel(BaseModel):
             return field.get_default(call_default_factory=True, validated_data={})
 
 
-class APIKeyActor(ResponseModel):
+class _Named(ResponseModel):
+    id: str | None = None
+    name: str | None = None
+
+
+class _Setting(ResponseModel):
+    """What an account has set up."""
+
+    id: str
+    name: str | None = None
+    description: str | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+
+class APIKeyActor(_Named):
     """The API key that did something."""
 
-    id: str | None = None
-    name: str | None = None
 
-
-class User(ResponseModel):
+class User(_Named):
     """A person in incident.io."""
 
-    id: str | None = None
-    name: str | None = None
     email: str | None = None
     role: str | None = None
     slack_user_id: str | None = None
 
 
-class Permissions(ResponseModel):
+class Permissions(_Named):
     """A set of permissions that people have."""
 
-    id: str | None = None
-    name: str | None = None
     slug: str | None = None
     description: str | None = None
 
@@ -89,11 +97,8 @@ class AlertActor(ResponseModel):
     title: str | None = None
 
 
-class WorkflowActor(ResponseModel):
+class WorkflowActor(_Named):
     """The workflow that did something."""
-
-    id: str | None = None
-    name: str | None = None
 
 
 class Actor(ResponseModel):
@@ -105,41 +110,26 @@ class Actor(ResponseModel):
     workflow: WorkflowActor | None = None
 
 
-class Severity(ResponseModel):
+class Severity(_Setting):
     """How bad an incident is; a lower rank is less severe."""
 
-    id: str
-    name: str | None = None
-    description: str | None = None
     rank: int | None = None
-    created_at: datetime | None = None
-    updated_at: datetime | None = None
 
 
-class IncidentStatus(ResponseModel):
+class IncidentStatus(_Setting):
     """A status of the account; its category is what it means."""
 
-    id: str
-    name: str | None = None
     category: str | None = None
-    description: str | None = None
     rank: int | None = None
-    created_at: datetime | None = None
-    updated_at: datetime | None = None
 
 
-class IncidentType(ResponseModel):
+class IncidentType(_Setting):
     """A kind of incident, with rules of its own."""
 
-    id: str
-    name: str | None = None
-    description: str | None = None
     is_default: bool | None = None
     private_incidents_only: bool | None = None
     create_in_triage: str | None = None
     owning_team_ids: tuple[str, ...] = ()
-    created_at: datetime | None = None
-    updated_at: datetime | None = None
 
 
 class CustomFieldOption(ResponseModel):
@@ -165,20 +155,15 @@ class FixedFilter(ResponseModel):
     values: tuple[str, ...] = ()
 
 
-class CustomField(ResponseModel):
+class CustomField(_Setting):
     """A custom field of the account; with a catalog type its choices are the entries of the catalog."""
 
-    id: str
-    name: str | None = None
-    description: str | None = None
     field_type: str | None = None
     catalog_type_id: str | None = None
     filter_by: OptionsFilter | None = None
     fixed_filter: FixedFilter | None = None
     group_by_catalog_attribute_id: str | None = None
     helptext_catalog_attribute_id: str | None = None
-    created_at: datetime | None = None
-    updated_at: datetime | None = None
 
 
 class CustomFieldInfo(ResponseModel):
@@ -191,11 +176,9 @@ class CustomFieldInfo(ResponseModel):
     options: tuple[CustomFieldOption, ...] = ()
 
 
-class CatalogEntry(ResponseModel):
+class CatalogEntry(_Named):
     """An entry of the catalog."""
 
-    id: str | None = None
-    name: str | None = None
     external_id: str | None = None
     aliases: tuple[str, ...] = ()
 
@@ -217,18 +200,13 @@ class CustomFieldEntry(ResponseModel):
     values: tuple[CustomFieldValue, ...] = ()
 
 
-class IncidentRole(ResponseModel):
+class IncidentRole(_Setting):
     """A role that people take in an incident."""
 
-    id: str
-    name: str | None = None
-    description: str | None = None
     instructions: str | None = None
     shortform: str | None = None
     role_type: str | None = None
     required: bool | None = None
-    created_at: datetime | None = None
-    updated_at: datetime | None = None
 
 
 class RoleAssignment(ResponseModel):
@@ -266,11 +244,8 @@ class TimestampValue(ResponseModel):
     value: Moment | None = None
 
 
-class DurationMetric(ResponseModel):
+class DurationMetric(_Named):
     """A span between two timestamps that the account measures."""
-
-    id: str | None = None
-    name: str | None = None
 
 
 class DurationValue(ResponseModel):
@@ -369,11 +344,8 @@ class AlertEventReceipt(ResponseModel):
     deduplication_key: str | None = None
 
 
-class Team(ResponseModel):
+class Team(_Named):
     """A team that a key belongs to."""
-
-    id: str | None = None
-    name: str | None = None
 
 
 class Identity(ResponseModel):

@@ -1,8 +1,13 @@
-"""Names to IDs: what people write in a DAG file, looked up once per kind and process. No I/O and no model enters."""
+"""Names to IDs, and values to the API's words: what people write in a DAG file. No I/O and no model enters.
+
+Names are looked up once per kind and process.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -10,7 +15,7 @@ from airflow_incident.api import endpoints
 from airflow_incident.api.calls import Call, PaginatedCall
 from airflow_incident.api.incident import V1_LIVE, read_page
 from airflow_incident.api.payload import LookupResult, refusal
-from airflow_incident.api.values import assignee, is_id, listed, plain_value, ready_value, text
+from airflow_incident.constants import PERSON_KINDS, VALUE_KINDS
 from airflow_incident.errors import IncidentIoError, Problem, UnknownName
 
 if TYPE_CHECKING:
@@ -25,90 +30,72 @@ _OWN_CATEGORY = ("triage", "closed", "declined")
 """Those of them that are also a category; the others are all live."""
 _LONGEST_NAME = 100
 _MOST_LISTED = 20
+_ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
+_SLACK_ID = re.compile(r"[UW][A-Z0-9]{7,}")
+_MOST_DIGITS = 40
+"""Digits before or after the point that a number may have: 1e999999 would become a megabyte of text."""
 
 
 class _Kind(NamedTuple):
     """A list in which names are looked up.
 
-    `label` is the form's word for the option, `what` the word for one of the list, `list_all` builds the call for it,
-    `named` is the property that holds a name; `of` is the custom field whose options these are.
+    `label` is the form's word for the option, `what` the word for one of the list, `call` asks for all its rows, read
+    without a model, and `named` is the property that holds a name; `of` is the custom field whose options these are.
     """
 
     key: str
     label: str
     what: str
-    list_all: Callable[[], Call[list[Any]] | PaginatedCall[Any]]
+    call: Any
     named: str = "name"
     of: str = ""
 
-    @property
-    def where(self) -> str:
-        """The list as a reader knows it."""
-        return f"{self.label} ({self.of})" if self.of else self.label
 
-    def rows_call(self) -> Any:
-        """Build the call for the whole list, read without a model."""
-        call = self.list_all()
-        if isinstance(call, PaginatedCall):
-            page = call.page
-            return PaginatedCall(lambda after: page(after)._replace(parse=partial(_read_rows, "custom_field_options")))
-        return Call(
-            call.method, call.path, lambda content: _read_rows(self.key, content)[0], call.query, limit=call.limit
-        )
+def _kind(label: str, what: str, call: Call[Any]) -> _Kind:
+    key = call.path.rpartition("/")[2]
+    return _Kind(key, label, what, call._replace(parse=lambda content: _read_rows(key, content)[0]))
 
 
-_SEVERITIES = _Kind("severities", "Severity", "severity", endpoints.list_severities)
-_TYPES = _Kind("incident_types", "Incident type", "incident type", endpoints.list_incident_types)
-_STATUSES = _Kind("incident_statuses", "Status", "status", endpoints.list_incident_statuses)
-_ROLES = _Kind("incident_roles", "Roles", "role", endpoints.list_incident_roles)
-_FIELDS = _Kind("custom_fields", "Custom fields", "custom field", endpoints.list_custom_fields)
+_SEVERITIES = _kind("Severity", "severity", endpoints.list_severities())
+_TYPES = _kind("Incident type", "incident type", endpoints.list_incident_types())
+_STATUSES = _kind("Status", "status", endpoints.list_incident_statuses())
+LIST_STATUS_ROWS: Call[Rows] = _STATUSES.call
+"""Lists the statuses of incidents as the answer has them."""
+_ROLES = _kind("Roles", "role", endpoints.list_incident_roles())
+_FIELDS = _kind("Custom fields", "custom field", endpoints.list_custom_fields())
 
 
 def _options(row: Row) -> _Kind:
-    return _Kind(
-        f"options/{row['id']}",
-        "Custom fields",
-        "option",
-        partial(endpoints.list_custom_field_options, row["id"]),
-        "value",
-        of=str(row.get("name") or row["id"]),
-    )
-
-
-def incident_status_rows() -> Call[Rows]:
-    """List the statuses of incidents as the answer has them.
-
-    https://docs.incident.io/api-reference/incident-statuses-v1/list
-    """
-    call: Call[Rows] = _STATUSES.rows_call()
-    return call
+    page: Callable[[str | None], Call[Any]] = endpoints.list_custom_field_options(row["id"]).page
+    read = partial(_read_rows, "custom_field_options")
+    call = PaginatedCall(lambda after: page(after)._replace(parse=read))
+    return _Kind(f"options/{row['id']}", "Custom fields", "option", call, "value", of=str(row.get("name") or row["id"]))
 
 
 def lookup_ids(
-    wanted: Mapping[str, Any],
-    directory: Directory,
-    *,
-    api_version: ApiVersion,
-    outage: IncidentIoError | None = None,
-    trust_ids: bool = True,
+    wanted: Mapping[str, Any], directory: Directory, *, api_version: ApiVersion, trust_ids: bool = True
 ) -> Steps[LookupResult]:
     """Find the IDs of what is wanted, by name or ID; to be used within a sequence.
 
     :param wanted: Any of `severity`, `incident_type`, `status`, `custom_fields` and `roles`.
-    :param outage: Why nothing more can be looked up than the directory has.
     :param trust_ids: Whether what looks like an ID is taken as one, without looking.
     """
-    search = _Search(directory, outage, trust_ids=trust_ids)
-    readers: dict[str, Callable[[Any], Steps[dict[str, Any]]]] = {
-        "severity": search.severity,
-        "incident_type": search.incident_type,
-        "status": partial(search.status, api_version=api_version),
-        "custom_fields": search.custom_fields,
-        "roles": search.roles,
-    }
-    for name, read in readers.items():
-        if wanted.get(name) not in (None, "", {}):
-            search.result.fields |= yield from read(wanted[name])
+    search = _Search(directory, trust_ids=trust_ids)
+    given = {name: value for name, value in wanted.items() if value not in (None, "", {})}
+    found: dict[str, Any] = {}
+    if "severity" in given:
+        found["severity_id"] = yield from search.id_of(_SEVERITIES, given["severity"])
+    if "incident_type" in given:
+        found["incident_type_id"] = yield from search.incident_type(given["incident_type"])
+    if "status" in given and api_version == "v1":
+        found["status"] = yield from search.v1_status(given["status"])
+    elif "status" in given:
+        found["incident_status_id"] = yield from search.v2_status(given["status"])
+    if "custom_fields" in given:
+        found["custom_field_entries"] = yield from search.custom_fields(given["custom_fields"])
+    if "roles" in given:
+        found["incident_role_assignments"] = yield from search.roles(given["roles"])
+    search.result.fields = {name: value for name, value in found.items() if value}
     return search.result
 
 
@@ -119,12 +106,12 @@ def lowest_severity(directory: Directory) -> Steps[str | None]:
     """
     rows = directory.rows(_SEVERITIES.key)
     if rows is None:
-        rows = directory.keep(_SEVERITIES.key, (yield _SEVERITIES.rows_call()))
+        rows = directory.keep(_SEVERITIES.key, (yield _SEVERITIES.call))
     return min(rows, key=rank)["id"] if rows else None
 
 
-def find_severity(wanted: str, directory: Directory) -> Steps[tuple[Row, Rows]]:
-    """Find a severity with its rank, and all severities.
+def find_severity(wanted: str, directory: Directory) -> Steps[Row]:
+    """Find a severity, with its rank.
 
     :raises UnknownNameError: if there is none of this name or ID.
     :raises IncidentIoError: if the severities cannot be looked up.
@@ -133,58 +120,51 @@ def find_severity(wanted: str, directory: Directory) -> Steps[tuple[Row, Rows]]:
     row = yield from search.row(_SEVERITIES, wanted)
     if row is None:
         raise next(iter(search.result.missing.values()), None) or refusal(search.result.problems)
-    return row, directory.rows(_SEVERITIES.key) or ()
+    return row
 
 
 class _Search:
     """One look-up under way."""
 
-    def __init__(self, directory: Directory, outage: IncidentIoError | None = None, *, trust_ids: bool = True) -> None:
+    def __init__(self, directory: Directory, *, trust_ids: bool = True) -> None:
         self.result = LookupResult()
         self._trust_ids = trust_ids
         self._directory = directory
-        self._outage = outage
+        self._outage: IncidentIoError | None = None
 
-    def severity(self, wanted: Any) -> Steps[dict[str, Any]]:
-        """Find a severity."""
-        found = yield from self.id_of(_SEVERITIES, wanted)
-        return {"severity_id": found} if found else {}
-
-    def incident_type(self, wanted: Any) -> Steps[dict[str, Any]]:
+    def incident_type(self, wanted: Any) -> Steps[str | None]:
         """Find an incident type, and note what it demands."""
         found = yield from self.id_of(_TYPES, wanted)
         known = self._directory.rows(_TYPES.key) or ()
         self.result.private_only = any(row["id"] == found and row.get("private_incidents_only") for row in known)
-        return {"incident_type_id": found} if found else {}
+        return found
 
-    def status(self, wanted: Any, *, api_version: ApiVersion) -> Steps[dict[str, Any]]:
-        """Find a status, in the words of a version of the API."""
-        word = wanted.strip().lower() if isinstance(wanted, str) else ""
-        if api_version == "v1":
-            found = word if word in V1_STATUSES else (yield from self._v1_status(wanted))
-            return {"status": found} if found else {}
-        found = (yield from self._by_category(word)) if word in V1_STATUSES else None
-        found = found or (yield from self.id_of(_STATUSES, wanted))
-        return {"incident_status_id": found} if found else {}
-
-    def _v1_status(self, wanted: Any) -> Steps[str | None]:
+    def v1_status(self, wanted: Any) -> Steps[str | None]:
+        """Find v1's word for a status."""
+        word = _word(wanted)
+        if word in V1_STATUSES:
+            return word
         row = yield from self.row(_STATUSES, wanted)
         if row is None:
             return None
-        name, category = str(row.get("name")).lower(), str(row.get("category"))
-        if name in V1_STATUSES or category in _OWN_CATEGORY:
-            return name if name in V1_STATUSES else category
+        for said in (str(row.get("name")).lower(), row.get("category")):
+            if said in V1_STATUSES:
+                return said
         self._problem(_STATUSES, f"{_cut(wanted)!r} cannot be said in v1; use one of: {', '.join(V1_STATUSES)}")
         return None
 
-    def _by_category(self, word: str) -> Steps[str | None]:
-        """Find the first status of a word's category, unless the word is the name of one."""
-        rows = (yield from self._rows(_STATUSES)) or ()
-        category = word if word in _OWN_CATEGORY else "live"
-        alike = [row for row in rows if row.get("category") == category]
-        return str(min(alike, key=rank)["id"]) if alike and not _match(_STATUSES, rows, word) else None
+    def v2_status(self, wanted: Any) -> Steps[str | None]:
+        """Find a status; a word of v1 that is no name stands for the first one of its category."""
+        word = _word(wanted)
+        if word in V1_STATUSES:
+            rows = (yield from self._rows(_STATUSES)) or ()
+            category = word if word in _OWN_CATEGORY else "live"
+            alike = [row for row in rows if row.get("category") == category]
+            if alike and not _match(_STATUSES, rows, word):
+                return str(min(alike, key=rank)["id"])
+        return (yield from self.id_of(_STATUSES, wanted))
 
-    def custom_fields(self, wanted: Any) -> Steps[dict[str, Any]]:
+    def custom_fields(self, wanted: Any) -> Steps[list[dict[str, Any]]]:
         """Find custom fields, and read the values by the fields' types."""
         entries: dict[str, list[dict[str, str]]] = {}
         for name, value in self._pairs(_FIELDS, wanted):
@@ -202,8 +182,7 @@ class _Search:
             else:
                 if read is not None:
                     entries[row["id"]] = read
-        given = [{"custom_field_id": found, "values": values} for found, values in entries.items()]
-        return {"custom_field_entries": given} if given else {}
+        return [{"custom_field_id": found, "values": values} for found, values in entries.items()]
 
     def _values(self, row: Row, values: Sequence[Any]) -> Steps[list[dict[str, str]] | None]:
         kind = row.get("field_type")
@@ -224,7 +203,7 @@ class _Search:
                 read.append({"value_option_id": option})
         return read
 
-    def roles(self, wanted: Any) -> Steps[dict[str, Any]]:
+    def roles(self, wanted: Any) -> Steps[list[dict[str, Any]]]:
         """Find roles, and read the people who shall have them."""
         people: dict[str, dict[str, str]] = {}
         for name, person in self._pairs(_ROLES, wanted):
@@ -236,8 +215,7 @@ class _Search:
             role = yield from self.id_of(_ROLES, name)
             if role and not self._is_twice(_ROLES, name, role, people):
                 people[role] = who
-        given = [{"incident_role_id": role, "assignee": who} for role, who in people.items()]
-        return {"incident_role_assignments": given} if given else {}
+        return [{"incident_role_id": role, "assignee": who} for role, who in people.items()]
 
     def id_of(self, kind: _Kind, wanted: Any) -> Steps[str | None]:
         """Find an ID; what is one already is not looked up, if such are to be trusted."""
@@ -275,14 +253,15 @@ class _Search:
         rows = self._directory.rows(kind.key)
         if rows is not None and not again:
             return rows
+        where = f"{kind.label} ({kind.of})" if kind.of else kind.label
         if self._outage:
             # The time is better spent on the incident itself: what did not answer once will not answer next.
-            self.result.missing.setdefault(kind.where, self._outage)
+            self.result.missing.setdefault(where, self._outage)
             return None
         try:
-            rows = yield kind.rows_call()
+            rows = yield kind.call
         except IncidentIoError as error:
-            self.result.missing.setdefault(kind.where, error)
+            self.result.missing.setdefault(where, error)
             self._outage = error if error.retryable else None
             return None
         return self._directory.keep(kind.key, rows)
@@ -300,6 +279,10 @@ class _Search:
 
     def _problem(self, kind: _Kind, what: str) -> None:
         self.result.problems.append(Problem(kind.label, what))
+
+
+def _word(wanted: Any) -> str:
+    return wanted.strip().lower() if isinstance(wanted, str) else ""
 
 
 def _match(kind: _Kind, rows: Rows, wanted: str) -> list[Row]:
@@ -323,6 +306,87 @@ def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}…"
 
 
-def _read_rows(name: str, content: bytes) -> tuple[Rows, str | None]:
+def _read_rows(name: str, content: bytes) -> tuple[list[Row], str | None]:
     rows, after = read_page(content, name)
     return [row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)], after
+
+
+def is_id(text: str) -> bool:
+    """Return whether a text is one of incident.io's IDs, a ULID (https://github.com/ulid/spec)."""
+    return _ID.fullmatch(text) is not None
+
+
+def assignee(person: Any) -> dict[str, str]:
+    """Read a person: an email address, a Slack ID, an ID, or a mapping of one of these.
+
+    :raises ValueError: saying what is expected instead.
+    """
+    if isinstance(person, Mapping) and person and _is_ready(person, PERSON_KINDS):
+        return dict(person)
+    if not isinstance(person, str) or not person.strip():
+        raise ValueError("needs a person: an email address, a Slack ID or an ID")
+    who = person.strip()
+    return {"email" if "@" in who else "slack_user_id" if _SLACK_ID.fullmatch(who) else "id": who}
+
+
+def listed(given: Any) -> list[Any]:
+    """Return the values of a custom field, of which one may stand alone."""
+    return list(given) if isinstance(given, Sequence) and not isinstance(given, str | bytes) else [given]
+
+
+def ready_value(value: Mapping[str, Any]) -> dict[str, str]:
+    """Read a value that says itself what it is, like {"value_text": "x"}.
+
+    :raises ValueError: saying what is expected instead.
+    """
+    if isinstance(value.get("value_numeric"), int | float | Decimal):
+        value = {**value, "value_numeric": number(value["value_numeric"])}
+    if not _is_ready(value, VALUE_KINDS):
+        raise ValueError(f"needs {{kind: value}} with one of: {', '.join(VALUE_KINDS)}")
+    return dict(value)
+
+
+def _is_ready(value: Mapping[str, Any], kinds: Sequence[str]) -> bool:
+    return all(kind in kinds and isinstance(text, str) for kind, text in value.items())
+
+
+def plain_value(field_type: Any, value: Any) -> dict[str, str]:
+    """Read the value of a field that is no select, by the field's type.
+
+    :raises ValueError: saying what is expected instead; never quoting the value, it may be a secret.
+    """
+    match field_type:
+        case "text":
+            return {"value_text": text(value)}
+        case "link":
+            return {"value_link": text(value)}
+        case "numeric":
+            return {"value_numeric": number(value)}
+    raise ValueError(f"is of a type unknown here; give {{kind: value}} with one of: {', '.join(VALUE_KINDS)}")
+
+
+def text(value: Any) -> str:
+    """Read a text; a number stands for its digits.
+
+    :raises ValueError: if it is neither.
+    """
+    if not isinstance(value, str | int | float | Decimal):
+        raise ValueError("needs a text")  # noqa: TRY004 -- whoever asks knows one kind of error
+    return str(value).strip()
+
+
+def number(value: Any) -> str:
+    """Read a number and write it as the API wants it: digits, without an exponent.
+
+    :raises ValueError: if it is none, or one of more digits than make sense.
+    """
+    try:
+        exact = Decimal("NaN" if isinstance(value, bool) else text(value))
+    except InvalidOperation:
+        exact = Decimal("NaN")
+    if not exact.is_finite():
+        raise ValueError("needs a number")
+    lowest = exact.as_tuple().exponent
+    if exact.adjusted() > _MOST_DIGITS or (isinstance(lowest, int) and lowest < -_MOST_DIGITS):
+        raise ValueError(f"needs a number of at most {_MOST_DIGITS} digits")
+    return format(exact, "f")

@@ -6,6 +6,8 @@ Plain mappings, checked by hand: every failure needs them, and models take longe
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from numbers import Number
 from typing import Any
 
@@ -19,7 +21,9 @@ NAMED = ("severity", "incident_type", "status", "custom_fields", "roles")
 _TEXTS = ("name", "summary", "mode", "visibility", "slack_team_id")
 _V1_ONLY = ("source_message_channel_id", "source_message_timestamp")
 _V2_ONLY = ("slack_channel_name_override", "incident_timestamp_values", "retrospective_incident_options")
-_V2_MODES = {"real": "standard"}
+_OF_BODIES = ("severity_id", "incident_type_id", "custom_field_entries", "incident_role_assignments")
+_MAPPINGS = {"custom_fields": "fields to values", "roles": "roles to people"}
+_KNOWN = {"idempotency_key", *NAMED, *_TEXTS, *_V1_ONLY, *_V2_ONLY}
 LABELS = {
     "custom_field_entries": "Custom fields",
     "incident_role_assignments": "Roles",
@@ -54,6 +58,8 @@ def create_usable_draft(*, idempotency_key: str, **fields: Any) -> tuple[dict[st
 
     One wrong custom field or role costs itself, not the others.
     """
+    with suppress(ConfigurationError):
+        return create_draft(idempotency_key=idempotency_key, **fields), []
     usable: dict[str, Any] = {}
     problems: list[Problem] = []
     for name, value in fields.items():
@@ -80,10 +86,7 @@ def _plain(value: Any) -> Any:
 def create_alert(
     *, deduplication_key: str, title: str, description: str, source_url: str | None, metadata: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Write the event that makes an alert fire.
-
-    https://docs.incident.io/api-reference/alert-events-v2/create-http
-    """
+    """Write the event that makes an alert fire (https://docs.incident.io/api-reference/alert-events-v2/create-http)."""
     event = {
         "deduplication_key": deduplication_key,
         "title": title,
@@ -102,47 +105,33 @@ def is_alert(draft: Draft) -> bool:
 
 def _problems(draft: Draft) -> Iterator[Problem]:
     """Yield what is wrong, without the value: it may be a secret."""
-    known = {"idempotency_key", *NAMED, *_TEXTS, *_V1_ONLY, *_V2_ONLY}
     for name, value in draft.items():
-        if name not in known:
+        if name not in _KNOWN:
             yield Problem(label(name), "is not known")
-        elif name == "custom_fields":
-            yield from _custom_field_problems(value)
-        elif name == "roles":
-            yield from _role_problems(value)
+        elif name in _MAPPINGS:
+            yield from _entry_problems(name, value)
         elif name not in _V2_ONLY[1:] and not isinstance(value, str):
             yield Problem(label(name), "must be a text")
     if not draft["idempotency_key"]:
         yield Problem(label("idempotency_key"), "is empty")
 
 
-def _custom_field_problems(fields: Any) -> Iterator[Problem]:
-    from airflow_incident.api.values import listed, ready_value, text
+def _entry_problems(name: str, entries: Any) -> Iterator[Problem]:
+    from airflow_incident.api.names import assignee, listed, ready_value, text
 
-    if not isinstance(fields, Mapping):
-        yield Problem("Custom fields", "must be a mapping of fields to values")
+    if not isinstance(entries, Mapping):
+        yield Problem(label(name), f"must be a mapping of {_MAPPINGS[name]}")
         return
-    for name, given in fields.items():
-        for value in listed(given):
+    for key, given in entries.items():
+        for value in listed(given) if name == "custom_fields" else [given]:
+            read = assignee if name == "roles" else ready_value if isinstance(value, Mapping) else text
             try:
-                ready_value(value) if isinstance(value, Mapping) else text(value)
+                read(value)
             except ValueError as error:
-                yield Problem("Custom fields", f"{name!r} {error}")
+                yield Problem(label(name), f"{key!r} {error}")
 
 
-def _role_problems(roles: Any) -> Iterator[Problem]:
-    from airflow_incident.api.values import assignee
-
-    if not isinstance(roles, Mapping):
-        yield Problem("Roles", "must be a mapping of roles to people")
-        return
-    for role, person in roles.items():
-        try:
-            assignee(person)
-        except ValueError as error:
-            yield Problem("Roles", f"{role!r} {error}")
-
-
+@dataclass
 class LookupResult:
     """What was found for a draft's names: `fields` belong into a body.
 
@@ -150,43 +139,29 @@ class LookupResult:
     either is about is not in `fields`. `private_only` says that the chosen type allows private incidents only.
     """
 
-    def __init__(self) -> None:
-        self.fields: dict[str, Any] = {}
-        self.problems: list[Problem] = []
-        self.missing: dict[str, IncidentIoError] = {}
-        self.private_only = False
-
-    def error(self, conn_id: str = "") -> ConfigurationError | None:
-        """Return the problems as what an operator raises, if there are any."""
-        return refusal(self.problems, conn_id) if self.problems else None
+    fields: dict[str, Any] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    missing: dict[str, IncidentIoError] = field(default_factory=dict)
+    private_only: bool = False
 
 
-def refusal(problems: Sequence[Problem], conn_id: str = "") -> ConfigurationError:
+def refusal(problems: Sequence[Problem]) -> ConfigurationError:
     """Make an error of problems, of which some may be names that incident.io does not know."""
     unknown = any(isinstance(problem, UnknownName) for problem in problems)
-    return (UnknownNameError if unknown else ConfigurationError)(problems, conn_id=conn_id)
+    return (UnknownNameError if unknown else ConfigurationError)(problems)
 
 
 def compose(draft: Draft, found: Mapping[str, Any], *, api_version: str) -> dict[str, Any]:
-    """Build the body of a create from a draft and the IDs that were found for its names."""
+    """Build the body of a create from a draft and the IDs that were found for its names, or from a body of v1."""
     others = _V1_ONLY if api_version == "v1" else _V2_ONLY
-    body = {name: draft[name] for name in ("idempotency_key", *_TEXTS, *others) if name in draft}
-    return _in_words_of(api_version, body | dict(found))
+    names = ("idempotency_key", *_TEXTS, *_OF_BODIES, *others)
+    body = {name: draft[name] for name in names if name in draft} | dict(found)
+    if api_version == "v2" and body.get("mode") == "real":
+        body["mode"] = "standard"
+    return body
 
 
 def unsayable(draft: Draft, *, api_version: str) -> list[Problem]:
     """Return which fields of a draft a version of the API has no place for."""
     names = [name for name in (_V2_ONLY if api_version == "v1" else _V1_ONLY) if name in draft]
     return [Problem(label(name), f"cannot be said in {api_version} of the API") for name in names]
-
-
-def to_v2(body: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
-    """Say the body of v1 in v2's words; also return v1's status, which v2 knows by an ID of the account's own."""
-    kept = {name: value for name, value in body.items() if name not in {*_V1_ONLY, "status"}}
-    return _in_words_of("v2", kept), body.get("status")
-
-
-def _in_words_of(api_version: str, body: dict[str, Any]) -> dict[str, Any]:
-    if api_version == "v2" and "mode" in body:
-        body["mode"] = _V2_MODES.get(body["mode"], body["mode"])
-    return body

@@ -5,17 +5,18 @@ Generators of calls, for a sequence or for whoever writes down what is about to 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from airflow_incident.api.calls import PAGE_LIMIT, PAGE_SIZE, Call, CallSequence, Directory, PreparedCreate
 from airflow_incident.api.incident import PAST, IncidentState, read_incident_state, read_page, read_time
-from airflow_incident.api.payload import NAMED, LookupResult, compose, is_alert, label, to_v2, unsayable
+from airflow_incident.api.payload import NAMED, LookupResult, compose, is_alert, label, refusal, unsayable
 from airflow_incident.errors import (
     AmbiguousDeliveryError,
     APIError,
     IncidentIoError,
     NotFoundError,
-    Problem,
+    TransportError,
     ValidationError,
 )
 
@@ -64,7 +65,7 @@ class SubmitOptions(NamedTuple):
 
 
 def prepared(draft: Draft, options: SubmitOptions, api_version: ApiVersion) -> Generator[Any, Any, PreparedCreate]:
-    """Look up the IDs for a draft's names and build the body.
+    """Look up the IDs for a draft's names and build the body; a body of v1 is a draft, too.
 
     :raises ConfigurationError: with strict options, naming everything that cannot be used.
     :raises IncidentIoError: with strict options, if a name could not be looked up.
@@ -72,11 +73,12 @@ def prepared(draft: Draft, options: SubmitOptions, api_version: ApiVersion) -> G
     if is_alert(draft):
         return PreparedCreate(draft, "alert")
     wanted = {name: draft[name] for name in NAMED if name in draft}
-    found = yield from _looked_up(wanted, api_version)
-    unsaid = unsayable(draft, api_version=api_version)
-    if options.strict:
-        _refuse(unsaid, found)
-    problems = [*unsaid, *found.problems]
+    found = (yield from _looked_up(wanted, api_version)) if wanted else LookupResult()
+    problems = [*unsayable(draft, api_version=api_version), *found.problems]
+    if options.strict and problems:
+        raise refusal(problems)
+    if options.strict and found.missing:
+        raise next(iter(found.missing.values()))
     lost = [f"{kind} could not be looked up ({error})" for kind, error in found.missing.items()]
     notes = [f"Left out: {what}." for what in (*map(str, problems), *lost)]
     body = compose(draft, found.fields, api_version=api_version)
@@ -87,8 +89,6 @@ def prepared(draft: Draft, options: SubmitOptions, api_version: ApiVersion) -> G
 
 def _looked_up(wanted: Mapping[str, Any], api_version: ApiVersion) -> Generator[Any, Any, LookupResult]:
     """Look names up; IDs need no look-up, and no call."""
-    if not wanted:
-        return LookupResult()
     from airflow_incident.api.names import lookup_ids
 
     try:
@@ -96,24 +96,8 @@ def _looked_up(wanted: Mapping[str, Any], api_version: ApiVersion) -> Generator[
     except StopIteration as end:
         found: LookupResult = end.value
         return found
-    try:
-        found = yield CallSequence(
-            lambda directory: lookup_ids(wanted, directory, api_version=api_version), LOOK_UP_SHARE
-        )
-    except IncidentIoError as error:  # its time has run out; what was looked up by then is there
-        outage = error
-        found = yield CallSequence(
-            lambda directory: lookup_ids(wanted, directory, api_version=api_version, outage=outage)
-        )
+    found = yield CallSequence(partial(lookup_ids, wanted, api_version=api_version), LOOK_UP_SHARE)
     return found
-
-
-def _refuse(problems: Sequence[Problem], found: LookupResult) -> None:
-    found.problems[:0] = problems
-    if error := found.error():
-        raise error
-    for missing in found.missing.values():
-        raise missing
 
 
 def first_version(draft: Draft, choice: Choice) -> ApiVersion:
@@ -162,7 +146,8 @@ def _accepted(
 ) -> Generator[Any, Any, tuple[PreparedCreate, Any]]:
     """Send a create until it is accepted; return what was, and its answer."""
     if creation is None:
-        creation = yield from prepared(draft or {}, options, first_version(draft or {}, options.choice))
+        draft = draft or {}
+        creation = yield from prepared(draft, options, first_version(draft, options.choice))
     flickers = False
     for _ in range(MOST_ANSWERS):
         try:
@@ -182,7 +167,8 @@ def _accepted(
                 continue
             if options.unsettled or error.maybe_delivered:
                 return creation, (yield from _find(creation, options, error))
-            creation = yield from _in_v2(creation, options)
+            in_v2 = yield from prepared(creation.body, options, "v2")
+            creation = in_v2._replace(partial=creation.partial)
     return creation, (yield creation)
 
 
@@ -205,7 +191,7 @@ def submission(draft: Draft, options: SubmitOptions) -> CallSequence[Any]:
 
 def _is_used_up(creation: PreparedCreate, answer: Any, *, before: datetime) -> Generator[Any, Any, bool]:
     """Return whether a key was answered with an incident that was past before, and cannot stand for this failure."""
-    if not isinstance(answer, IncidentState):
+    if not isinstance(answer, IncidentState) or not answer.is_past:
         return False
     wanted = {creation.body.get("status"), creation.body.get("incident_status_id")} - {None}
     if wanted & {answer.status, answer.status_id}:  # it was to be opened so
@@ -269,6 +255,9 @@ def is_v1_gone(directory: Directory) -> Generator[Any, Any, bool]:
     if not directory.v1_gone:
         try:
             yield any_incident()
+        except TransportError as error:
+            error.maybe_delivered = True  # for nobody knows what became of the request that made us ask
+            raise
         except IncidentIoError as error:
             directory.v1_gone = _is_gone(error)
     return directory.v1_gone
@@ -290,17 +279,6 @@ def _find(creation: PreparedCreate, options: SubmitOptions, error: IncidentIoErr
             if (state.name, state.summary) == (name, summary):
                 return state
     raise AmbiguousDeliveryError(str(error))
-
-
-def _in_v2(creation: PreparedCreate, options: SubmitOptions) -> Generator[Any, Any, PreparedCreate]:
-    body, status = to_v2(creation.body)
-    found = yield from _looked_up({} if status is None else {"status": status}, "v2")
-    unsaid = unsayable(creation.body, api_version="v2")
-    if options.strict:
-        _refuse(unsaid, found)
-    problems = [*unsaid, *found.problems, *(Problem("Status", str(error)) for error in found.missing.values())]
-    notes = [f"Left out: {problem}." for problem in problems]
-    return creation._replace(body=_annotated(body | dict(found.fields), notes, options), endpoint="v2")
 
 
 def _corrected(

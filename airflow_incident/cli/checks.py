@@ -14,7 +14,7 @@ from airflow_incident.api.calls import CallSequence
 from airflow_incident.api.client import unreadable_proxy_variables
 from airflow_incident.api.closing import closing_status
 from airflow_incident.api.endpoints import list_users, show_identity
-from airflow_incident.api.names import incident_status_rows, lookup_ids
+from airflow_incident.api.names import LIST_STATUS_ROWS, lookup_ids
 from airflow_incident.api.submit import is_v1_gone
 from airflow_incident.cli.auto_callbacks import examine_policy
 from airflow_incident.cli.doctor import Finding
@@ -244,7 +244,7 @@ def _nobody(config: ConnectionConfig, person: Mapping[str, str]) -> list[str]:
 
 def _unknown_status(config: ConnectionConfig, wanted: str) -> tuple[list[str], str]:
     try:
-        closing_status(config.client.call(incident_status_rows(), budget=TEST_BUDGET), wanted)
+        closing_status(config.client.call(LIST_STATUS_ROWS, budget=TEST_BUDGET), wanted)
     except ConfigurationError as error:
         return [problem.what for problem in error.problems], ""
     return [], ""

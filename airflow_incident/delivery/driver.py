@@ -8,7 +8,8 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from airflow_incident.airflow_bridge.channel import awithin, left, within
-from airflow_incident.api.calls import CallSequence, PreparedCreate, create_call
+from airflow_incident.api.calls import CallSequence, PreparedCreate
+from airflow_incident.api.exchange import create_call, too_late
 from airflow_incident.core.timing import LOOK_AGAIN, MIN_REQUEST_SECONDS, STORE_PATIENCE
 from airflow_incident.delivery.effects import (
     Ask,
@@ -114,8 +115,6 @@ class Driver:
                 return self._answer.result(timeout=self.left)
             return self._client.call(_call(step), budget=self.left)
         except TimeoutError:
-            from airflow_incident.api.client import too_late  # loaded by now
-
             return too_late(self._seconds, self._errors_seen)
         except IncidentIoError as error:
             return error

@@ -8,7 +8,8 @@ from logging import ERROR, INFO, WARNING
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from airflow_incident.airflow_bridge.stats import LogEvent, journal_warning, log_event
-from airflow_incident.api.calls import PreparedCreate, addressed, create_call
+from airflow_incident.api.calls import PreparedCreate, addressed
+from airflow_incident.api.exchange import create_call
 from airflow_incident.api.incident import AlertState
 from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.core.text import format_time, log_line

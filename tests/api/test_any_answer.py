@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from airflow_incident.api import closing, endpoints, names
 from airflow_incident.api.calls import Call, CallSequence, Directory, PaginatedCall, PreparedCreate
 from airflow_incident.api.client import AsyncClient, Client, Connector
-from airflow_incident.api.exchange import Pause, Request, RequestLimits, Response, Result, WithTimeout, execute
+from airflow_incident.api.exchange import Request, RequestLimits, Response, execute
 from airflow_incident.api.submit import SubmitOptions, submission
 from airflow_incident.core.text import with_notes
 from airflow_incident.errors import ConfigurationError, IncidentIoError, TransportError, UnexpectedResponseError
@@ -133,15 +133,8 @@ def drive(conversation, take):
     given_back = None
     try:
         while True:
-            step = conversation.send(given_back)
-            if isinstance(step, WithTimeout):
-                try:
-                    given_back = Result(drive(step.conversation, take))
-                except IncidentIoError as error:
-                    given_back = error
-            else:
-                given_back = take() if isinstance(step, Request) else None
-                assert isinstance(step, Request | Pause)
+            assert isinstance(conversation.send(given_back), Request)
+            given_back = take()
     except StopIteration as end:
         return end.value
 

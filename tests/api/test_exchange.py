@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from airflow_incident.api.calls import Call, Directory, PaginatedCall
-from airflow_incident.api.exchange import ATTEMPTS, Pause, Request, RequestLimits, Response, execute
+from airflow_incident.api.calls import Call, CallSequence, Directory, PaginatedCall
+from airflow_incident.api.exchange import ATTEMPTS, Request, RequestLimits, Response, execute
 from airflow_incident.errors import (
     AuthenticationError,
     ConflictError,
@@ -41,14 +41,13 @@ class Talk:
         try:
             while True:
                 step = conversation.send(answer)
-                if isinstance(step, Pause):
-                    self.pauses.append(step.seconds)
-                    self.clock += step.seconds
-                    answer = None
-                else:
-                    assert isinstance(step, Request)
-                    self.requests.append(step)
-                    answer = self.answers.pop(0)
+                assert isinstance(step, Request)
+                if self.requests:
+                    self.pauses.append(step.delay)
+                self.clock += step.delay
+                self.requests.append(step)
+                answer = self.answers.pop(0)
+                self.clock += step.cut or 0.0 if answer is None else 0.0
         except StopIteration as end:
             return end.value
 
@@ -269,6 +268,25 @@ def test_a_listing_that_goes_round_in_circles_ends():
     listing, _ = pages(([1], "b"), ([2], "b"))
     with pytest.raises(UnexpectedResponseError, match="circles"):
         Talk(ok(), ok()).run(listing)
+
+
+def test_a_sequence_is_left_behind_when_its_share_of_the_time_is_over():
+    """Its calls learn so as of any other error, and it may go on with what it has; a call that has no share cannot be."""
+
+    def steps(_):
+        try:
+            yield SHOW
+        except TransportError as error:
+            return str(error)
+
+    talk = Talk(Response(503), None, budget=9.0)
+    assert talk.run(CallSequence(steps, share=1 / 3)).startswith(
+        "no answer within 3 s, after: incident.io answered 503"
+    )
+    assert [request.cut for request in talk.requests] == [3.0, 2.75]
+    talk = Talk(ok(), budget=9.0)
+    talk.run(SHOW)
+    assert talk.requests[0].cut is None
 
 
 def test_a_driver_that_answers_nothing_is_told_so():

@@ -10,12 +10,13 @@ from airflow_incident.api.payload import create_draft
 from airflow_incident.api.submit import MOST_ANSWERS, SubmitOptions, at_once, submit
 from airflow_incident.errors import (
     AmbiguousDeliveryError,
-    APIError,
     ConfigurationError,
     FieldError,
+    IncidentIoError,
     NotFoundError,
     PermissionDeniedError,
     ServerError,
+    TransportError,
     UnknownNameError,
     ValidationError,
 )
@@ -53,7 +54,7 @@ class Account:
                 call = steps.throw(answer) if isinstance(answer, Exception) else steps.send(answer)
                 try:
                     answer = self.take(call)
-                except APIError as error:
+                except IncidentIoError as error:
                     answer = error
         except StopIteration as end:
             return end.value
@@ -189,6 +190,17 @@ def test_anything_less_than_gone_stays_in_v1(answer, v1):
     with pytest.raises(type(answer)):
         account.submit()
     assert {c.endpoint for c in account.sent} == {"v1"}
+
+
+def test_where_nobody_can_say_whether_v1_is_gone_the_create_waits():
+    """It is no refusal: what was sent may have taken effect, and is sent again later."""
+    account = Account(GONE, OPEN, v1=TransportError("refused"))
+    with pytest.raises(TransportError) as caught:
+        account.submit()
+    assert caught.value.retryable
+    assert caught.value.maybe_delivered
+    assert len(account.sent) == 1
+    assert not account.directory.v1_gone
 
 
 def test_a_v1_that_flickers_is_asked_once_more():
