@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 _LOOK_ALIKES: Mapping[int, int | str] = {
     **{0xFF01 + mark: chr(0x21 + mark) for mark in range(94)},  # full width
-    **str.maketrans("ıİſKаесорхуіјѕԁһӏ", "iiskaecopxyijsdhl"),
+    **str.maketrans("ıİſ\u212aаесорхуіјѕԁһӏ", "iiskaecopxyijsdhl"),
     **str.maketrans("АВСЕНІЈКМОРЅТХ", "ABCEHIJKMOPSTX"),  # Cyrillic
     **str.maketrans("ΑΒΕΖΗΙΚΜΝΟΡΤΥΧο", "ABEZHIKMNOPTYXo"),  # Greek
 }

@@ -165,6 +165,12 @@ def test_a_letter_that_is_read_as_another_hides_no_secret(word, letter, odd):
     assert redact_secrets(f"{odd_word}hunter2hunter2") == f"{odd_word}***"
 
 
+@pytest.mark.parametrize("name", ["MY_\u0410PI_TOKEN", "\u0410PI_KEY", "DB_KENNW\u041eRT"])
+def test_a_letter_that_is_read_as_another_hides_no_secret_from_the_letters_beside_it(name):
+    """One Cyrillic letter in a name leaves the capitals K of its other letters capitals."""
+    assert redact_secrets(f"{name}=n9rMpMR0") == f"{name}=***"
+
+
 def test_a_text_that_breaks_a_rule_neither_leaves_nor_raises(monkeypatch):
     """It stands for nothing then, and the failure is told all the same."""
 
