@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from airflow_incident.core import redaction
 from airflow_incident.core.redaction import redact_secrets
-from airflow_incident.core.secret_words import fold
+from airflow_incident.core.secret_values import fold
 from tests.core.secret_kinds import KINDS, READABLE, left_over
 
 TRIES = 25
