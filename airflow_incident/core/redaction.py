@@ -13,11 +13,11 @@ from airflow_incident.core.secret_names import secrets_of
 from airflow_incident.core.secret_values import (
     BEGIN,
     HINTS,
+    LOOK_ALIKES,
     PREFIX,
     QUOTE,
     Name,
     Source,
-    fold,
     is_no_secret,
     is_opaque,
     name_of,
@@ -130,8 +130,7 @@ _LEADS = (
     Lead(("from-literal",), r"--from-literal(?:=|[ ]{1,4})[\w.-]{1,100}="),
     Lead(("vault",), rf"\bvault{_NEXT}login{_GAP}(?!-)(?:token=)?"),
     Lead(("securestring",), r"(?i)\bConvertTo-SecureString[ ](?:-String[ ])?(?=['\"])"),
-    Lead(("password",), r"\b(?:login|account)\s{1,8}\S{1,100}\s{1,8}password\s{1,8}"),  # .netrc
-    Lead(("machine",), r"\bmachine\s{1,8}\S{1,100}\s{1,8}password\s{1,8}"),
+    Lead(("password",), r"\b(?:login|account|machine)\s{1,8}\S{1,100}\s{1,8}password\s{1,8}"),  # .netrc
     Lead(
         ("identified",),
         r"(?i)\b(?:user|role|to|for|exists)\s{1,8}\S{1,200}\s{1,8}identified(?:[ ]with[ ][\w'\"]{1,60})?"
@@ -242,8 +241,9 @@ def redact_secrets(text: str, *, known: Sequence[str] = (), mask: Callable[[str]
         masked = mask(text) if mask else text
         text = masked if isinstance(masked, str) else text
         for _ in range(_MOST_PASSES):
-            before, text = text, _replaced(text, sorted(_found(Source(text, fold(text)), known)))
-            if text == before:
+            source = Source(text, text.translate(LOOK_ALIKES).lower())
+            text = _replaced(text, sorted(_found(source, known)))
+            if text == source.text:
                 break
     except Exception:  # noqa: BLE001 -- a text that breaks a rule must neither leave as it is nor cost its failure
         return WITHHELD

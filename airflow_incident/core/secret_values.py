@@ -9,22 +9,20 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_LOOK_ALIKES: Mapping[int, int | str] = {
+LOOK_ALIKES: Mapping[int, int | str] = {
     **{0xFF01 + mark: chr(0x21 + mark) for mark in range(94)},  # full width
     **str.maketrans("ıİſ\u212aаесорхуіјѕԁһӏ", "iiskaecopxyijsdhl"),
     **str.maketrans("АВСЕНІЈКМОРЅТХ", "ABCEHIJKMOPSTX"),  # Cyrillic
     **str.maketrans("ΑΒΕΖΗΙΚΜΝΟΡΤΥΧο", "ABEZHIKMNOPTYXo"),  # Greek
 }
-"""Letters that are read as others. `re` takes some of them for those, `casefold` does not; a reader takes all."""
+"""Letters that are read as others. `re` takes some of them for those, `casefold` does not; a reader takes all.
 
-
-def fold(text: str) -> str:
-    """Write a text in small, plain letters. As long as it was, so that what is found in it has the same place."""
-    return text.translate(_LOOK_ALIKES).lower()
+A text becomes no shorter or longer, so that what is found in the plain one has the same place in it.
+"""
 
 
 def _words(text: str) -> tuple[str, ...]:
-    return tuple(fold(text).split())
+    return tuple(text.translate(LOOK_ALIKES).lower().split())
 
 
 _PASSWORDS = _words(
@@ -192,7 +190,7 @@ class Name(NamedTuple):
 
 def name_of(written: str, start: int = 0, end: int = 0, before: str = "") -> Name:
     """Split a name into its parts: at marks, at digits, and where a capital begins."""
-    found = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+", written.translate(_LOOK_ALIKES))
+    found = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+", written.translate(LOOK_ALIKES))
     return Name(start, end, written, tuple(part.lower() for part in found), before)
 
 

@@ -164,17 +164,16 @@ def escape(text: str) -> str:
 def code(text: str) -> str:
     """Write a code span that the text cannot end."""
     text = " ".join(shorten(text, MESSAGE_LENGTH).split()) or " "
-    ticks = _ticks(text, 1)
+    ticks = "`"
+    while ticks in text:
+        ticks += "`"
     pad = " " if text.startswith("`") or text.endswith("`") else ""
     return f"{ticks}{pad}{text}{pad}{ticks}"
 
 
 def fence(text: str) -> str:
     """Write a code block that the text cannot end."""
-    ticks = _ticks(text, 3)
+    ticks = "```"
+    while ticks in text:
+        ticks += "`"
     return f"{ticks}\n{text.rstrip()}\n{ticks}"
-
-
-def _ticks(text: str, least: int) -> str:
-    """More ticks than the text has in a row."""
-    return "`" * max([least, *(len(run) + 1 for run in re.findall("`+", text))])
