@@ -424,10 +424,10 @@ def _is_name(name: Name, text: str) -> bool:
     if text.lower() == name.written.lower():
         return True
     other = name_of(text)
-    if re.fullmatch(r"[A-Za-z_]+(?:\.[A-Za-z_]+)+", text) and not set(other.parts).isdisjoint(name.parts):
-        return True  # the path of a class
-    if text.count(" ") > 1 and not re.search(r"\d", text) and not set(other.parts).isdisjoint(name.parts):
-        return True  # a sentence about it
+    is_path = re.fullmatch(r"[A-Za-z_]+(?:\.[A-Za-z_]+)+", text)  # of a class
+    is_sentence = text.count(" ") > 1 and not re.search(r"\d", text)
+    if (is_path or is_sentence) and not set(other.parts).isdisjoint(name.parts):
+        return True
     return len(other.parts) > 1 and re.fullmatch(r"[A-Za-z_ -]+", text) is not None and other.mentions_secret
 
 

@@ -63,14 +63,15 @@ def shorten(text: str, length: int) -> str:
 
 def title(failure: Failure, *, whole_run: bool) -> str:
     """Name the incident: the task that failed, where nobody knows yet whether its run will; else the DAG."""
+    what, how = f"DAG {failure.dag_id}", "failed"
     if failure.level == "deadline":
-        return one_line(f"DAG {failure.dag_id} missed a deadline")
-    if failure.reason == "timed_out":
-        return one_line(f"DAG {failure.dag_id} timed out")
-    if failure.task_id is None or (whole_run and failure.level != "task"):
-        return one_line(f"DAG {failure.dag_id} failed")
-    # Of a run's incident the first of a mapped task's failures is no better name than the others.
-    return one_line(f"Task {failure.dag_id}.{failure.task_id if whole_run else failure.task_label} failed")
+        how = "missed a deadline"
+    elif failure.reason == "timed_out":
+        how = "timed out"
+    elif failure.task_id is not None and (failure.level == "task" or not whole_run):
+        # Of a run's incident the first of a mapped task's failures is no better name than the others.
+        what = f"Task {failure.dag_id}.{failure.task_id if whole_run else failure.task_label}"
+    return one_line(f"{what} {how}")
 
 
 def one_line(text: str) -> str:
