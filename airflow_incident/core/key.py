@@ -11,6 +11,8 @@ from airflow_incident.constants import TASK_SCOPES
 from airflow_incident.errors import ContextError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow_incident.constants import Scope
     from airflow_incident.core.failure import Failure
 
@@ -23,30 +25,18 @@ ALERT_MARK = "alert "
 """Stands before an alert's key in the journal: a failure may become an incident as well."""
 
 
-def idempotency_key(failure: Failure, *, deployment: str, scope: Scope = "run", name: str | None = None) -> str:
+def idempotency_key(
+    failure: Failure, *, deployment: str, scope: Scope = "run", name: str | None = None, began: str | None = None
+) -> str:
     """Build the key of a failure from stable facts only: never an attempt's number, never a clock.
 
     :param scope: `run` is one incident per run, `task` one per task with all its map indexes, `task_instance` one
         per map index. Where no task is known, the run's key stands in; so it does at scope `dag`, as the name of the
         failure in the journal: what is sent is `open_key`.
     :param name: Separates deliberate incidents of one run from its failure.
+    :param began: Separates a run that was made again, see `started_key`.
     :raises ContextError: if the DAG id or the run id is empty.
     """
-    return _fit(_parts(failure, deployment, scope, name))
-
-
-def started_key(failure: Failure, *, deployment: str, scope: Scope = "run", name: str | None = None) -> str | None:
-    """Build the key of a run that was deleted and made again: its first key has an incident that is over.
-
-    None where nobody knows when the run began. Parameters and errors are those of `idempotency_key`.
-    """
-    if failure.started_at is None:
-        return None
-    began = failure.started_at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
-    return _fit([*_parts(failure, deployment, scope, name), "started", began])
-
-
-def _parts(failure: Failure, deployment: str, scope: Scope, name: str | None) -> list[str]:
     missing = [what for what in ("dag_id", "run_id") if not getattr(failure, what)]
     if missing:
         raise ContextError(f"Airflow's context names no {' and no '.join(missing)}")
@@ -59,7 +49,20 @@ def _parts(failure: Failure, deployment: str, scope: Scope, name: str | None) ->
             parts += ["map", str(failure.map_index)]
     if name:
         parts += ["key", name]
-    return parts
+    if began:
+        parts += ["started", began]
+    return _join(*parts)
+
+
+def started_key(failure: Failure, *, deployment: str, scope: Scope = "run", name: str | None = None) -> str | None:
+    """Build the key of a run that was deleted and made again: its first key has an incident that is over.
+
+    None where nobody knows when the run began. Parameters and errors are those of `idempotency_key`.
+    """
+    if failure.started_at is None:
+        return None
+    began = failure.started_at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    return idempotency_key(failure, deployment=deployment, scope=scope, name=name, began=began)
 
 
 def scope_of(failure: Failure, scope: Scope) -> Scope:
@@ -82,7 +85,7 @@ def with_deployment(key: str, deployment: str) -> str:
     if "/sha256/" in key:
         return key
     start, _, *rest = (unquote(part, errors="surrogatepass") for part in key.split("/"))
-    return _fit([start, deployment, *rest])
+    return _join(start, deployment, *rest)
 
 
 def own_keys(success: Failure, *, deployment: str, scope: Scope, name: str | None = None) -> list[str]:
@@ -99,7 +102,7 @@ def own_keys(success: Failure, *, deployment: str, scope: Scope, name: str | Non
 
 def dag_key(deployment: str, dag_id: str) -> str:
     """Name what a DAG has open, for the journal; no incident is ever asked for with it."""
-    return _fit(["airflow", deployment, "dag", dag_id])
+    return _join("airflow", deployment, "dag", dag_id)
 
 
 def open_key(of_dag: str, *, after: str | None) -> str:
@@ -108,25 +111,17 @@ def open_key(of_dag: str, *, after: str | None) -> str:
     :param of_dag: The DAG's `dag_key`.
     :param after: ID of the incident that the DAG had before; None where the journal knows of none.
     """
-    return _cut(f"{of_dag}/first" if after is None else f"{of_dag}/after/{_quote(after)}")
+    return _join("first", under=[of_dag]) if after is None else _join("after", after, under=[of_dag])
 
 
 def storm_key(deployment: str, began: str) -> str:
     """Build the key of the incident that groups a storm; the minute it began is the same in racing processes."""
-    return _fit(["airflow", deployment, "storm", began])
+    return _join("airflow", deployment, "storm", began)
 
 
-def _fit(parts: list[str]) -> str:
-    """Join parts to a key."""
-    return _cut("/".join(map(_quote, parts)))
-
-
-def _quote(part: str) -> str:
-    return quote(part, safe="", errors="surrogatepass")
-
-
-def _cut(key: str) -> str:
-    """Cut a long key and close it with the digest of the whole, so that two never meet."""
+def _join(*parts: str, under: Sequence[str] = ()) -> str:
+    """Join parts to a key; a long one is cut and closed with the digest of the whole, so that two never meet."""
+    key = "/".join([*under, *(quote(part, safe="", errors="surrogatepass") for part in parts)])
     if len(key) <= MAX_LENGTH:
         return key
     end = f"/sha256/{sha256(key.encode()).hexdigest()}"

@@ -10,12 +10,26 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_incident.core.secret_names import secrets_of
-from airflow_incident.core.secret_values import BEGIN, PREFIX, QUOTE, Source, Value, quoted_value, read_value
-from airflow_incident.core.secret_words import HINTS, Name, fold, is_opaque, is_said, name_of, stands_in
+from airflow_incident.core.secret_values import (
+    BEGIN,
+    HINTS,
+    LOOK_ALIKES,
+    PREFIX,
+    QUOTE,
+    Name,
+    Source,
+    is_no_secret,
+    is_opaque,
+    name_of,
+    quoted_value,
+    read_value,
+    stands_in,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    Span = tuple[int, int]
     Replacement = tuple[int, int, str]
 
 STARS = "***"
@@ -26,27 +40,43 @@ _MOST_PASSES = 5
 
 
 class Form(NamedTuple):
-    """What a secret looks like. Its groups are the secrets; without a group it is all of it.
+    """What a secret looks like. Its group is the secret; without a group it is all of it.
 
-    A pattern is tried, and compiled, for texts that have one of its words, which are in small letters.
+    A pattern is tried, and compiled, for texts that have one of its words, which are in small letters. `is_vague` says
+    that only what looks like a secret itself is one.
     """
 
     words: tuple[str, ...]
     pattern: str
     text: str = STARS
+    is_vague: bool = False
+
+    def secret(self, _: Source, found: re.Match[str]) -> Span:
+        """Say where the secret stands."""
+        return found.span(found.lastindex or 0)
 
 
 class Lead(NamedTuple):
     """What stands before a secret, which is then one value, with or without quotation marks.
 
-    `behind` is a mark in the value that ends what comes before the secret, like the colon in `user:password`;
-    `is_vague` says that only what looks like a secret itself is one.
+    `behind` is a mark in the value that ends what comes before the secret, like the colon in `user:password`.
     """
 
     words: tuple[str, ...]
     pattern: str
     behind: str = ""
     is_vague: bool = False
+    text: str = STARS
+
+    def secret(self, source: Source, found: re.Match[str]) -> Span | None:
+        """Read the value behind it, also in quotation marks that an option shares with it, like `'-p…'`."""
+        at = found.end()
+        opened = re.search(r"(['\"])-\w$", source.text[max(0, at - 3) : at])
+        value = (quoted_value(source, opened[1], at) if opened else None) or read_value(source, at)
+        if value is None:
+            return None
+        start = source.text.find(self.behind, value.start, value.end) + 1 if self.behind else value.start
+        return (start, value.end) if start and not is_no_secret(source.text[start : value.end]) else None
 
 
 _GAP = rf"(?:[ \t]{{1,8}}(?:\\\n[ \t]{{0,8}})?|{QUOTE},\s{{0,8}}(?={BEGIN}))"
@@ -100,8 +130,7 @@ _LEADS = (
     Lead(("from-literal",), r"--from-literal(?:=|[ ]{1,4})[\w.-]{1,100}="),
     Lead(("vault",), rf"\bvault{_NEXT}login{_GAP}(?!-)(?:token=)?"),
     Lead(("securestring",), r"(?i)\bConvertTo-SecureString[ ](?:-String[ ])?(?=['\"])"),
-    Lead(("password",), r"\b(?:login|account)\s{1,8}\S{1,100}\s{1,8}password\s{1,8}"),  # .netrc
-    Lead(("machine",), r"\bmachine\s{1,8}\S{1,100}\s{1,8}password\s{1,8}"),
+    Lead(("password",), r"\b(?:login|account|machine)\s{1,8}\S{1,100}\s{1,8}password\s{1,8}"),  # .netrc
     Lead(
         ("identified",),
         r"(?i)\b(?:user|role|to|for|exists)\s{1,8}\S{1,200}\s{1,8}identified(?:[ ]with[ ][\w'\"]{1,60})?"
@@ -130,6 +159,7 @@ _FORMS = (
         ( (?:[^\s@"'<>`]|'(?![\s,;)\]}]|\Z)){1,512}+ (?:@[^\s@/?\#"'<>]{0,512}(?=@)){0,8}+
           (?:@[\w-]{1,64}/[^\s@/?\#"'<>]{1,512}(?=@[\w-]+(?:\.[\w-]+)+(?:[:/]|\Z)))? ) @(?=[\w\[.{%$<])""",
     ),
+    Form(("://",), r"://([A-Za-z0-9_-]{20,255})(?::x-oauth-basic)?@(?=[\w.-])", is_vague=True),  # a token as user
     Form(("@tcp(", "@unix("), r"""[\w.-]{1,64}:([^\s"']{1,400}?)@(?:tcp|unix)\("""),
     Form(
         ("oracle", "sqlplus", "sqlldr", "expdp", "impdp"),
@@ -194,7 +224,6 @@ _FORMS = (
     Form(("$",), r"\$(?:2[abxy]|[1569y]|apr1|argon2(?:id?|d)|pbkdf2-sha\d{1,3}|scrypt)\$[\w./$=,+-]{16,300}"),
     Form(("scram-sha-",), r"SCRAM-SHA-\d{1,3}\$[\w+/=:$]{20,300}"),
 )  # fmt: skip
-_TOKEN_AS_USER = Form(("://",), r"://([A-Za-z0-9_-]{20,255})(?::x-oauth-basic)?@(?=[\w.-])")
 _INSERT = r"(?i)\binsert\s{1,8}into\s{1,8}[\w.\"'`\[\]]{1,128}\s{0,8}\(([^()]{1,2000})\)\s{0,8}values\s{0,8}\("
 _TABLE = (
     r"(?m)^(?P<head>[\w.-]{1,64}(?:(?P<mark>[,;\t])[\w.-]{1,64})(?:(?P=mark)[\w.-]{1,64}){0,60})\r?\n"
@@ -210,26 +239,32 @@ def redact_secrets(text: str, *, known: Sequence[str] = (), mask: Callable[[str]
     """
     try:
         masked = mask(text) if mask else text
-        return _redacted(masked if isinstance(masked, str) else text, known)
+        text = masked if isinstance(masked, str) else text
+        for _ in range(_MOST_PASSES):
+            source = Source(text, text.translate(LOOK_ALIKES).lower())
+            text = _replaced(text, sorted(_found(source, known)))
+            if text == source.text:
+                break
     except Exception:  # noqa: BLE001 -- a text that breaks a rule must neither leave as it is nor cost its failure
         return WITHHELD
-
-
-def _redacted(text: str, known: Sequence[str]) -> str:
-    for _ in range(_MOST_PASSES):
-        source = Source(text, fold(text))
-        found = [
-            *_known(text, known),
-            *_forms(source),
-            *_is_lead(source),
-            *_named(source),
-            *_inserted(source),
-            *_listed(source),
-        ]
-        before, text = text, _replaced(text, sorted(found))
-        if text == before:
-            break
     return text
+
+
+def _found(source: Source, known: Sequence[str]) -> Iterator[Replacement]:
+    """Find the secrets of a text: the known ones, those of a form, those behind a lead, and those of a name."""
+    for secret in filter(None, known):
+        for found in re.finditer(re.escape(secret), source.text):
+            yield *found.span(), STARS
+    for rule in (*_FORMS, *_LEADS):
+        if any(word in source.folded for word in rule.words):
+            for found in re.finditer(rule.pattern, source.text):
+                span = rule.secret(source, found)
+                secret = source.text[slice(*span)] if span else ""
+                if span and not stands_in(secret) and (is_opaque(secret) or not rule.is_vague):
+                    yield *span, rule.text
+    if any(hint in source.folded for hint in HINTS):
+        for start, end in (*_named(source), *_inserted(source), *_listed(source)):
+            yield start, end, STARS
 
 
 def _replaced(text: str, found: Sequence[Replacement]) -> str:
@@ -243,66 +278,16 @@ def _replaced(text: str, found: Sequence[Replacement]) -> str:
     return "".join([*parts, text[done:]])
 
 
-def _known(text: str, known: Sequence[str]) -> Iterator[Replacement]:
-    for secret in known:
-        at = text.find(secret) if secret else -1
-        while at >= 0:
-            yield at, at + len(secret), STARS
-            at = text.find(secret, at + len(secret))
-
-
-def _has(source: Source, words: Sequence[str]) -> bool:
-    return any(word in source.folded for word in words)
-
-
-def _forms(source: Source) -> Iterator[Replacement]:
-    """Find what is a secret by its own form."""
-    for form in _FORMS:
-        if _has(source, form.words):
-            for found in re.finditer(form.pattern, source.text):
-                for number in range(1 if found.groups() else 0, len(found.groups()) + 1):
-                    start, end = found.span(number)
-                    if start < end and not stands_in(source.text[start:end]):
-                        yield start, end, form.text
-    if _has(source, _TOKEN_AS_USER.words):
-        for found in re.finditer(_TOKEN_AS_USER.pattern, source.text):
-            if is_opaque(found[1]):
-                yield *found.span(1), STARS
-
-
-def _is_lead(source: Source) -> Iterator[Replacement]:
-    """Find what is a secret by what stands before it."""
-    for lead in _LEADS:
-        if _has(source, lead.words):
-            for found in re.finditer(lead.pattern, source.text):
-                value = _enclosed_word(source, found.end()) or read_value(source, found.end())
-                if value is None:
-                    continue
-                start = source.text.find(lead.behind, value.start, value.end) + 1 if lead.behind else value.start
-                secret = source.text[start : value.end]
-                if start and not stands_in(secret) and not is_said(secret) and (is_opaque(secret) or not lead.is_vague):
-                    yield start, value.end, STARS
-
-
-def _enclosed_word(source: Source, at: int) -> Value | None:
-    """Read what an option has behind it in the same quotation marks, like `'-p…'`."""
-    opened = re.search(r"(['\"])-\w$", source.text[max(0, at - 3) : at])
-    return quoted_value(source, opened[1], at) if opened else None
-
-
-def _named(source: Source) -> Iterator[Replacement]:
+def _named(source: Source) -> Iterator[Span]:
     """Find what is a secret by the name that stands before it."""
-    if not _has(source, HINTS):
-        return
     done = 0
     for hint in re.finditer(_HINT, source.folded):
         if hint.start() < done:
             continue
         name = _name_around(source, *hint.span())
-        done = name.end
-        for start, end in secrets_of(source, name):
-            yield start, end, STARS
-            done = max(done, end)
+        spans = secrets_of(source, name)
+        yield from spans
+        done = max([name.end, *(end for _, end in spans)])
 
 
 def _name_around(source: Source, start: int, end: int) -> Name:
@@ -321,49 +306,39 @@ def _name_around(source: Source, start: int, end: int) -> Name:
     elif start and folded[start - 1] == "\\" and folded[start] in "nrt":
         start += 1
     word = re.search(r"([^\W\d_]{1,20})[ _-]$", folded[max(0, start - 24) : start])
-    return name_of(start, end, source.text[start:end], word[1] if word else "")
+    return name_of(source.text[start:end], start, end, word[1] if word else "")
 
 
-def _inserted(source: Source) -> Iterator[Replacement]:
+def _inserted(source: Source) -> Iterator[Span]:
     """Find what an SQL statement writes into columns of secrets."""
-    if not (_has(source, ("insert",)) and _has(source, HINTS)):
+    if "insert" not in source.folded:
         return
     for found in re.finditer(_INSERT, source.text):
         at = found.end()
-        for column in _columns(found[1].split(",")):
+        for is_secret in _are_secret(found[1].split(",")):
             gap = re.compile(r"[\s,]{0,40}").match(source.text, at)
             value = read_value(source, gap.end()) if gap else None
             if value is None:
                 break
-            text = source.text[value.start : value.end]
-            if column.is_secret and not stands_in(text) and not is_said(text):
-                yield value.start, value.end, STARS
+            if is_secret and not is_no_secret(source.text[value.start : value.end]):
+                yield value.start, value.end
             at = value.after
 
 
-def _listed(source: Source) -> Iterator[Replacement]:
+def _listed(source: Source) -> Iterator[Span]:
     """Find what a table of CSV has in columns of secrets."""
-    if not _has(source, HINTS):
-        return
     for found in re.finditer(_TABLE, source.text):
-        mark = found["mark"]
-        secret = [column.is_secret for column in _columns(found["head"].split(mark))]
+        columns = _are_secret(found["head"].split(found["mark"]))
         at = found.start("rows")
         for row in found["rows"].splitlines(keepends=True):
-            cells = row.rstrip("\r\n").split(mark)
+            cells = row.rstrip("\r\n").split(found["mark"])
             start = at
-            for is_secret, cell in zip(secret, cells, strict=False):
-                if (
-                    is_secret
-                    and len(cells) == len(secret)
-                    and len(cell) > 1
-                    and not stands_in(cell)
-                    and not is_said(cell)
-                ):
-                    yield start, start + len(cell), STARS
+            for is_secret, cell in zip(columns, cells, strict=False):
+                if is_secret and len(cells) == len(columns) and len(cell) > 1 and not is_no_secret(cell):
+                    yield start, start + len(cell)
                 start += len(cell) + 1
             at += len(row)
 
 
-def _columns(names: Sequence[str]) -> list[Name]:
-    return [name_of(0, 0, name.strip(" \t\r\n\"'`[]"), "") for name in names]
+def _are_secret(columns: Sequence[str]) -> list[bool]:
+    return [name_of(column.strip(" \t\r\n\"'`[]")).is_secret for column in columns]

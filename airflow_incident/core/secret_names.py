@@ -9,21 +9,20 @@ from airflow_incident.core.secret_values import (
     BEGIN,
     ENCODED,
     QUOTE,
+    SCHEMES,
+    Name,
     Source,
     Value,
     bare_value,
     compiled,
-    quoted_value,
-    read_value,
-)
-from airflow_incident.core.secret_words import (
-    SCHEMES,
-    Name,
     is_lookup,
+    is_no_secret,
     is_opaque,
     is_random,
     is_said,
     name_of,
+    quoted_value,
+    read_value,
     stands_in,
 )
 
@@ -118,11 +117,11 @@ def secrets_of(source: Source, name: Name) -> Sequence[Span]:
 def _of_bare(source: Source, name: Name) -> Sequence[Span]:
     """`?key=…`, `--key …`, `key='…'`: where it is no word, no path and no id."""
     found = source.match(_OPTION if name.is_option else _SIGN, name.end)
-    is_place = name.is_option or source.matches_before(r"[?&(, ]$", name.start)
+    is_query = source.matches_before(r"[?&]$", name.start)
+    is_place = name.is_option or is_query or source.matches_before("[(, ]$", name.start)
     value = read_value(source, found.end()) if found and is_place else None
-    if value is None or re.search("[/.]", source.text[value.start : value.end]):
-        is_query = source.matches_before(r"[?&]$", name.start)
-        return _random(source, [(value.start, value.end)]) if value and is_query else ()
+    if value is None or (not is_query and re.search("[/.]", source.text[value.start : value.end])):
+        return ()
     return _random(source, [(value.start, value.end)])
 
 
@@ -216,7 +215,7 @@ def _of_pair(source: Source, name: Name) -> Sequence[Span] | None:
     spans = _secret(source, name, value)
     if source.matches_before(_IN_PAIR, name.start):
         is_word = source.match(r"[a-z_]+['\"]", value.start)
-        is_name = name_of(0, 0, source.text[value.start : value.end], "").is_secret
+        is_name = name_of(source.text[value.start : value.end]).is_secret
         return () if is_word and (is_name or not name.is_password) else spans
     is_call = source.matches_before(rf"\w\({BEGIN}$", name.start)
     return _opaque(source, spans) if is_call else _random(source, spans)
@@ -248,7 +247,7 @@ def _prompted(source: Source, name: Name) -> Sequence[Span] | None:
 def _called(source: Source, name: Name) -> Sequence[Span] | None:
     """`set_password("…")`."""
     found = source.match(_CALL, name.end)
-    function = name_of(0, 0, name.written.rpartition(".")[2], "")
+    function = name_of(name.written.rpartition(".")[2])
     if not found or is_lookup(name.written) or name.is_complained_of or not function.is_secret:
         return None
     spans = _items(source, name, found.end())
@@ -383,8 +382,8 @@ def _credentials(source: Source, name: Name, at: int) -> Sequence[Span]:
     second = bare_value(source, gap.end()) if gap else None
     is_scheme = word.lower() in SCHEMES
     if second is None or not (is_scheme or is_opaque(source.text[second.start : second.end])):
-        return () if is_said(word) or stands_in(word) else [(first.start, first.end)]
-    if is_said(source.text[second.start : second.end]) or stands_in(source.text[second.start : second.end]):
+        return () if is_no_secret(word) else [(first.start, first.end)]
+    if is_no_secret(source.text[second.start : second.end]):
         return ()
     listed = source.match(_PARAMETERS, second.start) if is_scheme else None
     end = max(second.end, listed.end() if listed else 0)
@@ -396,11 +395,8 @@ def _without_scheme(source: Source, value: Value) -> Sequence[Span]:
     scheme = source.match(r"[a-z][a-z0-9-]{0,30}[ ]{1,4}(?=\S)", value.start)
     start = scheme.end() if scheme and scheme.end() < value.end else value.start
     text = source.text[start : value.end]
-    return (
-        ()
-        if stands_in(text) or text.strip().lower() in SCHEMES or is_said(source.text[value.start : value.end])
-        else [(start, value.end)]
-    )
+    is_none = stands_in(text) or text.strip().lower() in SCHEMES or is_said(source.text[value.start : value.end])
+    return () if is_none else [(start, value.end)]
 
 
 def _secret(
@@ -408,7 +404,7 @@ def _secret(
 ) -> Sequence[Span]:
     """Return whether a value is a secret: not a word of a message, nor what stands for one, nor code that gets it."""
     text = source.text[value.start : value.end].strip(" `'\"") if value else ""
-    if value is None or len(text) <= 1 or stands_in(text) or is_said(text) or _is_name(name, text):
+    if value is None or len(text) <= 1 or is_no_secret(text) or _is_name(name, text):
         return ()
     if name.is_header:
         return _without_scheme(source, value)
@@ -427,11 +423,11 @@ def _is_name(name: Name, text: str) -> bool:
         return False
     if text.lower() == name.written.lower():
         return True
-    other = name_of(0, 0, text, "")
-    if re.fullmatch(r"[A-Za-z_]+(?:\.[A-Za-z_]+)+", text) and not set(other.parts).isdisjoint(name.parts):
-        return True  # the path of a class
-    if text.count(" ") > 1 and not re.search(r"\d", text) and not set(other.parts).isdisjoint(name.parts):
-        return True  # a sentence about it
+    other = name_of(text)
+    is_path = re.fullmatch(r"[A-Za-z_]+(?:\.[A-Za-z_]+)+", text)  # of a class
+    is_sentence = text.count(" ") > 1 and not re.search(r"\d", text)
+    if (is_path or is_sentence) and not set(other.parts).isdisjoint(name.parts):
+        return True
     return len(other.parts) > 1 and re.fullmatch(r"[A-Za-z_ -]+", text) is not None and other.mentions_secret
 
 
@@ -441,7 +437,7 @@ def _is_code(source: Source, name: Name, value: Value, text: str) -> bool:
         return True
     if code := source.match(_CODE, value.start):
         return code.end() >= value.end
-    parts = name_of(0, 0, text, "").parts
+    parts = name_of(text).parts
     if re.fullmatch(r"[A-Za-z_]\w*(?:\.\w+)+", text) and not set(parts).isdisjoint(name.parts):
         return True
     if not re.fullmatch(r"[A-Za-z_][A-Za-z_.]*", text):

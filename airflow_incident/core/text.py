@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from airflow_incident.core.failure import Failure
@@ -63,14 +63,15 @@ def shorten(text: str, length: int) -> str:
 
 def title(failure: Failure, *, whole_run: bool) -> str:
     """Name the incident: the task that failed, where nobody knows yet whether its run will; else the DAG."""
+    what, how = f"DAG {failure.dag_id}", "failed"
     if failure.level == "deadline":
-        return one_line(f"DAG {failure.dag_id} missed a deadline")
-    if failure.reason == "timed_out":
-        return one_line(f"DAG {failure.dag_id} timed out")
-    if failure.task_id is None or (whole_run and failure.level != "task"):
-        return one_line(f"DAG {failure.dag_id} failed")
-    # Of a run's incident the first of a mapped task's failures is no better name than the others.
-    return one_line(f"Task {failure.dag_id}.{failure.task_id if whole_run else failure.task_label} failed")
+        how = "missed a deadline"
+    elif failure.reason == "timed_out":
+        how = "timed out"
+    elif failure.task_id is not None and (failure.level == "task" or not whole_run):
+        # Of a run's incident the first of a mapped task's failures is no better name than the others.
+        what = f"Task {failure.dag_id}.{failure.task_id if whole_run else failure.task_label}"
+    return one_line(f"{what} {how}")
 
 
 def one_line(text: str) -> str:
@@ -86,13 +87,32 @@ def log_line(text: str) -> str:
 
 def summary(failure: Failure, *, deployment: str, redact: Redact) -> str:
     """Write the facts as markdown; an unknown fact has no line."""
-    lines = [f"- **{label}:** {value}" for label, value in _facts(failure, deployment)]
-    if failure.exception_type:
-        lines.append(f"- **Exception:** {code(failure.exception_type)}")
-    text = "\n".join(lines)
-    if failure.exception:
-        text += "\n\n" + fence(_exception(redact(failure.exception), failure.exception_type))
-    return text
+    run = link(failure.run_id, failure.run_url)
+    is_step = failure.level == "operator"
+    facts = {
+        "DAG": code(failure.dag_id),
+        "Run": f"{run} ({failure.run_type})" if failure.run_type else run,
+        "Cleared": {0: "", 1: "once"}.get(failure.clear_count, f"{failure.clear_count} times"),
+        "Deployment": escape(deployment),
+        "Logical date": format_time(failure.logical_date),
+        "Opened at" if is_step else "Failed at": format_time(failure.failed_at),
+        "Deadline": format_time(failure.deadline_at),
+        "Opened by task" if is_step else "Task": failure.task_id and _task(failure),
+        "Failed tasks": failure.failed_tasks and _list_tasks(failure.failed_tasks),
+        "Reason": escape(shorten(reason_text(failure.reason), MESSAGE_LENGTH)),
+        "Owners": escape(", ".join(failure.owners)),
+        "Tags": ", ".join(map(code, failure.tags)),
+        "Exception": failure.exception_type and code(failure.exception_type),
+    }
+    text = "\n".join(f"- **{label}:** {fact}" for label, fact in facts.items() if fact)
+    if not failure.exception:
+        return text
+    detail = redact(failure.exception)
+    if failure.exception_type and not detail.lstrip(" +").startswith(("Traceback ", "Exception Group Traceback ")):
+        detail = shorten(detail, MESSAGE_LENGTH)
+    elif len(detail) > TRACEBACK_LENGTH:
+        detail = "…" + detail[-TRACEBACK_LENGTH:]  # a message's cause stands at its beginning, a traceback's at its end
+    return f"{text}\n\n{fence(detail)}"
 
 
 def with_origin(text: str, failure: Failure, *, deployment: str) -> str:
@@ -107,45 +127,9 @@ def with_notes(text: str, notes: Sequence[str]) -> str:
     return shorten(text, SUMMARY_LENGTH - len(end)) + end
 
 
-def _exception(text: str, kind: str | None) -> str:
-    """Keep the beginning of a message, the end of a traceback: there the cause stands."""
-    if kind and not text.lstrip(" +").startswith(("Traceback ", "Exception Group Traceback ")):
-        return shorten(text, MESSAGE_LENGTH)
-    return text if len(text) <= TRACEBACK_LENGTH else "…" + text[-TRACEBACK_LENGTH:]
-
-
-def _facts(failure: Failure, deployment: str) -> Iterator[tuple[str, str]]:
-    yield "DAG", code(failure.dag_id)
-    run = link(failure.run_id, failure.run_url)
-    yield "Run", f"{run} ({failure.run_type})" if failure.run_type else run
-    if failure.clear_count:
-        yield "Cleared", "once" if failure.clear_count == 1 else f"{failure.clear_count} times"
-    yield "Deployment", escape(deployment)
-    if failure.logical_date:
-        yield "Logical date", format_time(failure.logical_date)
-    if failure.failed_at:
-        yield "Opened at" if failure.level == "operator" else "Failed at", format_time(failure.failed_at)
-    if failure.deadline_at:
-        yield "Deadline", format_time(failure.deadline_at)
-    if failure.task_id is not None:
-        yield "Opened by task" if failure.level == "operator" else "Task", _task(failure)
-    if failure.failed_tasks:
-        yield "Failed tasks", _list_tasks(failure.failed_tasks)
-    if reason := reason_text(failure.reason):
-        yield "Reason", escape(shorten(reason, MESSAGE_LENGTH))
-    yield from _belongings(failure)
-
-
 def reason_text(reason: str | None) -> str:
     """Say a run's reason in words; that tasks failed is said by the tasks."""
     return _REASONS.get(reason or "", reason or "")
-
-
-def _belongings(failure: Failure) -> Iterator[tuple[str, str]]:
-    if failure.owners:
-        yield "Owners", escape(", ".join(failure.owners))
-    if failure.tags:
-        yield "Tags", ", ".join(code(tag) for tag in failure.tags)
 
 
 def _task(failure: Failure) -> str:
@@ -163,9 +147,9 @@ def _list_tasks(labels: Sequence[str]) -> str:
     return f"{shown} and {more} more" if more > 0 else shown
 
 
-def format_time(time: datetime) -> str:
-    """Write a time of day to the second, with its zone."""
-    return f"{time:%Y-%m-%d %H:%M:%S} {time.tzname() or ''}".rstrip()
+def format_time(time: datetime | None) -> str:
+    """Write a date and time to the second, with its zone; an unknown one is empty."""
+    return f"{time:%Y-%m-%d %H:%M:%S} {time.tzname() or ''}".rstrip() if time else ""
 
 
 def link(text: str, url: str | None) -> str:
@@ -181,16 +165,16 @@ def escape(text: str) -> str:
 def code(text: str) -> str:
     """Write a code span that the text cannot end."""
     text = " ".join(shorten(text, MESSAGE_LENGTH).split()) or " "
-    ticks = "`" * (_longest_run(text) + 1)
+    ticks = "`"
+    while ticks in text:
+        ticks += "`"
     pad = " " if text.startswith("`") or text.endswith("`") else ""
     return f"{ticks}{pad}{text}{pad}{ticks}"
 
 
 def fence(text: str) -> str:
     """Write a code block that the text cannot end."""
-    ticks = "`" * max(3, _longest_run(text) + 1)
+    ticks = "```"
+    while ticks in text:
+        ticks += "`"
     return f"{ticks}\n{text.rstrip()}\n{ticks}"
-
-
-def _longest_run(text: str) -> int:
-    return max((len(run) for run in re.findall(r"`+", text)), default=0)

@@ -244,6 +244,8 @@ KINDS = [
     Kind("XML", "<db><user>x</user><password>§</password></db>", ANY, _xml),
     Kind("XML, name space", '<wsse:Password Type="PasswordText">§</wsse:Password>', ANY, _xml),
     Kind("XML, attribute", '<db user="x" password="§" port="1"/>', ANY, _xml),
+    Kind("JSON, value and name", '[{"value": "§", "name": "DB_PASSWORD"}, {"value": "b", "name": "A"}]', ANY, _json),
+    Kind("query, key", "GET https://maps.example.com/geo?key=§&q=x: 403", WORD, length=(30, 40)),
     Kind("XML, name and value", '<add key="ApiKey" value="§" />', ANY, _xml),
     Kind("XML, Hadoop", "<property><name>fs.s3a.secret.key</name><value>§</value></property>", ANY, _xml),
     Kind("XML, escaped", "&lt;password&gt;§&lt;/password&gt;", WORD + "@/="),
