@@ -80,7 +80,7 @@ def read_zero_touch() -> ZeroTouch | None:
     from airflow_incident.airflow_bridge.compat import conf
 
     config = {name: conf.get(CONFIG_SECTION, name, fallback="") for name in OPTIONS}
-    settings, problems, _ = merge(arguments={}, connection={}, config=config)
+    settings, problems, _ = merge(config=config)
     for problem in problems:
         log.warning("%s", log_line(f"incident.io: {problem}"))
     rules = AutoCallbackRules(settings)
