@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Never, TypeVar
 
 from airflow_incident.airflow_bridge.compat import BaseNotifier
 from airflow_incident.constants import DEFAULT_CONN_ID, NEVER_WEAKER
-from airflow_incident.core.arguments import kinds_of, usable
+from airflow_incident.core.arguments import kinds_of, located_error, unnamed, usable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -506,11 +506,10 @@ def _refuse(entry_point: str, problems: Mapping[str, Problem], positional: list[
     :raises ConfigurationError: while a DAG file is parsed.
     """
     from airflow_incident.core.text import log_line
-    from airflow_incident.core.wrong_arguments import error, unnamed
 
     unnamed_ones = [unnamed(entry_point, each) for each in positional]
     if not at_failure:
-        raise error([*problems.values(), *unnamed_ones])
+        raise located_error([*problems.values(), *unnamed_ones])
     instead = {name: f"taken as {value!r}" for name, value in NEVER_WEAKER.items()}
     messages = [f"{problem}; {instead.get(name, 'left out')}" for name, problem in problems.items()]
     messages += [f"{problem}; left out" for problem in unnamed_ones]
