@@ -14,7 +14,7 @@ from airflow_incident.airflow_bridge.compat import AirflowNotFoundException, red
 from airflow_incident.airflow_bridge.connections import aread_connection, read_connection
 from airflow_incident.airflow_bridge.process import PROCESS
 from airflow_incident.constants import CONN_TYPE, DEFAULT_CONN_ID, NEVER_WEAKER, SWITCHES
-from airflow_incident.core.account import Account, read_account, read_fields
+from airflow_incident.core.account import Account, is_loopback, read_account, read_fields
 from airflow_incident.core.failure import with_pages
 from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.core.settings import OPTIONS, Place, Settings, label_of, merge, options_in
@@ -128,7 +128,7 @@ class ConnectionConfig(NamedTuple):
             failure,
             base_url=self.airflow_config.base_url,
             airflow=self.airflow_config.major,
-            local=self.account.is_local,
+            local=is_loopback(urlsplit(self.account.base_url).hostname),
         )
 
     @property
@@ -248,14 +248,7 @@ def _merged(
     if fields.conn_type not in {CONN_TYPE, "generic"}:
         wrong.append(Problem("Connection type", f"is {fields.conn_type!r}; it must be {CONN_TYPE!r}"))
     settings, problems, origins = merge(arguments=arguments, connection=extra, config=airflow_config.config)
-    account, bad = read_account(
-        login=fields.login,
-        password=fields.password,
-        host=fields.host,
-        schema=fields.schema,
-        port=fields.port,
-        settings=settings,
-    )
+    account, bad = read_account(fields, settings)
     wrong += bad
     return ConnectionConfig(
         conn_id=conn_id,
