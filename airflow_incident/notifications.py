@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import ModuleType
 
-    from airflow_incident.airflow_bridge.airflow_cfg import AirflowConfig
-    from airflow_incident.airflow_bridge.config import ConnectionConfig
+    from airflow_incident.airflow_bridge.config import AirflowConfig, ConnectionConfig
     from airflow_incident.airflow_bridge.stats import LogEvent
     from airflow_incident.core.failure import Failure
     from airflow_incident.core.settings import Settings
@@ -157,7 +156,7 @@ class QuietNotifier(BaseNotifier):
 
     def _need(self, context: Any) -> tuple[AirflowConfig | None, Any]:
         """Read airflow.cfg, and what may have to be done; no configuration where there is nothing to do."""
-        from airflow_incident.airflow_bridge.airflow_cfg import read_airflow_config
+        from airflow_incident.airflow_bridge.config import read_airflow_config
 
         if _is_sla_miss(context):
             _log_misplaced(self._failure_message, self.place, context)

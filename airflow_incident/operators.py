@@ -139,8 +139,7 @@ class CreateIncidentOperator(BaseOperator):
         return opened
 
     def _open(self, context: Context) -> dict[str, str | None] | None:
-        from airflow_incident.airflow_bridge.airflow_cfg import read_airflow_config
-        from airflow_incident.airflow_bridge.config import read_config
+        from airflow_incident.airflow_bridge.config import read_airflow_config, read_config
         from airflow_incident.airflow_bridge.context import read_failure
         from airflow_incident.airflow_bridge.stats import emit
         from airflow_incident.core.timing import BUDGET
@@ -268,8 +267,7 @@ class ResolveIncidentOperator(BaseOperator):
             raise AirflowFailException(f"{error} {error.advice}") from None
 
     def _close(self, context: Context) -> list[dict[str, str | None]]:
-        from airflow_incident.airflow_bridge.airflow_cfg import read_airflow_config
-        from airflow_incident.airflow_bridge.config import read_config
+        from airflow_incident.airflow_bridge.config import read_airflow_config, read_config
         from airflow_incident.airflow_bridge.context import read_success
         from airflow_incident.delivery.recovery import recovery_of
 

@@ -5,8 +5,7 @@ import logging
 
 import pytest
 
-from airflow_incident.airflow_bridge.airflow_cfg import AirflowConfig, read_airflow_config
-from airflow_incident.airflow_bridge.config import read_config
+from airflow_incident.airflow_bridge.config import AirflowConfig, read_airflow_config, read_config
 from airflow_incident.airflow_bridge.process import PROCESS
 from airflow_incident.delivery import run
 from airflow_incident.sandbox.fault_answers import answer

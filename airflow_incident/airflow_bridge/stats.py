@@ -8,6 +8,7 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow_incident.airflow_bridge import compat
 from airflow_incident.core.text import log_line
 
 if TYPE_CHECKING:
@@ -97,10 +98,8 @@ def count(outcome: str, number: int = 1, *, seconds: float | None = None) -> Non
     if not number:
         return
     try:
-        from airflow_incident.airflow_bridge.compat import Stats
-
-        Stats.incr(PREFIX + outcome, number)
+        compat.Stats.incr(PREFIX + outcome, number)
         if seconds is not None:
-            Stats.timing(PREFIX + SECONDS, timedelta(seconds=seconds))
+            compat.Stats.timing(PREFIX + SECONDS, timedelta(seconds=seconds))
     except (Exception, SystemExit) as error:  # noqa: BLE001 -- a callback never harms Airflow
         log.debug("incident.io: a metric could not be sent (%s)", type(error).__name__)

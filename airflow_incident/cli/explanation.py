@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
-from airflow_incident.airflow_bridge.airflow_cfg import read_airflow_config
-from airflow_incident.airflow_bridge.config import examine_config
+from airflow_incident.airflow_bridge.config import examine_config, read_airflow_config
 from airflow_incident.cli.doctor.auto_callbacks import explain_policy
 from airflow_incident.constants import CONFIG_SECTION, DEFAULT_CONN_ID, TASK_SCOPES
 from airflow_incident.core.failure import Failure

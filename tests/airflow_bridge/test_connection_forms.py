@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_incident.airflow_bridge.airflow_cfg import read_airflow_config
 from airflow_incident.airflow_bridge.compat import BaseHook
-from airflow_incident.airflow_bridge.config import read_config, read_lenient_config
+from airflow_incident.airflow_bridge.config import read_airflow_config, read_config, read_lenient_config
 from airflow_incident.constants import CONN_TYPE
 from airflow_incident.core.account import DEFAULT_BASE_URL, Fields, is_loopback, read_account
 from airflow_incident.core.settings import Settings

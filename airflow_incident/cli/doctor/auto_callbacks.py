@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, NamedTuple
 
-from airflow_incident.airflow_bridge.config import read_config
+from airflow_incident.airflow_bridge.config import AirflowConfig, read_config
 from airflow_incident.cli.doctor import Finding
 from airflow_incident.constants import CONFIG_SECTION, SWITCHES
 from airflow_incident.core.rules import TAG, AutoCallbackRules, TagOptions, matches, read_tags
@@ -15,7 +15,6 @@ from airflow_incident.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from airflow_incident.airflow_bridge.airflow_cfg import AirflowConfig
 
 POLICY = "airflow_incident.policy"
 GLOBS = ("auto_include", "auto_exclude")

@@ -5,8 +5,13 @@ from __future__ import annotations
 import platform
 from typing import TYPE_CHECKING, Any
 
-from airflow_incident.airflow_bridge.airflow_cfg import UNNAMED, AirflowConfig, read_airflow_config, unknown_options
-from airflow_incident.airflow_bridge.config import examine_config
+from airflow_incident.airflow_bridge.config import (
+    UNNAMED,
+    AirflowConfig,
+    examine_config,
+    read_airflow_config,
+    unknown_options,
+)
 from airflow_incident.api.calls import CallSequence
 from airflow_incident.api.client import unreadable_proxy_variables
 from airflow_incident.api.closing import closing_status

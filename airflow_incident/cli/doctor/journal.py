@@ -17,7 +17,7 @@ from airflow_incident.errors import JournalError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_incident.airflow_bridge.airflow_cfg import AirflowConfig
+    from airflow_incident.airflow_bridge.config import AirflowConfig
 
 PROBE_PREFIX = "incident_io_doctor."
 """Beginning of the name of what is written to see whether one can; it is deleted at once."""
