@@ -155,7 +155,8 @@ def test_an_error_of_the_button_or_of_the_policy_has_no_secret(monkeypatch):
         for error in (said, OddError()):
             monkeypatch.setattr(plugin, "read_page", fails(error))
             assert RunLink().get_link(None, ti_key=None) == ""
-            policy._tell(error)
+            monkeypatch.setattr(policy, "_zero_touch", fails(error))
+            policy.dag_policy(None)
     assert len(heard.texts(logging.WARNING)) == 4
     assert "zero touch leaves DAGs as they are: OSError('xxx" in heard.everything
     assert no_half_of_it(heard.everything)

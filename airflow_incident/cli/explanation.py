@@ -10,8 +10,7 @@ from airflow_incident.cli.doctor.auto_callbacks import explain_policy
 from airflow_incident.constants import CONFIG_SECTION, DEFAULT_CONN_ID, TASK_SCOPES
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.key import ALERT_MARK, dag_key, earlier_keys, idempotency_key, scope_of, started_key
-from airflow_incident.core.rules import TAG
-from airflow_incident.core.settings import OPTIONS
+from airflow_incident.core.settings import OPTIONS, TAG
 from airflow_incident.delivery.record import Record, dag_prefix, record_name
 from airflow_incident.delivery.run import list_records
 from airflow_incident.errors import JournalError

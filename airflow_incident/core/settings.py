@@ -1,14 +1,15 @@
 """The one table of options, and the one merge of where they may be set.
 
-Precedence: argument > connection > [incident_io] in airflow.cfg > default.
+Precedence: argument > connection > [incident_io] in airflow.cfg > default. What a DAG's tags say becomes arguments.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, fields, replace
+from fnmatch import fnmatchcase
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from airflow_incident.constants import CHOICES, CONFIG_SECTION, NEVER_WEAKER, Scope
 from airflow_incident.core.arguments import read_choice, read_mapping, read_text
@@ -17,6 +18,8 @@ from airflow_incident.errors import Problem
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+TAG = "incident:"
+"""What a DAG's tag that is meant for this package begins with."""
 Place = Literal["argument", "connection", "config"]
 EVERYWHERE: tuple[Place, ...] = ("argument", "connection", "config")
 _PLACES: dict[str, str] = {
@@ -321,3 +324,39 @@ def label_of(option: Option, place: Place) -> str:
     if place == "config":
         return f"{option.label} ([{CONFIG_SECTION}] {option.name} in airflow.cfg)"
     return f"{option.label} (argument {option.name})"
+
+
+def why_left_out(dag_id: str, settings: Settings) -> str:
+    """Say which option keeps zero touch from a DAG; empty if it is included and not excluded."""
+    if not matches(dag_id, settings.auto_include or ("*",)):
+        return "auto_include does not name it"
+    return "auto_exclude names it" if matches(dag_id, settings.auto_exclude or ()) else ""
+
+
+def matches(dag_id: str, globs: Iterable[str]) -> bool:
+    """Return whether one of the globs names a DAG; case counts."""
+    return any(fnmatchcase(dag_id, glob) for glob in globs)
+
+
+class TagOptions(NamedTuple):
+    """What the tags of one DAG ask for; `wrong` are those that ask for nothing known."""
+
+    off: bool = False
+    severity: str | None = None
+    conn_id: str | None = None
+    wrong: tuple[str, ...] = ()
+
+
+def read_tags(tags: Iterable[str]) -> TagOptions:
+    """Read `incident:off`, `incident:severity=…` and `incident:conn=…`; the first of its kind holds."""
+    values: dict[str, str] = {}
+    wrong = []
+    ours = sorted(tag for tag in map(str, tags) if tag.startswith(TAG))
+    for tag in ours:
+        name, equals, value = (part.strip() for part in tag.removeprefix(TAG).partition("="))
+        usable = not equals if name == "off" else name in {"severity", "conn"} and value
+        if usable and name not in values:
+            values[name] = value
+        else:
+            wrong.append(tag)
+    return TagOptions("off" in values, values.get("severity"), values.get("conn"), tuple(wrong))
