@@ -175,8 +175,9 @@ class ConnectionConfig:
     connection knows, and what looks like one. `origins` says where each option is set that is set at all. `problems`
     are the values that cannot be used, which count as not set, and `warnings` say of each what becomes of it. `notes`
     is what a reader must know about this set-up: these, and `unnamed_notes`, which say that the installation has no
-    name. `unusable` is why no request can be made; `is_read` says that the connection's options are known all the same.
-    `unknown` are the names in its extra that mean nothing there.
+    name. `unusable` is why no request can be made; `is_absent` says that nobody has set incident.io up here (the
+    default connection is not there, and no other was named), `is_read` that the connection's options are known all the
+    same. `unknown` are the names in its extra that mean nothing there.
     """
 
     conn_id: str
@@ -192,13 +193,9 @@ class ConnectionConfig:
     notes: Sequence[str]
     unnamed_notes: Sequence[str]
     unusable: IncidentIoError | None
+    is_absent: bool
     is_read: bool
     unknown: Sequence[str]
-
-    @property
-    def is_absent(self) -> bool:
-        """Whether nobody has set incident.io up here: the default connection is not there, and no other was named."""
-        return self.conn_id == DEFAULT_CONN_ID and isinstance(self.unusable, MissingConnectionError)
 
     @property
     def own_fields(self) -> tuple[str, ...]:
@@ -362,6 +359,7 @@ def _merged(
         notes=[*warnings, *unnamed_notes],
         unnamed_notes=unnamed_notes,
         unusable=unusable,
+        is_absent=conn_id == DEFAULT_CONN_ID and isinstance(unusable, MissingConnectionError),
         is_read=is_read,
         unknown=[str(name) for name in extra if name not in OPTIONS or "connection" not in OPTIONS[name].places],
     )
