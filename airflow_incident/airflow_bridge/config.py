@@ -65,7 +65,7 @@ class AirflowConfig(NamedTuple):
 
     def __repr__(self) -> str:
         """Leave out what airflow.cfg says, which may be a token or a proxy's password."""
-        return f"Installation({self.base_url!r})"
+        return f"AirflowConfig({self.base_url!r})"
 
     @property
     def name(self) -> str | None:
