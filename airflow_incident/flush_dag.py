@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_incident.airflow_bridge.compat import DAG, AirflowFailException, task
-from airflow_incident.core.wrong_arguments import error, strangers
+from airflow_incident.core.arguments import located_error, strangers
 from airflow_incident.notifications import IncidentNotifier, notifier_class
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def journal_flush_dag(dag_id: str = "incident_io_flush", schedule: Any = "*/5 * 
         dag = DAG(dag_id, schedule=schedule, **options)
     except TypeError:
         if odd := strangers("journal_flush_dag", kwargs, ["dag_id", "schedule"], [DAG]):
-            raise error(odd) from None
+            raise located_error(odd) from None
         raise
     with dag:
         task(task_id="flush", retries=0)(_flush)()

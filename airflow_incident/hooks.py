@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from airflow_incident.airflow_bridge.airflow_cfg import unknown_options
 from airflow_incident.airflow_bridge.compat import BaseHook
-from airflow_incident.airflow_bridge.config import aread_config, examine_config, read_config
+from airflow_incident.airflow_bridge.config import aread_config, examine_config, read_config, unknown_options
 from airflow_incident.api import endpoints
 from airflow_incident.api.calls import either_version
 from airflow_incident.constants import CONN_TYPE, DEFAULT_CONN_ID
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Unpack
 
-    from airflow_incident.airflow_bridge.airflow_cfg import AirflowConfig
-    from airflow_incident.airflow_bridge.config import ConnectionConfig
+    from airflow_incident.airflow_bridge.config import AirflowConfig, ConnectionConfig
     from airflow_incident.api.body import EditIncident, IncidentFields
     from airflow_incident.api.calls import Call, CallSequence, PaginatedCall
     from airflow_incident.api.client import Client

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any, Never, TypeVar
 
 from airflow_incident.airflow_bridge.compat import BaseNotifier
 from airflow_incident.constants import DEFAULT_CONN_ID, NEVER_WEAKER, TASK_SCOPES
-from airflow_incident.core.arguments import kinds_of, usable
+from airflow_incident.core.arguments import kinds_of, located_error, unnamed, usable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Iterator
 
-    from airflow_incident.airflow_bridge.airflow_cfg import AirflowConfig
-    from airflow_incident.airflow_bridge.config import ConnectionConfig
+    from airflow_incident.airflow_bridge.config import AirflowConfig, ConnectionConfig
     from airflow_incident.core.failure import Failure
     from airflow_incident.core.settings import Settings
     from airflow_incident.core.text import Redact
@@ -264,8 +263,8 @@ class IncidentNotifier(QuietNotifier):
 
     def _steps(self, context: Any, patience: float) -> Generator[_Step, None, None]:
         """Read the connection and the failure, write its incident, send it, and say what came of it."""
-        from airflow_incident.airflow_bridge.airflow_cfg import read_airflow_config
         from airflow_incident.airflow_bridge.channel import shorten
+        from airflow_incident.airflow_bridge.config import read_airflow_config
 
         began, airflow_config = time.monotonic(), read_airflow_config()
         shorten(patience + airflow_config.report_seconds)
@@ -346,8 +345,8 @@ class RecoveryNotifier(QuietNotifier):
 
     def _steps(self, context: Any, patience: float) -> Generator[_Step, None, None]:
         """See whether there is something to close, close it, and say what came of it."""
-        from airflow_incident.airflow_bridge.airflow_cfg import read_airflow_config
         from airflow_incident.airflow_bridge.channel import shorten
+        from airflow_incident.airflow_bridge.config import read_airflow_config
         from airflow_incident.airflow_bridge.context import read_success
         from airflow_incident.core.key import scope_of
         from airflow_incident.core.settings import merge
@@ -477,11 +476,10 @@ def _refuse(entry_point: str, problems: Mapping[str, Problem], texts: list[str],
     :raises ConfigurationError: while a DAG file is parsed.
     """
     from airflow_incident.core.text import log_line
-    from airflow_incident.core.wrong_arguments import error, unnamed
 
     unnamed_ones = [unnamed(entry_point, each) for each in texts]
     if not at_failure:
-        raise error([*problems.values(), *unnamed_ones])
+        raise located_error([*problems.values(), *unnamed_ones])
     instead = {name: f"taken as {value!r}" for name, value in NEVER_WEAKER.items()}
     messages = [f"{problem}; {instead.get(name, 'left out')}" for name, problem in problems.items()]
     messages += [f"{problem}; left out" for problem in unnamed_ones]

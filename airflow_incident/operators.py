@@ -313,8 +313,7 @@ def final_if_hopeless() -> Iterator[None]:
 
 def _read_config(operator: Any, fields: Sequence[str], context: Context, off: str) -> ConnectionConfig | None:
     """Read an operator's connection, merged with its fields; where incidents are turned off, log that."""
-    from airflow_incident.airflow_bridge.airflow_cfg import read_airflow_config
-    from airflow_incident.airflow_bridge.config import read_config
+    from airflow_incident.airflow_bridge.config import read_airflow_config, read_config
     from airflow_incident.airflow_bridge.context import ids
     from airflow_incident.airflow_bridge.stats import emit, log_event
     from airflow_incident.core.settings import options_in

@@ -39,9 +39,9 @@ def get_provider_info() -> dict[str, Any]:
         "integrations": [
             {"integration-name": "incident.io", "external-doc-url": "https://docs.incident.io", "tags": ["service"]}
         ],
-        "operators": [_modules("airflow_incident.operators")],
-        "sensors": [_modules("airflow_incident.sensors")],
-        "triggers": [_modules("airflow_incident.triggers")],
+        "operators": _module("operators"),
+        "sensors": _module("sensors"),
+        "triggers": _module("triggers"),
         "notifications": [
             "airflow_incident.notifications.IncidentNotifier",
             "airflow_incident.notifications.RecoveryNotifier",
@@ -56,8 +56,8 @@ def get_provider_info() -> dict[str, Any]:
     }
 
 
-def _modules(*names: str) -> dict[str, Any]:
-    return {"integration-name": "incident.io", "python-modules": list(names)}
+def _module(name: str) -> list[dict[str, Any]]:
+    return [{"integration-name": "incident.io", "python-modules": [f"airflow_incident.{name}"]}]
 
 
 def _declared(option: Option) -> dict[str, Any]:
@@ -104,8 +104,4 @@ def form_fields() -> dict[str, Any]:
 
 def form_layout() -> dict[str, Any]:
     """Label and hide the standard fields, for Airflow before 3.2."""
-    return {
-        "hidden_fields": _HIDDEN,
-        "relabeling": _RELABELED,
-        "placeholders": _PLACEHOLDERS,
-    }
+    return {"hidden_fields": _HIDDEN, "relabeling": _RELABELED, "placeholders": _PLACEHOLDERS}

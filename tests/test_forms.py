@@ -182,7 +182,6 @@ def test_zero_touch_leaves_a_dag_alone_that_has_one(form, level):
     """Its author has decided, in whatever form."""
     from airflow.providers.common.compat.sdk import DAG, task
 
-    from airflow_incident.core.rules import AutoCallbackRules
     from airflow_incident.core.settings import Settings
     from airflow_incident.policy.auto_callbacks import ZeroTouch
 
@@ -191,7 +190,7 @@ def test_zero_touch_leaves_a_dag_alone_that_has_one(form, level):
     with DAG("mine", schedule=None, **(arguments if level == "dag" else {"default_args": arguments})) as dag:
         task(neighbour)({})
     before = dag.on_failure_callback, list(dag.tasks[0].on_failure_callback or ())
-    zero_touch = ZeroTouch(AutoCallbackRules(Settings(auto_open=True, auto_resolve=True)))
+    zero_touch = ZeroTouch(Settings(auto_open=True, auto_resolve=True))
     zero_touch.enter_dag(dag)
     zero_touch.enter_task(dag.tasks[0])
     assert (dag.on_failure_callback, list(dag.tasks[0].on_failure_callback or ())) == before

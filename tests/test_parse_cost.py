@@ -54,7 +54,6 @@ def test_a_callback_adds_few_modules(callback_modules):
     "kept_out",
     [
         "api",
-        "airflow_bridge.airflow_cfg",
         "airflow_bridge.config",
         "airflow_bridge.context",
         "core.settings",

@@ -5,8 +5,7 @@ import logging
 
 import pytest
 
-from airflow_incident.airflow_bridge.airflow_cfg import AirflowConfig, read_airflow_config
-from airflow_incident.airflow_bridge.config import read_config
+from airflow_incident.airflow_bridge.config import AirflowConfig, read_airflow_config, read_config
 from airflow_incident.airflow_bridge.process import PROCESS
 from airflow_incident.delivery import run
 from airflow_incident.sandbox.fault_answers import answer
@@ -156,7 +155,8 @@ def test_an_error_of_the_button_or_of_the_policy_has_no_secret(monkeypatch):
         for error in (said, OddError()):
             monkeypatch.setattr(plugin, "read_page", fails(error))
             assert RunLink().get_link(None, ti_key=None) == ""
-            policy._tell(error)
+            monkeypatch.setattr(policy, "_zero_touch", fails(error))
+            policy.dag_policy(None)
     assert len(heard.texts(logging.WARNING)) == 4
     assert "zero touch leaves DAGs as they are: OSError('xxx" in heard.everything
     assert no_half_of_it(heard.everything)

@@ -30,14 +30,14 @@ class Broken(NamedTuple):
 LINES = (
     Broken(
         "2.11",
-        "airflow_bridge/airflow_cfg.py",
+        "airflow_bridge/config.py",
         'if major >= 3 else ("webserver", "core")',
         "",
         "airflow_bridge/test_installation.py::test_airflow_cfg_is_read_from_where_it_is_set",
     ),
     Broken(
         "2.11",
-        "airflow_bridge/airflow_cfg.py",
+        "airflow_bridge/config.py",
         "if self.major >= 3 else",
         "if True else",
         "airflow_bridge/test_installation.py::test_one_without_a_name_says_where_its_address_is_set",

@@ -1,24 +1,33 @@
-"""An Airflow connection, merged with arguments and airflow.cfg, and the client of its account. No verb enters."""
+"""Connection, airflow.cfg and arguments as one value, merged once, and the client of its account. No verb enters."""
 
 from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from airflow_incident.airflow_bridge.airflow_cfg import UNNAMED, AirflowConfig, read_airflow_config
-from airflow_incident.airflow_bridge.compat import AirflowNotFoundException, redact
+from airflow_incident.airflow_bridge.compat import AirflowNotFoundException, conf, redact
 from airflow_incident.airflow_bridge.connections import aread_connection, read_connection
 from airflow_incident.airflow_bridge.process import PROCESS
-from airflow_incident.constants import CONN_TYPE, DEFAULT_CONN_ID, NEVER_WEAKER, SWITCHES
-from airflow_incident.core.account import Account, read_account, read_fields
+from airflow_incident.constants import CONFIG_SECTION, CONN_TYPE, DEFAULT_CONN_ID, NEVER_WEAKER, SWITCHES
+from airflow_incident.core.account import Account, Fields, is_loopback, read_account, read_fields
 from airflow_incident.core.failure import with_pages
-from airflow_incident.core.redaction import redact_secrets
-from airflow_incident.core.settings import OPTIONS, Place, Settings, label_of, merge, options_in
+from airflow_incident.core.settings import (
+    OPTIONS,
+    Place,
+    Settings,
+    label_of,
+    merge,
+    options_in,
+    read_value,
+    unknown_settings,
+)
 from airflow_incident.core.text import safe_str
+from airflow_incident.core.timing import LONGEST_REPORT, RESERVE, SHORTEST_REPORT
 from airflow_incident.errors import (
     ConfigurationError,
     IncidentIoError,
@@ -35,30 +44,158 @@ if TYPE_CHECKING:
     from airflow_incident.core.failure import Failure
     from airflow_incident.core.text import Redact
 
+UNNAMED = "unnamed"
+_SHORTEST_KNOWN = 4
+"""Letters of a password that is looked for by itself; a shorter one is in every text."""
 
-class ConnectionConfig(NamedTuple):
+
+class AirflowConfig(NamedTuple):
+    """What airflow.cfg says: where Airflow's pages are, and for how many seconds a callback may run.
+
+    `report_seconds` is the time of one report: what a task's callback has, less a reserve. `batch_seconds` is that of
+    all reports of one DAG-processor process together. `config` is the section [incident_io], with what is set there.
+    """
+
+    base_url: str | None = None
+    major: int = 3
+    enabled: bool = True
+    report_seconds: float = LONGEST_REPORT
+    batch_seconds: float = 25.0
+    config: Mapping[str, str] = MappingProxyType({})
+
+    def __repr__(self) -> str:
+        """Leave out what airflow.cfg says, which may be a token or a proxy's password."""
+        return f"AirflowConfig({self.base_url!r})"
+
+    @property
+    def name(self) -> str | None:
+        """The installation's public address as a name; none if others cannot reach it.
+
+        Port and path belong to it: several installations may live on one host.
+        """
+        parts = urlsplit(self.base_url or "")
+        if is_loopback(parts.hostname) or not parts.hostname:
+            return None
+        return f"{parts.netloc.rpartition('@')[2].lower()}{parts.path.rstrip('/')}"
+
+    @property
+    def base_url_option(self) -> str:
+        """Where airflow.cfg has the address of Airflow's pages: the web server became an API server in 3.0."""
+        return f"[{'api' if self.major >= 3 else 'webserver'}] base_url"  # noqa: PLR2004 -- the version is a name
+
+    @property
+    def unnamed_note(self) -> str:
+        """What to tell whoever reads an incident of an installation that has no name."""
+        return (
+            "This Airflow installation has no name: set deployment (in the connection or under [incident_io] in "
+            f"airflow.cfg) or a public {self.base_url_option}, or two installations may share one incident."
+        )
+
+
+def read_airflow_config() -> AirflowConfig:
+    """Read airflow.cfg and its environment variables.
+
+    https://airflow.apache.org/docs/apache-airflow/stable/configurations-ref.html
+    """
+    from airflow import __version__
+
+    major = int(__version__.split(".", 1)[0])
+    pages, processor = ("api", "dag_processor") if major >= 3 else ("webserver", "core")  # noqa: PLR2004
+    named = _named()
+    config = {}
+    for option in OPTIONS.values():
+        # Airflow takes a millisecond to say of each of thirty that it is not set.
+        if "config" in option.places and any(name.startswith(option.name) for name in named):
+            config[option.name] = conf.get(CONFIG_SECTION, option.name, fallback="")
+    try:
+        enabled = bool(read_value(OPTIONS["enabled"], config.get("enabled") or True))
+    except ValueError:
+        enabled = True  # a value that cannot be read does not silence failures
+    overtime = _seconds(conf.get("core", "task_success_overtime", fallback=""), default=20.0)
+    batch_timeout = _seconds(conf.get(processor, "dag_file_processor_timeout", fallback=""), default=50.0)
+    return AirflowConfig(
+        base_url=_address(conf.get(pages, "base_url", fallback="")),
+        major=major,
+        enabled=enabled,
+        report_seconds=max(SHORTEST_REPORT, min(LONGEST_REPORT, overtime - RESERVE)),
+        batch_seconds=batch_timeout / 2,
+        config={name: value for name, value in config.items() if value},
+    )
+
+
+def unknown_options() -> list[Problem]:
+    """Tell what our section of airflow.cfg has, or its environment variables name, and no option is called."""
+    options = {option.name for option in options_in("config")}
+    by_command = {f"{name}{ending}" for name in options for ending in ("_cmd", "_secret")}
+    return unknown_settings(sorted(_named() - by_command), "config")
+
+
+def _named() -> set[str]:
+    """Return what is set in our section, also as `<option>_cmd` or `<option>_secret`."""
+    prefix = f"AIRFLOW__{CONFIG_SECTION.upper()}__"
+    named = {name.removeprefix(prefix).lower() for name in os.environ if name.startswith(prefix)}
+    return named.union(conf.options(CONFIG_SECTION)) if conf.has_section(CONFIG_SECTION) else named
+
+
+def _seconds(text: str, *, default: float) -> float:
+    """Read a limit of Airflow's; one that makes no sense must not cost the report that it bounds."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        return default
+    return seconds if seconds > 0 else default
+
+
+def _address(text: str) -> str | None:
+    """Read the address of Airflow's pages, which goes into links: without user, password, query or fragment.
+
+    One that is malformed, or a path only, leads nowhere, nor does one of which nobody can say where its password ends.
+    """
+    text = text.strip()
+    if "://" not in text and not text.startswith("//"):
+        text = f"//{text}"
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        return None
+    if not parts.hostname:
+        return None
+    scheme = parts.scheme or ("http" if is_loopback(parts.hostname) else "https")
+    netloc = parts.netloc.rpartition("@")[2]
+    address = parts._replace(scheme=scheme, netloc=netloc, query="", fragment="").geturl()
+    return None if "@" in address else address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionConfig:
     """A connection, merged with arguments and airflow.cfg: everything that an entry point needs to know.
 
-    `origins` says where each option is set that is set at all. `problems` are the values that cannot be used, which
-    count as not set. `unusable` is why no request can be made; `is_read` says that the connection's options are known
-    all the same. `unknown` are the names in its extra that mean nothing there.
+    `deployment` is the installation's name in keys and texts. `redact` replaces every secret that Airflow or this
+    connection knows, and what looks like one. `origins` says where each option is set that is set at all. `problems`
+    are the values that cannot be used, which count as not set, and `warnings` say of each what becomes of it. `notes`
+    is what a reader must know about this set-up: these, and `unnamed_notes`, which say that the installation has no
+    name. `unusable` is why no request can be made; `is_absent` says that nobody has set incident.io up here (the
+    default connection is not there, and no other was named), `is_read` that the connection's options are known all the
+    same. `unknown` are the names in its extra that mean nothing there.
     """
 
     conn_id: str
+    conn_type: str
     account: Account
     settings: Settings
     airflow_config: AirflowConfig
-    problems: tuple[Problem, ...] = ()
-    conn_type: str = CONN_TYPE
-    origins: Mapping[str, Place] = MappingProxyType({})
-    unusable: IncidentIoError | None = None
-    is_read: bool = True
-    unknown: tuple[str, ...] = ()
-
-    @property
-    def is_absent(self) -> bool:
-        """Whether nobody has set incident.io up here: the default connection is not there, and no other was named."""
-        return self.conn_id == DEFAULT_CONN_ID and isinstance(self.unusable, MissingConnectionError)
+    deployment: str
+    redact: Redact = field(repr=False)
+    origins: Mapping[str, Place]
+    problems: Sequence[Problem]
+    warnings: Sequence[str]
+    notes: Sequence[str]
+    unnamed_notes: Sequence[str]
+    unusable: IncidentIoError | None
+    is_absent: bool
+    is_read: bool
+    unknown: Sequence[str]
 
     @property
     def own_fields(self) -> tuple[str, ...]:
@@ -67,52 +204,39 @@ class ConnectionConfig(NamedTuple):
         return tuple(name for name in names if self.origins.get(name) == "argument")
 
     @property
-    def warnings(self) -> tuple[str, ...]:
-        """Say of each value that cannot be used what becomes of it."""
-        return tuple(f"{problem}; {_instead(problem)}." for problem in self.problems)
-
-    @property
     def for_alerts_alone(self) -> bool:
         """Whether it can only send alerts, for it has no API key."""
         return not self.account.api_key
 
     @property
-    def deployment(self) -> str:
-        """The installation's name in keys and texts."""
-        return self.settings.deployment or self.airflow_config.named
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a reader must know about this set-up."""
-        return (*self.warnings, *self.unnamed_notes)
-
-    @property
-    def unnamed_notes(self) -> tuple[str, ...]:
-        """Say that the installation has no name, if it has none."""
-        return (self.airflow_config.unnamed_note,) if self.deployment == UNNAMED else ()
-
-    @property
     def client(self) -> Client:
-        """The client of this account.
+        """The client of this account. The first of several threads that build it wins.
+
+        No lock: one that is held while Airflow forks would never be released.
 
         :raises UnusableConnectionError: if the CA bundle or the proxy cannot be used.
         :raises IncidentIoError: if no request can be made with this connection.
         """
         if self.unusable:
             raise self.unusable
+        known = (os.getpid(), self.account)
+        if known in PROCESS.clients:
+            return PROCESS.clients[known]
+        from airflow_incident.api.client import Client, Connector
+
         try:
-            return _client(self.account)
+            client = Client(Connector(**self.account._asdict()))
         except ConfigurationError as error:
             raise UnusableConnectionError(_placed(error.problems, self.origins), conn_id=self.conn_id) from None
+        return PROCESS.clients.setdefault(known, client)
 
     def with_client(self) -> ConnectionConfig:
         """Build the client; where that fails, no request can be made."""
-        if self.unusable:
-            return self
-        try:
-            _ = self.client
-        except UnusableConnectionError as error:
-            return self._replace(unusable=error)
+        if not self.unusable:
+            try:
+                _ = self.client
+            except UnusableConnectionError as error:
+                return replace(self, unusable=error)
         return self
 
     @property
@@ -128,29 +252,8 @@ class ConnectionConfig(NamedTuple):
             failure,
             base_url=self.airflow_config.base_url,
             airflow=self.airflow_config.major,
-            local=self.account.is_local,
+            local=is_loopback(urlsplit(self.account.base_url).hostname),
         )
-
-    @property
-    def redact(self) -> Redact:
-        """What replaces every secret that Airflow or this connection knows, and what looks like one."""
-        account = self.account
-        secrets = (account.api_key, account.alert_source_token, account.proxy or "", *_proxy_password(account.proxy))
-        return partial(redact_secrets, known=secrets, mask=redact)
-
-
-_IN_CONNECTION = frozenset(option.name for option in options_in("connection"))
-_SHORTEST_KNOWN = 4
-"""Letters of a password that is looked for by itself; a shorter one is in every text."""
-
-
-def _proxy_password(proxy: str | None) -> tuple[str, ...]:
-    """Return a proxy's password, as its URL has it and as it is."""
-    try:
-        password = urlsplit(proxy or "").password or ""
-    except ValueError:  # no URL at all; where its password is, nobody can say
-        return ()
-    return (password, unquote(password)) if len(password) >= _SHORTEST_KNOWN else ()
 
 
 def read_config(conn_id: str, airflow_config: AirflowConfig | None = None, **arguments: Any) -> ConnectionConfig:
@@ -174,7 +277,7 @@ def read_lenient_config(
     try:
         connection = read_connection(conn_id)
     except (Exception, SystemExit) as error:  # noqa: BLE001 -- a secrets backend may raise anything
-        return _unread(conn_id, airflow_config, arguments, error)
+        connection = error
     return _merged(conn_id, connection, airflow_config, arguments)
 
 
@@ -185,7 +288,7 @@ async def aread_lenient_config(
     try:
         connection = await aread_connection(conn_id)
     except (Exception, SystemExit) as error:  # noqa: BLE001 -- a secrets backend may raise anything
-        return _unread(conn_id, airflow_config, arguments, error)
+        connection = error
     return _merged(conn_id, connection, airflow_config, arguments)
 
 
@@ -210,21 +313,55 @@ def _checked(config: ConnectionConfig) -> ConnectionConfig:
     return config
 
 
-def _unread(
-    conn_id: str, airflow_config: AirflowConfig | None, arguments: Mapping[str, Any], error: BaseException
+def _merged(
+    conn_id: str, connection: Any, airflow_config: AirflowConfig | None, arguments: Mapping[str, Any]
 ) -> ConnectionConfig:
-    """Make a configuration of what is known without the connection."""
+    """Read and merge everything first, so that one error can name all that is wrong.
+
+    :param connection: Airflow's, or why it cannot be read.
+    """
+    from airflow_incident.core.redaction import redact_secrets  # a success that asks for nothing needs none
+
     airflow_config = airflow_config or read_airflow_config()
-    settings, problems, origins = merge(arguments=arguments, connection={}, config=airflow_config.config)
+    extra: dict[str, Any] = {}
+    wrong: list[Problem] = []
+    fields, unusable = Fields(), None
+    if isinstance(connection, BaseException):
+        unusable = _why_unread(conn_id, connection)
+    else:
+        fields = read_fields(connection)
+        extra, wrong = _read_extra(connection.extra)
+    is_read = not unusable and not wrong
+    if fields.conn_type not in {CONN_TYPE, "generic"}:
+        wrong.append(Problem("Connection type", f"is {fields.conn_type!r}; it must be {CONN_TYPE!r}"))
+    settings, problems, origins = merge(arguments=arguments, connection=extra, config=airflow_config.config)
+    account, bad = read_account(fields, settings)
+    wrong += bad
+    if wrong and not unusable:
+        unusable = UnusableConnectionError(_placed(wrong, origins), conn_id=conn_id)
+    # Zero touch says who calls, not what becomes of it; the policy and the doctor tell of that.
+    problems = [problem for problem in problems if problem.option not in SWITCHES]
+    warnings = [f"{problem}; {_instead(problem)}." for problem in problems]
+    deployment = settings.deployment or airflow_config.name or UNNAMED
+    unnamed_notes = [airflow_config.unnamed_note] if deployment == UNNAMED else []
+    secrets = [account.api_key, account.alert_source_token, *(_proxy_secrets(account.proxy) if account.proxy else ())]
     return ConnectionConfig(
         conn_id=conn_id,
-        account=Account(alert_source_id=settings.alert_source_id),
+        conn_type=fields.conn_type,
+        account=account,
         settings=settings,
         airflow_config=airflow_config,
-        problems=_worth_telling(problems),
+        deployment=deployment,
+        redact=partial(redact_secrets, known=secrets, mask=redact),
         origins=origins,
-        unusable=_why_unread(conn_id, error),
-        is_read=False,
+        problems=problems,
+        warnings=warnings,
+        notes=[*warnings, *unnamed_notes],
+        unnamed_notes=unnamed_notes,
+        unusable=unusable,
+        is_absent=conn_id == DEFAULT_CONN_ID and isinstance(unusable, MissingConnectionError),
+        is_read=is_read,
+        unknown=[str(name) for name in extra if name not in OPTIONS or "connection" not in OPTIONS[name].places],
     )
 
 
@@ -237,40 +374,6 @@ def _why_unread(conn_id: str, error: BaseException) -> IncidentIoError:
     return UnreadableConnectionError([Problem("Connection", what)], conn_id=conn_id)
 
 
-def _merged(
-    conn_id: str, connection: Any, airflow_config: AirflowConfig | None, arguments: Mapping[str, Any]
-) -> ConnectionConfig:
-    """Read and merge everything first, so that one error can name all that is wrong."""
-    airflow_config = airflow_config or read_airflow_config()
-    extra, wrong = _read_extra(connection.extra)
-    is_read = not wrong
-    fields = read_fields(connection)
-    if fields.conn_type not in {CONN_TYPE, "generic"}:
-        wrong.append(Problem("Connection type", f"is {fields.conn_type!r}; it must be {CONN_TYPE!r}"))
-    settings, problems, origins = merge(arguments=arguments, connection=extra, config=airflow_config.config)
-    account, bad = read_account(
-        login=fields.login,
-        password=fields.password,
-        host=fields.host,
-        schema=fields.schema,
-        port=fields.port,
-        settings=settings,
-    )
-    wrong += bad
-    return ConnectionConfig(
-        conn_id=conn_id,
-        account=account,
-        settings=settings,
-        airflow_config=airflow_config,
-        problems=_worth_telling(problems),
-        conn_type=fields.conn_type,
-        origins=origins,
-        unusable=UnusableConnectionError(_placed(wrong, origins), conn_id=conn_id) if wrong else None,
-        is_read=is_read,
-        unknown=tuple(str(name) for name in extra if name not in _IN_CONNECTION),
-    )
-
-
 def _placed(problems: Sequence[Problem], origins: Mapping[str, Place]) -> list[Problem]:
     """Name airflow.cfg where that has set what is wrong with the way to incident.io."""
     in_config = {option.label: option for option in options_in("config") if origins.get(option.name) == "config"}
@@ -278,11 +381,6 @@ def _placed(problems: Sequence[Problem], origins: Mapping[str, Place]) -> list[P
         Problem(label_of(in_config[problem.where], "config"), problem.what) if problem.where in in_config else problem
         for problem in problems
     ]
-
-
-def _worth_telling(problems: Sequence[Problem]) -> tuple[Problem, ...]:
-    """Leave out zero touch, which says who calls, not what becomes of it; the policy and the doctor tell of that."""
-    return tuple(problem for problem in problems if problem.option not in SWITCHES)
 
 
 def _instead(problem: Problem) -> str:
@@ -303,22 +401,10 @@ def _read_extra(text: str | None) -> tuple[dict[str, Any], list[Problem]]:
     return extra, []
 
 
-def _client(account: Account) -> Client:
-    """Get the account's client, or build it. The first of several threads wins.
-
-    No lock: one that is held while Airflow forks would never be released.
-    """
-    from airflow_incident.api.client import Client, Connector
-
-    known = (os.getpid(), account)
-    if known in PROCESS.clients:
-        return PROCESS.clients[known]
-    connector = Connector(
-        base_url=account.base_url,
-        api_key=account.api_key,
-        alert_source_id=account.alert_source_id,
-        alert_source_token=account.alert_source_token,
-        proxy=account.proxy,
-        ca_bundle=account.ca_bundle,
-    )
-    return PROCESS.clients.setdefault(known, Client(connector))
+def _proxy_secrets(proxy: str) -> list[str]:
+    """Return a proxy's URL, and its password as the URL has it and as it is."""
+    try:
+        password = urlsplit(proxy).password or ""
+    except ValueError:  # no URL at all; where its password is, nobody can say
+        return [proxy]
+    return [proxy, password, unquote(password)] if len(password) >= _SHORTEST_KNOWN else [proxy]

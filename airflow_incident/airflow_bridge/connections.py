@@ -18,11 +18,13 @@ from airflow_incident.airflow_bridge.compat import (
     secrets_backends,
     supervisor,
 )
-from airflow_incident.core.account import fault_of_id
 from airflow_incident.errors import AirflowTimeoutError, MissingConnectionError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_ID_LENGTH = 250
+"""Characters of the longest connection id that Airflow takes."""
 
 
 def read_connection(conn_id: str) -> Any:
@@ -144,13 +146,20 @@ def _from_database(conn_id: str) -> Any | None:
 def _check_id(conn_id: str) -> None:
     """Count as missing what would end a process of Airflow's.
 
+    Airflow writes the id into a URL as it is, and before 3.2 whoever answers the callback's process ends of one that
+    its URL cannot hold.
+
     :raises MissingConnectionError: if Airflow must not be asked for it.
     """
-    why = fault_of_id(conn_id, in_process=supervisor() is not None and _asks_in_process())
+    why = None
+    if not conn_id.isprintable() or not 0 < len(conn_id) <= _ID_LENGTH:
+        why = f"is not defined: an id has 1 to {_ID_LENGTH} characters, and no line breaks"
+    elif (not conn_id.isascii() or "%" in conn_id) and _is_answered_here():
+        why = "cannot be asked for here: its id must be of ASCII letters, digits, '_', '-' and '.'"
     if why and not (conn_id.isprintable() and f"AIRFLOW_CONN_{conn_id.upper()}" in os.environ):
         raise MissingConnectionError([Problem("Connection", why)], conn_id=conn_id)
 
 
-def _asks_in_process() -> bool:
-    """Tell the DAG processor and the triggerer, which hold the API themselves, from a task."""
-    return is_in_processor() or is_triggerers(supervisor())
+def _is_answered_here() -> bool:
+    """Tell the DAG processor and the triggerer, which hold the API themselves and take plain ASCII, from a task."""
+    return supervisor() is not None and (is_in_processor() or is_triggerers(supervisor()))

@@ -8,10 +8,11 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow_incident.airflow_bridge import compat
 from airflow_incident.core.text import log_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from airflow_incident.core.text import Redact
 
@@ -19,7 +20,6 @@ log = logging.getLogger(__name__)
 
 _MARKS = frozenset(' "=()\\')
 """What a word must not have that stands in a line of pairs without quotes."""
-
 _OURS = frozenset({"outcome", "source", "error", "seconds"})
 """Facts whose values are this package's own words."""
 
@@ -68,7 +68,11 @@ def log_event(
         known["seconds"] = f"{seconds:.3f}"
     # Redacted one by one: a pattern that sees the whole line may swallow a quote, or a neighbour.
     safe = {name: str(value) if name in _OURS else redact(str(value)) for name, value in known.items()}
-    pairs = " ".join(f"{name}={_quoted(log_line(value))}" for name, value in safe.items())
+    lines = {name: log_line(value) for name, value in safe.items()}
+    pairs = " ".join(
+        f"{name}={line if line and _MARKS.isdisjoint(line) else json.dumps(line, ensure_ascii=False)}"
+        for name, line in lines.items()
+    )
     parts = [log_line(redact(f"incident.io: {words}")), rest, f"({pairs})"]
     return LogEvent(outcome, level, " ".join(filter(None, parts)), seconds)
 
@@ -83,34 +87,19 @@ def emit(logger: Any, lines: Iterable[LogEvent]) -> None:
     for said in lines:
         logger.log(said.level, "%s", said.line)
         if said.outcome:
-            count(said.outcome)
-        if said.outcome == "opened" and said.seconds is not None:
-            _timing(timedelta(seconds=said.seconds))
+            count(said.outcome, seconds=said.seconds if said.outcome == "opened" else None)
 
 
-def count(outcome: str, number: int = 1) -> None:
-    """Add to an outcome's counter."""
-    if number:
-        _send(lambda stats: stats.incr(PREFIX + outcome, number))
-
-
-def _timing(lasted: timedelta) -> None:
-    _send(lambda stats: stats.timing(PREFIX + SECONDS, lasted))
-
-
-def _quoted(text: str) -> str:
-    """Quote a line as JSON does, unless it is one plain word."""
-    return text if text and _MARKS.isdisjoint(text) else json.dumps(text, ensure_ascii=False)
-
-
-def _send(send: Callable[[Any], None]) -> None:
-    """Use Airflow's metrics. Never raises: a number that is lost harms nobody.
+def count(outcome: str, number: int = 1, *, seconds: float | None = None) -> None:
+    """Add to an outcome's counter, and to the timer. Never raises: a number that is lost harms nobody.
 
     https://airflow.apache.org/docs/apache-airflow/stable/administration-and-deployment/logging-monitoring/metrics.html
     """
+    if not number:
+        return
     try:
-        from airflow_incident.airflow_bridge.compat import Stats
-
-        send(Stats)
+        compat.Stats.incr(PREFIX + outcome, number)
+        if seconds is not None:
+            compat.Stats.timing(PREFIX + SECONDS, timedelta(seconds=seconds))
     except (Exception, SystemExit) as error:  # noqa: BLE001 -- a callback never harms Airflow
         log.debug("incident.io: a metric could not be sent (%s)", type(error).__name__)

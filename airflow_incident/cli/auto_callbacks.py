@@ -5,17 +5,14 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
-from airflow_incident.airflow_bridge.config import read_config
+from airflow_incident.airflow_bridge.config import AirflowConfig, read_config
 from airflow_incident.cli.doctor import Finding
 from airflow_incident.constants import CONFIG_SECTION, SWITCHES
-from airflow_incident.core.rules import TAG, AutoCallbackRules, TagOptions, matches, read_tags
-from airflow_incident.core.settings import merge
+from airflow_incident.core.settings import TAG, Settings, TagOptions, matches, merge, read_tags, why_left_out
 from airflow_incident.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-
-    from airflow_incident.airflow_bridge.airflow_cfg import AirflowConfig
 
 POLICY = "airflow_incident.policy"
 GLOBS = ("auto_include", "auto_exclude")
@@ -29,7 +26,7 @@ def examine_policy(airflow_config: AirflowConfig) -> Iterator[Finding]:
     for name, problem in wrong.items():
         told = f"[{CONFIG_SECTION}] {name} is {airflow_config.config[name]!r}, which counts as false: it {problem}"
         yield Finding("error", "zero touch", told, "Set it to true or false where DAGs are loaded, and restart there.")
-    if not rules.on:
+    if not _asked(rules):
         if not wrong:
             told = f"off; [{CONFIG_SECTION}] auto_open would cover every DAG without editing one"
             yield Finding("ok", "zero touch", told)
@@ -62,11 +59,11 @@ def explain_policy(dag_id: str, airflow_config: AirflowConfig) -> tuple[TagOptio
         if tags is None:
             notes.append("Airflow's database does not know this DAG, nor its tags.")
     wishes = read_tags(tags or ())
-    if not rules.on:
+    if not _asked(rules):
         return TagOptions(), [*notes, "Zero touch is off: only what a DAG's file has opens and closes incidents."]
     if wishes.wrong:
         notes.append(f"Tags that are ignored: {', '.join(wishes.wrong)}.")
-    why_not = f"its tag {TAG}off" if wishes.off else rules.why_not(dag_id)
+    why_not = f"its tag {TAG}off" if wishes.off else why_left_out(dag_id, rules)
     if why_not:
         return TagOptions(), [*notes, f"Zero touch leaves this DAG alone: {why_not}."]
     if wishes.conn_id:
@@ -92,17 +89,17 @@ def known_dags(dag_id: str | None = None) -> Mapping[str, Sequence[str]]:
     return dags
 
 
-def _rules(airflow_config: AirflowConfig) -> tuple[AutoCallbackRules, dict[str, str]]:
+def _rules(airflow_config: AirflowConfig) -> tuple[Settings, dict[str, str]]:
     """Read the options as the policy does; tell what is wrong with which of the switches."""
     config = {name: airflow_config.config.get(name, "") for name in (*SWITCHES, *GLOBS)}
-    settings, problems, _ = merge(arguments={}, connection={}, config=config)
-    return AutoCallbackRules(settings), {problem.option: problem.what for problem in problems}
+    settings, problems, _ = merge(config=config)
+    return settings, {problem.option: problem.what for problem in problems}
 
 
-def _covered(rules: AutoCallbackRules, dags: Mapping[str, TagOptions]) -> Iterator[Finding]:
+def _covered(rules: Settings, dags: Mapping[str, TagOptions]) -> Iterator[Finding]:
     """Count what is covered, and name what looks like a slip: a glob without DAGs, a tag that is ignored."""
-    covered = [dag_id for dag_id, wishes in dags.items() if not wishes.off and not rules.why_not(dag_id)]
-    globs = {name: getattr(rules.settings, name) or () for name in GLOBS}
+    covered = [dag_id for dag_id, wishes in dags.items() if not wishes.off and not why_left_out(dag_id, rules)]
+    globs = {name: getattr(rules, name) or () for name in GLOBS}
     limits = [f"{name} = {', '.join(given)}" for name, given in globs.items() if given]
     told = "; ".join([f"on ({_asked(rules)}), for {len(covered)} of {len(dags)} DAGs that Airflow knows", *limits])
     yield Finding("ok", "zero touch", told)
@@ -129,5 +126,5 @@ def _named_connection(conn_id: str, airflow_config: AirflowConfig) -> Iterator[F
         yield Finding("error", "zero touch", told, "Check Airflow's secrets backend and its database.")
 
 
-def _asked(rules: AutoCallbackRules) -> str:
-    return ", ".join(name for name in SWITCHES if getattr(rules.settings, name))
+def _asked(rules: Settings) -> str:
+    return ", ".join(name for name in SWITCHES if getattr(rules, name))

@@ -7,8 +7,13 @@ import platform
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from airflow_incident.airflow_bridge.airflow_cfg import UNNAMED, AirflowConfig, read_airflow_config, unknown_options
-from airflow_incident.airflow_bridge.config import examine_config
+from airflow_incident.airflow_bridge.config import (
+    UNNAMED,
+    AirflowConfig,
+    examine_config,
+    read_airflow_config,
+    unknown_options,
+)
 from airflow_incident.airflow_bridge.variables import Variables
 from airflow_incident.api.calls import CallSequence
 from airflow_incident.api.client import unreadable_proxy_variables

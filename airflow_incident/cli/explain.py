@@ -13,8 +13,7 @@ from airflow_incident.cli.terminal import add_command, add_common, indented, qui
 from airflow_incident.constants import CONFIG_SECTION, DEFAULT_CONN_ID, TASK_SCOPES
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.key import ALERT_MARK, dag_key, earlier_keys, idempotency_key, scope_of, started_key
-from airflow_incident.core.rules import TAG
-from airflow_incident.core.settings import OPTIONS
+from airflow_incident.core.settings import OPTIONS, TAG
 from airflow_incident.errors import JournalError
 
 if TYPE_CHECKING:
@@ -85,8 +84,7 @@ def _explain(args: argparse.Namespace) -> int:
 
 def _explanation(args: argparse.Namespace) -> Explanation:
     """Explain a failure as far as it can be known without its DAG file."""
-    from airflow_incident.airflow_bridge.airflow_cfg import read_airflow_config
-    from airflow_incident.airflow_bridge.config import examine_config
+    from airflow_incident.airflow_bridge.config import examine_config, read_airflow_config
     from airflow_incident.cli.auto_callbacks import explain_policy
     from airflow_incident.delivery.record import record_name
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from airflow_incident.constants import CONN_TYPE
 from airflow_incident.errors import Problem
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from airflow_incident.core.settings import Settings
 
 DEFAULT_BASE_URL = "https://api.incident.io"
-_ID_LENGTH = 250
-"""Characters of the longest connection id that Airflow takes."""
 _OUR_TYPE = re.compile(r"incident[ ._-]?io", re.IGNORECASE)
 _SCHEMA_OF_URI = "ncident_io//"
 """What Airflow makes of `incident_io://`, in front of all the rest: no URI's scheme has an underscore."""
@@ -37,21 +35,11 @@ class Account(NamedTuple):
     def __repr__(self) -> str:
         return f"Account({self.base_url!r})"
 
-    @property
-    def is_encrypted(self) -> bool:
-        """Whether the way there is TLS; without, it leads to this machine only."""
-        return self.base_url.startswith("https:")
-
-    @property
-    def is_local(self) -> bool:
-        """Whether the API is a sandbox on this machine."""
-        return is_loopback(urlsplit(self.base_url).hostname)
-
 
 class Fields(NamedTuple):
     """A connection's own fields."""
 
-    conn_type: str
+    conn_type: str = CONN_TYPE
     login: str | None = None
     password: str | None = None
     host: str | None = None
@@ -81,21 +69,6 @@ def _fields_of_uri(text: str) -> Fields:
     return Fields(CONN_TYPE, login, password, host, schema)
 
 
-def fault_of_id(conn_id: str, *, in_process: bool) -> str | None:
-    """Say why Airflow must not be asked for a connection of this id; None if it may.
-
-    Airflow writes the id into a URL as it is, and before 3.2 whoever answers the callback's process ends of one that
-    its URL cannot hold.
-
-    :param in_process: Whether the DAG processor or the triggerer itself answers, whose URLs take plain ASCII only.
-    """
-    if not conn_id.isprintable() or not 0 < len(conn_id) <= _ID_LENGTH:
-        return f"is not defined: an id has 1 to {_ID_LENGTH} characters, and no line breaks"
-    if in_process and (not conn_id.isascii() or "%" in conn_id):
-        return "cannot be asked for here: its id must be of ASCII letters, digits, '_', '-' and '.'"
-    return None
-
-
 def is_loopback(host: str | None) -> bool:
     """Return whether a host name or address can only mean this machine."""
     if not host:
@@ -106,22 +79,14 @@ def is_loopback(host: str | None) -> bool:
         return host.lower() == "localhost"
 
 
-def read_account(
-    *,
-    password: str | None,
-    host: str | None,
-    login: str | None = None,
-    schema: str | None = None,
-    port: int | None = None,
-    settings: Settings,
-) -> tuple[Account, list[Problem]]:
+def read_account(fields: Fields, settings: Settings) -> tuple[Account, list[Problem]]:
     """Check a connection's own fields; tell every one that cannot be used.
 
     :param settings: What stands in its extra. To send alerts takes no API key, but a source and its token.
     """
-    key, token = (password or "").strip(), (settings.alert_source_token or "").strip()
+    key, token = (fields.password or "").strip(), (settings.alert_source_token or "").strip()
     hint = "create one in incident.io under Settings > API keys"
-    if login:
+    if fields.login:
         hint = "it belongs into the password, and the connection has a login only (in a URI: incident-io://:KEY@)"
     needed = {"API key": (key, hint)}
     if settings.channel == "alert":
@@ -130,32 +95,27 @@ def read_account(
             "Alert source token": (token, "incident.io shows it with the HTTP alert source"),
         }
     problems = [Problem(label, f"missing; {hint}") for label, (value, hint) in needed.items() if not value]
-    problems += _odd_keys({"API key": key, "Alert source token": token})
-    proxy = settings.proxy
+    problems += [
+        Problem(label, "has spaces or characters that no key has; copy it once more")
+        for label, value in {"API key": key, "Alert source token": token}.items()
+        if value and (not value.isascii() or not value.isprintable() or " " in value)
+    ]
     base_url = DEFAULT_BASE_URL
     try:
-        base_url = _base_url(host, schema, port)
+        base_url = _base_url((fields.host or "").strip(), (fields.schema or "").strip(), fields.port)
     except ValueError as error:
         problems.append(Problem("Base URL", str(error)))
-    if proxy and not _is_proxy(proxy):
+    if settings.proxy and not _is_proxy(settings.proxy):
         problems.append(Problem("Proxy", "must be like http://host:port or https://host:port"))
     account = Account(
         base_url=base_url,
         api_key=key,
         alert_source_id=settings.alert_source_id,
         alert_source_token=token,
-        proxy=proxy,
+        proxy=settings.proxy,
         ca_bundle=settings.ca_bundle,
     )
     return account, problems
-
-
-def _odd_keys(keys: dict[str, str]) -> list[Problem]:
-    return [
-        Problem(label, "has spaces or characters that no key has; copy it once more")
-        for label, key in keys.items()
-        if key and (not key.isascii() or not key.isprintable() or " " in key)
-    ]
 
 
 def _is_proxy(text: str) -> bool:
@@ -167,16 +127,16 @@ def _is_proxy(text: str) -> bool:
     return parts.scheme in {"http", "https"} and bool(parts.hostname) and text.isprintable() and " " not in text
 
 
-def _base_url(host: str | None, schema: str | None, port: int | None) -> str:
+def _base_url(text: str, scheme: str, port: int | None) -> str:
     """Read the forms that people write: a host, a host and a port, a URL, also with a version of the API behind it."""
-    text, scheme, path = (host or "").strip(), (schema or "").strip(), ""
     if not text:
         return DEFAULT_BASE_URL
     if not text.isprintable() or " " in text:
         raise ValueError("has spaces or line breaks; copy it once more")
+    path = ""
     if scheme.lower() not in {"", "http", "https"}:  # Airflow takes the path of a URI for a schema
         scheme, path = "", f"/{scheme.strip('/')}"
-    parts = urlsplit(_with_scheme(text, scheme or "https"))
+    parts = urlsplit(text if "://" in text else _with_scheme(text, scheme or "https"))
     if parts.scheme not in {"http", "https"}:
         raise ValueError(f"begins with {parts.scheme}://; use https://")
     if not parts.hostname:
@@ -187,21 +147,16 @@ def _base_url(host: str | None, schema: str | None, port: int | None) -> str:
         raise ValueError("must be an address only, without user, query or fragment")
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise ValueError("plain http would send the API key unencrypted; use https:// (http is for this machine only)")
-    where = parts.netloc.lower() if _port(parts) or not port else f"{parts.netloc.lower()}:{port}"
-    return f"{parts.scheme}://{where}{_VERSION.sub('', parts.path.rstrip('/') + path).rstrip('/')}"
-
-
-def _port(parts: SplitResult) -> int | None:
+    where = parts.netloc.lower()
     try:
-        return parts.port
+        where = f"{where}:{port}" if not parts.port and port else where
     except ValueError:
         raise ValueError("has a port that is no number up to 65535") from None
+    return f"{parts.scheme}://{where}{_VERSION.sub('', parts.path.rstrip('/') + path).rstrip('/')}"
 
 
 def _with_scheme(text: str, scheme: str) -> str:
     """Write an address as a URL, whatever slashes it has in front."""
-    if "://" in text:
-        return text
     if slip := _SLIP.match(text):
         return f"{slip[1]}://{text[slip.end() :]}"
     text = text.lstrip("/")

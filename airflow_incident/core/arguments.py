@@ -1,21 +1,69 @@
-"""Arguments of callbacks and operators, checked when a DAG file is parsed: by name, choice and type. No I/O enters."""
+"""Arguments of callbacks and operators, checked when a DAG file is parsed: by name, choice and type. No I/O enters.
+
+What is only needed where something is wrong is imported there.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from numbers import Number
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from airflow_incident.constants import CHOICES, DEFAULT_CONN_ID, NEVER_WEAKER, PERSON_KINDS, VALUE_KINDS
-from airflow_incident.core.reading import read_choice, read_mapping, read_text
+from airflow_incident.constants import (
+    CHOICES,
+    CONFIG_SECTION,
+    DEFAULT_CONN_ID,
+    NEVER_WEAKER,
+    PERSON_KINDS,
+    VALUE_KINDS,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
-    from types import ModuleType
+    from types import FrameType
 
-    from airflow_incident.errors import Problem
+    from airflow_incident.errors import ConfigurationError, Problem, WrongArgument
+
+_LONGEST = 60
+"""Characters of a wrong value that are shown."""
+_BETWEEN = ("airflow_incident", "airflow", "contextlib")
+"""Packages that stand between a DAG file and what is wrong in it."""
+_NEAREST = 3
+"""Lines of other modules that are shown."""
+
+
+def read_text(value: Any) -> str:
+    """Read a text; a string of an enumeration has another one for whoever reads it."""
+    return str.__str__(value) if isinstance(value, str) else str(value)
+
+
+def read_choice(name: str, value: str) -> str:
+    """Read what is chosen for an option, however it is cased or spaced.
+
+    :raises ValueError: naming what may be chosen.
+    """
+    text = read_text(value).encode("utf-8", "replace").decode().strip()
+    choice = text.lower().replace(" ", "_").replace("-", "_")
+    if choice not in CHOICES[name]:
+        shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+        raise ValueError(f"{shown!r} is unknown; use one of: {', '.join(CHOICES[name])}")
+    return choice
+
+
+def read_mapping(value: Any) -> dict[Any, Any]:
+    """Read a mapping, or the JSON of one as forms and airflow.cfg hold it.
+
+    :raises ValueError: if it is neither.
+    :raises RecursionError: if it is nested too deeply.
+    """
+    parsed = json.loads(value) if isinstance(value, str) else value
+    if not isinstance(parsed, Mapping):
+        raise ValueError('must be a JSON object, like {"…": "…"}')  # noqa: TRY004 -- whoever asks knows one kind of error
+    return dict(parsed)
 
 
 def kinds_of(function: Any) -> dict[str, str]:
@@ -38,25 +86,19 @@ def usable(
     for name, value in arguments.items():
         try:
             if name not in kinds:
-                problems[name] = _wrong_arguments().unknown(entry_point, name, kinds)
+                problems[name] = _unknown(entry_point, name, list(kinds))
             elif name in templates and _is_rendered_later(value):
                 kept[name] = value
             else:
                 kept[name] = _read_argument(name, kinds[name], value)
         except Exception as error:  # noqa: BLE001 -- a mapping may raise anything, and a failure must not be lost for it
             what = str(error) if isinstance(error, ValueError) else f"cannot be read ({type(error).__name__})"
-            problems[name] = _wrong_arguments().unusable(entry_point, name, value, what)
+            problems[name] = _wrong(f"{entry_point}({name}={_shown(value)})", what)
             if name in NEVER_WEAKER:
                 kept[name] = NEVER_WEAKER[name]
             elif name in _ENTRIES:
                 kept[name] = _right_entries(name, value) or None
     return kept, problems
-
-
-def _wrong_arguments() -> ModuleType:
-    from airflow_incident.core import wrong_arguments  # only where something is wrong
-
-    return wrong_arguments
 
 
 _PLAIN = (Number, Sequence, set, frozenset, Mapping)
@@ -165,9 +207,85 @@ def checked(operator: Any, entry_point: Any, given: Mapping[str, Any]) -> Iterat
         yield problems
     except Exception:
         classes: Iterable[Any] = type(operator).__mro__
-        odd = _wrong_arguments().strangers(name, given["kwargs"], kinds, (each.__init__ for each in classes))
+        odd = strangers(name, given["kwargs"], kinds, (each.__init__ for each in classes))
         if not odd:
             raise
         problems += odd
     if problems:
-        raise _wrong_arguments().error(problems) from None
+        raise located_error(problems) from None
+
+
+def unnamed(entry_point: str, value: Any) -> WrongArgument:
+    """Say that an argument has no name."""
+    return _wrong(f"{entry_point}({_shown(value)})", "takes its arguments by name, like severity=…")
+
+
+def strangers(
+    entry_point: str, given: Mapping[str, Any], known: Iterable[str], takers: Iterable[Any]
+) -> list[WrongArgument]:
+    """Say which arguments none of the classes behind an entry point takes.
+
+    :param known: Its own arguments, which may have been meant.
+    """
+    from inspect import signature
+
+    taken = {name for taker in takers for name in signature(taker).parameters}
+    odd = [name for name in given if name not in taken and not name.startswith("_")]
+    return [_unknown(entry_point, name, list(known), list(taken - {"self", "args", "kwargs"})) for name in odd]
+
+
+def located_error(problems: Iterable[Problem]) -> ConfigurationError:
+    """Make an error that shows, as a traceback does, where in the DAG file it is wrong.
+
+    It names the DAG file's line, and where that has left the call to other modules, the nearest ones of these. Airflow
+    shows the last two lines of a traceback, which are inside this package.
+    """
+    from airflow_incident.errors import ConfigurationError
+
+    places = []
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001 -- its public name, inspect.currentframe, is the same function
+    while frame and (package := str(frame.f_globals.get("__name__")).partition(".")[0]) != "importlib":
+        if package not in _BETWEEN:
+            places.append(f'  File "{frame.f_code.co_filename}", line {frame.f_lineno}')
+        frame = frame.f_back
+    wrong = ConfigurationError(problems)
+    for place in (*places[_NEAREST:][-1:], *reversed(places[:_NEAREST])):
+        wrong.add_note(place)
+    return wrong
+
+
+def _wrong(where: str, what: str) -> WrongArgument:
+    from airflow_incident.errors import WrongArgument
+
+    return WrongArgument(where, what)
+
+
+def _unknown(entry_point: str, name: str, known: list[str], others: Sequence[str] = ()) -> WrongArgument:
+    """Say that there is no such argument, and what was meant instead. Its value may be a secret.
+
+    :param known: What the entry point takes itself.
+    :param others: What those behind it take.
+    """
+    from difflib import get_close_matches
+
+    from airflow_incident.core.settings import OPTIONS
+
+    near = get_close_matches(name.lower(), known, n=1) or get_close_matches(name.lower(), others, n=1)
+    option = OPTIONS.get(name)
+    if option and "argument" not in option.places:
+        places = {"connection": "the connection", "config": f"[{CONFIG_SECTION}] of airflow.cfg"}
+        what = f"is no argument; set {name!r} in {' or in '.join(places[place] for place in option.places)}"
+    elif option:
+        other = "resolve_incident" if name.startswith("resolve") else "open_incident"
+        what = f"is no argument of this one; {other} takes {name!r}"
+    elif near:
+        what = f"there is no argument {name!r}; did you mean {near[0]!r}?"
+    else:
+        what = f"there is no argument {name!r}; known: {', '.join(known)}"
+    return _wrong(f"{entry_point}({name}=…)", what)
+
+
+def _shown(value: Any) -> str:
+    """Show a value that is short and plain; others may hold an address that is new at each parse."""
+    shown = repr(value) if isinstance(value, str | int | float | None) else "…"
+    return shown if len(shown) <= _LONGEST else "…"

@@ -1,21 +1,25 @@
 """The one table of options, and the one merge of where they may be set.
 
-Precedence: argument > connection > [incident_io] in airflow.cfg > default.
+Precedence: argument > connection > [incident_io] in airflow.cfg > default. What a DAG's tags say becomes arguments.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Literal
+from fnmatch import fnmatchcase
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from airflow_incident.constants import CHOICES, CONFIG_SECTION, NEVER_WEAKER, Scope
-from airflow_incident.core.reading import read_choice, read_mapping, read_text
+from airflow_incident.core.arguments import read_choice, read_mapping, read_text
 from airflow_incident.errors import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
+TAG = "incident:"
+"""What a DAG's tag that is meant for this package begins with."""
 Place = Literal["argument", "connection", "config"]
 EVERYWHERE: tuple[Place, ...] = ("argument", "connection", "config")
 _PLACES: dict[str, str] = {
@@ -24,10 +28,15 @@ _PLACES: dict[str, str] = {
     "config": f"under [{CONFIG_SECTION}] in airflow.cfg",
 }
 
+_UNSET: Mapping[str, Any] = MappingProxyType({})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """One option as people meet it: in an argument, a form field, a line of airflow.cfg, the README's table."""
+    """One option as people meet it: in an argument, a form field, a line of airflow.cfg, the README's table.
+
+    `places` names the nearest place first; `drafted` says that the option is part of what an incident looks like.
+    """
 
     name: str = ""
     label: str
@@ -36,6 +45,7 @@ class Option:
     choices: tuple[str, ...] = ()
     places: tuple[Place, ...] = EVERYWHERE
     secret: bool = False
+    drafted: bool = False
     parse: Callable[[Any], Any] = read_text
 
 
@@ -57,9 +67,9 @@ def _count(value: Any) -> int:
     return int(text)
 
 
-def _option(default: Any = None, **about: Any) -> Any:
-    option = Option(default=default, **about)
-    return field(default=default, repr=not option.secret, metadata={"option": option})
+def _option(**about: Any) -> Any:
+    option = Option(**about)
+    return field(default=option.default, repr=not option.secret, metadata={"option": option})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +77,7 @@ class Settings:
     """Every option with its merged value."""
 
     enabled: bool = _option(
-        True,  # noqa: FBT003 -- the option's default
+        default=True,
         label="Enabled",
         places=("config",),
         parse=_flag,
@@ -79,49 +89,56 @@ class Settings:
         "[api] base_url ([webserver] base_url before Airflow 3).",
     )
     scope: Scope = _option(
-        "run",
+        default="run",
         label="Scope",
         places=("argument", "config"),
         help="What one incident stands for: a DAG as long as its incident is open, a run, a task of a run, or a mapped "
         "task instance. Backfill runs count as `dag`, instead of `run`.",
     )
     channel: str = _option(
-        "incident",
+        default="incident",
         label="Channel",
         places=("argument",),
         help="What a failure becomes: an incident at once, or an alert, which pages people by incident.io's alert "
         "routes and may open an incident there.",
     )
-    severity: str | None = _option(label="Severity", help="Name or ID of the severity of new incidents.")
-    incident_type: str | None = _option(label="Incident type", help="Name or ID of the type of new incidents.")
+    severity: str | None = _option(label="Severity", drafted=True, help="Name or ID of the severity of new incidents.")
+    incident_type: str | None = _option(
+        label="Incident type", drafted=True, help="Name or ID of the type of new incidents."
+    )
     mode: str | None = _option(
         label="Mode",
+        drafted=True,
         help="Whether new incidents are real or a test. Default: incident.io's own, real.",
     )
     visibility: str = _option(
-        "public",
+        default="public",
         label="Visibility",
+        drafted=True,
         help="Who may see new incidents: everyone in the workspace, or invited people only.",
     )
     status: str | None = _option(
         label="Status",
+        drafted=True,
         places=("argument",),
         help="Name or ID of the status that the incident opens in. Default: triage.",
     )
     custom_fields: dict[str, Any] | None = _option(
         label="Custom fields",
+        drafted=True,
         parse=read_mapping,
         help='JSON: name or ID of a custom field to its value or list of values, like {"Affected team": "Product"}: an '
         "option's name, a catalog entry's external ID or alias, a text, a link, a number.",
     )
     roles: dict[str, Any] | None = _option(
         label="Roles",
+        drafted=True,
         parse=read_mapping,
         help="JSON: name or ID of an incident role to a person, by email address, Slack ID or incident.io ID, like "
         '{"Incident Lead": "bob@example.com"}.',
     )
     slack_team_id: str | None = _option(
-        label="Slack team ID", help="Slack workspace to use; needed with Enterprise Grid only."
+        label="Slack team ID", drafted=True, help="Slack workspace to use; needed with Enterprise Grid only."
     )
     alert_source_id: str | None = _option(
         label="Alert source ID",
@@ -135,7 +152,7 @@ class Settings:
         help="The alert source's own token, which is not the API key. For channel `alert`.",
     )
     resolve: str = _option(
-        "if_unclaimed",
+        default="if_unclaimed",
         label="Resolve",
         places=("argument", "config"),
         help="What a recovery may close: only what no person has claimed (left triage, or a lead assigned), the others "
@@ -146,28 +163,28 @@ class Settings:
         help="Name or ID of the status that a recovery moves an incident to. Default: the first closed status.",
     )
     exception_detail: str = _option(
-        "message",
+        default="message",
         label="Exception detail",
         places=("argument", "config"),
         help="How much of a task's exception the summary holds: its type, also its message (first 500 "
         "characters), or the traceback. Known secrets are redacted in each.",
     )
     journal: bool = _option(
-        True,  # noqa: FBT003 -- the option's default
+        default=True,
         label="Journal",
         places=("config",),
         parse=_flag,
         help="Whether failures are written down in Airflow's Variables before they are sent, so that none is lost.",
     )
     auto_open: bool = _option(
-        False,  # noqa: FBT003 -- the option's default
+        default=False,
         label="Auto open",
         places=("config",),
         parse=_flag,
         help="Whether every DAG that has no callback of ours opens incidents, without being edited.",
     )
     auto_resolve: bool = _option(
-        False,  # noqa: FBT003 -- the option's default
+        default=False,
         label="Auto resolve",
         places=("config",),
         parse=_flag,
@@ -187,7 +204,7 @@ class Settings:
         "Default: none.",
     )
     storm_limit: int = _option(
-        10,
+        default=10,
         label="Storm limit",
         places=("connection", "config"),
         parse=_count,
@@ -195,14 +212,14 @@ class Settings:
         "0 is no limit.",
     )
     storm_limit_per_dag: int = _option(
-        3,
+        default=3,
         label="Storm limit per DAG",
         places=("connection", "config"),
         parse=_count,
         help="The same for one DAG.",
     )
     api_version: str = _option(
-        "auto",
+        default="auto",
         label="API version",
         places=("connection", "config"),
         help="Version of incident.io's incidents API; `auto` is v1 as long as that is served, then v2.",
@@ -221,27 +238,13 @@ class Settings:
 
     def incident_fields(self) -> dict[str, Any]:
         """Return the options that say what an incident looks like."""
-        names = (
-            "severity",
-            "incident_type",
-            "mode",
-            "visibility",
-            "status",
-            "custom_fields",
-            "roles",
-            "slack_team_id",
-        )
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name, option in OPTIONS.items() if option.drafted}
 
 
-def _table() -> dict[str, Option]:
-    def named(name: str, option: Option) -> Option:
-        return replace(option, name=name, choices=CHOICES.get(name, ()))
-
-    return {f.name: named(f.name, f.metadata["option"]) for f in fields(Settings)}
-
-
-OPTIONS: dict[str, Option] = _table()
+OPTIONS: dict[str, Option] = {
+    each.name: replace(each.metadata["option"], name=each.name, choices=CHOICES.get(each.name, ()))
+    for each in fields(Settings)
+}
 
 
 def options_in(place: Place) -> Iterator[Option]:
@@ -250,54 +253,52 @@ def options_in(place: Place) -> Iterator[Option]:
 
 
 def merge(
-    *, arguments: Mapping[str, Any], connection: Mapping[str, Any], config: Mapping[str, Any]
+    *, arguments: Mapping[str, Any] = _UNSET, connection: Mapping[str, Any] = _UNSET, config: Mapping[str, Any] = _UNSET
 ) -> tuple[Settings, list[Problem], dict[str, Place]]:
     """Merge what is set where; also return every value that cannot be used, and where each option's value is from.
 
     None and the empty string mean "not set here", and so does what cannot be used. But what was to be seen by fewer
     people, or to be a test, must not become more by a slip: then no other place is asked.
     """
+    sources: dict[Place, Mapping[str, Any]] = {"argument": arguments, "connection": connection, "config": config}
     values: dict[str, Any] = {}
     problems: list[Problem] = []
     origins: dict[str, Place] = {}
-    for option, place, raw in _given({"argument": arguments, "connection": connection, "config": config}):
-        if option.name in origins:
-            continue
-        try:
-            values[option.name] = read_value(option, raw)
-        except ValueError as error:
-            problems.append(Problem(label_of(option, place), str(error), option.name, place))
-            if option.name not in NEVER_WEAKER:
-                continue
-            values[option.name] = NEVER_WEAKER[option.name]
-        origins[option.name] = place
-    return Settings(**values), problems, origins
-
-
-def _given(sources: Mapping[Place, Mapping[str, Any]]) -> Iterator[tuple[Option, Place, Any]]:
-    """Yield what is set for each option, the place that goes first before the others."""
     for option in OPTIONS.values():
-        for place, source in sources.items():
-            raw = source.get(option.name) if place in option.places else None
-            if raw is not None and raw != "":
-                yield option, place, raw
+        for place in option.places:
+            raw = sources[place].get(option.name)
+            if raw is None or raw == "":
+                continue
+            try:
+                values[option.name] = read_value(option, raw)
+            except ValueError as error:
+                problems.append(Problem(label_of(option, place), str(error), option.name, place))
+                if option.name not in NEVER_WEAKER:
+                    continue
+                values[option.name] = NEVER_WEAKER[option.name]
+            origins[option.name] = place
+            break
+    return Settings(**values), problems, origins
 
 
 def unknown_settings(names: Iterable[str], place: Place) -> list[Problem]:
     """Tell what is set in a place and means nothing there, with the option that was probably meant."""
     known = [option.name for option in options_in(place)]
-    return [_unknown(name, place, known) for name in names if name not in known]
+    problems = []
+    for name in names:
+        if name in known:
+            continue
+        if name in OPTIONS:
+            others = " or ".join(_PLACES[other] for other in OPTIONS[name].places)
+            what = f"has no effect there; {name} is set {others}"
+        else:
+            from difflib import get_close_matches  # only where something is wrong
 
-
-def _unknown(name: str, place: Place, known: Sequence[str]) -> Problem:
-    from difflib import get_close_matches  # only where something is wrong
-
-    where = f"{name!r} in the connection's extra" if place == "connection" else f"[{CONFIG_SECTION}] {name}"
-    if name in OPTIONS:
-        others = " or ".join(_PLACES[other] for other in OPTIONS[name].places)
-        return Problem(where, f"has no effect there; {name} is set {others}", name, place)
-    near = get_close_matches(name.lower(), known, n=1)
-    return Problem(where, "is unknown and has no effect" + (f"; did you mean {near[0]}?" if near else ""), name, place)
+            near = get_close_matches(name.lower(), known, n=1)
+            what = "is unknown and has no effect" + (f"; did you mean {near[0]}?" if near else "")
+        where = f"{name!r} in the connection's extra" if place == "connection" else f"[{CONFIG_SECTION}] {name}"
+        problems.append(Problem(where, what, name, place))
+    return problems
 
 
 def read_value(option: Option, raw: Any) -> Any:
@@ -323,3 +324,39 @@ def label_of(option: Option, place: Place) -> str:
     if place == "config":
         return f"{option.label} ([{CONFIG_SECTION}] {option.name} in airflow.cfg)"
     return f"{option.label} (argument {option.name})"
+
+
+def why_left_out(dag_id: str, settings: Settings) -> str:
+    """Say which option keeps zero touch from a DAG; empty if it is included and not excluded."""
+    if not matches(dag_id, settings.auto_include or ("*",)):
+        return "auto_include does not name it"
+    return "auto_exclude names it" if matches(dag_id, settings.auto_exclude or ()) else ""
+
+
+def matches(dag_id: str, globs: Iterable[str]) -> bool:
+    """Return whether one of the globs names a DAG; case counts."""
+    return any(fnmatchcase(dag_id, glob) for glob in globs)
+
+
+class TagOptions(NamedTuple):
+    """What the tags of one DAG ask for; `wrong` are those that ask for nothing known."""
+
+    off: bool = False
+    severity: str | None = None
+    conn_id: str | None = None
+    wrong: tuple[str, ...] = ()
+
+
+def read_tags(tags: Iterable[str]) -> TagOptions:
+    """Read `incident:off`, `incident:severity=…` and `incident:conn=…`; the first of its kind holds."""
+    values: dict[str, str] = {}
+    wrong = []
+    ours = sorted(tag for tag in map(str, tags) if tag.startswith(TAG))
+    for tag in ours:
+        name, equals, value = (part.strip() for part in tag.removeprefix(TAG).partition("="))
+        usable = not equals if name == "off" else name in {"severity", "conn"} and value
+        if usable and name not in values:
+            values[name] = value
+        else:
+            wrong.append(tag)
+    return TagOptions("off" in values, values.get("severity"), values.get("conn"), tuple(wrong))

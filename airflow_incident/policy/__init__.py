@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ from airflow.policies import hookimpl
 from airflow_incident import readable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow_incident.policy.auto_callbacks import ZeroTouch
 
 OFF = frozenset({"", "false", "f", "0", "no", "off"})
@@ -24,29 +27,34 @@ NOTIFICATIONS = "airflow_incident.notifications"
 log = logging.getLogger(__name__)
 
 
+@contextmanager
+def _harmless() -> Iterator[None]:
+    """Say in one line what kept our callbacks out: raising here would cost the DAG, or every DAG."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:  # noqa: BLE001 -- as above
+        log.error("incident.io: zero touch leaves DAGs as they are: %s", readable(error))  # noqa: TRY400 -- in one line
+
+
 @hookimpl
 def dag_policy(dag: Any) -> None:
     """Put our callbacks at the level of a DAG.
 
     https://airflow.apache.org/docs/apache-airflow/stable/administration-and-deployment/cluster-policies.html
     """
-    try:
+    with _harmless():
         _list_callbacks(dag)
         if (zero_touch := _zero_touch()) is not None:
             zero_touch.enter_dag(dag)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 -- raising here would cost the DAG
-        _tell(error)
 
 
 @hookimpl
 def task_policy(task: Any) -> None:
     """Put our callbacks at the level of a task; after the installation's own policies, which Airflow asks first."""
-    try:
+    with _harmless():
         _list_callbacks(task)
         if (zero_touch := _zero_touch()) is not None:
             zero_touch.enter_task(task)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 -- raising here would cost the DAG
-        _tell(error)
 
 
 def _list_callbacks(owner: Any) -> None:
@@ -64,24 +72,12 @@ def _list_callbacks(owner: Any) -> None:
 @lru_cache(maxsize=1)
 def _zero_touch() -> ZeroTouch | None:
     """Read airflow.cfg, once per process; None if zero touch is off, or broken."""
-    try:
-        if not _is_asked_for():
-            return None
-        from airflow_incident.policy.auto_callbacks import read_zero_touch  # off, nothing of ours is imported
+    with _harmless():
+        from airflow.configuration import conf  # whoever loads a DAG has loaded it
 
-        return read_zero_touch()
-    except (Exception, SystemExit) as error:  # noqa: BLE001 -- raising here would cost every DAG
-        _tell(error)
-        return None
+        values = (conf.get("incident_io", name, fallback="") for name in ("auto_open", "auto_resolve"))
+        if any(str(value).strip().lower() not in OFF for value in values):
+            from airflow_incident.policy.auto_callbacks import read_zero_touch  # off, nothing of ours is imported
 
-
-def _is_asked_for() -> bool:
-    from airflow.configuration import conf  # whoever loads a DAG has loaded it
-
-    values = (conf.get("incident_io", name, fallback="") for name in ("auto_open", "auto_resolve"))
-    return any(str(value).strip().lower() not in OFF for value in values)
-
-
-def _tell(error: BaseException) -> None:
-    """Say in one line what kept our callbacks out."""
-    log.error("incident.io: zero touch leaves DAGs as they are: %s", readable(error))
+            return read_zero_touch()
+    return None

@@ -1,13 +1,12 @@
-"""Zero touch, carried out: our callbacks go into the DAGs and tasks that the rules cover."""
+"""Zero touch, carried out: our callbacks go into the DAGs and tasks that airflow.cfg covers."""
 
 from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING, Any
 
-from airflow_incident.constants import CONFIG_SECTION
-from airflow_incident.core.rules import TAG, AutoCallbackRules, read_tags
-from airflow_incident.core.settings import merge
+from airflow_incident.constants import CONFIG_SECTION, TASK_SCOPES
+from airflow_incident.core.settings import TAG, Settings, merge, read_tags, why_left_out
 from airflow_incident.core.text import log_line
 from airflow_incident.notifications import QuietNotifier, notifier_class, open_incident, resolve_incident
 
@@ -28,8 +27,8 @@ class ZeroTouch:
     has anything of ours, therefore holds for the tasks that come next.
     """
 
-    def __init__(self, rules: AutoCallbackRules) -> None:
-        self.rules = rules
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
         self._decided: tuple[Any, dict[str, QuietNotifier]] = (None, {})
 
     def enter_dag(self, dag: Any) -> None:
@@ -48,11 +47,12 @@ class ZeroTouch:
         if dag is None or task.dag is not dag or _has_ours(task):
             return
         for kind, callback in callbacks.items():
-            if kind == "on_failure_callback" or self.rules.resolves_tasks:
+            # A task's recovery closes something only where an incident stands for a task.
+            if kind == "on_failure_callback" or self.settings.scope in TASK_SCOPES:
                 _prepend(task, kind, callback)
 
     def _callbacks_for(self, dag: Any) -> dict[str, QuietNotifier]:
-        if self.rules.why_not(dag.dag_id) or _is_of_its_author(dag):
+        if why_left_out(dag.dag_id, self.settings) or _is_of_its_author(dag):
             return {}
         wishes = read_tags(dag.tags or ())
         if wishes.wrong:
@@ -65,26 +65,25 @@ class ZeroTouch:
             return {}
         connection: dict[str, Any] = {"conn_id": wishes.conn_id} if wishes.conn_id else {}
         callbacks: dict[str, QuietNotifier] = {}
-        if self.rules.opens:
+        if self.settings.auto_open:
             callbacks["on_failure_callback"] = open_incident(severity=wishes.severity, **connection)
-        if self.rules.resolves:
+        if self.settings.auto_resolve:
             callbacks["on_success_callback"] = resolve_incident(**connection)
         return callbacks
 
 
 def read_zero_touch() -> ZeroTouch | None:
-    """Read the rules of airflow.cfg; None if they ask for nothing.
+    """Read what airflow.cfg says; None if it asks for nothing.
 
     Only these are read: an error about another option may hold what nobody may see.
     """
     from airflow_incident.airflow_bridge.compat import conf
 
     config = {name: conf.get(CONFIG_SECTION, name, fallback="") for name in OPTIONS}
-    settings, problems, _ = merge(arguments={}, connection={}, config=config)
+    settings, problems, _ = merge(config=config)
     for problem in problems:
         log.warning("%s", log_line(f"incident.io: {problem}"))
-    rules = AutoCallbackRules(settings)
-    return ZeroTouch(rules) if rules.on else None
+    return ZeroTouch(settings) if settings.auto_open or settings.auto_resolve else None
 
 
 def _is_of_its_author(dag: Any) -> bool:

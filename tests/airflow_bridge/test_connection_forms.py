@@ -1,16 +1,16 @@
 """The forms in which people write a connection, as Airflow itself reads them."""
 
 import json
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_incident.airflow_bridge.airflow_cfg import read_airflow_config
 from airflow_incident.airflow_bridge.compat import BaseHook
-from airflow_incident.airflow_bridge.config import read_config, read_lenient_config
+from airflow_incident.airflow_bridge.config import read_airflow_config, read_config, read_lenient_config
 from airflow_incident.constants import CONN_TYPE
-from airflow_incident.core.account import DEFAULT_BASE_URL, read_account
+from airflow_incident.core.account import DEFAULT_BASE_URL, Fields, is_loopback, read_account
 from airflow_incident.core.settings import Settings
 from airflow_incident.errors import ConfigurationError
 from tests.airflow_versions import BASE_URL
@@ -153,8 +153,9 @@ def test_what_airflow_makes_of_a_uri_is_what_the_table_says(define):
 @given(host=st.text(max_size=30), schema=st.none() | st.text(max_size=8), port=st.none() | st.integers(0, 70_000))
 def test_no_text_for_a_host_leads_to_anywhere_unencrypted(host, schema, port):
     """Whatever is read is https, or this machine."""
-    account, problems = read_account(password="KEY", host=host, schema=schema, port=port, settings=Settings())
-    assert problems or account.is_encrypted or account.is_local
+    account, problems = read_account(Fields(password="KEY", host=host, schema=schema, port=port), Settings())
+    url = urlsplit(account.base_url)
+    assert problems or url.scheme == "https" or is_loopback(url.hostname)
 
 
 @pytest.mark.parametrize(

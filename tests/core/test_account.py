@@ -2,7 +2,7 @@
 
 import pytest
 
-from airflow_incident.core.account import DEFAULT_BASE_URL, Account, is_loopback, read_account
+from airflow_incident.core.account import DEFAULT_BASE_URL, Account, Fields, is_loopback, read_account
 from airflow_incident.core.settings import Settings
 
 
@@ -22,7 +22,7 @@ from airflow_incident.core.settings import Settings
 )
 def test_a_host_is_read_in_every_form_that_people_write(fields, base_url):
     """A name, a name and a port, a URL, with or without path."""
-    account, problems = read_account(**{"password": "key", "host": None, "settings": Settings()} | fields)
+    account, problems = read_account(Fields(password="key", **fields), Settings())
     assert problems == []
     assert account.base_url == base_url
 
@@ -45,21 +45,21 @@ def test_a_host_is_read_in_every_form_that_people_write(fields, base_url):
 )
 def test_no_host_that_would_leak_the_key_is_accepted(host):
     """Plain http is for this machine only, and an address is an address only."""
-    _, problems = read_account(password="key", host=host, settings=Settings())
+    _, problems = read_account(Fields(password="key", host=host), Settings())
     assert [p.where for p in problems] == ["Base URL"]
 
 
 @pytest.mark.parametrize("key", [None, "", "  ", "two words", "new\nline", "schlüssel", "tab\tkey"])
 def test_a_key_that_cannot_be_one_is_refused(key):
     """Nothing that an HTTP header cannot carry, and the key itself is not told."""
-    _, problems = read_account(password=key, host=None, settings=Settings())
+    _, problems = read_account(Fields(password=key), Settings())
     assert [p.where for p in problems] == ["API key"]
     assert not key or not key.strip() or key not in str(problems[0])
 
 
 def test_space_around_a_copied_key_does_not_matter():
     """People copy line ends."""
-    assert read_account(password=" key\n", host=None, settings=Settings())[0].api_key == "key"
+    assert read_account(Fields(password=" key\n"), Settings())[0].api_key == "key"
 
 
 def test_an_account_shows_no_secret():
@@ -71,9 +71,7 @@ def test_an_account_shows_no_secret():
 
 def test_a_proxy_needs_a_scheme():
     """`proxy:3128` is not a URL."""
-    assert [p.where for p in read_account(password="k", host=None, settings=Settings(proxy="proxy:3128"))[1]] == [
-        "Proxy"
-    ]
+    assert [p.where for p in read_account(Fields(password="k"), Settings(proxy="proxy:3128"))[1]] == ["Proxy"]
 
 
 def test_loopback_is_told_by_address_or_the_one_name():

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_incident.airflow_bridge import connections
 from airflow_incident.airflow_bridge.config import read_config
 from airflow_incident.airflow_bridge.variables import Variables
-from airflow_incident.core.account import fault_of_id
 from airflow_incident.core.failure import Failure
 from airflow_incident.delivery.opened import opened_by
 from airflow_incident.delivery.record import dag_prefix, is_of_dag, read_record, record_name
@@ -113,22 +113,36 @@ def test_the_dag_processor_lives_whatever_ids_it_meets(airflow_db, sandbox, conn
     forget_all()
 
 
+@pytest.fixture
+def answered_by(monkeypatch):
+    """Have a supervisor, which is the DAG processor itself, or that of a task."""
+
+    def by(*, in_process):
+        monkeypatch.setattr(connections, "supervisor", object)
+        monkeypatch.setattr(connections, "is_in_processor", lambda: in_process)
+
+    return by
+
+
 @pytest.mark.parametrize("conn_id", ["ü", "日本", "a%C3%BC", "🚀"])
-def test_an_id_that_is_not_plain_is_not_asked_of_the_process_that_would_end_of_it(conn_id):
+def test_an_id_that_is_not_plain_is_not_asked_of_the_process_that_would_end_of_it(conn_id, answered_by):
     """A task's supervisor asks an API server over HTTP, which takes any id."""
-    assert fault_of_id(conn_id, in_process=True)
-    assert fault_of_id(conn_id, in_process=False) is None
+    answered_by(in_process=False)
+    connections._check_id(conn_id)
+    answered_by(in_process=True)
+    with pytest.raises(MissingConnectionError, match="ASCII letters"):
+        connections._check_id(conn_id)
 
 
 @pytest.mark.parametrize("conn_id", ["", "new\nline", "x" * 251, "half \ud800 pair", "nul\0"])
 def test_an_id_that_no_connection_has_is_asked_of_nobody(conn_id):
     """Before Airflow 3.2 a task waits for ever when its supervisor has ended of such an id."""
-    assert fault_of_id(conn_id, in_process=False)
     with pytest.raises(MissingConnectionError, match="250 characters"):
         read_config(conn_id)
 
 
 @pytest.mark.parametrize("conn_id", ["incident_io_default", "a b", "a/b:c#d!e(f)\\g", "x" * 250])
-def test_a_plain_id_is_asked_for(conn_id):
+def test_a_plain_id_is_asked_for(conn_id, answered_by):
     """As much as Airflow allows, and more."""
-    assert fault_of_id(conn_id, in_process=True) is None
+    answered_by(in_process=True)
+    connections._check_id(conn_id)

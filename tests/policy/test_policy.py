@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import airflow_incident
-from airflow_incident.core.rules import TagOptions, read_tags
+from airflow_incident.core.settings import TagOptions, read_tags
 from airflow_incident.sandbox.server import Sandbox
 from tests.doors import dag_named
 from tests.zero_touch_dags import DAGS, source
@@ -366,7 +366,6 @@ print(bag.dags["both_levels"].test().state)
     ("broken", "lines"),
     [
         ("policy.auto_callbacks", ["zero touch leaves DAGs as they are: ImportError('broken for this test')"]),
-        ("core.rules", ["zero touch leaves DAGs as they are: ImportError('broken for this test')"]),
         ("airflow_bridge.context", ["NO incident was opened: MissingConnectionError, then ImportError"] * 2),
     ],
 )
@@ -400,11 +399,10 @@ def test_a_dag_of_another_make_is_left_as_it_is(caplog):
     from types import SimpleNamespace
 
     from airflow_incident import policy
-    from airflow_incident.core.rules import AutoCallbackRules
     from airflow_incident.core.settings import Settings
     from airflow_incident.policy.auto_callbacks import ZeroTouch
 
-    zero_touch = ZeroTouch(AutoCallbackRules(Settings(auto_open=True)))
+    zero_touch = ZeroTouch(Settings(auto_open=True))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(policy, "_zero_touch", lambda: zero_touch)
         policy.dag_policy(SimpleNamespace())
