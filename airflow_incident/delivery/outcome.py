@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from airflow_incident.delivery.report import Report
 
 
-ReportKind = Literal["open", "already_open", "closed", "suppressed", "grouped", "kept", "refused", "failed"]
+ReportKind = Literal["open", "already_open", "closed", "suppressed", "grouped", "joined", "kept", "refused", "failed"]
 Before = Literal["waited", "opened", "refused"]
 _REPORT_OUTCOMES: dict[tuple[ReportKind, Before | None], str] = {
     ("open", None): "opened",
@@ -37,6 +37,9 @@ _REPORT_OUTCOMES: dict[tuple[ReportKind, Before | None], str] = {
     ("kept", None): "journalled",
     ("refused", None): "dead",
     ("refused", "waited"): "dead",
+    ("grouped", None): "grouped",
+    ("grouped", "opened"): "grouped",
+    ("joined", "opened"): "joined",
 }
 _REPORTS: Mapping[ReportKind, tuple[int, str]] = MappingProxyType(
     {
@@ -47,10 +50,8 @@ _REPORTS: Mapping[ReportKind, tuple[int, str]] = MappingProxyType(
             logging.WARNING,
             "{named} of {subject} was closed by a person; nothing more is sent for this failure",
         ),
-        "grouped": (
-            logging.INFO,
-            "{subject} is grouped under {named}, which stands for several failures (key {storm})",
-        ),
+        "grouped": (logging.WARNING, "{subject} is one of many failures, and is grouped under {named} (key {storm})"),
+        "joined": (logging.INFO, "{subject} joined {named}, which was open already"),
         "kept": (logging.WARNING, "{subject} is kept in the journal and {waits}"),
         "refused": (logging.ERROR, "{lost} Then: airflow-incident journal retry"),
         "failed": (logging.ERROR, "{lost}"),
@@ -106,8 +107,8 @@ class ReportResult(NamedTuple):
     @property
     def outcome(self) -> str:
         """Which of `stats.OUTCOMES` it is: an incident is opened or replayed once, whoever reports it again."""
-        if self.kind == "grouped" and not self.before:
-            return "opened" if self.incident else "journalled"
+        if self.kind == "grouped" and not self.incident:
+            return "journalled"
         return "dropped" if self.kind == "failed" else _REPORT_OUTCOMES.get((self.kind, self.before), "deduplicated")
 
     def log_events(self, redact: Redact, seconds: float) -> Sequence[LogEvent]:
