@@ -25,6 +25,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "channel": ("incident", "alert"),
         "mode": ("real", "test"),
         "visibility": ("public", "private"),
+        "refail": ("join", "new"),
         "resolve": ("if_unclaimed", "always"),
         "exception_detail": ("type", "message", "traceback"),
         "api_version": ("v1", "v2", "auto"),

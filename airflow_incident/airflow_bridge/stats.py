@@ -28,6 +28,8 @@ OUTCOMES: Mapping[str, str] = MappingProxyType(
     {
         "opened": "incidents opened, and alerts sent, at once",
         "deduplicated": "reports of what an incident, or a record in the journal, stands for already",
+        "grouped": "failures beyond the storm limit: one incident, opened with the first of them, names them all",
+        "joined": "failures that joined an incident which was open: the DAG's, or that of the run's earlier attempt",
         "suppressed": "callbacks with nothing to do: `enabled` is false, there is no such connection, another "
         "attempt is coming, or there is no journal that says what to close",
         "journalled": "failures kept in the journal, to be delivered later",

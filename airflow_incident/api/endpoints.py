@@ -170,6 +170,17 @@ def attach_link(incident_id: str, *, url: str, title: str) -> Call[None]:
     return Call("POST", "/v1/incident_attachments", _nothing, body=body)
 
 
+def edit_summary(incident_id: str, *, summary: str, notify_channel: bool) -> Call[IncidentState]:
+    """Replace an incident's summary.
+
+    https://docs.incident.io/api-reference/incidents-v2/edit
+
+    :param notify_channel: Whether a message goes to the incident's Slack channel.
+    """
+    body = {"incident": {"summary": summary}, "notify_incident_channel": notify_channel}
+    return Call("POST", f"/v2/incidents/{quoted(incident_id)}/actions/edit", read_incident_state, body=body)
+
+
 def list_attachments(
     incident_id: str | None = None, *, external_id: str | None = None, resource_type: str | None = None
 ) -> Call[list[Attachment]]:

@@ -80,6 +80,11 @@ def earlier_keys(failure: Failure, *, deployment: str, scope: Scope, name: str |
     return [idempotency_key(attempt, deployment=deployment, scope=scope, name=name) for attempt in attempts]
 
 
+def deployment_of(key: str) -> str:
+    """Return the name of the deployment that a key is of."""
+    return unquote(key.removeprefix(ALERT_MARK).split("/")[1], errors="surrogatepass")
+
+
 def with_deployment(key: str, deployment: str) -> str:
     """Return a failure's key as another name of its deployment makes it; one that was cut stays as it is."""
     if "/sha256/" in key:

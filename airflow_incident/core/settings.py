@@ -151,6 +151,13 @@ class Settings:
         secret=True,
         help="The alert source's own token, which is not the API key. For channel `alert`.",
     )
+    refail: str = _option(
+        default="join",
+        label="Refail",
+        places=("argument", "config"),
+        help="What a run does that was cleared and fails again: join the incident of its earlier attempt, as long as "
+        "that is open; or open a new one each time.",
+    )
     resolve: str = _option(
         default="if_unclaimed",
         label="Resolve",

@@ -121,6 +121,24 @@ def with_origin(text: str, failure: Failure, *, deployment: str) -> str:
     return f"{text.rstrip()}\n\n{origin}"
 
 
+def with_first_line(text: str, line: str) -> str:
+    """Add what has happened since a text was sent; newest first."""
+    return shorten(f"{line}\n\n{text}", SUMMARY_LENGTH)
+
+
+def failed_again(failure: Failure) -> str:
+    """Say that a run was cleared, and has failed again."""
+    when = f" at {format_time(failure.failed_at)}" if failure.failed_at else ""
+    what = link(failure.task_label or failure.run_id, failure.log_url or failure.run_url)
+    return f"**Failed again{when}**, after its run was cleared: {what}"
+
+
+def with_earlier(text: str, incidents: Sequence[tuple[str, str, datetime]]) -> str:
+    """Add a DAG's earlier incidents: name, page and moment of each."""
+    told = ", ".join(f"[{escape(label)}]({page}) ({at:%Y-%m-%d})" for label, page, at in incidents)
+    return f"{text}\n\n**Earlier incidents of this DAG:** {told}" if told else text
+
+
 def with_notes(text: str, notes: Sequence[str]) -> str:
     """Add what the reader should know about the report itself, a sentence each, however long the text is."""
     end = "".join(f"\n\n_{escape(note)}_" for note in notes)

@@ -87,5 +87,9 @@ KEEP_FOR = timedelta(days=30)
 """How long a delivered record is kept."""
 STORM_WINDOW = timedelta(minutes=10)
 """How long an opening counts for the storm limits."""
+STORM_AGAIN = timedelta(minutes=1)
+"""How often it is noted that a storm goes on."""
+EARLIER_FOR = timedelta(days=30)
+"""How long an incident is told as an earlier one of its DAG."""
 OVERDUE = timedelta(hours=1)
 """How long a failure may wait before somebody should look."""

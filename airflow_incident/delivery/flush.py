@@ -9,8 +9,9 @@ from airflow_incident.core.timing import KEEP_FOR, SETTLE_SECONDS, YOUNG
 from airflow_incident.delivery.effects import Complete, Delete, Get, Names, Set, StoreFailed
 from airflow_incident.delivery.outcome import FlushResult, RecordResult
 from airflow_incident.delivery.record import KEEP_RECORDS, PREFIX, Record, UnreadableRecordError, read_record
-from airflow_incident.delivery.recovery import close_record_later
+from airflow_incident.delivery.recovery import close_record_later, remember
 from airflow_incident.delivery.sending import next_state, note_of_dag, own_record, send, terms_of
+from airflow_incident.delivery.storm import complete, counted
 from airflow_incident.errors import AmbiguousDeliveryError, IncidentIoError, JournalError, UnexpectedResponseError
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ def flush_all(
         if not isinstance(answer, AmbiguousDeliveryError):
             outages.note(record.rate_limit_key, answer if result.state == "pending" else None)
     settled = yield from _close_recovered(current, outages, now)
+    yield from remember(settled)
+    yield from _complete_storms(current, outages)
     pruned = yield from _prune(list(current.values()), now())
     return FlushResult(
         opened=[r for r in done if r.state == "open"],
@@ -152,6 +155,24 @@ def _close_recovered(
             if became.outcome in {"recovered", "already_closed"}:
                 del current[name]
     return done
+
+
+def _complete_storms(current: dict[str, Record], outages: _Outages) -> Generator[Effect, Any, None]:
+    """Let the incident of each storm name all of its failures, and each failure lead to that incident."""
+    for name, of_storm in list(current.items()):
+        if of_storm.level != "storm" or of_storm.incident is None or of_storm.rate_limit_key in outages.met:
+            continue
+        members = [r for r in current.values() if r.storm == of_storm.key and r.state == "grouped"]
+        whole = counted(of_storm, members)
+        if sum((whole.members or {}).values()) != of_storm.told:
+            whole = yield from complete(whole)
+        if whole != of_storm:
+            current[name] = whole
+            yield Set(name, whole.text())
+        for member in members:
+            if member.incident is None:
+                current[member.name] = member._replace(incident=of_storm.incident)
+                yield Set(member.name, current[member.name].text())
 
 
 def _order(record: Record) -> tuple[int, datetime]:

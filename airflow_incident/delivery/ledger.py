@@ -1,4 +1,7 @@
-"""What the reports of one deployment tell one another, in one Variable: openings, storms, what waits, v1's end."""
+"""What the reports of one deployment tell one another, in one Variable.
+
+Openings, storms, what waits, v1's end, and which incidents the DAGs had before.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,29 @@ from hashlib import sha256
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_incident.delivery.record import Reader, encode, read_fields, read_key, read_moment
+from airflow_incident.core.timing import EARLIER_FOR, STORM_AGAIN
+from airflow_incident.delivery.record import (
+    Reader,
+    UnreadableRecordError,
+    encode,
+    read_fields,
+    read_key,
+    read_moment,
+    read_record,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from datetime import datetime, timedelta
 
+    from airflow_incident.delivery.record import OpenIncident
+
 PREFIX = "incident_io_storm."
 """Beginning of a ledger's name; the rest is a digest of the deployment."""
 MOST_WAITING = 50
 """Failures that a ledger remembers as waiting; a flush finds the others."""
+MOST_EARLIER, _MOST_REMEMBERED = 3, 100
+"""Earlier incidents that a ledger remembers: of one DAG, and in all."""
 
 
 class Opening(NamedTuple):
@@ -27,11 +43,34 @@ class Opening(NamedTuple):
     key: str
 
 
+class Earlier(NamedTuple):
+    """An incident that a DAG had. Its page is known once its record, of this name, was read."""
+
+    dag_id: str
+    at: datetime
+    record: str
+    label: str = ""
+    page: str = ""
+
+    def seen(self, text: str) -> Earlier:
+        """Return it with what its record, of this text, knows of the incident."""
+        try:
+            incident = read_record(self.record, text).incident
+        except UnreadableRecordError:
+            return self
+        return self.of(incident) if incident else self
+
+    def of(self, incident: OpenIncident) -> Earlier:
+        """Return it with an incident's page."""
+        return self._replace(label=incident.reference or incident.id, page=incident.permalink or "")
+
+
 class Ledger(NamedTuple):
     """What the reports of one deployment tell one another.
 
-    The latest openings, the storm that goes on, if one does, what waits, by DAG and key, and whether incident.io has
-    stopped serving v1. Counted without locks: two processes at once may each miss the other's opening.
+    The latest openings, the storm that goes on, if one does, what waits, by DAG and key, whether incident.io has
+    stopped serving v1, and the DAGs' earlier incidents, the newest last. Counted without locks: two processes at once
+    may each miss the other's opening.
     """
 
     openings: tuple[Opening, ...] = ()
@@ -39,6 +78,7 @@ class Ledger(NamedTuple):
     storm_key: str | None = None
     storm_at: datetime | None = None
     v1_gone: bool = False
+    earlier: tuple[Earlier, ...] = ()
 
     @staticmethod
     def name(deployment: str) -> str:
@@ -46,7 +86,7 @@ class Ledger(NamedTuple):
         return PREFIX + sha256(deployment.encode()).hexdigest()[:32]
 
     @classmethod
-    def read(cls, text: str | None) -> Ledger:
+    def read(cls, text: Any) -> Ledger:
         """Decode a ledger; what cannot be read counts as empty, for it only saves requests."""
         try:
             return cls(**read_fields(json.loads(text or "{}"), _FIELDS))
@@ -60,12 +100,10 @@ class Ledger(NamedTuple):
     def around(self, now: datetime, window: timedelta) -> Ledger:
         """Forget what is older than a window, and what a wrong clock wrote from further ahead."""
         storm_goes_on = self.storm_at is not None and abs(now - self.storm_at) <= window
-        return Ledger(
+        return self._replace(
             openings=tuple(o for o in self.openings if abs(now - o.at) <= window),
-            waiting=self.waiting,
             storm_key=self.storm_key if storm_goes_on else None,
             storm_at=self.storm_at if storm_goes_on else None,
-            v1_gone=self.v1_gone,
         )
 
     def with_opening(self, opening: Opening, *, most: int) -> Ledger:
@@ -81,6 +119,22 @@ class Ledger(NamedTuple):
     def without_waiting(self, keys: Collection[str]) -> Ledger:
         """Forget failures that wait no longer."""
         return self._replace(waiting=tuple(w for w in self.waiting if w[1] not in keys))
+
+    def with_earlier(self, entry: Earlier) -> Ledger:
+        """Remember an incident of a DAG; the oldest are forgotten."""
+        others = [e for e in self.earlier if e.record != entry.record]
+        of_dag = [e for e in others if e.dag_id == entry.dag_id]
+        forgotten = of_dag[: max(0, len(of_dag) + 1 - MOST_EARLIER)]
+        kept = sorted((*(e for e in others if e not in forgotten), entry), key=lambda e: e.at)
+        return self._replace(earlier=tuple(kept[-_MOST_REMEMBERED:]))
+
+    def earlier_of(self, dag_id: str, now: datetime) -> list[Earlier]:
+        """Return the earlier incidents of a DAG, the newest first."""
+        return [e for e in reversed(self.earlier) if e.dag_id == dag_id and abs(now - e.at) <= EARLIER_FOR]
+
+    def is_in_storm(self, now: datetime) -> bool:
+        """Return whether a storm goes on, as was noted not long ago."""
+        return self.storm_at is not None and abs(now - self.storm_at) <= STORM_AGAIN
 
     def in_storm(self, key: str, at: datetime) -> Ledger:
         """Note that a storm goes on."""
@@ -98,6 +152,7 @@ _FIELDS: Mapping[str, Reader] = MappingProxyType(
         "storm_key": read_key,
         "storm_at": read_moment,
         "v1_gone": bool,
+        "earlier": lambda value: tuple(Earlier(str(dag), read_moment(at), *map(str, more)) for dag, at, *more in value),
     }
 )
 """How each field is read."""

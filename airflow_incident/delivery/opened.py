@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_incident.core.account import is_incident_page
 from airflow_incident.core.key import dag_key, idempotency_key
 from airflow_incident.delivery.record import (
+    STORM,
     UnreadableRecordError,
     dag_prefix,
     is_of_dag,
@@ -15,7 +16,6 @@ from airflow_incident.delivery.record import (
     record_name,
     replace_surrogates,
 )
-from airflow_incident.delivery.reporter import STORM
 from airflow_incident.errors import JournalError
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from airflow_incident.delivery.report import Report
 
 
-ReportKind = Literal["open", "already_open", "closed", "suppressed", "grouped", "kept", "refused", "failed"]
+ReportKind = Literal["open", "already_open", "closed", "suppressed", "grouped", "joined", "kept", "refused", "failed"]
 Before = Literal["waited", "opened", "refused"]
 _REPORTS: Mapping[ReportKind, tuple[str, int, str]] = {
     "open": ("opened", INFO, "{named} is open for {subject}"),
@@ -39,7 +39,8 @@ _REPORTS: Mapping[ReportKind, tuple[str, int, str]] = {
         WARNING,
         "{named} of {subject} was closed by a person; nothing more is sent for this failure",
     ),
-    "grouped": ("opened", INFO, "{subject} is grouped under {named}, which stands for several failures (key {storm})"),
+    "grouped": ("grouped", WARNING, "{subject} is one of many failures, and is grouped under {named} (key {storm})"),
+    "joined": ("joined", INFO, "{subject} joined {named}, which was open already"),
     "kept": ("journalled", WARNING, "{subject} is kept in the journal and {trouble}"),
     "refused": ("dead", ERROR, "{trouble} Then: airflow-incident journal retry"),
     "failed": ("dropped", ERROR, "{trouble}"),
@@ -100,10 +101,10 @@ class ReportResult(NamedTuple):
         """
         failure, key, incident, error = self.report.failure, self.report.sent_key, self.incident, self.error
         outcome, level, sentence = _REPORTS[self.kind]
-        if self.before and self.kind != "failed":
+        if self.kind == "grouped":
+            outcome = outcome if incident else "journalled"
+        elif self.before and self.kind not in {"failed", "joined"}:
             outcome = _REPORTED_AGAIN.get((self.kind, self.before), "deduplicated")
-        elif self.kind == "grouped" and not incident:
-            outcome = "journalled"
         if self.kind == "kept" and error and error.blames_connection:
             level = ERROR
         thing = "an alert" if self.report.is_alert else "an incident"

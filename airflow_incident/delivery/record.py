@@ -40,6 +40,10 @@ State = Literal["pending", "open", "grouped", "dead"]
 Level = Literal["task", "dag", "deadline", "operator", "storm"]
 
 
+STORM = "storm"
+"""What stands for a DAG id in the record of a storm."""
+
+
 class Store(Protocol):
     """Where records live; every method may raise whatever its backend raises."""
 
@@ -60,7 +64,8 @@ class OpenIncident(NamedTuple):
     """The incident that a record stands for.
 
     `began` is the category of the status that it was opened in, `was_assigned` whether it was opened with people in its
-    roles: neither means that a person has claimed it.
+    roles: neither means that a person has claimed it. `text_mark` tells whether its text is still the one that was
+    sent; None if incident.io has made another one of it.
     """
 
     id: str
@@ -69,6 +74,7 @@ class OpenIncident(NamedTuple):
     permalink: str | None = None
     began: str = "triage"
     was_assigned: bool = False
+    text_mark: str | None = None
 
 
 class Closing(NamedTuple):
@@ -97,7 +103,8 @@ class Record(NamedTuple):
     another one, and `next_keys` are those to go on with, as in `api.submit.SubmitOptions`. `started_at` is when the run
     began. `already_closed` says that the incident was over when incident.io was last asked. `of_dag` is the key of the
     record that says what its DAG has open, at scope `dag`; `on_dags_key` says that it is sent with the key that the
-    DAG's runs share.
+    DAG's runs share. Of a storm, `members` counts its failures by DAG, `told` is how many its text knows of, and `like`
+    is what its members are compared with.
     """
 
     state: State
@@ -134,6 +141,9 @@ class Record(NamedTuple):
     already_closed: bool = False
     of_dag: str | None = None
     on_dags_key: bool = False
+    members: dict[str, int] | None = None
+    told: int = 0
+    like: dict[str, str] | None = None
 
     @property
     def sent_key(self) -> str:
@@ -181,6 +191,11 @@ class Record(NamedTuple):
         if key in known:  # else it is the next one of those that the DAG's runs share
             fields |= {"next_keys": self.next_keys[known.index(key) + 1 :], "on_dags_key": False}
         return self._replace(**fields)
+
+    def with_member(self, dag_id: str) -> Record:
+        """Count a failure that a storm takes."""
+        members = self.members or {}
+        return self._replace(members={**members, dag_id: members.get(dag_id, 0) + 1})
 
     def without_run(self) -> Record:
         """Return it without what only the key of a run needs."""
@@ -418,7 +433,7 @@ _text, _flag, _count = _of_type(str), _of_type(bool), _of_type(int)
 _list, _object = _of_type(list), _of_type(dict)
 
 _INCIDENT: Mapping[str, Reader] = MappingProxyType(
-    dict.fromkeys(("id", "reference", "name", "permalink", "began"), _text) | {"was_assigned": _flag}
+    dict.fromkeys(("id", "reference", "name", "permalink", "began", "text_mark"), _text) | {"was_assigned": _flag}
 )
 _CLOSING: Mapping[str, Reader] = MappingProxyType(
     dict.fromkeys(("title", "url", "status", "error"), _text) | {"always": _flag}
@@ -427,7 +442,7 @@ _FIELDS: Mapping[str, Reader] = MappingProxyType(
     dict.fromkeys(("dag_id", "run_id", "conn_id", "task", "error", "storm", "scope", "of_dag"), _text)
     | dict.fromkeys(("key", "asked_key"), read_key)
     | dict.fromkeys(("written_at", "failed_at", "opened_at", "due_at", "run_at", "started_at"), read_moment)
-    | dict.fromkeys(("attempts", "suppressed", "clear_count"), _count)
+    | dict.fromkeys(("attempts", "suppressed", "clear_count", "told"), _count)
     | dict.fromkeys(("maybe_delivered", "attached_late", "recovered", "already_closed", "on_dags_key"), _flag)
     | dict.fromkeys(("draft", "body"), _object)
     | {
@@ -436,6 +451,8 @@ _FIELDS: Mapping[str, Reader] = MappingProxyType(
         "api_version": _one_of(Choice),
         "endpoint": _one_of(Endpoint),
         "own_fields": lambda value: tuple(map(_text, _list(value))),
+        "members": lambda value: {dag: _count(number) for dag, number in _object(value).items()},
+        "like": lambda value: {name: _text(text) for name, text in _object(value).items()},
         "next_keys": lambda value: tuple((read_key(key), read_moment(before)) for key, before in _list(value)),
         "incident": lambda value: OpenIncident(**read_fields(_object(value), _INCIDENT)),
         "closing": lambda value: Closing(**read_fields(_object(value), _CLOSING)),

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_incident.api.calls import send_alert
 from airflow_incident.api.closing import CloseOptions, CloseResult, close_sequence
-from airflow_incident.core.key import ALERT_MARK, dag_key, earlier_keys, own_keys, scope_of
+from airflow_incident.core.key import ALERT_MARK, dag_key, deployment_of, earlier_keys, own_keys, scope_of
 from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.core.text import one_line
 from airflow_incident.delivery.effects import Ask, Delete, Get, Set, StoreFailed
+from airflow_incident.delivery.ledger import Earlier, Ledger
 from airflow_incident.delivery.outcome import RecordResult, RecoveryResult
 from airflow_incident.delivery.record import Closing, record_name, replace_surrogates
 from airflow_incident.delivery.sending import broken, note_of_dag, own_record, send, terms_of
 from airflow_incident.errors import IncidentIoError, JournalError, NotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
     from datetime import datetime
 
     from airflow_incident.airflow_bridge.config import ConnectionConfig
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from airflow_incident.delivery.record import Record
     from airflow_incident.delivery.reporter import DeliveryPolicy
 
+_OVER = frozenset({"closed", "already_closed"})
 _FORGOTTEN: dict[str, RecordKind] = {"grouped": "grouped", "dead": "discarded"}
 
 
@@ -103,7 +105,21 @@ def close_run(recovery: Recovery, policy: DeliveryPolicy) -> Generator[Effect, A
             settled.append(became._replace(all_the_same=handled))
             # What has no answer now would have none for the next one either.
             policy = policy._replace(send=policy.send and became.kind != "kept")
+    yield from remember(settled)
     return RecoveryResult(tuple(settled))
+
+
+def remember(settled: Sequence[RecordResult]) -> Generator[Effect, Any, None]:
+    """Note the incidents whose records are forgotten now, for the texts of their DAGs' next ones."""
+    forgotten = [s.record for s in settled if s.kind in _OVER and s.record.level != "operator"]
+    for deployment in dict.fromkeys(deployment_of(record.key) for record in forgotten):
+        name = Ledger.name(deployment)
+        ledger = Ledger.read((yield Get(name)))
+        for record in forgotten:
+            if record.incident and deployment_of(record.key) == deployment:
+                entry = Earlier(record.dag_id, record.written_at, record.name)
+                ledger = ledger.with_earlier(entry.of(record.incident))
+        yield Set(name, ledger.text())
 
 
 def _keys(recovery: Recovery, deployment: str) -> list[str]:

@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow_incident.api.calls import PreparedCreate
 from airflow_incident.api.payload import NAMED, create_alert, create_draft, create_usable_draft, is_alert
 from airflow_incident.api.submit import SubmitOptions, at_once
-from airflow_incident.core.key import ALERT_MARK, idempotency_key, scope_of, started_key
+from airflow_incident.core.key import ALERT_MARK, earlier_keys, idempotency_key, scope_of, started_key
 from airflow_incident.core.text import (
     LISTED_TASKS,
     beginning,
-    code,
-    link,
     one_line,
     reason_text,
     summary,
@@ -35,6 +33,10 @@ if TYPE_CHECKING:
     from airflow_incident.core.failure import Failure
     from airflow_incident.core.settings import Settings
     from airflow_incident.core.text import Redact
+
+
+MOST_ATTEMPTS = 3
+"""Earlier attempts of a run that are looked at for an incident that is open."""
 
 
 class IncidentContent(NamedTuple):
@@ -58,7 +60,8 @@ class Report:
     """A failure, ready to be sent, in the words of whoever set it up; an alert to a source of this ID.
 
     `next_keys` are the idempotency keys to go on with, as in `api.submit.SubmitOptions`. `own_key` is what it is known
-    by where it is asked for with another key.
+    by where it is asked for with another key. `earlier_keys` are those of the run's earlier attempts whose incident may
+    take it, the latest first.
     """
 
     failure: Failure
@@ -69,6 +72,7 @@ class Report:
     alert_source_id: str | None = None
     next_keys: Sequence[tuple[str, datetime]] = ()
     own_key: str | None = None
+    earlier_keys: Sequence[str] = ()
 
     @cached_property
     def is_alert(self) -> bool:
@@ -137,7 +141,24 @@ def prepare(failure: Failure, settings: Settings, wish: IncidentContent, *, depl
     else:
         draft, problems = create_usable_draft(idempotency_key=key, **fields)
         draft["summary"] = with_notes(text, [f"Left out: {problem}." for problem in problems])
-    return Report(failure, draft, scope, _choice(settings), wish.strict, next_keys=next_keys)
+    return Report(
+        failure,
+        draft,
+        scope,
+        _choice(settings),
+        wish.strict,
+        next_keys=next_keys,
+        earlier_keys=_earlier(failure, settings, wish, deployment=deployment, scope=scope),
+    )
+
+
+def _earlier(
+    failure: Failure, settings: Settings, wish: IncidentContent, *, deployment: str, scope: Scope
+) -> Sequence[str]:
+    """Return the keys of the latest attempts whose incident may take the failure; not what a step opens on purpose."""
+    if settings.refail != "join" or wish.key_name or failure.level == "operator" or scope == "dag":
+        return ()
+    return earlier_keys(failure, deployment=deployment, scope=scope)[: -MOST_ATTEMPTS - 1 : -1]
 
 
 def _metadata(failure: Failure, settings: Settings, deployment: str) -> dict[str, Any]:
@@ -181,15 +202,3 @@ def late_note(failure: Failure, *, known: str | None) -> str | None:
 def _given(text: str | None) -> str:
     """Read a text that a person or a template wrote; white space says nothing."""
     return "" if text is None else beginning(str(text).strip())
-
-
-def storm_draft(report: Report, key: str, deployment: str) -> dict[str, Any]:
-    """Write the incident that groups a storm, as visible and as real as the failure that began it."""
-    text = (
-        "More DAG runs fail at once than `storm_limit` allows incidents for. They are grouped here; "
-        "`airflow-incident journal list` shows them all.\n\n"
-        f"The first one: {code(report.failure.dag_id)}, run {link(report.failure.run_id, report.failure.run_url)}."
-    )
-    kept = {name: value for name, value in report.draft.items() if name not in {"name", "summary", "status"}}
-    name = one_line(f"Airflow failure storm in {deployment}")
-    return kept | {"idempotency_key": key, "name": name, "summary": text}

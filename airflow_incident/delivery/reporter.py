@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow_incident.api.calls import CallSequence
 from airflow_incident.api.incident import IncidentState
 from airflow_incident.api.submit import LOOK_UP_SHARE, at_once, was_past
-from airflow_incident.core.key import dag_key, open_key, storm_key
+from airflow_incident.core.account import is_incident_page
+from airflow_incident.core.key import dag_key
 from airflow_incident.core.redaction import redact_secrets
+from airflow_incident.core.text import with_earlier
 from airflow_incident.core.timing import STORM_WINDOW
-from airflow_incident.delivery.effects import Ask, Attach, Get, Keep, Set, Show, StoreFailed
-from airflow_incident.delivery.ledger import Ledger, Opening
+from airflow_incident.delivery.effects import Ask, Get, Keep, Set, Show, StoreFailed
+from airflow_incident.delivery.joining import join_earlier_attempt, join_incident_of_dag, tell_late
+from airflow_incident.delivery.ledger import Ledger
 from airflow_incident.delivery.outcome import ReportResult
-from airflow_incident.delivery.record import Record, record_name, replace_surrogates
-from airflow_incident.delivery.report import late_note, storm_draft
+from airflow_incident.delivery.record import STORM, Record, record_name, replace_surrogates
 from airflow_incident.delivery.sending import Sent, build_body, mark_in_flight, note_of_dag, own_record, send, terms_of
+from airflow_incident.delivery.storm import like_of, note_opening, stands_apart, storm_draft, tell_of_member
 from airflow_incident.errors import AmbiguousDeliveryError, IncidentIoError, NotFoundError
 
 if TYPE_CHECKING:
@@ -30,9 +33,6 @@ if TYPE_CHECKING:
     from airflow_incident.delivery.effects import Effect
     from airflow_incident.delivery.outcome import Before, ReportKind
     from airflow_incident.delivery.report import Report
-
-STORM = "storm"
-"""What stands for a DAG id in the record of a storm."""
 
 
 class DeliveryPolicy(NamedTuple):
@@ -101,25 +101,43 @@ def _write_and_send(
 ) -> Generator[Effect, Any, ReportResult]:
     ledger = yield from _read_ledger(policy)
     report = _for_this_api(report, ledger, policy)
+    if not before:
+        report, ledger = yield from _with_history(report, ledger, policy)
     creation = None if _is_to_complete(report, policy) else (yield from build_body(report, policy.conn_id))
     if before and before.state != "grouped":
         record = _again(before, report, creation, policy)
         report = report.asked_as(record.sent_key, record.next_keys)
-    else:
-        record = _first_record(report, creation, policy)
-        # Alerts are grouped by incident.io's own routes.
-        alone = report.is_alert
-        key_or_outcome = (yield from _join_open_incident(report, record, policy)) if record.of_dag else None
-        if isinstance(key_or_outcome, ReportResult):
-            return key_or_outcome
-        if not alone and (storm := (yield from _storm(report, ledger, policy))):
-            return (yield from _group(report, record, storm, policy))
-        if key_or_outcome:
-            before_it = report.failure.failed_at or policy.now()
-            report = report.asked_as(key_or_outcome, ((report.sent_key, before_it), *report.next_keys))
-            record = _first_record(report, creation and creation.with_key(key_or_outcome), policy)._replace(
-                on_dags_key=True
-            )
+        return (yield from _send_record(report, record, before, ledger, policy))
+    taken = yield from _taken(report, creation, ledger, policy)
+    if isinstance(taken, ReportResult):
+        return taken
+    return (yield from _send_record(*taken, before, ledger, policy))
+
+
+def _taken(
+    report: Report, creation: PreparedCreate | None, ledger: Ledger, policy: DeliveryPolicy
+) -> Generator[Effect, Any, ReportResult | tuple[Report, Record]]:
+    """Let an incident take the failure that is open, or a storm's; else return the record of one of its own."""
+    record = _first_record(report, creation, policy)
+    join = join_incident_of_dag if record.of_dag else join_earlier_attempt
+    joined = yield from join(report, record, policy)
+    if isinstance(joined, ReportResult):
+        return joined
+    # Alerts are grouped by incident.io's own routes.
+    if not report.is_alert and (storm := (yield from note_opening(report, record, ledger, policy))):
+        grouped = yield from _group(report, record, storm, policy)
+        if grouped:
+            return grouped
+    if joined:
+        before_it = report.failure.failed_at or policy.now()
+        report = report.asked_as(joined, ((report.sent_key, before_it), *report.next_keys))
+        record = _first_record(report, creation and creation.with_key(joined), policy)._replace(on_dags_key=True)
+    return report, record
+
+
+def _send_record(
+    report: Report, record: Record, before: Record | None, ledger: Ledger, policy: DeliveryPolicy
+) -> Generator[Effect, Any, ReportResult]:
     may_send = policy.send and record.is_due(policy.now())
     stored = mark_in_flight(record) if may_send else record
     written = yield Set(record.name, stored.text())
@@ -145,6 +163,21 @@ def _write_and_send(
     caught_up = yield from _afterwards(report, sent, ledger, policy)
     outcome = ReportResult.of(report, sent.answer, kept=kept, journal_error=journal_error, creation=sent.creation)
     return outcome._replace(before=_state_before(before), caught_up=caught_up)
+
+
+def _with_history(
+    report: Report, ledger: Ledger, policy: DeliveryPolicy
+) -> Generator[Effect, Any, tuple[Report, Ledger]]:
+    """Let the text tell the DAG's earlier incidents, at the price of one read; their pages are kept in the ledger."""
+    own, summary = record_name(report.failure.dag_id, report.key), report.draft.get("summary")
+    known = ledger.earlier_of(replace_surrogates(report.failure.dag_id), policy.now())
+    if not known or not summary or ledger.storm_key or report.failure.level == "operator" or known[0].record == own:
+        return report, ledger
+    if not known[0].page and isinstance(text := (yield Get(known[0].record)), str):
+        known[0] = known[0].seen(text)
+        ledger = ledger.with_earlier(known[0])
+    incidents = [(entry.label, entry.page, entry.at) for entry in known if is_incident_page(entry.page)]
+    return replace(report, draft={**report.draft, "summary": with_earlier(summary, incidents)}), ledger
 
 
 def _made_again(
@@ -251,8 +284,9 @@ def _answered(report: Report, record: Record, policy: DeliveryPolicy) -> Generat
         return ReportResult(kind="refused", report=report, error=error, before="refused")
     if not record.is_fresh_for(report.key, policy.now()):
         return None
-    attached_late = record.attached_late or (policy.send and (yield from _tell_late(report, record)))
-    yield Set(record.name, record._replace(suppressed=record.suppressed + 1, attached_late=attached_late).text())
+    if policy.send and not record.attached_late:
+        record = yield from tell_late(report, record)
+    yield Set(record.name, record._replace(suppressed=record.suppressed + 1).text())
     return ReportResult(kind="suppressed", report=report, incident=record.incident, storm=record.storm)
 
 
@@ -281,49 +315,6 @@ def _superseded(report: Report, sent: Sent) -> ReportResult:
     if isinstance(sent.answer, AmbiguousDeliveryError):
         return ReportResult.of(report, sent.answer, kept=True)
     return ReportResult(kind="suppressed", report=report, incident=sent.record.incident)
-
-
-def _tell_late(report: Report, record: Record) -> Generator[Effect, Any, bool]:
-    """Attach what the DAG's callback knows to the incident that a task has opened; never over its text."""
-    url, note = report.failure.run_url, late_note(report.failure, known=record.task)
-    if report.failure.level != "dag" or record.level != "task" or not record.incident or not url or not note:
-        return False
-    answer = yield Attach(record.incident.id, url, note, record.conn_id)
-    return not isinstance(answer, IncidentIoError)
-
-
-def _join_open_incident(
-    report: Report, record: Record, policy: DeliveryPolicy
-) -> Generator[Effect, Any, ReportResult | str | None]:
-    """Let the incident that the DAG has open take the failure; if it has none, return the key that opens one.
-
-    Runs that fail together ask with the same key, so that incident.io makes one incident of them. None where nobody can
-    tell what the DAG has open: the run's own key opens one.
-    """
-    key = dag_key(policy.deployment, report.failure.dag_id)
-    name = record_name(report.failure.dag_id, key)
-    stored = yield Get(name)
-    if stored is None:
-        return open_key(key, after=None)
-    found = own_record(name, stored, key)
-    if not found or not found.incident or found.conn_id != policy.conn_id:
-        return None
-    if not found.already_closed:
-        shown = (yield Show(found.incident.id, found.conn_id)) if policy.send else None
-        if isinstance(shown, IncidentState) and not shown.is_past:
-            return (yield from _merged_into(report, record, found))
-        if not isinstance(shown, IncidentState | NotFoundError):
-            return None
-    return open_key(key, after=found.incident.id)
-
-
-def _merged_into(report: Report, record: Record, found: Record) -> Generator[Effect, Any, ReportResult | None]:
-    """Write a failure down under the incident that its DAG has open; None if that cannot be done."""
-    joined = record._replace(state="grouped", storm=found.key, incident=found.incident, body=None, draft=None)
-    if isinstance((yield Set(record.name, joined.text())), StoreFailed):
-        return None
-    yield Set(found.name, found.joined(joined).text())
-    return ReportResult(kind="grouped", report=report, incident=found.incident, storm=found.key, before="opened")
 
 
 def _first_record(report: Report, creation: PreparedCreate | None, policy: DeliveryPolicy) -> Record:
@@ -368,26 +359,6 @@ def _read_ledger(policy: DeliveryPolicy) -> Generator[Effect, Any, Ledger]:
     return Ledger.read(text if isinstance(text, str) else None).around(policy.now(), STORM_WINDOW)
 
 
-def _storm(report: Report, ledger: Ledger, policy: DeliveryPolicy) -> Generator[Effect, Any, str | None]:
-    """Note an opening; tell the storm's key if there are too many."""
-    if not policy.storm_dag and not policy.storm_deployment:
-        return None
-    now, name, dag_id = policy.now(), Ledger.name(policy.deployment), replace_surrogates(report.failure.dag_id)
-    counted = [o for o in ledger.openings if o.key != report.key]
-    of_dag = sum(o.dag_id == dag_id for o in counted)
-    too_many = (policy.storm_dag and of_dag >= policy.storm_dag) or (
-        policy.storm_deployment and len(counted) >= policy.storm_deployment
-    )
-    if too_many:
-        key = ledger.storm_key or storm_key(policy.deployment, f"{now:%Y%m%dT%H%MZ}")
-        yield Set(name, ledger.in_storm(key, now).text())
-        return key
-    opening = Opening(now, dag_id, report.key)
-    most = 2 * max(policy.storm_dag, policy.storm_deployment)
-    yield Set(name, ledger.with_opening(opening, most=most).text())
-    return None
-
-
 def _note_waiting(record: Record, policy: DeliveryPolicy) -> Generator[Effect, Any, None]:
     """Let a later report of the DAG find what waits."""
     ledger = yield from _read_ledger(policy)
@@ -422,30 +393,40 @@ def _catch_up(report: Report, ledger: Ledger, policy: DeliveryPolicy) -> Generat
     return answered
 
 
-def _group(report: Report, record: Record, storm: str, policy: DeliveryPolicy) -> Generator[Effect, Any, ReportResult]:
-    """Write a failure down under the storm's incident, and open that one if nobody has.
+def _group(
+    report: Report, record: Record, storm: str, policy: DeliveryPolicy
+) -> Generator[Effect, Any, ReportResult | None]:
+    """Write a failure down under the storm's incident, and open that one if nobody has; None if it stands apart.
 
     The storm's record comes first: whoever breaks off in between leaves no failure under an incident that nobody
     will open.
     """
     name = record_name(STORM, storm)
     found = own_record(name, (yield Get(name)), storm)
-    record_of_storm = found or _storm_record(report, record, storm, policy)
-    stored = mark_in_flight(record_of_storm) if policy.send else record_of_storm
-    if not found:
+    if found and (yield from stands_apart(report, record, found, policy)):
+        return None
+    of_storm = (found or _storm_record(report, record, storm, policy)).with_member(record.dag_id)
+    stored = mark_in_flight(of_storm) if policy.send and not found else of_storm
+    if stored.state != "pending" or not found:  # what another process is sending is its own to write
         yield Set(name, stored.text())
-    grouped = record._replace(state="grouped", storm=storm, body=None, draft=None)
+    grouped = record._replace(state="grouped", storm=storm, incident=of_storm.incident, body=None, draft=None)
     if isinstance(written := (yield Set(record.name, grouped.text())), StoreFailed):
         return (yield from _send_unwritten(report, policy, written.why))
     if not found and policy.send:
-        sent = yield from send(record_of_storm, terms_of(record_of_storm), policy.now, stored=stored)
+        sent = yield from send(of_storm, terms_of(of_storm), policy.now, stored=stored)
         if sent.v1_gone:
             yield from _note_v1_gone(policy)
-        record_of_storm = sent.record
-        yield Set(name, record_of_storm.text())
-        if record_of_storm.state != "open":
+        of_storm = sent.record._replace(told=1)
+        if of_storm.state != "open":
+            yield Set(name, of_storm.text())
             return ReportResult.of(report, sent.answer, kept=True)
-    incident, before = record_of_storm.incident, _state_before(found)
+    if policy.send:
+        member, told = yield from tell_of_member(report, grouped._replace(incident=of_storm.incident), of_storm)
+        if told != stored:
+            yield Set(name, told.text())
+        if member != grouped:
+            yield Set(record.name, member.text())
+    incident, before = of_storm.incident, _state_before(found)
     return ReportResult(kind="grouped", report=report, incident=incident, storm=storm, before=before)
 
 
@@ -453,5 +434,5 @@ def _storm_record(report: Report, record: Record, storm: str, policy: DeliveryPo
     draft = storm_draft(report, storm, policy.deployment)
     of_storm = replace(report, draft=draft, strict=False)
     creation = None if _is_to_complete(report, policy) else at_once(draft, of_storm.terms)
-    wanted = _content_fields(of_storm, creation, policy)
+    wanted = _content_fields(of_storm, creation, policy) | {"like": like_of(draft)}
     return record.without_run()._replace(key=storm, dag_id=STORM, run_id=storm, level="storm", of_dag=None, **wanted)

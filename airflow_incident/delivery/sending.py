@@ -12,6 +12,7 @@ from airflow_incident.core.key import open_key
 from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.core.text import with_notes
 from airflow_incident.core.timing import SETTLE_SECONDS
+from airflow_incident.delivery.addition import text_mark
 from airflow_incident.delivery.effects import Ask, Get, Send, Set, Show, Sleep
 from airflow_incident.delivery.record import (
     OpenIncident,
@@ -286,9 +287,14 @@ def next_state(record: Record, answer: IncidentState | AlertState | IncidentIoEr
     )
 
 
+def _text_of(body: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    return body.get("name"), body.get("summary")
+
+
 def _open_incident(answer: IncidentState, body: Mapping[str, Any]) -> OpenIncident:
     """Keep of an incident what tells it later, and how it was opened: in triage, unless a status was asked for."""
     asked_for_status = "status" in body or "incident_status_id" in body
+    said, wanted = (text_mark(name, summary) for name, summary in ((answer.name, answer.summary), _text_of(body)))
     return OpenIncident(
         id=replace_surrogates(answer.id),
         reference=answer.reference and replace_surrogates(answer.reference),
@@ -296,4 +302,5 @@ def _open_incident(answer: IncidentState, body: Mapping[str, Any]) -> OpenIncide
         permalink=answer.permalink and replace_surrogates(answer.permalink),
         began=replace_surrogates(answer.status_category or "live") if asked_for_status else "triage",
         was_assigned="incident_role_assignments" in body,
+        text_mark=wanted if said == wanted else None,
     )

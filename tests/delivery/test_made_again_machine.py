@@ -239,7 +239,7 @@ TestMadeAgain.settings = settings(
 
 @pytest.mark.parametrize(
     ("slow", "quick", "step"),
-    [(TASK, other, step) for other in (POOREST, DAG) for step in range(10)] + [(POOREST, TASK, 3), (POOREST, TASK, 4)],
+    [(TASK, other, step) for other in (POOREST, DAG) for step in range(10)] + [(POOREST, TASK, 4), (POOREST, TASK, 5)],
 )
 def test_whoever_is_frozen_at_any_step_the_record_leads_to_what_is_open(slow, quick, step):
     """One of two callbacks stops somewhere, and goes on once the other is done; the poorest while it asks."""

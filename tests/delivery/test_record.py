@@ -47,6 +47,9 @@ WHOLE = Record(
     already_closed=True,
     of_dag="airflow/tests/dag/orders",
     on_dags_key=True,
+    members={"orders": 2},
+    told=1,
+    like={"visibility": "public"},
 )
 
 

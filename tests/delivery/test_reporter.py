@@ -40,6 +40,7 @@ class World:
         self.incidents = {}
         self.sent = []
         self.attached = []
+        self.edited = []
         self.now = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
         self.refusal = None
         self.store_fails = False
@@ -80,6 +81,8 @@ class World:
         if isinstance(step, Attach):
             self.attached.append(step)
             return None
+        if isinstance(step, Ask) and getattr(step.call, "path", "").endswith("/actions/edit"):
+            return self.edit(step.call)
         if self.store_fails:
             return StoreFailed("read-only")
         match step:
@@ -92,6 +95,12 @@ class World:
             case Names(prefix):
                 return sorted(n for n in self.texts if n.startswith(prefix))
         return None
+
+    def edit(self, call):
+        (key,) = (key for key, incident in self.incidents.items() if incident.id in call.path)
+        self.edited.append(call.body)
+        self.incidents[key] = self.incidents[key]._replace(summary=call.body["incident"]["summary"])
+        return self.incidents[key]
 
     def create(self, body):
         self.sent.append(dict(body))
@@ -312,7 +321,7 @@ def test_at_scope_dag_an_open_incident_takes_the_next_failures(world):
     """One incident for a DAG until a person closes it; each failure is written down under it."""
     settings = Settings(scope="dag")
     kinds = [world.deliver_report(world.report(f"r{n}", settings=settings)).kind for n in range(4)]
-    assert kinds == ["open", "grouped", "grouped", "grouped"]
+    assert kinds == ["open", "joined", "joined", "joined"]
     assert len(world.incidents) == 1
     assert [r.incident.reference for r in world.records() if r.state == "grouped"] == ["INC-1"] * 3
     world.close("id-1")

@@ -1,0 +1,108 @@
+"""Joining: a failure that an open incident takes, of its DAG or of an earlier attempt of its run. Generators."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_incident.api.incident import IncidentState
+from airflow_incident.core.key import dag_key, open_key
+from airflow_incident.core.text import failed_again, with_first_line
+from airflow_incident.delivery.addition import Addition, add
+from airflow_incident.delivery.effects import Get, Set, Show, StoreFailed
+from airflow_incident.delivery.outcome import ReportResult
+from airflow_incident.delivery.record import record_name
+from airflow_incident.delivery.report import late_note
+from airflow_incident.delivery.sending import own_record
+from airflow_incident.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from airflow_incident.delivery.effects import Effect
+    from airflow_incident.delivery.record import Record
+    from airflow_incident.delivery.report import Report
+    from airflow_incident.delivery.reporter import DeliveryPolicy
+
+
+def join_incident_of_dag(
+    report: Report, record: Record, policy: DeliveryPolicy
+) -> Generator[Effect, Any, ReportResult | str | None]:
+    """Let the incident that the DAG has open take the failure; if it has none, return the key that opens one.
+
+    Runs that fail together ask with the same key, so that incident.io makes one incident of them. None where nobody can
+    tell what the DAG has open: the run's own key opens one.
+    """
+    key = dag_key(policy.deployment, report.failure.dag_id)
+    name = record_name(report.failure.dag_id, key)
+    stored = yield Get(name)
+    if stored is None:
+        return open_key(key, after=None)
+    found = own_record(name, stored, key)
+    if not found or not found.incident or found.conn_id != policy.conn_id:
+        return None
+    if not found.already_closed:
+        shown = (yield Show(found.incident.id, found.conn_id)) if policy.send else None
+        if isinstance(shown, IncidentState) and not shown.is_past:
+            joined = _under(record, found)
+            if isinstance((yield Set(record.name, joined.text())), StoreFailed):
+                return None
+            yield Set(found.name, found.joined(joined).text())
+            return ReportResult(kind="joined", report=report, incident=found.incident, storm=found.key, before="opened")
+        if not isinstance(shown, IncidentState | NotFoundError):
+            return None
+    return open_key(key, after=found.incident.id)
+
+
+def join_earlier_attempt(
+    report: Report, record: Record, policy: DeliveryPolicy
+) -> Generator[Effect, Any, ReportResult | str | None]:
+    """Let the incident of an earlier attempt of the run take the failure, and tell it so; None if none is open.
+
+    The run was cleared, and has failed again. Where nobody can tell how that incident stands, it gets one of its own.
+    """
+    for key in report.earlier_keys:
+        name = record_name(report.failure.dag_id, key)
+        found = own_record(name, (yield Get(name)), key)
+        if found is None:
+            continue
+        if not policy.send or not found.incident or found.already_closed or found.conn_id != policy.conn_id:
+            return None
+        shown = yield Show(found.incident.id, found.conn_id)
+        if not isinstance(shown, IncidentState) or shown.is_past:
+            return None
+        joined = _under(record, found)
+        if isinstance((yield Set(joined.name, joined.text())), StoreFailed):
+            return None
+        told = yield from add(found, _again(report), shown)
+        if told and told != found:
+            yield Set(told.name, told.text())
+            yield Set(joined.name, joined._replace(incident=told.incident).text())
+        return ReportResult(kind="joined", report=report, incident=found.incident, storm=joined.storm, before="opened")
+    return None
+
+
+def _again(report: Report) -> Addition:
+    failure = report.failure
+    return Addition(
+        title=f"Failed again: {report.draft['name']}",
+        url=failure.log_url or failure.run_url,
+        edit=lambda text: with_first_line(text, failed_again(failure)),
+        notify=True,
+    )
+
+
+def tell_late(report: Report, record: Record) -> Generator[Effect, Any, Record]:
+    """Tell the incident that a task has opened what the DAG's callback knows; return the record as it is to be kept."""
+    note = late_note(report.failure, known=record.task)
+    if report.failure.level != "dag" or record.level != "task" or not note:
+        return record
+    addition = Addition(note, report.failure.run_url, lambda text: with_first_line(text, note))
+    told = yield from add(record, addition)
+    return told._replace(attached_late=True) if told else record
+
+
+def _under(record: Record, found: Record) -> Record:
+    """Write a failure down under an incident that is open."""
+    return record._replace(
+        state="grouped", storm=found.storm or found.key, incident=found.incident, body=None, draft=None
+    )

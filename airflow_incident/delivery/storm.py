@@ -1,0 +1,149 @@
+"""Storms: failures beyond the limit are grouped under one incident, which names each of them.
+
+Generators, as a report is. Nothing is locked, so a count may lag; a flush, which reads every record, sets it right.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from airflow_incident.api.calls import CallSequence
+from airflow_incident.api.submit import LOOK_UP_SHARE
+from airflow_incident.core.key import storm_key
+from airflow_incident.core.text import code, link, one_line
+from airflow_incident.delivery.addition import Addition, add
+from airflow_incident.delivery.effects import Ask, Attach, Set
+from airflow_incident.delivery.ledger import Earlier, Ledger, Opening
+from airflow_incident.delivery.record import replace_surrogates
+from airflow_incident.errors import IncidentIoError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Mapping
+
+    from airflow_incident.api.names import Steps
+    from airflow_incident.delivery.effects import Effect
+    from airflow_incident.delivery.record import Record
+    from airflow_incident.delivery.report import Report
+    from airflow_incident.delivery.reporter import DeliveryPolicy
+
+MOST_LINKS = 50
+"""Members of a storm that its incident links to; of the others it has the number."""
+_MOST_DAGS = 50
+_GROWTH = 1.5
+"""By how much a storm grows until its text is completed: an edit for each member would be one request too many."""
+_COMPARED = ("visibility", "mode", "severity", "severity_id")
+_FIRST = "**The first one:**"
+
+
+def note_opening(
+    report: Report, record: Record, ledger: Ledger, policy: DeliveryPolicy
+) -> Generator[Effect, Any, str | None]:
+    """Note an opening, also for the text of the DAG's next incident; return the storm's key if there are too many."""
+    now, name, dag_id = policy.now(), Ledger.name(policy.deployment), replace_surrogates(report.failure.dag_id)
+    counted = [o for o in ledger.openings if o.key != report.key]
+    of_dag = sum(o.dag_id == dag_id for o in counted)
+    too_many = (policy.storm_dag and of_dag >= policy.storm_dag) or (
+        policy.storm_deployment and len(counted) >= policy.storm_deployment
+    )
+    if too_many:
+        key = ledger.storm_key or storm_key(policy.deployment, f"{now:%Y%m%dT%H%MZ}")
+        if not ledger.is_in_storm(now):
+            yield Set(name, ledger.in_storm(key, now).text())
+        return key
+    most = 2 * max(policy.storm_dag, policy.storm_deployment)
+    noted = ledger.with_opening(Opening(now, dag_id, report.key), most=most) if most else ledger
+    if record.level != "operator":
+        noted = noted.with_earlier(Earlier(dag_id, now, record.name))
+    if noted != ledger:
+        yield Set(name, noted.text())
+    return None
+
+
+def storm_draft(report: Report, key: str, deployment: str) -> dict[str, Any]:
+    """Write the incident that groups a storm, as visible and as real as the failure that began it."""
+    first = f"{code(report.failure.dag_id)}, run {link(report.failure.run_id, report.failure.run_url)}"
+    text = storm_summary({report.failure.dag_id: 1}, f"{_FIRST} {first}, {report.draft['name']}")
+    kept = {name: value for name, value in report.draft.items() if name not in {"name", "summary", "status"}}
+    return kept | {
+        "idempotency_key": key,
+        "name": one_line(f"Many Airflow DAGs fail in {deployment}"),
+        "summary": text,
+    }
+
+
+def storm_summary(members: Mapping[str, int], first: str) -> str:
+    """Say which DAGs fail, those with the most failures first, as far as is known."""
+    dags = sorted(members.items(), key=lambda member: (-member[1], member[0]))
+    lines = [f"- {code(dag_id)}: {count}" for dag_id, count in dags[:_MOST_DAGS]]
+    if (more := len(dags) - _MOST_DAGS) > 0:
+        lines.append(f"- and {more} more DAGs")
+    runs, those = sum(members.values()), f"{len(dags)} DAGs" if len(dags) > 1 else "one DAG"
+    what = f"**{runs} failures of {those}**" if runs > 1 else "**One failure**"
+    return (
+        f"{what} came on top of those that have incidents of their own. Each is linked to this incident, "
+        "so look for what they have in common first.\n\n" + "\n".join(lines) + f"\n\n{first}"
+    )
+
+
+def like_of(draft: Mapping[str, Any]) -> dict[str, str]:
+    """Keep of a storm's draft what its members are compared with."""
+    return {name: str(draft[name]) for name in _COMPARED if draft.get(name) is not None}
+
+
+def stands_apart(
+    report: Report, record: Record, of_storm: Record, policy: DeliveryPolicy
+) -> Generator[Effect, Any, bool]:
+    """Return whether a failure must not hide in a storm: it is more severe, or not for everybody who sees that one.
+
+    What cannot be told counts as yes.
+    """
+    mine, theirs = like_of(record.body or report.draft) | like_of(report.draft), of_storm.like or {}
+    if mine.get("mode") != theirs.get("mode"):
+        return True
+    if mine.get("visibility") == "private" != theirs.get("visibility"):
+        return True
+    severity, other = (like.get("severity") or like.get("severity_id") for like in (mine, theirs))
+    if severity is None or severity == other:
+        return False
+    if other is None or not policy.send:
+        return True
+    answer = yield Ask(
+        CallSequence(lambda directory: _is_above(severity, other, directory), LOOK_UP_SHARE), policy.conn_id
+    )
+    return isinstance(answer, IncidentIoError) or bool(answer)
+
+
+def _is_above(severity: str, other: str, directory: Any) -> Steps[bool]:
+    from airflow_incident.api.names import find_severity, rank  # only storms compare
+
+    one = yield from find_severity(severity, directory)
+    two = yield from find_severity(other, directory)
+    return rank(one) > rank(two)
+
+
+def tell_of_member(report: Report, member: Record, of_storm: Record) -> Generator[Effect, Any, tuple[Record, Record]]:
+    """Let a storm's incident name a failure; return the failure's record, and the storm's, as they are to be kept."""
+    count = sum((of_storm.members or {}).values())
+    url = report.failure.run_url
+    if of_storm.incident and url and count <= MOST_LINKS:
+        answer = yield Attach(of_storm.incident.id, url, str(report.draft["name"]), of_storm.conn_id)
+        member = member._replace(attached_late=not isinstance(answer, IncidentIoError))
+    if count >= _GROWTH * max(of_storm.told, 1):
+        of_storm = yield from complete(of_storm)
+    return member, of_storm
+
+
+def complete(of_storm: Record) -> Generator[Effect, Any, Record]:
+    """Let a storm's incident say how many there are by now, and of which DAGs."""
+    members = of_storm.members or {}
+    edit = lambda text: storm_summary(members, _FIRST + text.partition(_FIRST)[2])  # noqa: E731
+    told = yield from add(of_storm, Addition("", None, edit))
+    return told._replace(told=sum(members.values())) if told else of_storm
+
+
+def counted(of_storm: Record, records: Iterable[Record]) -> Record:
+    """Return a storm's record with all of its members, as far as they have records still."""
+    found = Counter(record.dag_id for record in records if record.storm == of_storm.key and record.level != "storm")
+    known = Counter(of_storm.members or {})
+    return of_storm._replace(members=dict(found | known))  # the larger number of each: what recovered has no record

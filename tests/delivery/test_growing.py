@@ -1,0 +1,256 @@
+"""What an open incident is told later: a storm's members, a run that fails again, earlier incidents of its DAG."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from airflow_incident.core.settings import Settings
+from airflow_incident.delivery.effects import Ask
+from airflow_incident.delivery.ledger import MOST_EARLIER, Earlier, Ledger
+from airflow_incident.delivery.record import record_name
+from airflow_incident.delivery.report import IncidentContent, prepare
+from airflow_incident.delivery.storm import MOST_LINKS
+from airflow_incident.errors import ServerError
+from tests.delivery.test_reporter import World
+
+
+class Growing(World):
+    """Failures with addresses; whether one is more severe than a storm is the test's to say."""
+
+    above = False
+
+    def failing(self, run="r1", dag="orders", level="dag", settings=None, **facts):
+        failure = super().report(run, dag, level).failure
+        failure = failure._replace(run_url=f"https://airflow/{dag}/{run}", **facts)
+        return prepare(failure, settings or Settings(), IncidentContent(), deployment="prod", redact=str)
+
+    def fail(self, *args, settings=None, policy=None, **facts):
+        return self.deliver_report(self.failing(*args, settings=settings, **facts), **(policy or {}))
+
+    def take(self, step):
+        if isinstance(step, Ask) and not hasattr(step.call, "path"):
+            return self.above
+        return super().take(step)
+
+    @property
+    def storm(self):
+        (record,) = (record for record in self.records() if record.level == "storm")
+        return record
+
+    def text(self, record):
+        return next(i.summary for i in self.incidents.values() if i.id == record.incident.id)
+
+    def touch(self, incident_id, **changes):
+        for key, incident in self.incidents.items():
+            if incident.id == incident_id:
+                self.incidents[key] = incident._replace(**changes)
+
+
+def told(result):
+    """Return the outcome that the log line and the metrics have."""
+    return result.log_events(str, 0.0)[-1].outcome
+
+
+@pytest.fixture
+def world():
+    return Growing()
+
+
+STORM = {"storm_dag": 1}
+MINOR, MAJOR, CRITICAL = (f"01FCNDV6P870EA6S7TK1DSYDG{n}" for n in range(3))
+
+
+def test_a_storm_names_each_of_its_members(world):
+    """By a link, and by the number of each DAG's."""
+    world.fail("r0", policy=STORM)
+    outcomes = [world.fail(f"r{n}", policy=STORM) for n in range(1, 30)]
+    assert {told(outcome) for outcome in outcomes} == {"grouped"}
+    assert [link.url for link in world.attached] == [f"https://airflow/orders/r{n}" for n in range(1, 30)]
+    assert {link.incident_id for link in world.attached} == {world.storm.incident.id}
+    world.flush()
+    assert "29 failures of one DAG" in world.text(world.storm)
+    assert "`orders`: 29" in world.text(world.storm)
+    assert "run [r1](https://airflow/orders/r1)" in world.text(world.storm)
+
+
+def test_a_storm_is_edited_less_often_than_it_grows(world):
+    """It has other things to spend its rate limit on."""
+    for n in range(200):
+        world.fail(f"r{n}", f"dag{n % 40}", policy={"storm_deployment": 1})
+    assert len(world.attached) == MOST_LINKS
+    assert len(world.edited) <= 13
+    world.flush()
+    assert "199 failures of 40 DAGs" in world.text(world.storm)
+    assert world.storm.told == 199
+    asked = len(world.edited)
+    world.flush()
+    assert len(world.edited) == asked
+
+
+def test_a_storm_that_a_person_has_gets_links_only(world):
+    """Nobody's words are written over."""
+    world.fail("r0", policy=STORM)
+    world.fail("r1", policy=STORM)
+    world.touch(world.storm.incident.id, summary="It is the warehouse.")
+    world.edited.clear()
+    world.fail("r2", policy=STORM)
+    world.fail("r3", policy=STORM)
+    world.flush()
+    assert world.edited == []
+    assert len(world.attached) == 3
+    assert world.text(world.storm) == "It is the warehouse."
+
+
+@pytest.mark.parametrize(
+    ("settings", "above", "apart"),
+    [
+        (Settings(visibility="private"), False, True),
+        (Settings(mode="test"), False, True),
+        (Settings(severity=CRITICAL), True, True),
+        (Settings(severity=MINOR), False, False),
+        (Settings(severity=CRITICAL), ServerError(503), True),
+        (Settings(severity=MAJOR), True, False),
+        (Settings(), True, False),
+    ],
+)
+def test_what_must_not_hide_in_a_storm_opens_its_own(world, settings, above, apart):
+    """What is more severe, or private where the storm is public, or real where that is a test."""
+    world.above = above
+    for n in range(2):
+        world.fail(f"r{n}", settings=Settings(severity=MAJOR), policy=STORM)
+    outcome = world.fail("r9", settings=settings, policy=STORM)
+    assert outcome.kind == ("open" if apart else "grouped")
+    assert len(world.incidents) == (3 if apart else 2)
+
+
+def test_a_failure_in_a_storm_leads_to_its_incident(world):
+    """At once where that is open; after a flush where it was not."""
+    world.fail("r0", policy=STORM)
+    world.refusal = ServerError(503)
+    world.fail("r1", policy=STORM)
+    assert told(world.fail("r2", policy=STORM)) == "journalled"
+    world.refusal = None
+    world.now += timedelta(minutes=5)
+    world.flush()
+    world.flush()
+    grouped = [record for record in world.records() if record.state == "grouped"]
+    assert len(grouped) == 2
+    assert {record.incident.id for record in grouped} == {world.storm.incident.id}
+    assert "2 failures" in world.text(world.storm)
+
+
+def test_a_run_that_fails_again_joins_its_open_incident(world):
+    """The incident says so, and its channel; a later one joins as well."""
+    assert world.fail().kind == "open"
+    outcome = world.fail(clear_count=1)
+    assert (outcome.kind, told(outcome), outcome.incident.reference) == ("joined", "joined", "INC-1")
+    assert len(world.incidents) == 1
+    (edit,) = world.edited
+    assert edit["notify_incident_channel"] is True
+    assert edit["incident"]["summary"].startswith("**Failed again at 2026-11-23 09:00:00 UTC**")
+    assert world.fail(clear_count=2).kind == "joined"
+    assert world.text(world.records()[0]).count("Failed again") == 2
+
+
+def test_a_run_that_fails_again_after_a_person_took_over_attaches_a_link(world):
+    """Its text is that person's."""
+    world.fail()
+    world.touch("id-1", has_lead=True)
+    assert world.fail(clear_count=1).kind == "joined"
+    assert world.edited == []
+    assert [link.title for link in world.attached] == ["Failed again: DAG orders failed"]
+
+
+@pytest.mark.parametrize("case", ["closed", "gone", "new", "forgotten"])
+def test_a_run_that_fails_again_opens_a_new_incident(world, case):
+    """Where the one before is closed, not to be found, or no longer wanted."""
+    world.fail()
+    if case == "closed":
+        world.close("id-1")
+    if case == "forgotten":
+        world.texts.clear()
+    if case == "gone":
+        world.refusal = ServerError(503)
+        assert world.fail(clear_count=1).kind == "kept"
+        world.refusal = None
+    settings = Settings(refail="new" if case == "new" else "join")
+    assert world.fail(clear_count=1, settings=settings).kind == "open"
+    assert len(world.incidents) == 2
+
+
+def test_what_the_dag_knows_beyond_its_task_is_said_in_the_incident(world):
+    """As long as its text is ours; else a link says it."""
+    for n, touched in enumerate((False, True)):
+        world.fail(f"r{n}", "orders", "task")
+        if touched:
+            world.touch("id-2", summary="mine")
+        world.fail(f"r{n}", "orders", "dag", failed_tasks=("load", "check"), reason="task_failure")
+    assert len(world.edited) == 1
+    assert "check" in world.edited[0]["incident"]["summary"]
+    assert [link.incident_id for link in world.attached] == ["id-2"]
+
+
+def test_an_incident_tells_the_dags_earlier_ones(world):
+    """Three at most, with their pages, the newest first; of the last 30 days, and of this DAG."""
+    page = "https://app.incident.io/acme/incidents/{}"
+    for n in range(5):
+        world.fail(f"r{n}")
+        world.touch(f"id-{n + 1}", permalink=page.format(n + 1))
+        name = record_name("orders", world.failing(f"r{n}").key)
+        world.texts[name] = world.texts[name].replace("http://x", page.format(n + 1))
+        world.now += timedelta(days=1)
+    world.fail("x", "another")
+    texts = [body["summary"].partition("Earlier incidents")[2] for body in world.sent]
+    assert texts[0] == texts[5] == ""
+    assert texts[4].index("INC-4") < texts[4].index("INC-3") < texts[4].index("INC-2")
+    assert f"[INC-4]({page.format(4)}) (2026-11-26)" in texts[4]
+    assert "INC-1" not in texts[4]
+    world.now += timedelta(days=31)
+    world.fail("late")
+    assert "Earlier incidents" not in world.sent[-1]["summary"]
+
+
+def test_earlier_incidents_cost_one_read(world):
+    """And nothing is written that would not be written anyway."""
+    asked = []
+
+    def take(step):
+        asked.append(type(step).__name__)
+        return Growing.take(world, step)
+
+    world.take = take
+    for n in range(4):
+        asked.clear()
+        world.fail(f"r{n}", policy={"storm_dag": 9})
+        stored = [step for step in asked if step in {"Get", "Set"}]
+        assert len(stored) == 5 + bool(n)
+
+
+def test_a_ledger_remembers_few(world):
+    """Of a DAG, and in all."""
+    ledger = Ledger()
+    for n in range(500):
+        ledger = ledger.with_earlier(Earlier(f"dag{n % 50}", world.now + timedelta(minutes=n), f"name{n}"))
+    assert len(ledger.earlier) == 100
+    assert [e.record for e in ledger.earlier_of("dag49", world.now)] == ["name499", "name449"]
+    for n in range(9):
+        ledger = ledger.with_earlier(Earlier("one", world.now + timedelta(days=1, minutes=n), f"one{n}"))
+    assert len(ledger.earlier_of("one", world.now)) == MOST_EARLIER
+    assert Ledger.read(ledger.text()) == ledger
+
+
+def test_a_text_that_incident_io_has_changed_is_never_written_over(world):
+    """It may be a person's by the time that we look."""
+    world.fail()
+    (record,) = world.records()
+    assert record.incident.text_mark
+    strange = replace(world.failing("r2"), draft={**world.failing("r2").draft, "summary": "a"})
+    create = world.create
+
+    def other(body):
+        return create(body)._replace(summary="b")
+
+    world.create = other
+    world.deliver_report(strange)
+    assert [record.incident.text_mark for record in world.records() if record.run_id == "r2"] == [None]
