@@ -231,6 +231,10 @@ class IncidentNotifier(QuietNotifier):
     :param scope: What one incident stands for: `run` (default), `task` or `task_instance`.
     :param deployment: Name of this Airflow installation in the idempotency key.
     :param exception_detail: `type`, `message` (default) or `traceback`.
+    :param log_lines: How many last lines of the failed task's log the incident shows. Default: 0.
+    :param runbook: URL of the page that says what to do, or a template of one. Default: a link named so in `doc_md`.
+    :param refail: What a run does that was cleared and fails again: `join` (default) the incident that is open still,
+        or open a `new` one.
     :param conn_id: Connection of type `incident_io`.
     """
 
@@ -256,6 +260,9 @@ class IncidentNotifier(QuietNotifier):
         scope: str | None = None,
         deployment: str | None = None,
         exception_detail: str | None = None,
+        log_lines: int | None = None,
+        runbook: str | None = None,
+        refail: str | None = None,
         conn_id: str = DEFAULT_CONN_ID,
         **kwargs: Any,
     ) -> None:
@@ -413,6 +420,9 @@ def open_incident(
     scope: str | None = None,
     deployment: str | None = None,
     exception_detail: str | None = None,
+    log_lines: int | None = None,
+    runbook: str | None = None,
+    refail: str | None = None,
     conn_id: str = DEFAULT_CONN_ID,
     **unknown: Never,
 ) -> IncidentNotifier:

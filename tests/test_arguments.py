@@ -37,7 +37,7 @@ MODES = "use one of: real, test"
 CONNECTION = "must be the ID of a connection, like 'incident_io_default'"
 ALL = (
     "name, summary, channel, severity, incident_type, mode, visibility, status, custom_fields, roles, slack_team_id, "
-    "scope, deployment, exception_detail, conn_id"
+    "scope, deployment, exception_detail, log_lines, runbook, refail, conn_id"
 )
 WRONG = {
     # what stands in the DAG file: what its import error says
@@ -358,7 +358,7 @@ def test_airflows_trigger_of_a_deadline_meets_a_wrong_argument(connected):
 )
 def test_the_type_of_every_argument_can_be_checked(door):
     """By its annotation; a new one must be known to the check."""
-    known = {"str", "str | None", "bool", "bool | None", "Mapping[str, Any] | None"}
+    known = {"str", "str | None", "int | None", "bool", "bool | None", "Mapping[str, Any] | None"}
     assert set(kinds_of(door).values()) <= known
     assert "conn_id" in kinds_of(door)
 

@@ -131,6 +131,10 @@ def _read_argument(name: str, kind: str, value: Any) -> Any:
         return value
     if kind == "Mapping[str, Any]":
         return _read_entries(name, value)
+    if kind == "int":
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise ValueError(f"must be a whole number, 0 or more, not {_shown(value)}")
+        return value
     if not isinstance(value, str):
         raise ValueError(f"must be a string, not {type(value).__name__}")  # noqa: TRY004 -- one kind of error for all
     chosen = "mode" if name == "incident_mode" else name

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from airflow_incident.core.account import is_loopback
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
 Level = Literal["task", "dag", "deadline", "operator"]
@@ -21,7 +23,11 @@ class Failure(NamedTuple):
     it began: a run that was deleted and made again differs from the first one in that alone.
     `failed_tasks` are the failed task instances' labels, where Airflow tells them.
     `in_processor` says that the DAG processor told it, in a batch with others.
-    `exception` is the text that `exception_detail` allows; it is not yet redacted.
+    `exception` is the text that `exception_detail` allows, `log_tail` the last lines of the task's log; neither is
+    redacted yet. `map_names` are the rendered map indexes of failed task instances, by label, `log_urls` their logs.
+    `downstream` are the first tasks that do not run because of it, of `downstream_count`; `assets` are not updated.
+    `failures_before` is how many runs of the DAG failed one after the other before this one. `bundle` is the DAG
+    bundle with its version.
     """
 
     dag_id: str
@@ -47,6 +53,19 @@ class Failure(NamedTuple):
     tags: tuple[str, ...] = ()
     run_url: str | None = None
     log_url: str | None = None
+    map_names: Mapping[str, str] = MappingProxyType({})
+    log_urls: Mapping[str, str] = MappingProxyType({})
+    log_tail: str | None = None
+    downstream: tuple[str, ...] = ()
+    downstream_count: int = 0
+    assets: tuple[str, ...] = ()
+    owner_links: Mapping[str, str] = MappingProxyType({})
+    description: str | None = None
+    runbook: str | None = None
+    last_success: datetime | None = None
+    failures_before: int | None = None
+    bundle: str | None = None
+    dag_version: str | None = None
 
     @property
     def run_at(self) -> datetime | None:

@@ -151,6 +151,19 @@ class Settings:
         secret=True,
         help="The alert source's own token, which is not the API key. For channel `alert`.",
     )
+    runbook: str | None = _option(
+        label="Runbook",
+        help="URL of the page that says what to do, or a template of one, like "
+        "https://wiki.example.com/{{ dag.dag_id }}. Default: a link named so in the DAG's documentation.",
+    )
+    log_lines: int = _option(
+        default=0,
+        label="Log lines",
+        places=("argument", "config"),
+        parse=_count,
+        help="How many of the last lines of the failed task's own log the incident shows, if that host has it. "
+        "0 shows none: a log may hold what not everybody may see.",
+    )
     refail: str = _option(
         default="join",
         label="Refail",
@@ -211,7 +224,7 @@ class Settings:
         "Default: none.",
     )
     storm_limit: int = _option(
-        default=10,
+        default=20,
         label="Storm limit",
         places=("connection", "config"),
         parse=_count,
@@ -219,7 +232,7 @@ class Settings:
         "0 is no limit.",
     )
     storm_limit_per_dag: int = _option(
-        default=3,
+        default=5,
         label="Storm limit per DAG",
         places=("connection", "config"),
         parse=_count,

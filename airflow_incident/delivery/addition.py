@@ -5,7 +5,6 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_incident.api.endpoints import edit_summary
 from airflow_incident.api.incident import IncidentState
 from airflow_incident.delivery.effects import Ask, Attach, Show
 from airflow_incident.errors import IncidentIoError
@@ -43,6 +42,8 @@ def add(
     if incident.text_mark:
         state = shown or (yield Show(incident.id, record.conn_id))
         if isinstance(state, IncidentState) and _is_untouched(state, incident):
+            from airflow_incident.api.endpoints import edit_summary  # few failures ask
+
             summary = addition.edit(state.summary or "")
             if summary == state.summary:  # it says so already
                 return record
