@@ -101,15 +101,15 @@ LINES = (
     Broken(
         "3.0",
         "airflow_bridge/context.py",
-        'or safe_get(ti, "start_date") is not None',
-        "",
+        'return has_exception or safe_get(context, "ti.start_date", "task_instance.start_date") is not None',
+        "return has_exception",
         "airflow_bridge/test_callbacks.py::test_a_task_that_gives_up_with_retries_left_opens_an_incident",
     ),
     Broken(
         "3.0",
         "airflow_bridge/context.py",
-        "if _has_answers() else ()",
-        "",
+        'if processor is not None and not hasattr(processor, "GetTaskStates"):',
+        "if False:",
         "airflow_bridge/test_contexts.py::test_a_dag_processor_that_would_never_answer_is_not_asked",
     ),
     Broken(
