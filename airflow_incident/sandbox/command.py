@@ -124,7 +124,8 @@ def _follow(box: "Sandbox") -> NoReturn:
         if not isinstance(change, str):
             incident = change.incident
             name = _printable(incident["name"])
-            lines.put(f"{incident['reference']:<8} {change.last_event:<13} {name}  {incident['permalink']}")
+            now = time.strftime("%H:%M:%S")
+            lines.put(f"{now}  {incident['reference']:<8} {change.last_event:<13} {name}  {incident['permalink']}")
 
     box.store.listen(print_later)
     _say(f"The incident.io sandbox is at {box.url} (Ctrl-C ends it). Point Airflow at it:\n")
@@ -133,7 +134,7 @@ def _follow(box: "Sandbox") -> NoReturn:
     if box.proxy is not None:
         _say(f"API requests fail as --fault says; without the fault it is at {box.direct_url}\n")
     while True:
-        _say(time.strftime("%H:%M:%S  ") + lines.get())
+        _say(lines.get())
 
 
 def _printable(text: str) -> str:
