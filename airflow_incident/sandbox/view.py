@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
 from . import summary
+from .catalogue import Catalogue
 from .errors import JsonObject, forbidden, not_found
 from .gate import AsciiResponse
 from .store import Change, Store, StoredIncident
@@ -22,7 +23,7 @@ HEARTBEAT = 15.0
 # Button -> what it does to the incident with this reference.
 ACTIONS: dict[str, Callable[[Store, str], JsonObject]] = {
     "accept": lambda store, reference: store.move(reference, "live"),
-    "lead": lambda store, reference: store.edit(reference, _led_by_the_first_person(store)),
+    "lead": lambda store, reference: store.edit(reference, {"incident_role_assignments": [_lead(store.catalogue)]}),
     "close": lambda store, reference: store.move(reference, "closed"),
 }
 
@@ -48,7 +49,7 @@ def pages(store: Store) -> APIRouter:
 
     @router.get("/incidents/{reference}")
     async def detail(reference: str) -> Response:
-        return _file("index.html", "text/html", 200 if store.has(reference) else 404)
+        return _file("index.html", "text/html", 200 if store.find(reference) else 404)
 
     @router.get("/page/events")
     async def events() -> Response:
@@ -124,11 +125,10 @@ def _event(name: str, data: JsonObject) -> str:
     return f"event: {name}\ndata: {json.dumps(data)}\n\n"
 
 
-def _led_by_the_first_person(store: Store) -> JsonObject:
-    """Return the edit that assigns a lead."""
-    role = next(row["id"] for row in store.catalogue.roles if row["role_type"] == "lead")
-    person = {"id": store.catalogue.users[0]["id"]}
-    return {"incident_role_assignments": [{"incident_role_id": role, "assignee": person}]}
+def _lead(known: Catalogue) -> JsonObject:
+    """Return the assignment of the first person as a lead."""
+    role = next(row["id"] for row in known.roles if row["role_type"] == "lead")
+    return {"incident_role_id": role, "assignee": {"id": known.users[0]["id"]}}
 
 
 def _row(opened: StoredIncident) -> JsonObject:

@@ -8,7 +8,7 @@ const ATTACHMENTS_SHOWN = 50;
 const OPENED_BY = { v1: "a create of v1", v2: "a create of v2", alert: "an alert, by the alert route" };
 const shown = { reference: null, raw: null, ready: false };
 
-/** Build an element: make("p.quiet", {title: "x"}, "text", child). */
+/** Build an element: make("p.none", {title: "x"}, "text", child). */
 function make(kind, attributes = {}, ...children) {
   const [tag, ...classes] = kind.split(".");
   const element = document.createElement(tag);
@@ -73,7 +73,6 @@ function counts() {
   const done = rows.filter((row) => DONE.has(row.category)).length;
   $("counts").textContent = rows.length ? `${rows.length - done} open · ${done} closed` : "";
   $("empty").hidden = rows.length > 0 || !shown.ready;
-  $("how").hidden = rows.length === 0;
   if (!shown.reference) document.title = rows.length ? `(${rows.length - done}) Incidents · sandbox` : "Incidents · sandbox";
 }
 
@@ -82,9 +81,8 @@ function onSnapshot(snapshot) {
   incidents.clear();
   for (const row of snapshot.incidents) incidents.set(row.reference, row);
   $("rows").replaceChildren(...snapshot.incidents.map((row) => listRow(row, false)).reverse());
-  for (const id of ["connection", "connection-again"]) $(id).textContent = snapshot.connection;
-  for (const id of ["alert", "alert-again"]) $(id).textContent = snapshot.alert;
-  $("curl").textContent = snapshot.curl;
+  for (const id of ["connection", "alert", "curl"]) $(id).textContent = snapshot[id];
+  $("how").open = snapshot.incidents.length === 0;
   counts();
   if (shown.reference) showDetail(shown.reference);
 }
