@@ -135,7 +135,9 @@ def test_the_page_has_a_place_for_every_field_of_an_incident(box, client, page):
 
 
 def press(page, button, reference="INC-1", **headers):
-    return page.post(f"/page/incidents/{reference}/{button}", headers=headers or {"Origin": str(page.base_url).rstrip("/")})
+    return page.post(
+        f"/page/incidents/{reference}/{button}", headers=headers or {"Origin": str(page.base_url).rstrip("/")}
+    )
 
 
 def row(page, reference="INC-1"):
