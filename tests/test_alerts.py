@@ -130,7 +130,7 @@ def test_a_failure_is_an_alert_with_the_run_s_key(box, monkeypatch, kept, call):
     (seen,) = box.requests
     assert (seen.path, seen.status) == (EVENTS, 202)
     assert events(box) == [("firing", KEY)]
-    assert seen.body["title"] == "Task orders.load failed"
+    assert seen.body["title"] == "DAG orders failed: load (ValueError)"
     assert "boom" in seen.body["description"]
     told = seen.body["metadata"]
     assert {name: told[name] for name in ("dag_id", "run_id", "task_id", "deployment", "severity")} == {
@@ -141,7 +141,7 @@ def test_a_failure_is_an_alert_with_the_run_s_key(box, monkeypatch, kept, call):
         "severity": "Major",
     }
     (incident,) = box.incidents_v2
-    assert incident["creator"]["alert"]["title"] == "Task orders.load failed"
+    assert incident["creator"]["alert"]["title"] == "DAG orders failed: load (ValueError)"
     assert heard.texts(logging.INFO)[-1].startswith("incident.io: an alert is open for DAG orders, run run-1 (outcome")
 
 

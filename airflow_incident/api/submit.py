@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from airflow_incident.api.calls import PAGE_LIMIT, PAGE_SIZE, Call, CallSequence, Directory, PreparedCreate
 from airflow_incident.api.incident import PAST, IncidentState, read_incident_state, read_page, read_time
 from airflow_incident.api.payload import NAMED, LookupResult, compose, is_alert, label, refusal, unsayable
+from airflow_incident.core.text import left_out
 from airflow_incident.errors import (
     AmbiguousDeliveryError,
     APIError,
@@ -80,11 +81,13 @@ def prepared(draft: Draft, options: SubmitOptions, api_version: ApiVersion) -> G
     if options.strict and found.missing:
         raise next(iter(found.missing.values()))
     lost = [f"{kind} could not be looked up ({error})" for kind, error in found.missing.items()]
-    notes = [f"Left out: {what}." for what in (*map(str, problems), *lost)]
+    notes = tuple(f"Left out: {what}." for what in (*map(str, problems), *lost))
+    labels = (*(problem.where for problem in problems), *found.missing)
     body = compose(draft, found.fields, api_version=api_version)
     if found.private_only:
         body["visibility"] = "private"
-    return PreparedCreate(_annotated(body, notes, options), api_version, bool(found.missing), options.read)
+    body = _annotated(body, left_out(labels), options)
+    return PreparedCreate(body, api_version, bool(found.missing), options.read, notes)
 
 
 def _looked_up(wanted: Mapping[str, Any], api_version: ApiVersion) -> Generator[Any, Any, LookupResult]:
@@ -291,6 +294,7 @@ def _corrected(
     if error.already_open:
         return None
     body = dict(creation.body)
+    short: list[str] = []
     notes: list[str] = []
     for place, (where, why) in _refused(error).items():
         if place == "visibility" and body.get("incident_type_id") and body["visibility"] == "public":
@@ -301,15 +305,16 @@ def _corrected(
             if (lowest := (yield from _lowest())) is None:
                 return None
             body[place] = lowest
-            notes.append("incident.io demands a severity, so this is the lowest.")
+            short.append("incident.io demands a severity, so this is the lowest.")
         elif place in body and place not in NEVER_LEFT_OUT:
             _leave_out(body, place, where)
+            short += left_out([label(place)])
             notes.append(f"Left out: {label(place)}, which incident.io refused ({why}).")
         else:
             return None
     if body == dict(creation.body):
         return None
-    return creation._replace(body=_annotated(body, notes, options))
+    return creation._replace(body=_annotated(body, short, options), notes=(*creation.notes, *notes))
 
 
 def _lowest() -> Generator[Any, Any, str | None]:
