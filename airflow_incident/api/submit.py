@@ -51,7 +51,7 @@ class SubmitOptions(NamedTuple):
     says that an earlier attempt may have taken effect; `since` is the day of the first one, like 2026-11-25. `read`
     reads the answer. `next_keys` are the keys to go on with, each with the moment before which the incident of the one
     before must have been past. Before these come the keys that a DAG's runs share: `key_after` makes the one after an
-    incident of this ID. `v1_gone` says that this process knows of v1's end.
+    incident of this ID. `v1_gone` says that this process knows of v1's end. `note` is shown each create that is sent.
     """
 
     choice: Choice
@@ -63,6 +63,7 @@ class SubmitOptions(NamedTuple):
     next_keys: Sequence[tuple[str, datetime]] = ()
     key_after: Callable[[str], str] | None = None
     v1_gone: bool = False
+    note: Callable[[PreparedCreate], object] | None = None
 
 
 def prepared(draft: Draft, options: SubmitOptions, api_version: ApiVersion) -> Generator[Any, Any, PreparedCreate]:
@@ -177,6 +178,8 @@ def _accepted(
 
 def _asked(creation: PreparedCreate, options: SubmitOptions) -> Generator[Any, Any, Any]:
     """Send a create; v1 is not asked by a process that knows of its end, for what another one has begun with it."""
+    if options.note:
+        options.note(creation)
     if options.v1_gone and (options.choice, creation.endpoint) == ("auto", "v1"):
         raise NotFoundError(404)
     return (yield creation)

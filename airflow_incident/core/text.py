@@ -27,7 +27,7 @@ LISTED_TASKS, LISTED, _NAMED_TASKS = 20, 10, 3
 """How many are named of the failed tasks, of other things, and in a title."""
 WINDOW = 64_000
 """Characters of a text that are looked at at all, so that two megabytes cost nothing."""
-_SHOWN_WINDOW = 16_000
+_SHOWN_WINDOW = 10_000
 """Characters of a text that are redacted to show a part of them: half a secret at their end must not be in that."""
 _LONGEST_SECRET = 512
 
@@ -38,6 +38,7 @@ _REASONS = {
 }
 _MARKDOWN = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]<>#|~!&"})
 _CONTROLS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
+_MARKS = re.compile("`{9,}")
 _ADDRESS = re.compile(r"(?:https?://|mailto:)[^\s<>]+", re.IGNORECASE)
 _ENCODED = str.maketrans({mark: f"%{ord(mark):02X}" for mark in '()\\`|"*'})
 
@@ -60,6 +61,7 @@ _TASK_ADVICE = (
 _ADVICE = {
     "task": _TASK_ADVICE,
     "dag": _TASK_ADVICE,
+    "timed_out": "Find out in Airflow which task took so long, and why, and clear the run.",
     "deadline": "See in Airflow what the run is waiting for; it may be running still.",
     "operator": "A step of the DAG has asked for somebody to look; its owners know why.",
 }
@@ -108,7 +110,7 @@ def redacted(failure: Failure, redact: Redact) -> Failure:
     """
 
     def clean(text: str) -> str:
-        return redact(beginning(str(text), MESSAGE_LENGTH * 2))
+        return redact(beginning(str(text), _LONGEST_URL * 2))
 
     texts = ("run_id", "run_type", "reason", "description", "runbook", "bundle", "dag_version", "exception_type")
     facts: dict[str, Any] = {name: clean(text) for name in texts if (text := getattr(failure, name))}
@@ -122,8 +124,10 @@ def redacted(failure: Failure, redact: Redact) -> Failure:
     labels = failed_labels(failure)[:LISTED_TASKS]
     facts["map_names"] = {each: clean(failure.map_names[each]) for each in labels if each in failure.map_names}
     if failure.exception:
-        cut = ending if is_traceback(failure.exception) else beginning
-        facts["exception"] = redact(cut(failure.exception, _SHOWN_WINDOW))
+        whole, cut = failure.exception, beginning(failure.exception, _SHOWN_WINDOW)
+        if is_traceback(whole) and cut != whole:
+            cut = f"Traceback (its end):\n{ending(whole, _SHOWN_WINDOW)}"
+        facts["exception"] = redact(cut)
     if failure.log_tail:
         facts["log_tail"] = redact(ending(failure.log_tail, _SHOWN_WINDOW))
     return failure._replace(**facts)
@@ -161,14 +165,14 @@ def _counted(failure: Failure, *, whole_run: bool) -> list[str]:
     labels = failed_labels(failure)
     if len(labels) == 1 and (failure.failed_tasks or not whole_run):
         return [_name_of(failure, labels[0])]
-    counts = Counter(failure.of_task(label).task_id or "" for label in labels)
+    counts = Counter(label.partition("[")[0] for label in labels)
     return [f"{count} x {task}" if count > 1 else task for task, count in counts.items()]
 
 
 def _name_of(failure: Failure, label: str) -> str:
     """Name a task instance; its rendered map index says more than the number."""
     name = failure.map_names.get(label)
-    return f"{failure.of_task(label).task_id}[{name}]" if name else label
+    return f"{label.partition('[')[0]}[{name}]" if name else label
 
 
 def one_line(text: str) -> str:
@@ -221,10 +225,10 @@ def _error(failure: Failure, room: int) -> str:
     if not failure.exception:
         return f"**{_ERROR}:** {said}" if said else ""
     detail = _plain(failure.exception)
-    if failure.exception_type and not is_traceback(detail):
-        detail = shorten(detail, MESSAGE_LENGTH)
-    else:  # a message's cause stands at its beginning, a traceback's at its end
+    if is_traceback(detail):  # its cause stands at its end, a message's at its beginning
         detail = _ending_of(detail, min(room, TRACEBACK_LENGTH))
+    else:
+        detail = shorten(detail, MESSAGE_LENGTH if failure.exception_type else min(room, TRACEBACK_LENGTH))
     return f"**{_ERROR}:** {said}".rstrip() + f"\n{fence(detail)}"
 
 
@@ -297,7 +301,7 @@ def _run(failure: Failure, deployment: str) -> str:
 
 def _to_do(failure: Failure, scope: Scope) -> str:
     """Say what a person can do, and what happens without one; true for every setting of a recovery."""
-    advice = "Follow the runbook. " * bool(failure.runbook) + _ADVICE[failure.level]
+    advice = "Follow the runbook. " * bool(failure.runbook) + _ADVICE.get(failure.reason or "", _ADVICE[failure.level])
     if failure.level == "operator":
         ends = "A later step, or a later attempt of the run, may close this by itself"
     else:
@@ -477,8 +481,11 @@ def _address(url: str | None) -> str:
 
 
 def _plain(text: str) -> str:
-    """Leave out what is no text: colours, control characters, changes of direction, half of a surrogate pair."""
-    return _CONTROLS.sub("", text.encode("utf-8", "replace").decode())
+    """Leave out what is no text: colours, control characters, changes of direction, half of a surrogate pair.
+
+    A long row of backticks, which would need a longer one on both sides, is cut.
+    """
+    return _MARKS.sub("`" * 8, _CONTROLS.sub("", text.encode("utf-8", "replace").decode()))
 
 
 def escape(text: str) -> str:

@@ -306,7 +306,7 @@ def test_a_long_traceback_keeps_its_end(box):
         fall(50)
     except ValueError as error:
         report(task_context(exception=error), exception_detail="traceback")
-    assert " THE CAUSE\n```\n\n**Failed task:**" in sent(box)["summary"]
+    assert "THE CAUSE\n```\n\n**Failed task:**" in sent(box)["summary"]
 
 
 @pytest.mark.parametrize("detail", ["message", "traceback"])
