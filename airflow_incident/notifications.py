@@ -289,7 +289,7 @@ class IncidentNotifier(QuietNotifier):
         texts, notes = self._rendered(context, config.redact)
         for note in config.notes:
             log.warning("incident.io: %s", note)
-        content = IncidentContent(texts["name"], texts["summary"], notes=(*config.notes, *notes))
+        content = IncidentContent(texts["name"], texts["summary"], notes=notes, problems=config.problems)
         failure = config.with_pages(failure)
         report = prepare(failure, config.settings, content, deployment=config.deployment, redact=config.redact)
         with _time_budget(config, began, in_batch=failure.in_processor and not patience) as seconds:
@@ -309,8 +309,12 @@ class IncidentNotifier(QuietNotifier):
             except (Exception, SystemExit) as error:  # noqa: BLE001 -- a broken template still opens an incident
                 texts[field] = None
                 why = shorten(log_line(redact(f"{type(error).__name__}: {safe_str(error)}")), MESSAGE_LENGTH)
-                notes.append(f"The template of {field} could not be rendered ({why}).")
-                log.warning("incident.io: %s The default text stands in.", notes[-1])
+                notes.append(f"The template of {field} could not be rendered; Airflow's log says why.")
+                log.warning(
+                    "incident.io: The template of %s could not be rendered (%s). The default text stands in.",
+                    field,
+                    why,
+                )
         return texts, notes
 
 

@@ -154,7 +154,7 @@ class CreateIncidentOperator(BaseOperator):
             summary=self.summary,
             key_name=self.key,
             fields={name: getattr(self, name) for name in message},
-            notes=config.notes,
+            problems=config.problems,
             strict=True,
         )
         failure = config.with_pages(read_failure(context, level="operator"))

@@ -55,8 +55,7 @@ def task_context(run_id: str = "run-1", dag_id: str = "orders", *, clear: int = 
 
 def dag_named(title: str) -> str:
     """Return the id of the DAG in an incident's own title, whether its callback or a task's has told."""
-    _, _, rest = title.partition(" ")
-    return rest.removesuffix(" failed").partition(".")[0]
+    return title.removeprefix("DAG ").partition(" failed")[0]
 
 
 def call_sync(notifier: Any, context: Any) -> None:

@@ -2,13 +2,19 @@
 
 import json
 import logging
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from airflow_incident import open_incident, resolve_incident
 from airflow_incident.cli import main as cli
+from airflow_incident.core.failure import Failure
+from airflow_incident.core.redaction import redact_secrets
+from airflow_incident.core.settings import Settings
 from airflow_incident.delivery import run as delivery
+from airflow_incident.delivery.report import IncidentContent, prepare
 from airflow_incident.delivery.run import flush
 from airflow_incident.sandbox.fault import FaultProxy
 from airflow_incident.sandbox.fault_answers import answer
@@ -130,7 +136,7 @@ def test_a_failure_is_an_alert_with_the_run_s_key(box, monkeypatch, kept, call):
     (seen,) = box.requests
     assert (seen.path, seen.status) == (EVENTS, 202)
     assert events(box) == [("firing", KEY)]
-    assert seen.body["title"] == "Task orders.load failed"
+    assert seen.body["title"] == "DAG orders failed: load (ValueError)"
     assert "boom" in seen.body["description"]
     told = seen.body["metadata"]
     assert {name: told[name] for name in ("dag_id", "run_id", "task_id", "deployment", "severity")} == {
@@ -141,7 +147,7 @@ def test_a_failure_is_an_alert_with_the_run_s_key(box, monkeypatch, kept, call):
         "severity": "Major",
     }
     (incident,) = box.incidents_v2
-    assert incident["creator"]["alert"]["title"] == "Task orders.load failed"
+    assert incident["creator"]["alert"]["title"] == "DAG orders failed: load (ValueError)"
     assert heard.texts(logging.INFO)[-1].startswith("incident.io: an alert is open for DAG orders, run run-1 (outcome")
 
 
@@ -479,3 +485,70 @@ def test_an_alert_is_never_sent_without_its_deduplication_key(connect):
         heard, _ = report(channel="alert")
     assert len(server.arrivals) == 1
     assert "NO alert was sent" in heard.error
+
+
+# Metadata
+
+
+TABLE = Path(__file__).parents[1] / "docs" / "how-to" / "alerts.md"
+WHEN = datetime(2026, 11, 23, 3, 12, 5, tzinfo=UTC)
+EVERYTHING = Failure(
+    dag_id="orders",
+    run_id="run-1",
+    level="task",
+    task_id="load",
+    map_index=0,
+    clear_count=0,
+    attempt=2,
+    reason="timed_out",
+    run_type="scheduled",
+    exception_type="ValueError",
+    failed_tasks=tuple(f"load[{n}]" for n in range(10_000)),
+    owners=("data", "password=S3CRET"),
+    tags=("tier-1",),
+    run_url="https://airflow/run",
+    log_url="https://airflow/log",
+    map_names={"load[0]": "eu"},
+    downstream=("mail",),
+    downstream_count=12,
+    assets=("postgres://me:S3CRET@db/orders",) * 30,
+    runbook="https://wiki/orders",
+    failures_before=0,
+    bundle="dags@1",
+    dag_version="7",
+    **dict.fromkeys(("logical_date", "started_at", "failed_at", "last_success", "deadline_at"), WHEN),
+)
+
+
+def metadata_of(failure, **settings):
+    told = prepare(
+        failure,
+        Settings(channel="alert", alert_source_id="x", **settings),
+        IncidentContent(),
+        deployment="prod",
+        redact=redact_secrets,
+    )
+    return told.draft["metadata"]
+
+
+def test_the_table_has_each_metadata_with_its_type():
+    """Flat, and with the types that the document allows; nothing that the docs do not name."""
+    told = metadata_of(EVERYTHING, severity="Major", mode="test")
+    kinds = {"text": str, "number": int, "list of texts": list}
+    rows = re.findall(r"^\| (`[a-z_`, ]+`) \| (text|number|list of texts) \|", TABLE.read_text(), re.MULTILINE)
+    documented = {name.strip("` "): kinds[kind] for names, kind in rows for name in names.split(",")}
+    assert {name: type(value) for name, value in told.items()} == documented
+    assert all(isinstance(each, str) for value in told.values() if isinstance(value, list) for each in value)
+    assert len(json.dumps(told)) < 3000
+
+
+def test_metadata_keeps_zeros_and_leaves_out_what_is_unknown():
+    """A route may ask for the first attempt; null is never valid."""
+    told = metadata_of(EVERYTHING)
+    assert (told["map_index"], told["clear_count"], told["failures_before"]) == (0, 0, 0)
+    assert (told["failed_tasks"][-1], len(told["assets"])) == ("load[19]", 10)
+    assert set(metadata_of(Failure("orders", "run-1"))) == {"source", "dag_id", "run_id", "clear_count", "deployment"}
+
+
+def test_metadata_has_no_secrets():
+    assert "S3CRET" not in json.dumps(metadata_of(EVERYTHING))

@@ -63,7 +63,7 @@ def test_bad_rows_fail_the_pipeline_and_the_incident_lists_them(run, connected):
     ran = run("bad_csv")
     assert (ran.state, ran.failed) == ("failed", ["check"])
     (incident,) = connected.incidents
-    assert incident["name"] == "Task bad_csv.check failed"
+    assert incident["name"] == "DAG bad_csv failed: check" + (" (ValueError)" if TELLS_EXCEPTION else "")
     for problem in [
         "5 bad rows in orders.csv",
         "A-10486: quantity is -3",

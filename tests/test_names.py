@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import signal
 from collections import Counter
 
@@ -13,6 +14,7 @@ from airflow_incident.airflow_bridge.process import PROCESS
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
 from airflow_incident.delivery import run as delivery
+from airflow_incident.delivery.outcome import record_line
 from airflow_incident.delivery.report import IncidentContent, prepare
 from airflow_incident.delivery.run import flush
 from airflow_incident.errors import ConfigurationError, PermissionDeniedError, UnknownNameError, ValidationError
@@ -273,10 +275,12 @@ def test_a_callback_opens_without_what_is_unknown_and_says_so(box, speak, call, 
     """The rest of what was asked for is there."""
     speak(version)
     others = {name: value for name, value in OPTIONS.items() if name not in wrong}
-    report(task_context(), call, **others, **wrong)
+    heard, _ = report(task_context(), call, **others, **wrong)
     incident = sole(box)
-    assert f"Left out: {next(iter(LABELS[name] for name in wrong))}: " in incident["summary"]
-    assert told in incident["summary"]
+    label = next(LABELS[name] for name in wrong)
+    assert incident["summary"].endswith(f"_Left out: {label}. Airflow's log says why._")
+    assert f"incident.io: Left out: {label}: " in heard.sole(logging.WARNING)
+    assert told in heard.sole(logging.WARNING)
     assert {name: named(incident)[name] for name in others} == {name: FOUND[name] for name in others}
 
 
@@ -311,10 +315,10 @@ def test_a_step_is_told_everything_that_is_unknown_at_once(box, door):
 @EVERY_CALLBACK
 def test_an_ambiguous_name_is_left_out_by_a_callback(box, call):
     box.catalogue.severities.append(catalogue.severity(4, "MAJOR", "Shouted."))
-    report(task_context(), call, severity="major")
+    heard, _ = report(task_context(), call, severity="major")
     assert "severity" not in sole(box)
     both = f"Major ({fixed_id('SEV', 2)}), MAJOR ({fixed_id('SEV', 4)})"
-    assert f"several are called 'major'; use the ID of one: {both}" in sole(box)["summary"]
+    assert f"several are called 'major'; use the ID of one: {both}" in heard.sole(logging.WARNING)
 
 
 @STRICT_DOORS
@@ -332,10 +336,12 @@ def test_an_ambiguous_name_fails_a_step(box, door):
 def test_a_callback_opens_without_somebody_who_has_left(box, speak, call, version):
     """Only that one assignment goes, and the summary says so; nobody is looked up by email."""
     speak(version)
-    report(task_context(), call, roles=OPTIONS["roles"] | {"Reporter": LEAVER})
+    heard, _ = report(task_context(), call, roles=OPTIONS["roles"] | {"Reporter": LEAVER})
     incident = sole(box)
     assert named(incident)["roles"] == {"Incident Lead": "Bob Baker", "Communications Lead": "Chloe Carter"}
-    assert "Left out: Roles, which incident.io refused (Dora Drake is no longer active)." in incident["summary"]
+    assert "_Left out: Roles. Airflow's log says why._" in incident["summary"]
+    told = heard.sole(logging.WARNING)
+    assert "Left out: Roles, which incident.io refused (Dora Drake is no longer active)." in told
     assert asked(box) == {"/v2/incident_roles": 1, f"/{version}/incidents": 2}
 
 
@@ -369,12 +375,12 @@ def test_a_key_that_may_not_look_up_opens_without_and_says_so(connect, speak, ca
     speak(version)
     with Sandbox(roles=("incident_creator",)) as box:
         connect(box.url)
-        report(task_context(), call, **OPTIONS)
+        heard, _ = report(task_context(), call, **OPTIONS)
         check_all(box)
-        summary = sole(box)["summary"]
+        assert sole(box)["summary"].count("Left out: Severity, Incident type, Custom fields, Roles.") == 1
         assert named(sole(box)) == {"severity": None, "incident_type": "Default", "custom_fields": {}, "roles": {}}
     for label in ("Severity", "Incident type", "Custom fields", "Roles"):
-        assert f"Left out: {label} could not be looked up (incident.io answered 403" in summary
+        assert f"Left out: {label} could not be looked up (incident.io answered 403" in heard.everything
 
 
 @STRICT_DOORS
@@ -408,10 +414,11 @@ def test_lists_that_do_not_answer_cost_no_incident(box, connect, monkeypatch, br
     monkeypatch.setitem(FAULTS, "lists", lambda seen: FAULTS[fault if seen.request.method == "GET" else "none"](seen))
     with FaultProxy(box.direct_port, "lists", pace=0.1) as wire:
         connect(wire.url)
-        _, took = report(task_context(), call, severity="Major", roles={"Incident Lead": "bob@example.com"})
+        heard, took = report(task_context(), call, severity="Major", roles={"Incident Lead": "bob@example.com"})
     assert took < 3.5
-    assert "Left out: Severity could not be looked up" in sole(box)["summary"]
-    assert "Left out: Roles could not be looked up" in sole(box)["summary"]
+    assert "Left out: Severity, Roles." in sole(box)["summary"]
+    assert "Left out: Severity could not be looked up" in heard.everything
+    assert "Left out: Roles could not be looked up" in heard.everything
 
 
 @pytest.mark.parametrize("journalled", [False, True], ids=["straight", "journalled"])
@@ -481,10 +488,11 @@ def test_what_may_have_arrived_is_sent_again_as_it_was(box, connect, journal, br
         connect(wire.url)
         report(task_context(), call, severity="Major")
     connect(box.url)
-    assert len(flush().opened) == 1
+    (record,) = flush().opened
+    assert "Left out: Severity could not be looked up" in record_line(record)
     bodies = {seen.raw for seen in box.requests if seen.path == "/v1/incidents"}
     assert len(bodies) == 1
-    assert "Left out: Severity could not be looked up" in sole(box)["summary"]
+    assert "_Left out: Severity. Airflow's log says why._" in sole(box)["summary"]
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")

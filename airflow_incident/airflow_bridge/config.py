@@ -85,7 +85,7 @@ class AirflowConfig(NamedTuple):
 
     @property
     def unnamed_note(self) -> str:
-        """What to tell whoever reads an incident of an installation that has no name."""
+        """What to tell whoever sets up an installation that has no name."""
         return (
             "This Airflow installation has no name: set deployment (in the connection or under [incident_io] in "
             f"airflow.cfg) or a public {self.base_url_option}, or two installations may share one incident."
@@ -174,7 +174,7 @@ class ConnectionConfig:
     `deployment` is the installation's name in keys and texts. `redact` replaces every secret that Airflow or this
     connection knows, and what looks like one. `origins` says where each option is set that is set at all. `problems`
     are the values that cannot be used, which count as not set, and `warnings` say of each what becomes of it. `notes`
-    is what a reader must know about this set-up: these, and `unnamed_notes`, which say that the installation has no
+    is what whoever sets it up must know: these, and `unnamed_notes`, which say that the installation has no
     name. `unusable` is why no request can be made; `is_absent` says that nobody has set incident.io up here (the
     default connection is not there, and no other was named), `is_read` that the connection's options are known all the
     same. `unknown` are the names in its extra that mean nothing there.

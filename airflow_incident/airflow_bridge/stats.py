@@ -84,6 +84,11 @@ def journal_warning(why: str, redact: Redact) -> LogEvent:
     return LogEvent(None, logging.WARNING, log_line(redact(f"incident.io: the journal cannot be used: {why}")))
 
 
+def note_warning(note: str, redact: Redact) -> LogEvent:
+    """Say what an incident does without, beside an outcome."""
+    return LogEvent(None, logging.WARNING, log_line(redact(f"incident.io: {note}")))
+
+
 def emit(logger: Any, lines: Iterable[LogEvent]) -> None:
     """Write each line, and count its outcome."""
     for said in lines:

@@ -134,13 +134,14 @@ class PreparedCreate(NamedTuple):
     """A create that is ready to be sent; nothing of it changes once its first byte may have left.
 
     `partial` says that a look-up failed: what has surely not arrived may be made anew, with all its names. `read` reads
-    the answer; default: only which incident it is and how it stands.
+    the answer; default: only which incident it is and how it stands. `notes` say what was left out, and why.
     """
 
     body: Mapping[str, Any]
     endpoint: Endpoint = "v1"
     partial: bool = False
     read: Callable[[bytes], Any] = read_incident_state
+    notes: tuple[str, ...] = ()
 
     def with_key(self, key: str) -> PreparedCreate:
         """Return the same with another idempotency key."""

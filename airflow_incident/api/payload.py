@@ -93,7 +93,7 @@ def create_alert(
         "status": "firing",
         "description": description,
         "source_url": source_url,
-        "metadata": {name: value for name, value in metadata.items() if value},
+        "metadata": dict(metadata),
     }
     return {name: value for name, value in event.items() if value}
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from airflow_incident.api.calls import PAGE_LIMIT, PAGE_SIZE, Call, CallSequence, Directory, PreparedCreate
 from airflow_incident.api.incident import PAST, IncidentState, read_incident_state, read_page, read_time
 from airflow_incident.api.payload import NAMED, LookupResult, compose, is_alert, label, refusal, unsayable
+from airflow_incident.core.text import left_out
 from airflow_incident.errors import (
     AmbiguousDeliveryError,
     APIError,
@@ -50,7 +51,7 @@ class SubmitOptions(NamedTuple):
     says that an earlier attempt may have taken effect; `since` is the day of the first one, like 2026-11-25. `read`
     reads the answer. `next_keys` are the keys to go on with, each with the moment before which the incident of the one
     before must have been past. Before these come the keys that a DAG's runs share: `key_after` makes the one after an
-    incident of this ID. `v1_gone` says that this process knows of v1's end.
+    incident of this ID. `v1_gone` says that this process knows of v1's end. `note` is shown each create that is sent.
     """
 
     choice: Choice
@@ -62,6 +63,7 @@ class SubmitOptions(NamedTuple):
     next_keys: Sequence[tuple[str, datetime]] = ()
     key_after: Callable[[str], str] | None = None
     v1_gone: bool = False
+    note: Callable[[PreparedCreate], object] | None = None
 
 
 def prepared(draft: Draft, options: SubmitOptions, api_version: ApiVersion) -> Generator[Any, Any, PreparedCreate]:
@@ -80,11 +82,13 @@ def prepared(draft: Draft, options: SubmitOptions, api_version: ApiVersion) -> G
     if options.strict and found.missing:
         raise next(iter(found.missing.values()))
     lost = [f"{kind} could not be looked up ({error})" for kind, error in found.missing.items()]
-    notes = [f"Left out: {what}." for what in (*map(str, problems), *lost)]
+    notes = tuple(f"Left out: {what}." for what in (*map(str, problems), *lost))
+    labels = (*(problem.where for problem in problems), *found.missing)
     body = compose(draft, found.fields, api_version=api_version)
     if found.private_only:
         body["visibility"] = "private"
-    return PreparedCreate(_annotated(body, notes, options), api_version, bool(found.missing), options.read)
+    body = _annotated(body, left_out(labels), options)
+    return PreparedCreate(body, api_version, bool(found.missing), options.read, notes)
 
 
 def _looked_up(wanted: Mapping[str, Any], api_version: ApiVersion) -> Generator[Any, Any, LookupResult]:
@@ -174,6 +178,8 @@ def _accepted(
 
 def _asked(creation: PreparedCreate, options: SubmitOptions) -> Generator[Any, Any, Any]:
     """Send a create; v1 is not asked by a process that knows of its end, for what another one has begun with it."""
+    if options.note:
+        options.note(creation)
     if options.v1_gone and (options.choice, creation.endpoint) == ("auto", "v1"):
         raise NotFoundError(404)
     return (yield creation)
@@ -291,6 +297,7 @@ def _corrected(
     if error.already_open:
         return None
     body = dict(creation.body)
+    short: list[str] = []
     notes: list[str] = []
     for place, (where, why) in _refused(error).items():
         if place == "visibility" and body.get("incident_type_id") and body["visibility"] == "public":
@@ -301,15 +308,16 @@ def _corrected(
             if (lowest := (yield from _lowest())) is None:
                 return None
             body[place] = lowest
-            notes.append("incident.io demands a severity, so this is the lowest.")
+            short.append("incident.io demands a severity, so this is the lowest.")
         elif place in body and place not in NEVER_LEFT_OUT:
             _leave_out(body, place, where)
+            short += left_out([label(place)])
             notes.append(f"Left out: {label(place)}, which incident.io refused ({why}).")
         else:
             return None
     if body == dict(creation.body):
         return None
-    return creation._replace(body=_annotated(body, notes, options))
+    return creation._replace(body=_annotated(body, short, options), notes=(*creation.notes, *notes))
 
 
 def _lowest() -> Generator[Any, Any, str | None]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_incident.api.incident import IncidentState
 from airflow_incident.core.key import dag_key, open_key
-from airflow_incident.core.text import failed_again, with_first_line
+from airflow_incident.core.text import completed, escape, failed_again, with_first_line
 from airflow_incident.delivery.addition import Addition, add
 from airflow_incident.delivery.effects import Get, Set, Show, StoreFailed
 from airflow_incident.delivery.outcome import ReportResult
@@ -84,7 +84,7 @@ def join_earlier_attempt(
 def _again(report: Report) -> Addition:
     failure = report.failure
     return Addition(
-        edit=lambda text: with_first_line(text, failed_again(failure)),
+        edit=lambda text: with_first_line(text, failed_again(failure, str(report.draft["summary"]))),
         title=f"Failed again: {report.draft['name']}",
         url=failure.log_url or failure.run_url,
         notify=True,
@@ -96,8 +96,9 @@ def tell_late(report: Report, record: Record) -> Generator[Effect, Any, Record]:
     note = late_note(report.failure, known=record.task)
     if report.failure.level != "dag" or record.level != "task" or not note:
         return record
-    addition = Addition(lambda text: with_first_line(text, note), note, report.failure.run_url)
-    told = yield from add(record, addition)
+    newest = str(report.draft.get("summary"))
+    edit = lambda text: completed(text, newest) or with_first_line(text, escape(note))  # noqa: E731
+    told = yield from add(record, Addition(edit, note, report.failure.run_url))
     return told._replace(attached_late=True) if told else record
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from logging import ERROR, INFO, WARNING
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from airflow_incident.airflow_bridge.stats import LogEvent, journal_warning, log_event
+from airflow_incident.airflow_bridge.stats import LogEvent, journal_warning, log_event, note_warning
 from airflow_incident.api.calls import PreparedCreate, addressed
 from airflow_incident.api.exchange import create_call
 from airflow_incident.api.incident import AlertState
@@ -92,7 +92,8 @@ class ReportResult(NamedTuple):
         if isinstance(answer, AlertState):
             return cls(kind="open", report=report, journal_error=journal_error)
         closed = answer.is_closed and not _asked_for(answer, report)
-        return cls(kind="closed" if closed else "open", report=report, incident=answer, journal_error=journal_error)
+        kind = "closed" if closed else "open"
+        return cls(kind=kind, report=report, incident=answer, journal_error=journal_error, creation=creation)
 
     def log_events(self, redact: Redact, seconds: float) -> Sequence[LogEvent]:
         """Say it in one line, and what else there is to say in others, without secrets.
@@ -136,6 +137,9 @@ class ReportResult(NamedTuple):
             seconds=seconds,
         )
         warnings = [journal_warning(self.journal_error, redact)] if self.journal_error else []
+        if self.kind == "open":
+            notes = (*self.report.notes, *(self.creation.notes if self.creation else ()))
+            warnings += [note_warning(note, redact) for note in dict.fromkeys(notes)]
         return [*warnings, said, *map(record_event, self.caught_up)]
 
     def _trouble(self, subject: str) -> str:
@@ -365,7 +369,7 @@ def record_line(record: Record) -> str:
         tries=tries.get(record.attempts, f"tried {record.attempts} times"),
         why=f": {record.error}" if record.error else "",
     )
-    return clean(line)
+    return clean(" ".join([line, *(f"({note})" for note in record.notes)]))
 
 
 def record_event(record: Record) -> LogEvent:

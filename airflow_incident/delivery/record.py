@@ -21,7 +21,7 @@ from airflow_incident.core.key import ALERT_MARK, with_deployment
 from airflow_incident.core.timing import SUPPRESS_FOR, WAIT_LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from airflow_incident.core.failure import Failure
 
@@ -32,6 +32,7 @@ KEEP_RECORDS = 2_000
 _DAG_ID_LENGTH = 100
 _LONGEST_KEY = 220
 """Characters of a key, an alert's mark included."""
+_LONGEST_NOTE = 500
 _UNSAFE = re.compile(r"[^\w.-]", re.ASCII)
 
 
@@ -103,8 +104,9 @@ class Record(NamedTuple):
     another one, and `next_keys` are those to go on with, as in `api.submit.SubmitOptions`. `started_at` is when the run
     began. `already_closed` says that the incident was over when incident.io was last asked. `of_dag` is the key of the
     record that says what its DAG has open, at scope `dag`; `on_dags_key` says that it is sent with the key that the
-    DAG's runs share. Of a storm, `members` counts its failures by DAG, `told` is how many its text knows of, and `like`
-    is what its members are compared with; `link`, of a member, is the address and title that is to be attached still.
+    DAG's runs share. `notes` say what was left out of it, and why. Of a storm, `members` counts its failures by DAG,
+    `told` is how many its text knows of, and `like` is what its members are compared with; `link`, of a member, is the
+    address and title that is to be attached still.
     """
 
     state: State
@@ -145,6 +147,7 @@ class Record(NamedTuple):
     told: int = 0
     like: dict[str, str] | None = None
     link: tuple[str, str] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def sent_key(self) -> str:
@@ -154,7 +157,15 @@ class Record(NamedTuple):
     @property
     def creation(self) -> PreparedCreate | None:
         """What is sent for it, once that is settled."""
-        return None if self.body is None else PreparedCreate(self.body, self.endpoint, partial=self.draft is not None)
+        if self.body is None:
+            return None
+        return PreparedCreate(self.body, self.endpoint, partial=self.draft is not None, notes=self.notes)
+
+    def with_notes(self, notes: Iterable[str]) -> Record:
+        """Return it with what was left out when its body was made."""
+        from airflow_incident.core.redaction import redact_secrets  # few records have notes
+
+        return self._replace(notes=tuple(replace_surrogates(redact_secrets(note))[:_LONGEST_NOTE] for note in notes))
 
     @property
     def needs_closing(self) -> bool:
@@ -457,6 +468,7 @@ _FIELDS: Mapping[str, Reader] = MappingProxyType(
         "api_version": _one_of(Choice),
         "endpoint": _one_of(Endpoint),
         "own_fields": lambda value: tuple(map(_text, _list(value))),
+        "notes": lambda value: tuple(map(_text, _list(value))),
         "members": lambda value: {dag: _count(number) for dag, number in _object(value).items()},
         "link": lambda value: _pair(*map(_text, _list(value))),
         "like": lambda value: {name: _text(text) for name, text in _object(value).items()},

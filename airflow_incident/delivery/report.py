@@ -11,12 +11,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow_incident.api.calls import PreparedCreate
 from airflow_incident.api.payload import NAMED, create_alert, create_draft, create_usable_draft, is_alert
 from airflow_incident.api.submit import SubmitOptions, at_once
+from airflow_incident.constants import NEVER_WEAKER
 from airflow_incident.core.key import ALERT_MARK, earlier_keys, idempotency_key, scope_of, started_key
+from airflow_incident.core.settings import OPTIONS
 from airflow_incident.core.text import (
+    LISTED,
     LISTED_TASKS,
     beginning,
+    failed_labels,
+    left_out,
     one_line,
     reason_text,
+    redacted,
     summary,
     title,
     with_notes,
@@ -33,6 +39,7 @@ if TYPE_CHECKING:
     from airflow_incident.core.failure import Failure
     from airflow_incident.core.settings import Settings
     from airflow_incident.core.text import Redact
+    from airflow_incident.errors import Problem
 
 
 MOST_ATTEMPTS = 3
@@ -42,9 +49,9 @@ MOST_ATTEMPTS = 3
 class IncidentContent(NamedTuple):
     """What a caller wants an incident to say; None asks for the default text.
 
-    `key_name` separates deliberate incidents of one run. `fields` are further fields of the body.
-    `notes` are what the reader should know about the report itself. `strict` fails on what cannot be used, instead of
-    opening the incident without it.
+    `key_name` separates deliberate incidents of one run. `fields` are further fields of the body. `notes` are short
+    sentences on what the reader sees differently; `problems` are settings that cannot be used. `strict` fails on what
+    cannot be used, instead of opening the incident without it.
     """
 
     name: str | None = None
@@ -52,6 +59,7 @@ class IncidentContent(NamedTuple):
     key_name: str | None = None
     fields: Mapping[str, Any] = MappingProxyType({})
     notes: Sequence[str] = ()
+    problems: Sequence[Problem] = ()
     strict: bool = False
 
 
@@ -61,7 +69,7 @@ class Report:
 
     `next_keys` are the idempotency keys to go on with, as in `api.submit.SubmitOptions`. `own_key` is what it is known
     by where it is asked for with another key. `earlier_keys` are those of the run's earlier attempts whose incident may
-    take it, the latest first.
+    take it, the latest first. `notes` say what was left out, and why.
     """
 
     failure: Failure
@@ -73,6 +81,7 @@ class Report:
     next_keys: Sequence[tuple[str, datetime]] = ()
     own_key: str | None = None
     earlier_keys: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
     @cached_property
     def is_alert(self) -> bool:
@@ -114,33 +123,33 @@ def prepare(failure: Failure, settings: Settings, wish: IncidentContent, *, depl
     scope = scope_of(failure, settings.scope)
     failure = failure._replace(reason=redact(failure.reason)) if failure.reason else failure
     key = idempotency_key(failure, deployment=deployment, scope=scope, name=wish.key_name)
-    whole_run = scope in {"dag", "run"}
-    name = one_line(redact(_given(wish.name)))
+    shown = redacted(failure, redact)
+    name = one_line(redact(_given(wish.name))) or title(shown, whole_run=scope in {"dag", "run"})
     own = redact(_given(wish.summary))
-    text = (
-        with_origin(own, failure, deployment=deployment)
-        if own
-        else summary(failure, deployment=deployment, redact=redact)
-    )
-    name = name or title(failure, whole_run=whole_run)
-    text = with_notes(text, [redact(note) for note in wish.notes])
+    text = with_origin(own, shown, deployment=deployment) if own else summary(shown, deployment=deployment, scope=scope)
     if settings.channel == "alert":
         draft = create_alert(
             deduplication_key=key,
             title=name,
-            description=text,
+            description=with_notes(text, wish.notes),
             source_url=failure.log_url or failure.run_url,
-            metadata=_metadata(failure, settings, deployment),
+            metadata=_metadata(shown, settings, deployment),
         )
         return Report(failure, draft, scope, alert_source_id=settings.alert_source_id)
     again = started_key(failure, deployment=deployment, scope=scope, name=wish.key_name)
     next_keys = ((again, failure.started_at),) if again and failure.started_at else ()
     fields: dict[str, Any] = {"name": name, "summary": text, **settings.incident_fields(), **wish.fields}
+    problems: Sequence[Problem] = ()
     if wish.strict:
         draft = create_draft(idempotency_key=key, **fields)
     else:
         draft, problems = create_usable_draft(idempotency_key=key, **fields)
-        draft["summary"] = with_notes(text, [f"Left out: {problem}." for problem in problems])
+    unread = [problem.option for problem in wish.problems if problem.option in OPTIONS.keys() - NEVER_WEAKER.keys()]
+    lost = [
+        *(OPTIONS[name].label for name in unread if OPTIONS[name].drafted),
+        *(problem.where for problem in problems),
+    ]
+    draft["summary"] = with_notes(text, [*wish.notes, *left_out(lost)])
     return Report(
         failure,
         draft,
@@ -149,6 +158,7 @@ def prepare(failure: Failure, settings: Settings, wish: IncidentContent, *, depl
         wish.strict,
         next_keys=next_keys,
         earlier_keys=_earlier(failure, settings, wish, deployment=deployment, scope=scope),
+        notes=[f"Left out: {problem}." for problem in problems],
     )
 
 
@@ -161,18 +171,39 @@ def _earlier(
     return earlier_keys(failure, deployment=deployment, scope=scope)[: -MOST_ATTEMPTS - 1 : -1]
 
 
-def _metadata(failure: Failure, settings: Settings, deployment: str) -> dict[str, Any]:
-    """Say in single words what incident.io's alert routes can decide by."""
-    return {
-        "dag_id": failure.dag_id,
-        "run_id": failure.run_id,
-        "task_id": failure.task_id,
+def _metadata(shown: Failure, settings: Settings, deployment: str) -> dict[str, Any]:
+    """Say in single words what incident.io's alert routes can decide by; what is unknown is left out."""
+    label = shown.task_label or ""
+    facts = {
+        "source": shown.level,
+        "dag_id": shown.dag_id,
+        "run_id": shown.run_id,
+        "run_type": shown.run_type,
+        "task_id": shown.task_id,
+        "map_index": shown.map_index if shown.map_index >= 0 else None,
+        "map_name": shown.map_names.get(label),
+        "failed_tasks": list(failed_labels(shown)[:LISTED_TASKS]),
+        "exception_type": shown.exception_type,
+        "reason": shown.reason,
+        "downstream_count": max(shown.downstream_count, len(shown.downstream)) or None,
+        "assets": list(shown.assets[:LISTED]),
+        "owners": list(shown.owners),
+        "tags": list(shown.tags),
+        "runbook": shown.runbook,
+        "run_url": shown.run_url,
+        "log_url": shown.log_url,
+        "attempt": shown.attempt,
+        "clear_count": shown.clear_count,
+        "failures_before": shown.failures_before,
+        "bundle": shown.bundle,
+        "dag_version": shown.dag_version,
         "deployment": deployment,
         "severity": settings.severity,
         "mode": settings.mode,
-        "owners": list(failure.owners),
-        "tags": list(failure.tags),
     }
+    for name in ("logical_date", "started_at", "failed_at", "last_success", "deadline_at"):
+        facts[name] = (moment := getattr(shown, name)) and moment.isoformat()
+    return {name: value for name, value in facts.items() if value not in (None, "", [])}
 
 
 def _choice(settings: Settings) -> Choice:

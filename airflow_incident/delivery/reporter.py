@@ -351,7 +351,7 @@ def _first_record(report: Report, creation: PreparedCreate | None, policy: Deliv
         if policy.unusable
         else None,
         **_content_fields(report, creation, policy),
-    )
+    ).with_notes((*report.notes, *(creation.notes if creation else ())))
 
 
 def _content_fields(report: Report, creation: PreparedCreate | None, policy: DeliveryPolicy) -> dict[str, Any]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from airflow_incident.airflow_bridge.config import ConnectionConfig
+    from airflow_incident.api.calls import PreparedCreate
     from airflow_incident.core.failure import Failure
     from airflow_incident.core.settings import Settings
     from airflow_incident.delivery.driver import Anything
@@ -87,8 +88,10 @@ def _effects(report: Report, config: ConnectionConfig) -> Generator[Effect, Any,
 
 
 def _send_only(report: Report, conn_id: str) -> Generator[Effect, Any, ReportResult]:
-    answer = yield Ask(submission(report.draft, report.terms), conn_id)
-    return ReportResult.of(report, answer, kept=False)
+    sent: list[PreparedCreate] = []
+    answer = yield Ask(submission(report.draft, report.terms._replace(note=sent.append)), conn_id)
+    opened = not isinstance(answer, IncidentIoError)
+    return ReportResult.of(report, answer, kept=False, creation=sent[-1] if sent and opened else None)
 
 
 def recover(recovery: Recovery, config: ConnectionConfig, *, seconds: float, may_wait: bool = False) -> RecoveryResult:

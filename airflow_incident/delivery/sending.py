@@ -170,7 +170,7 @@ def _write_before_send(
     moved = record if creation.endpoint == "alert" else record.asked_as(creation.body["idempotency_key"])
     pinned = moved._replace(
         body=dict(creation.body), endpoint=creation.endpoint, draft=moved.draft if creation.partial else None
-    )
+    ).with_notes(dict.fromkeys((*moved.notes, *creation.notes)))
     if stored and mark_in_flight(pinned) != stored:
         yield Set(pinned.name, mark_in_flight(pinned).text())
     return pinned

@@ -64,8 +64,9 @@ def test_one_failed_run_is_one_incident(load, connected, monkeypatch):
     text = incident["summary"]
     page = f"https://airflow.example.com/prod/dags/orders/grid?dag_run_id={run_id}"
     assert f"]({page}) (manual)" in text
-    assert f"- **Task:** `boom`, attempt 1 of 1 ([log]({page}&task_id=boom&tab=logs))" in text
-    assert "- **Exception:** `ValueError`\n\n```\nno such table: orders\n```" in text
+    assert text.startswith("**Error:** `ValueError` in `boom`\n```\nno such table: orders\n```")
+    assert f"**Failed task:** `boom`, [log]({page}&task_id=boom&tab=logs)" in text
+    assert "- **Attempt:** 1 of 1" in text
     assert "- **Owners:** data" in text
     assert "- **Tags:** `night`" in text
 

@@ -162,13 +162,13 @@ def test_a_task_tells_at_once_and_with_its_exception(world):
     """Also a task of a DAG that nobody edited, and a mapped one."""
     for dag_id in ("plain", "mapped", "factory_plain"):
         (row,) = incidents(world.here, dag_id)
-        assert "- **Exception:** `ValueError`" in row.incident["summary"]
+        assert "**Error:** `ValueError`" in row.incident["summary"]
 
 
 def test_what_no_task_can_tell_is_told_by_the_dag(world):
     """A process that is killed takes its task's callback with it; of itself this DAG has no callback."""
     (row,) = incidents(world.here, "killed")
-    assert ("- **Failed tasks:** `greedy`" in row.incident["summary"]) is LISTS_FAILED
+    assert ("**Failed task:** `greedy`" in row.incident["summary"]) is LISTS_FAILED
 
 
 def test_the_dag_file_s_loading_log_says_which_tag_is_ignored(world):

@@ -54,7 +54,7 @@ def test_each_step_does_what_it_says(shell, sandbox, tmp_path):
     assert status == 0, output
     save(3, tmp_path)
     _, output = shell(3)
-    assert [row["name"] for row in sandbox.incidents] == ["DAG first_incident failed"], output
+    assert [row["name"].partition(":")[0] for row in sandbox.incidents] == ["DAG first_incident failed"], output
     told = re.search(r"```\n(incident\.io: .*?) …\n```", STEPS[2])[1]
     assert told.replace("http://127.0.0.1:8910", sandbox.url) in output
     assert "three bad rows" not in sandbox.incidents[0]["summary"]

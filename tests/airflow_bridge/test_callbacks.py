@@ -99,8 +99,9 @@ def test_a_task_tells_what_the_dag_cannot(run, connected):
     """A task's incident has the exception and the attempt."""
     run(BOOM, "telling", "default_args={'on_failure_callback': open_incident()}, tags=['night'], schedule=None")
     text = connected.incidents[0]["summary"]
-    assert "- **Task:** `boom`, attempt 1 of 1" in text
-    assert "- **Exception:** `ValueError`\n\n```\nno such table: orders\n```" in text
+    assert text.startswith("**Error:** `ValueError` in `boom`\n```\nno such table: orders\n```")
+    assert "**Failed task:** `boom`" in text
+    assert "- **Attempt:** 1 of 1" in text
     assert "- **Tags:** `night`" in text
 
 
@@ -142,14 +143,14 @@ def test_the_last_attempt_opens_an_incident(run, connected):
     arguments = "default_args={'on_failure_callback': open_incident(), 'retries': 1, 'retry_delay': timedelta(0)}"
     assert run(BOOM, "exhausted", arguments).state == "failed"
     assert [seen.path for seen in connected.requests] == ["/v1/incidents"]
-    assert "attempt 2 of 2" in connected.incidents[0]["summary"]
+    assert "- **Attempt:** 2 of 2" in connected.incidents[0]["summary"]
 
 
 def test_a_task_that_gives_up_with_retries_left_opens_an_incident(run, connected):
     """AirflowFailException ends a task for good, whatever its attempts say."""
     body = "@task(retries=3)\ndef gives_up():\n    raise AirflowFailException('the file is empty')\ngives_up()"
     assert run(body, "gives_up", "default_args={'on_failure_callback': open_incident()}").state == "failed"
-    assert "attempt 1 of 4" in connected.incidents[0]["summary"]
+    assert "- **Attempt:** 1 of 4" in connected.incidents[0]["summary"]
 
 
 @TOLD_THE_EXCEPTION
@@ -212,7 +213,7 @@ def check(number):
     raise ValueError(number)
 check.expand(number=[1, 2]), task(boom)()"""
     run(body, "by_task", "default_args={'on_failure_callback': open_incident(scope='task')}")
-    assert sorted(row["name"].partition("[")[0] for row in connected.incidents) == [
+    assert sorted(row["name"].removesuffix(" (ValueError)").partition("[")[0] for row in connected.incidents) == [
         "Task by_task.boom failed",
         "Task by_task.check",
     ]
@@ -309,8 +310,8 @@ def test_a_connection_in_the_database_is_found_at_both_levels(airflow_db, kept_i
         command = [sys.executable, "-m", "airflow", "dags", "test", name]
         subprocess.run(command, check=False, capture_output=True, timeout=120)
     (incident,) = kept_in_database.incidents
-    assert incident["name"] == (f"DAG {name} failed" if level == "dag" else f"Task {name}.boom failed")
-    assert ("- **Task:** `boom`" in incident["summary"]) is (level == "task")
+    assert incident["name"].startswith(f"DAG {name} failed: boom" if level == "task" else f"DAG {name} failed")
+    assert ("- **Attempt:** 1 of 1" in incident["summary"]) is (level == "task")
 
 
 def test_airflow_dags_test_opens_one_incident(airflow_db, connected):

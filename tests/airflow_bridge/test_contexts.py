@@ -306,7 +306,7 @@ def test_a_long_traceback_keeps_its_end(box):
         fall(50)
     except ValueError as error:
         report(task_context(exception=error), exception_detail="traceback")
-    assert sent(box)["summary"].rstrip("`\n").endswith("THE CAUSE")
+    assert "THE CAUSE\n```\n\n**Failed task:**" in sent(box)["summary"]
 
 
 @pytest.mark.parametrize("detail", ["message", "traceback"])
@@ -550,9 +550,9 @@ def test_a_broken_template_gives_way_to_the_default_text(box, kind, field):
     """A template that cannot be rendered still opens an incident, with the default text and a sentence about it."""
     heard, took = report(task_context() | MACROS, **{field: BROKEN[kind]})
     body = sent(box)
-    assert body["name"] == "Task orders.load failed"
-    assert "**Task:** `load`" in body["summary"]
-    assert f"The template of {field} could not be rendered" in body["summary"]
+    assert body["name"] == "DAG orders failed: load (ValueError)"
+    assert "**Failed task:** `load`" in body["summary"]
+    assert body["summary"].endswith(f"_The template of {field} could not be rendered; Airflow's log says why._")
     assert len(body["summary"]) <= 8000
     assert f"template of {field}" in heard.sole(logging.WARNING)
     for secret in (API_KEY, PASSWORD):

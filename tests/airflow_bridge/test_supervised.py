@@ -149,10 +149,11 @@ def test_a_template_that_never_gets_its_variable_gives_way_to_the_default_text(s
     supervisor = supervised(GetVariable=[None])
     asking = task_context(var={"value": VariableAccessor(deserialize_json=False)})
     with supervisor():
-        _, took = report(asking, name="{{ var.value.team }} failed")
+        heard, took = report(asking, name="{{ var.value.team }} failed")
     (incident,) = sandbox.incidents
-    assert incident["name"] == "Task orders.load failed"
-    assert "The template of name could not be rendered (AirflowTimeoutError" in incident["summary"]
+    assert incident["name"] == "DAG orders failed: load (ValueError)"
+    assert "_The template of name could not be rendered; Airflow's log says why._" in incident["summary"]
+    assert "The template of name could not be rendered (AirflowTimeoutError" in heard.everything
     assert took < SECONDS
 
 

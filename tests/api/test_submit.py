@@ -116,7 +116,8 @@ def test_what_is_unknown_is_left_out_and_told():
     account.submit(severity="Apocalypse")
     (creation,) = account.sent
     assert "severity_id" not in creation.body
-    assert "no severity 'Apocalypse'; known: Minor, Major" in creation.body["summary"]
+    assert creation.body["summary"].endswith("Left out: Severity. Airflow's log says why.")
+    assert "no severity 'Apocalypse'; known: Minor, Major" in creation.notes[0]
     assert not creation.partial
 
 
@@ -125,7 +126,8 @@ def test_what_cannot_be_looked_up_is_left_out_and_told():
     account = Account(OPEN, lists={"/v1/severities": ServerError(503)})
     account.submit(severity="Major")
     (creation,) = account.sent
-    assert "Severity could not be looked up" in creation.body["summary"]
+    assert creation.body["summary"].endswith("Left out: Severity. Airflow's log says why.")
+    assert "Severity could not be looked up" in creation.notes[0]
     assert creation.partial
 
 
@@ -150,7 +152,7 @@ def test_a_field_of_the_other_version_cannot_be_said(strict, version):
             account.submit(choice=version, strict=True, **fields)
     else:
         account.submit(choice=version, **fields)
-        assert f"cannot be said in {version}" in account.sent[0].body["summary"]
+        assert f"cannot be said in {version}" in account.sent[0].notes[0]
 
 
 def test_v2_says_it_in_its_own_words():
@@ -248,7 +250,7 @@ def test_what_v2_cannot_say_is_told_on_the_way_there():
     """Left out with a note; a strict draft fails, as it would have if v2 had been asked at once."""
     account = Account(GONE, OPEN, v1=GONE)
     account.submit(source_message_channel_id="C1")
-    assert "source message channel: cannot be said in v2" in account.sent[1].body["summary"].lower()
+    assert "source message channel: cannot be said in v2" in account.sent[1].notes[0].lower()
     with pytest.raises(ConfigurationError, match="cannot be said in v2"):
         Account(GONE, OPEN, v1=GONE).submit(strict=True, source_message_channel_id="C1")
 
@@ -259,7 +261,8 @@ def test_a_refused_field_is_left_out():
     account.submit(severity="Major", slack_team_id="T1")
     first, second = account.sent
     assert set(first.body) - set(second.body) == {"severity_id", "slack_team_id"}
-    assert "Left out: Severity, which incident.io refused (no)." in second.body["summary"]
+    assert "Left out: Severity, which incident.io refused (no)." in second.notes
+    assert "Left out: Severity. Airflow's log says why." in second.body["summary"]
 
 
 def test_of_a_list_only_the_refused_entry_is_left_out():

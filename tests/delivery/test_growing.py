@@ -191,6 +191,46 @@ def test_what_the_dag_knows_beyond_its_task_is_said_in_the_incident(world):
     assert [link.incident_id for link in world.attached] == ["id-2"]
 
 
+def test_what_the_dag_knows_goes_into_its_place_and_the_error_stays(world):
+    """A reader finds the failed tasks where they belong; a later error stands below the first."""
+    told = {"exception_type": "ValueError", "exception": "three bad rows", "task_id": "load"}
+    world.fail("r1", "orders", "task", **told)
+    world.fail("r1", "orders", "dag", failed_tasks=("load", "check"), reason="timed_out")
+    (edit,) = world.edited
+    assert edit["notify_incident_channel"] is False
+    text = edit["incident"]["summary"]
+    assert text.startswith("**Error:** `ValueError` in `load`\n```\nthree bad rows\n```\n\n**Error:** the run exceeded")
+    assert "\n\n**Failed tasks:**\n- `load`\n- `check`\n\n**The run:**" in text
+    assert text.count("Failed task") == 1
+
+
+def test_a_run_that_fails_again_says_how_on_top(world):
+    """The new error before the old one, which stays."""
+    world.fail("r1", "orders", "task", exception_type="ValueError", exception="three bad rows", task_id="load")
+    again = {"exception_type": "KeyError", "exception": "'price'", "task_id": "load", "clear_count": 1}
+    world.fail("r1", "orders", "task", **again)
+    text = world.edited[0]["incident"]["summary"]
+    parts = (
+        "**Failed again at",
+        "`KeyError` in `load`",
+        "'price'",
+        "**Error:** `ValueError`",
+        "three bad rows",
+        "**What",
+    )
+    assert [text.index(part) for part in parts] == sorted(text.index(part) for part in parts)
+
+
+def test_an_own_text_is_completed_on_top(world):
+    """Its author's words stay as they are; a task's name is no markup there."""
+    wish = IncidentContent(summary="Our own words.")
+    for level, tasks in (("task", ()), ("dag", ("load__a", "check"))):
+        failure = world.failing("r1", "orders", level, failed_tasks=tasks).failure
+        world.deliver_report(prepare(failure, Settings(), wish, deployment="prod", redact=str))
+    text = world.edited[0]["incident"]["summary"]
+    assert text.startswith("Failed tasks: load\\_\\_a, check\n\nOur own words.")
+
+
 def test_an_incident_tells_the_dags_earlier_ones(world):
     """Three at most, with their pages, the newest first; of the last 30 days, and of this DAG."""
     page = "https://app.incident.io/acme/incidents/{}"

@@ -95,7 +95,10 @@ def test_a_run_that_got_over_a_failure_leaves_nothing_open(connected, airflow_db
     ended = load_dag(airflow_db, RESOLVING.format(name=name, body=GOT_OVER[name]), name).test()
     assert ended.state == "success"
     (incident,) = connected.incidents_v2
-    assert (incident["name"], incident["incident_status"]["name"]) == (f"Task {name}.boom failed", "Closed")
+    assert (incident["name"], incident["incident_status"]["name"]) == (
+        f"DAG {name} failed: boom (ValueError)",
+        "Closed",
+    )
     assert records(store) == []
 
 

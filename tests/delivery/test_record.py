@@ -51,6 +51,7 @@ WHOLE = Record(
     told=1,
     like={"visibility": "public"},
     link=("https://airflow.example.com", "DAG orders failed"),
+    notes=("Left out: Severity.",),
 )
 
 

@@ -799,7 +799,8 @@ def test_a_body_without_its_names_is_made_anew_only_if_it_surely_did_not_arrive(
         ending.lists.clear()
         ending.refusal = refusal
         ending.deliver_report(ending.named(severity="Major"))
-        assert "could not be looked up" in ending.sent[0]["summary"]
+        assert "Left out: Severity." in ending.sent[0]["summary"]
+        assert "could not be looked up" in ending.record.notes[0]
         assert (ending.record.draft is not None) is True
         assert (ending.record.body is None) is anew
         ending.refusal = None
