@@ -217,7 +217,8 @@ def _show_table(records: Sequence[Record]) -> None:
 
 
 def _row(record: Record) -> dict[str, str]:
-    from airflow_incident.delivery.outcome import clean, incident_name
+    from airflow_incident.api.incident import incident_name
+    from airflow_incident.delivery.outcome import clean
 
     failed_at = (record.failed_at or record.written_at).astimezone(UTC)
     became = {

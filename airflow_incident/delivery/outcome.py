@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from airflow_incident.airflow_bridge.stats import LogEvent, journal_warning, log_event
 from airflow_incident.api.calls import PreparedCreate, addressed
 from airflow_incident.api.exchange import create_call
-from airflow_incident.api.incident import AlertState
+from airflow_incident.api.incident import AlertState, incident_label, incident_name
 from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.core.text import format_time, log_line
 from airflow_incident.core.timing import OVERDUE
@@ -128,7 +128,7 @@ class ReportResult(NamedTuple):
             task=failure.task_label,
             source=failure.level,
             key=key,
-            incident=incident and (incident.reference or incident.id),
+            incident=incident and incident_label(incident),
             link=incident and incident.permalink,
             storm=self.storm,
             error=error and type(error).__name__,
@@ -264,7 +264,7 @@ class RecordResult(NamedTuple):
             run_id=record.run_id,
             task=record.task,
             key=record.sent_key,
-            incident=incident and (incident.reference or incident.id),
+            incident=incident and incident_label(incident),
             link=incident and incident.permalink,
             error=error and type(error).__name__,
             request_id=getattr(error, "request_id", None),
@@ -381,14 +381,9 @@ def record_event(record: Record) -> LogEvent:
         task=record.task,
         source=record.level,
         key=record.sent_key,
-        incident=incident and (incident.reference or incident.id),
+        incident=incident and incident_label(incident),
         link=incident and incident.permalink,
     )
-
-
-def incident_name(incident: IncidentState | OpenIncident | None) -> str:
-    """Name an incident, with its address; empty where none is known."""
-    return f"{incident.reference or incident.id} {incident.permalink or ''}".rstrip() if incident else ""
 
 
 def clean(text: str) -> str:
