@@ -341,31 +341,42 @@ def problems(flushed: FlushResult, now: datetime) -> str | None:
     return "; ".join(told) or None
 
 
-_STATES: Mapping[str, str] = {
-    "pending": "{subject} waits since {since}{failed}, {tries}{why}",
-    "open": "{named} is open for {subject}{failed}",
-    "over": "{named} of {subject}{failed} is over",
-    "grouped": "{subject}{failed} is grouped under {group}",
-    "dead": "{subject}{failed} was refused{why}",
+_STATES: Mapping[str, tuple[str, str]] = {
+    "pending": ("{subject} waits since {since}{failed}, {tries}{why}", "{error}"),
+    "open": ("{named} is open for {subject}{failed}", "{incident}"),
+    "over": ("{named} of {subject}{failed} is over", "{incident}"),
+    "grouped": ("{subject}{failed} is grouped under {group}", "under {group}"),
+    "dead": ("{subject}{failed} was refused{why}", "{error}"),
 }
-"""What a person reads of a record in each state; an open one may be known to be over."""
+"""What a person reads of a record in each state, in a line and in a table; an open one may be known to be over."""
 
 
 def record_line(record: Record) -> str:
     """Say what became of a failure."""
-    named = incident_name(record.incident)
+    return _told(record)[0]
+
+
+def record_cell(record: Record) -> str:
+    """Say in a table, beside the failure, what became of it: its incident, or what is in the way of one."""
+    return _told(record)[1]
+
+
+def _told(record: Record) -> Sequence[str]:
+    incident = incident_name(record.incident)
     tries = {0: "not tried yet", 1: "tried once"}
-    sentence = _STATES["over" if record.state == "open" and record.already_closed else record.state]
-    line = sentence.format(
-        named=named or record.thing,
-        group=named or record.storm,
-        subject=f"DAG {record.dag_id}, run {record.run_id}",
-        failed=f" (failed at {format_time(record.failed_at)})" if record.failed_at else "",
-        since=format_time(record.written_at),
-        tries=tries.get(record.attempts, f"tried {record.attempts} times"),
-        why=f": {record.error}" if record.error else "",
-    )
-    return clean(line)
+    facts = {
+        "named": incident or record.thing,
+        "group": incident or record.storm,
+        "incident": incident,
+        "subject": f"DAG {record.dag_id}, run {record.run_id}",
+        "failed": f" (failed at {format_time(record.failed_at)})" if record.failed_at else "",
+        "since": format_time(record.written_at),
+        "tries": tries.get(record.attempts, f"tried {record.attempts} times"),
+        "why": f": {record.error}" if record.error else "",
+        "error": record.error or "",
+    }
+    forms = _STATES["over" if record.state == "open" and record.already_closed else record.state]
+    return [clean(form.format_map(facts)) for form in forms]
 
 
 def record_event(record: Record) -> LogEvent:
