@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from logging import ERROR, INFO, WARNING
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from airflow_incident.airflow_bridge.stats import LogEvent, journal_warning, log_event
@@ -28,6 +29,27 @@ if TYPE_CHECKING:
     from airflow_incident.delivery.report import Report
 
 
+OUTCOMES: Mapping[str, str] = MappingProxyType(
+    {
+        "opened": "incidents opened, and alerts sent, at once",
+        "deduplicated": "reports of what an incident, or a record in the journal, stands for already",
+        "grouped": "failures beyond the storm limit: one incident, opened with the first of them, names them all",
+        "joined": "failures that joined an incident which was open: the DAG's, or that of the run's earlier attempt",
+        "suppressed": "callbacks with nothing to do: `enabled` is false, there is no such connection, another "
+        "attempt is coming, or there is no journal that says what to close",
+        "journalled": "failures kept in the journal, to be delivered later",
+        "replayed": "incidents opened, and alerts sent, out of the journal",
+        "dead": "failures that incident.io refused for good; they wait in the journal for somebody who fixes the cause",
+        "dropped": "failures neither sent nor kept: the log has all that was known",
+        "recovered": "incidents closed, and alerts resolved, because the run recovered",
+        "already_closed": "incidents of a recovered run that somebody had closed before",
+        "left_open": "recoveries that closed nothing: a person has the incident, it stands for several failures, or "
+        "incident.io or the journal could not be asked or refused",
+        "withdrawn": "failures that were waiting or refused when their run recovered: they are not sent any more",
+    }
+)
+"""Every outcome: the counter's name, which the line has too, and what it counts."""
+
 ReportKind = Literal["open", "already_open", "closed", "suppressed", "grouped", "joined", "kept", "refused", "failed"]
 Before = Literal["waited", "opened", "refused"]
 _REPORTS: Mapping[ReportKind, tuple[str, int, str]] = {
@@ -45,7 +67,7 @@ _REPORTS: Mapping[ReportKind, tuple[str, int, str]] = {
     "refused": ("dead", ERROR, "{trouble} Then: airflow-incident journal retry"),
     "failed": ("dropped", ERROR, "{trouble}"),
 }
-"""What may become of a report: which of `stats.OUTCOMES` it is, how loudly the log says it, and the sentence."""
+"""What may become of a report: which of `OUTCOMES` it is, how loudly the log says it, and the sentence."""
 _REPORTED_AGAIN = {("open", "waited"): "replayed", ("open", "refused"): "replayed", ("refused", "waited"): "dead"}
 """The outcome where the failure was in the journal before; else it was counted then."""
 
@@ -239,7 +261,7 @@ class RecordResult(NamedTuple):
 
     @property
     def outcome(self) -> str:
-        """Which of `stats.OUTCOMES` it is."""
+        """Which of `OUTCOMES` it is."""
         return _RECORDS[self.kind][0]
 
     def log_event(self, redact: Redact) -> LogEvent:
