@@ -269,19 +269,15 @@ class ResolveIncidentOperator(BaseOperator):
         return self._close_one(recovery, config) if self.incident_id else self._close_earlier(recovery, config)
 
     def _close_one(self, recovery: Recovery, config: ConnectionConfig) -> list[dict[str, str | None]]:
-        from airflow_incident.airflow_bridge.stats import emit, log_event
+        from airflow_incident.airflow_bridge.stats import emit
         from airflow_incident.api.closing import close_sequence
-        from airflow_incident.api.incident import incident_label
         from airflow_incident.core.timing import BUDGET
+        from airflow_incident.delivery.outcome import close_event
 
         became = config.client.call(close_sequence(str(self.incident_id), recovery.options), budget=BUDGET)
         if became.error:
             raise became.error
-        outcome = {"closed": "recovered", "already_closed": "already_closed"}.get(became.kind, "left_open")
-        state, run = became.state, recovery.success
-        facts: dict[str, Any] = {"dag_id": run.dag_id, "run_id": run.run_id, "task": run.task_label}
-        facts |= {"incident": incident_label(state), "link": state.permalink}
-        emit(self.log, [log_event(outcome, logging.INFO, became.words, config.redact, **facts)])
+        emit(self.log, [close_event(became, recovery.success, config.redact)])
         return [_named(became.state)] if became.kind in {"closed", "already_closed"} else []
 
     def _close_earlier(self, recovery: Recovery, config: ConnectionConfig) -> list[dict[str, str | None]]:

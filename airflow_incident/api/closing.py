@@ -15,7 +15,6 @@ from airflow_incident.api.incident import (
     OPEN,
     IncidentState,
     incident_label,
-    incident_name,
     read_incident_state,
     read_incident_states,
 )
@@ -79,19 +78,6 @@ class CloseResult(NamedTuple):
     has_link: bool = False
     error: IncidentIoError | None = None
     link_error: IncidentIoError | None = None
-
-    @property
-    def words(self) -> str:
-        """What became of it, for a log line."""
-        name = incident_name(self.state)
-        link = "it has the link" if self.has_link else "it has no link"
-        words = {
-            "closed": f"{name} is closed; {link}",
-            "already_closed": f"{name} was closed before",
-            "claimed": f"{name} stays open: a person has claimed it; {link}",
-            "failed": f"{name} stays open: {self.error}",
-        }
-        return words[self.kind]
 
 
 def close_sequence(incident_id: str, options: CloseOptions) -> CallSequence[CloseResult]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from airflow_incident.api.closing import CloseResult
     from airflow_incident.api.incident import IncidentState
     from airflow_incident.core.failure import Failure
     from airflow_incident.core.text import Redact
@@ -291,6 +292,31 @@ class RecordResult(NamedTuple):
             error=error and type(error).__name__,
             request_id=getattr(error, "request_id", None),
         )
+
+
+_CLOSES: Mapping[str, tuple[str, str]] = {
+    "closed": ("recovered", "{named} is closed; {link}"),
+    "already_closed": ("already_closed", "{named} was closed before"),
+    "claimed": ("left_open", "{named} stays open: a person has claimed it; {link}"),
+}
+"""What may become of an incident that a step of a DAG was to close, unless it fails: its outcome and the sentence."""
+
+
+def close_event(became: CloseResult, step: Failure, redact: Redact) -> LogEvent:
+    """Say in one line what became of an incident that a step of a DAG was to close."""
+    outcome, sentence = _CLOSES[became.kind]
+    incident, link = became.state, "it has the link" if became.has_link else "it has no link"
+    return log_event(
+        outcome,
+        INFO,
+        sentence.format(named=incident_name(incident), link=link),
+        redact,
+        dag_id=step.dag_id,
+        run_id=step.run_id,
+        task=step.task_label,
+        incident=incident_label(incident),
+        link=incident.permalink,
+    )
 
 
 class RecoveryResult(NamedTuple):
