@@ -58,6 +58,7 @@ WHOLE = Record(
     members={"orders": 2},
     told=1,
     like={"visibility": "public"},
+    link=("https://airflow.example.com", "DAG orders failed"),
 )
 
 
