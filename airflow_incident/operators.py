@@ -168,22 +168,26 @@ class CreateIncidentOperator(BaseOperator):
 
     def _warn_if_landed_elsewhere(self, outcome: ReportResult) -> None:
         """Tell when this run's key had an incident of another name."""
+        from airflow_incident.api.incident import incident_label
+
         incident, wanted = outcome.incident, outcome.report.draft["name"]
         if incident is not None and incident.name is not None and incident.name != wanted:
             self.log.warning(
                 "incident.io: landed on %s (%r), which this run had opened before; to open a separate incident, "
                 "set key or scope",
-                incident.reference or incident.id,
+                incident_label(incident),
                 incident.name,
             )
 
 
-def _why(opened: Mapping[str, str | None] | None) -> str:
+def _why(opened: Mapping[str, Any] | None) -> str:
+    from airflow_incident.api.incident import IncidentState, incident_name
+
     if not opened:
         return "then_fail is set; incidents are turned off, so none was opened"
     if not opened["id"]:
         return "then_fail is set; an incident is already open for this run"
-    return f"then_fail is set; {opened['reference'] or opened['id']} is open: {opened['permalink'] or 'no link'}"
+    return f"then_fail is set; {incident_name(IncidentState(**opened))} is open"
 
 
 class ResolveIncidentOperator(BaseOperator):
@@ -265,18 +269,15 @@ class ResolveIncidentOperator(BaseOperator):
         return self._close_one(recovery, config) if self.incident_id else self._close_earlier(recovery, config)
 
     def _close_one(self, recovery: Recovery, config: ConnectionConfig) -> list[dict[str, str | None]]:
-        from airflow_incident.airflow_bridge.stats import emit, log_event
+        from airflow_incident.airflow_bridge.stats import emit
         from airflow_incident.api.closing import close_sequence
         from airflow_incident.core.timing import BUDGET
+        from airflow_incident.delivery.outcome import close_event
 
         became = config.client.call(close_sequence(str(self.incident_id), recovery.options), budget=BUDGET)
         if became.error:
             raise became.error
-        outcome = {"closed": "recovered", "already_closed": "already_closed"}.get(became.kind, "left_open")
-        state, run = became.state, recovery.success
-        facts: dict[str, Any] = {"dag_id": run.dag_id, "run_id": run.run_id, "task": run.task_label}
-        facts |= {"incident": state.label, "link": state.permalink}
-        emit(self.log, [log_event(outcome, logging.INFO, became.words, config.redact, **facts)])
+        emit(self.log, [close_event(became, recovery.success, config.redact)])
         return [_named(became.state)] if became.kind in {"closed", "already_closed"} else []
 
     def _close_earlier(self, recovery: Recovery, config: ConnectionConfig) -> list[dict[str, str | None]]:

@@ -26,7 +26,7 @@ def keep(run: str = "r1", dag: str = "orders", state: Any = "pending", **fields:
         "level": "dag",
         "failed_at": FAILED,
         "written_at": datetime.now(UTC) - timedelta(minutes=1),
-        "body": dict(by_hand(report).body) if state in {"pending", "dead"} else None,
+        "body": dict(by_hand(report).body) if state not in {"open", "grouped"} else None,
         "incident": INCIDENT if state == "open" else None,
     }
     record = Record(**given | fields)

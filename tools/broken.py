@@ -51,7 +51,7 @@ LINES = (
     ),
     Broken(
         "2.11",
-        "airflow_bridge/variables.py",
+        "airflow_bridge/compat.py",
         ', "airflow.secrets.cache")',
         ",)",
         "delivery/test_journal.py::test_a_cache_of_airflow_s_is_read_past",

@@ -5,12 +5,13 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, get_type_hints
 
-from airflow_incident.airflow_bridge.stats import OUTCOMES, PREFIX
+from airflow_incident.airflow_bridge.stats import PREFIX
 from airflow_incident.cli.main import build_parser
 from airflow_incident.constants import CONFIG_SECTION, DEFAULT_CONN_ID
 from airflow_incident.core import settings
 from airflow_incident.core.account import DEFAULT_BASE_URL
 from airflow_incident.core.settings import OPTIONS, Option, options_in
+from airflow_incident.delivery.outcome import OUTCOMES
 from airflow_incident.errors import APIError, ConfigurationError, IncidentIoError, UnexpectedResponseError
 from airflow_incident.provider import get_provider_info
 from tools.versions import FEATURES, VERSIONS

@@ -52,6 +52,8 @@ _HOMES = {
 
 TASK_RUNNER = "airflow.sdk.execution_time.task_runner"
 PROCESSOR = "airflow.dag_processing.processor"
+SECRET_CACHES = ("airflow.sdk.execution_time.cache", "airflow.secrets.cache")
+"""Where Airflow keeps the cache of `[secrets] use_cache` from 3.1 on, and where it did before."""
 PROCESS_CONTEXT = "_AIRFLOW_PROCESS_CONTEXT"
 """Where a process of Airflow 3 says whether it may ask the database; one that says nothing is none of Airflow's own."""
 
@@ -59,6 +61,11 @@ PROCESS_CONTEXT = "_AIRFLOW_PROCESS_CONTEXT"
 def supervisor() -> Any:
     """Return Airflow's channel to the supervisor of this process, None where there is none."""
     return getattr(sys.modules.get(TASK_RUNNER), "SUPERVISOR_COMMS", None)
+
+
+def question(kind: str, **fields: Any) -> Any:
+    """Make a question to the supervisor, like `GetVariable`; Airflow 3 alone has one to ask."""
+    return getattr(import_module("airflow.sdk.execution_time.comms"), kind)(**fields)
 
 
 _ASKED_ALREADY = frozenset({"ExecutionAPISecretsBackend", "SupervisorCommsSecretsBackend", "MetastoreBackend"})

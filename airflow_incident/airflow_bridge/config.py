@@ -27,7 +27,7 @@ from airflow_incident.core.settings import (
     unknown_settings,
 )
 from airflow_incident.core.text import safe_str
-from airflow_incident.core.timing import LONGEST_REPORT, RESERVE, SHORTEST_REPORT
+from airflow_incident.core.timing import BATCH_SECONDS, BATCH_SHARE, LONGEST_REPORT, OVERTIME, RESERVE, SHORTEST_REPORT
 from airflow_incident.errors import (
     ConfigurationError,
     IncidentIoError,
@@ -60,7 +60,7 @@ class AirflowConfig(NamedTuple):
     major: int = 3
     enabled: bool = True
     report_seconds: float = LONGEST_REPORT
-    batch_seconds: float = 25.0
+    batch_seconds: float = BATCH_SECONDS * BATCH_SHARE
     config: Mapping[str, str] = MappingProxyType({})
 
     def __repr__(self) -> str:
@@ -111,14 +111,14 @@ def read_airflow_config() -> AirflowConfig:
         enabled = bool(read_value(OPTIONS["enabled"], config.get("enabled") or True))
     except ValueError:
         enabled = True  # a value that cannot be read does not silence failures
-    overtime = _seconds(conf.get("core", "task_success_overtime", fallback=""), default=20.0)
-    batch_timeout = _seconds(conf.get(processor, "dag_file_processor_timeout", fallback=""), default=50.0)
+    overtime = _seconds(conf.get("core", "task_success_overtime", fallback=""), default=OVERTIME)
+    batch_timeout = _seconds(conf.get(processor, "dag_file_processor_timeout", fallback=""), default=BATCH_SECONDS)
     return AirflowConfig(
         base_url=_address(conf.get(pages, "base_url", fallback="")),
         major=major,
         enabled=enabled,
         report_seconds=max(SHORTEST_REPORT, min(LONGEST_REPORT, overtime - RESERVE)),
-        batch_seconds=batch_timeout / 2,
+        batch_seconds=batch_timeout * BATCH_SHARE,
         config={name: value for name, value in config.items() if value},
     )
 

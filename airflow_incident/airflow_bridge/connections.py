@@ -15,6 +15,7 @@ from airflow_incident.airflow_bridge.compat import (
     connection_of_a_team,
     is_in_processor,
     is_triggerers,
+    question,
     secrets_backends,
     supervisor,
 )
@@ -44,7 +45,7 @@ def read_connection(conn_id: str) -> Any:
                     return found
             else:
                 with _doubt():
-                    answer = supervisor().send(_question(conn_id))
+                    answer = supervisor().send(question("GetConnection", conn_id=conn_id))
                 _must_be_missing(answer)
             _let_backends_fail(conn_id)
             raise
@@ -65,7 +66,7 @@ async def _aread(conn_id: str) -> Any:
                 return found
         else:
             with _doubt():
-                answer = await supervisor().asend(_question(conn_id))
+                answer = await supervisor().asend(question("GetConnection", conn_id=conn_id))
             _must_be_missing(answer)
         import asyncio  # tasks need none
 
@@ -86,12 +87,6 @@ async def _aget(conn_id: str) -> Any:
     from asgiref.sync import sync_to_async  # tasks need none
 
     return await sync_to_async(BaseHook.get_connection)(conn_id)
-
-
-def _question(conn_id: str) -> Any:
-    from airflow.sdk.execution_time.comms import GetConnection  # Airflow 3 alone has it
-
-    return GetConnection(conn_id=conn_id)
 
 
 @contextmanager

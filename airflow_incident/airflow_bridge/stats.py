@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import logging
 from datetime import timedelta
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_incident.airflow_bridge import compat
 from airflow_incident.core.text import log_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from airflow_incident.core.text import Redact
 
@@ -24,26 +23,7 @@ _OURS = frozenset({"outcome", "source", "error", "seconds"})
 """Facts whose values are this package's own words."""
 
 PREFIX = "incident_io."
-OUTCOMES: Mapping[str, str] = MappingProxyType(
-    {
-        "opened": "incidents opened, and alerts sent, at once",
-        "deduplicated": "reports of what an incident, or a record in the journal, stands for already",
-        "grouped": "failures beyond the storm limit: one incident, opened with the first of them, names them all",
-        "joined": "failures that joined an incident which was open: the DAG's, or that of the run's earlier attempt",
-        "suppressed": "callbacks with nothing to do: `enabled` is false, there is no such connection, another "
-        "attempt is coming, or there is no journal that says what to close",
-        "journalled": "failures kept in the journal, to be delivered later",
-        "replayed": "incidents opened, and alerts sent, out of the journal",
-        "dead": "failures that incident.io refused for good; they wait in the journal for somebody who fixes the cause",
-        "dropped": "failures neither sent nor kept: the log has all that was known",
-        "recovered": "incidents closed, and alerts resolved, because the run recovered",
-        "already_closed": "incidents of a recovered run that somebody had closed before",
-        "left_open": "recoveries that closed nothing: a person has the incident, it stands for several failures, or "
-        "incident.io or the journal could not be asked or refused",
-        "withdrawn": "failures that were waiting or refused when their run recovered: they are not sent any more",
-    }
-)
-"""Every outcome: the counter's name, which the line has too, and what it counts."""
+"""Beginning of every metric's name; what may follow are the outcomes of delivery/outcome.py."""
 SECONDS = "seconds"
 """The timer: how long it took from the callback's start until an incident was open."""
 

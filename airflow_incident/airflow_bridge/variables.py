@@ -9,14 +9,19 @@ import sys
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow_incident.airflow_bridge.compat import has_teams, is_triggerers, supervisor, team_of
+from airflow_incident.airflow_bridge.compat import (
+    SECRET_CACHES,
+    has_teams,
+    is_triggerers,
+    question,
+    supervisor,
+    team_of,
+)
 from airflow_incident.errors import JournalError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_CACHES = ("airflow.sdk.execution_time.cache", "airflow.secrets.cache")
-"""Where Airflow keeps its cache from 3.1 on, and where it did before."""
 DESCRIPTION = "Written by airflow-incident; see 'airflow-incident journal'."
 
 
@@ -29,7 +34,7 @@ class Variables:
     def get(self, name: str) -> str | None:
         """Return a Variable's text; None where there is none, or where Airflow could not tell."""
         # The cache of `[secrets] use_cache`, which the DAG processor keeps for 15 minutes, must not answer.
-        for module in _CACHES:
+        for module in SECRET_CACHES:
             # Not getattr(): Airflow 3 answers for the old place, too, with a warning.
             cache = getattr(sys.modules.get(module), "__dict__", {}).get("SecretCache")
             if cache is not None:
@@ -91,15 +96,13 @@ class _OnTheLoop:
         :raises NotImplementedError: if it lists; nothing in the triggerer does.
         :raises JournalError: if Airflow could not tell.
         """
-        from airflow.sdk.execution_time import comms
-
         match method, *args:
             case "get", name:
-                message: Any = comms.GetVariable(key=name)
+                message = question("GetVariable", key=name)
             case "set", name, text:
-                message = comms.PutVariable(key=name, value=text, description=DESCRIPTION)
+                message = question("PutVariable", key=name, value=text, description=DESCRIPTION)
             case "delete", name:
-                message = comms.DeleteVariable(key=name)
+                message = question("DeleteVariable", key=name)
             case _:
                 raise NotImplementedError("the triggerer does not list Variables")
         answer = await self._channel.asend(message)

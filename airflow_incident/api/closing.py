@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from airflow_incident.api.calls import Call, CallSequence, PaginatedCall, pages, quoted
 from airflow_incident.api.endpoints import attach_link, filter_query, show_incident_state
-from airflow_incident.api.incident import OPEN, IncidentState, read_incident_state, read_incident_states
+from airflow_incident.api.incident import (
+    OPEN,
+    IncidentState,
+    incident_label,
+    read_incident_state,
+    read_incident_states,
+)
 from airflow_incident.api.names import LIST_STATUS_ROWS, find_severity, rank
 from airflow_incident.errors import (
     ConfigurationError,
@@ -72,19 +78,6 @@ class CloseResult(NamedTuple):
     has_link: bool = False
     error: IncidentIoError | None = None
     link_error: IncidentIoError | None = None
-
-    @property
-    def words(self) -> str:
-        """What became of it, for a log line."""
-        name = f"{self.state.label} {self.state.permalink or ''}".rstrip()
-        link = "it has the link" if self.has_link else "it has no link"
-        words = {
-            "closed": f"{name} is closed; {link}",
-            "already_closed": f"{name} was closed before",
-            "claimed": f"{name} stays open: a person has claimed it; {link}",
-            "failed": f"{name} stays open: {self.error}",
-        }
-        return words[self.kind]
 
 
 def close_sequence(incident_id: str, options: CloseOptions) -> CallSequence[CloseResult]:
@@ -217,7 +210,7 @@ def retry_message(error: IncidentIoError) -> str:
 
 def _status_of(state: IncidentState, now: datetime) -> str:
     since = "" if state.created_at is None else f", open for {_duration((now - state.created_at).total_seconds())}"
-    return f"{state.label} is {state.status or state.status_category} ({state.status_category}){since}"
+    return f"{incident_label(state)} is {state.status or state.status_category} ({state.status_category}){since}"
 
 
 def _duration(seconds: float) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,11 +48,6 @@ class IncidentState(NamedTuple):
     has_lead: bool = False
 
     @property
-    def label(self) -> str:
-        """Its reference, like INC-12, else its ID."""
-        return self.reference or self.id
-
-    @property
     def is_open(self) -> bool:
         """Whether the trouble goes on: in triage, live or paused."""
         return self.status_category in OPEN
@@ -66,6 +61,32 @@ class IncidentState(NamedTuple):
     def is_past(self) -> bool:
         """Whether it takes no new failure: closed, or in its post-incident flow."""
         return self.status_category in PAST
+
+
+class AnyIncident(Protocol):
+    """Whatever says which incident it is: its state, what the journal keeps of it, an answer's model."""
+
+    @property
+    def id(self) -> str:
+        """incident.io's ID."""
+
+    @property
+    def reference(self) -> str | None:
+        """What people call it, like INC-12."""
+
+    @property
+    def permalink(self) -> str | None:
+        """The address of its page."""
+
+
+def incident_label(incident: AnyIncident) -> str:
+    """Name an incident by its reference, like INC-12, else by its ID."""
+    return incident.reference or incident.id
+
+
+def incident_name(incident: AnyIncident | None) -> str:
+    """Name an incident, with its address, in every message; empty where none is known."""
+    return f"{incident_label(incident)} {incident.permalink or ''}".rstrip() if incident else ""
 
 
 class AlertState(NamedTuple):

@@ -12,6 +12,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING
 
 from airflow_incident.cli.terminal import CommandError, add_command, add_json, asks, quiet, record_json, say
+from airflow_incident.delivery.record import STATES
 
 if TYPE_CHECKING:
     import argparse
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from airflow_incident.delivery.outcome import FlushResult
     from airflow_incident.delivery.record import Record
 
-STATES = ("pending", "open", "grouped", "dead", "unreadable")
+UNREADABLE = "unreadable"
+"""What stands for the state of a text that is no record of ours."""
 SHORT = 8
 """Characters of a record's digest that stand for it in the list."""
 WIDE = 140
@@ -37,7 +39,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         return add_command(actions, name, run, summary=told, description=f"{told[0].upper()}{told[1:]}.")
 
     listing = add_action("list", "show what is written down", _list)
-    listing.add_argument("--state", choices=STATES, help="only the records in this state")
+    listing.add_argument("--state", choices=(*STATES, UNREADABLE), help="only the records in this state")
     listing.add_argument("--dag", metavar="DAG_ID", help="only the records of this DAG")
     flushing = add_action("flush", "deliver what waits; exit 1 if anything is left to do", _flush)
     retrying = add_action("retry", "deliver what was refused, once its cause is fixed", _retry)
@@ -60,7 +62,7 @@ def _list(args: argparse.Namespace) -> int:
         unreadable = {name: why for name, why in unreadable.items() if is_of_dag(name, args.dag)}
     if args.state is not None:
         records = [record for record in records if record.state == args.state]
-        unreadable = unreadable if args.state == "unreadable" else {}
+        unreadable = unreadable if args.state == UNREADABLE else {}
     records.sort(key=lambda record: (STATES.index(record.state), record.written_at))
     if args.json:
         say(json.dumps({"records": list(map(record_json, records)), "unreadable": unreadable}, indent=2))
@@ -92,7 +94,7 @@ def _sendable(wanted: str, records: Sequence[Record], unreadable: Mapping[str, s
     record = _find(wanted, records, unreadable)
     if isinstance(record, str):
         raise CommandError(f"{record} cannot be sent: {unreadable[record]}")
-    if record.state not in {"dead", "pending"}:
+    if record.is_delivered:
         raise CommandError(f"{record.name} has nothing to send: it is {record.state}")
     return record
 
@@ -126,7 +128,7 @@ def _drop(args: argparse.Namespace) -> int:
     records, unreadable = _read()
     found = [_find(wanted, records, unreadable) for wanted in args.records]
     chosen = {each if isinstance(each, str) else each.name: each for each in found}
-    lost = sum(not isinstance(each, str) and each.state in {"pending", "dead"} for each in chosen.values())
+    lost = sum(not isinstance(each, str) and not each.is_delivered for each in chosen.values())
     if not args.yes and not _confirmed(list(chosen), lost):
         say("Nothing was deleted.")
         return 1
@@ -217,15 +219,9 @@ def _show_table(records: Sequence[Record]) -> None:
 
 
 def _row(record: Record) -> dict[str, str]:
-    from airflow_incident.delivery.outcome import clean, incident_name
+    from airflow_incident.delivery.outcome import clean, record_cell
 
     failed_at = (record.failed_at or record.written_at).astimezone(UTC)
-    became = {
-        "open": incident_name(record.incident),
-        "grouped": f"under {incident_name(record.incident) or record.storm}",
-        "pending": record.error or "",
-        "dead": record.error or "",
-    }
     row = {
         "id": _digest(record)[:SHORT],
         "state": record.state,
@@ -234,7 +230,7 @@ def _row(record: Record) -> dict[str, str]:
         "failed (UTC)": f"{failed_at:%Y-%m-%d %H:%M:%S}",
         "attempts": str(record.attempts or ""),
         "suppressed": str(record.suppressed or ""),
-        "incident or error": became[record.state],
+        "incident or error": record_cell(record),
     }
     return {title: clean(text) for title, text in row.items()}
 

@@ -57,6 +57,7 @@ def _open(hook: IncidentHook) -> dict[str, Any]:
     from urllib.parse import quote
     from uuid import uuid4
 
+    from airflow_incident.api.incident import incident_label
     from airflow_incident.delivery.outcome import clean
 
     config = hook.config()
@@ -70,7 +71,7 @@ def _open(hook: IncidentHook) -> dict[str, Any]:
     )
     return {
         "id": incident.id,
-        "reference": clean(incident.reference or incident.id),
+        "reference": clean(incident_label(incident)),
         "permalink": clean(incident.permalink or ""),
         "closed": False,
     }

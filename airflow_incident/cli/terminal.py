@@ -87,7 +87,7 @@ def _run(command: str, action: Callable[[argparse.Namespace], int], args: argpar
 def _beside_the_database() -> Iterator[None]:
     """Let Airflow 3 look for connections in its database, too, as its own commands do; tasks may not.
 
-    See `ensure_secrets_backend_loaded` in airflow.sdk.execution_time.supervisor.
+    See `ensure_secrets_backend_loaded` of its supervisor.
     """
     from airflow_incident.airflow_bridge.compat import PROCESS_CONTEXT
 

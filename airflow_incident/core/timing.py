@@ -42,6 +42,12 @@ MIN_SECONDS = 0.5
 MIN_REQUEST_SECONDS = 0.1
 """What a request gets at the least, however long those before it took."""
 
+OVERTIME = 20.0
+"""What Airflow lets the callbacks of a task take, `[core] task_success_overtime`, unless airflow.cfg has another."""
+BATCH_SECONDS = 50.0
+"""What it lets the callbacks of a DAG file take together, `dag_file_processor_timeout`, as above."""
+BATCH_SHARE = 0.5
+"""How much of that ours may take."""
 LATE_PATIENCE = 6.0
 """What the callbacks of a batch, together, wait for one answer of Airflow's that an earlier callback gave up on."""
 

@@ -216,7 +216,7 @@ def drop(names: Sequence[str]) -> Generator[Effect, Any, None]:
 
 def _prune(records: Sequence[Record], now: datetime) -> Generator[Effect, Any, int]:
     """Delete delivered records that are too old or too many."""
-    delivered = sorted((r for r in records if r.state in {"open", "grouped"}), key=lambda r: r.written_at, reverse=True)
+    delivered = sorted((r for r in records if r.is_delivered), key=lambda r: r.written_at, reverse=True)
     # A storm's record is the oldest of its storm, and those grouped under it lead nowhere without it.
     too_many = [r for r in delivered if r.level != "storm"][KEEP_RECORDS:]
     old = {r.name: r for r in (*too_many, *(r for r in delivered if now - r.written_at > KEEP_FOR))}.values()

@@ -10,6 +10,7 @@ from hashlib import sha256
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow_incident.api.incident import incident_label
 from airflow_incident.core.timing import EARLIER_FOR, STORM_AGAIN
 from airflow_incident.delivery.record import (
     Reader,
@@ -62,7 +63,7 @@ class Earlier(NamedTuple):
 
     def of(self, incident: OpenIncident) -> Earlier:
         """Return it with an incident's page."""
-        return self._replace(label=incident.reference or incident.id, page=incident.permalink or "")
+        return self._replace(label=incident_label(incident), page=incident.permalink or "")
 
 
 class Ledger(NamedTuple):

@@ -88,11 +88,7 @@ def _records(failure: Failure, deployment: str, store: Store) -> Iterator[Record
         if text is None and listed:
             raise JournalError(f"the journal cannot be read: {name} is listed, but not given")
         record = _read(name, text)
-        if (
-            record is not None
-            and record.dag_id == replace_surrogates(failure.dag_id)
-            and record.state in {"open", "grouped"}
-        ):
+        if record is not None and record.dag_id == replace_surrogates(failure.dag_id) and record.is_delivered:
             yield record
 
 

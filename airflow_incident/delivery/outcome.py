@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from logging import ERROR, INFO, WARNING
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from airflow_incident.airflow_bridge.stats import LogEvent, journal_warning, log_event, note_warning
 from airflow_incident.api.calls import PreparedCreate, addressed
 from airflow_incident.api.exchange import create_call
-from airflow_incident.api.incident import AlertState
+from airflow_incident.api.incident import AlertState, incident_label, incident_name
 from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.core.text import format_time, log_line
 from airflow_incident.core.timing import OVERDUE
@@ -21,12 +22,34 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from airflow_incident.api.closing import CloseResult
     from airflow_incident.api.incident import IncidentState
     from airflow_incident.core.failure import Failure
     from airflow_incident.core.text import Redact
     from airflow_incident.delivery.record import OpenIncident, Record
     from airflow_incident.delivery.report import Report
 
+
+OUTCOMES: Mapping[str, str] = MappingProxyType(
+    {
+        "opened": "incidents opened, and alerts sent, at once",
+        "deduplicated": "reports of what an incident, or a record in the journal, stands for already",
+        "grouped": "failures beyond the storm limit: one incident, opened with the first of them, names them all",
+        "joined": "failures that joined an incident which was open: the DAG's, or that of the run's earlier attempt",
+        "suppressed": "callbacks with nothing to do: `enabled` is false, there is no such connection, another "
+        "attempt is coming, or there is no journal that says what to close",
+        "journalled": "failures kept in the journal, to be delivered later",
+        "replayed": "incidents opened, and alerts sent, out of the journal",
+        "dead": "failures that incident.io refused for good; they wait in the journal for somebody who fixes the cause",
+        "dropped": "failures neither sent nor kept: the log has all that was known",
+        "recovered": "incidents closed, and alerts resolved, because the run recovered",
+        "already_closed": "incidents of a recovered run that somebody had closed before",
+        "left_open": "recoveries that closed nothing: a person has the incident, it stands for several failures, or "
+        "incident.io or the journal could not be asked or refused",
+        "withdrawn": "failures that were waiting or refused when their run recovered: they are not sent any more",
+    }
+)
+"""Every outcome: the counter's name, which the line has too, and what it counts."""
 
 ReportKind = Literal["open", "already_open", "closed", "suppressed", "grouped", "joined", "kept", "refused", "failed"]
 Before = Literal["waited", "opened", "refused"]
@@ -45,7 +68,7 @@ _REPORTS: Mapping[ReportKind, tuple[str, int, str]] = {
     "refused": ("dead", ERROR, "{trouble} Then: airflow-incident journal retry"),
     "failed": ("dropped", ERROR, "{trouble}"),
 }
-"""What may become of a report: which of `stats.OUTCOMES` it is, how loudly the log says it, and the sentence."""
+"""What may become of a report: which of `OUTCOMES` it is, how loudly the log says it, and the sentence."""
 _REPORTED_AGAIN = {("open", "waited"): "replayed", ("open", "refused"): "replayed", ("refused", "waited"): "dead"}
 """The outcome where the failure was in the journal before; else it was counted then."""
 
@@ -129,7 +152,7 @@ class ReportResult(NamedTuple):
             task=failure.task_label,
             source=failure.level,
             key=key,
-            incident=incident and (incident.reference or incident.id),
+            incident=incident and incident_label(incident),
             link=incident and incident.permalink,
             storm=self.storm,
             error=error and type(error).__name__,
@@ -243,7 +266,7 @@ class RecordResult(NamedTuple):
 
     @property
     def outcome(self) -> str:
-        """Which of `stats.OUTCOMES` it is."""
+        """Which of `OUTCOMES` it is."""
         return _RECORDS[self.kind][0]
 
     def log_event(self, redact: Redact) -> LogEvent:
@@ -268,11 +291,36 @@ class RecordResult(NamedTuple):
             run_id=record.run_id,
             task=record.task,
             key=record.sent_key,
-            incident=incident and (incident.reference or incident.id),
+            incident=incident and incident_label(incident),
             link=incident and incident.permalink,
             error=error and type(error).__name__,
             request_id=getattr(error, "request_id", None),
         )
+
+
+_CLOSES: Mapping[str, tuple[str, str]] = {
+    "closed": ("recovered", "{named} is closed; {link}"),
+    "already_closed": ("already_closed", "{named} was closed before"),
+    "claimed": ("left_open", "{named} stays open: a person has claimed it; {link}"),
+}
+"""What may become of an incident that a step of a DAG was to close, unless it fails: its outcome and the sentence."""
+
+
+def close_event(became: CloseResult, step: Failure, redact: Redact) -> LogEvent:
+    """Say in one line what became of an incident that a step of a DAG was to close."""
+    outcome, sentence = _CLOSES[became.kind]
+    incident, link = became.state, "it has the link" if became.has_link else "it has no link"
+    return log_event(
+        outcome,
+        INFO,
+        sentence.format(named=incident_name(incident), link=link),
+        redact,
+        dag_id=step.dag_id,
+        run_id=step.run_id,
+        task=step.task_label,
+        incident=incident_label(incident),
+        link=incident.permalink,
+    )
 
 
 class RecoveryResult(NamedTuple):
@@ -345,31 +393,42 @@ def problems(flushed: FlushResult, now: datetime) -> str | None:
     return "; ".join(told) or None
 
 
-_STATES: Mapping[str, str] = {
-    "pending": "{subject} waits since {since}{failed}, {tries}{why}",
-    "open": "{named} is open for {subject}{failed}",
-    "over": "{named} of {subject}{failed} is over",
-    "grouped": "{subject}{failed} is grouped under {group}",
-    "dead": "{subject}{failed} was refused{why}",
+_STATES: Mapping[str, tuple[str, str]] = {
+    "pending": ("{subject} waits since {since}{failed}, {tries}{why}", "{error}"),
+    "open": ("{named} is open for {subject}{failed}", "{incident}"),
+    "over": ("{named} of {subject}{failed} is over", "{incident}"),
+    "grouped": ("{subject}{failed} is grouped under {group}", "under {group}"),
+    "dead": ("{subject}{failed} was refused{why}", "{error}"),
 }
-"""What a person reads of a record in each state; an open one may be known to be over."""
+"""What a person reads of a record in each state, in a line and in a table; an open one may be known to be over."""
 
 
 def record_line(record: Record) -> str:
-    """Say what became of a failure."""
-    named = incident_name(record.incident)
+    """Say what became of a failure, and what its incident does not say."""
+    return " ".join([_told(record)[0], *(clean(f"({note})") for note in record.notes)])
+
+
+def record_cell(record: Record) -> str:
+    """Say in a table, beside the failure, what became of it: its incident, or what is in the way of one."""
+    return _told(record)[1]
+
+
+def _told(record: Record) -> Sequence[str]:
+    incident = incident_name(record.incident)
     tries = {0: "not tried yet", 1: "tried once"}
-    sentence = _STATES["over" if record.state == "open" and record.already_closed else record.state]
-    line = sentence.format(
-        named=named or record.thing,
-        group=named or record.storm,
-        subject=f"DAG {record.dag_id}, run {record.run_id}",
-        failed=f" (failed at {format_time(record.failed_at)})" if record.failed_at else "",
-        since=format_time(record.written_at),
-        tries=tries.get(record.attempts, f"tried {record.attempts} times"),
-        why=f": {record.error}" if record.error else "",
-    )
-    return clean(" ".join([line, *(f"({note})" for note in record.notes)]))
+    facts = {
+        "named": incident or record.thing,
+        "group": incident or record.storm,
+        "incident": incident,
+        "subject": f"DAG {record.dag_id}, run {record.run_id}",
+        "failed": f" (failed at {format_time(record.failed_at)})" if record.failed_at else "",
+        "since": format_time(record.written_at),
+        "tries": tries.get(record.attempts, f"tried {record.attempts} times"),
+        "why": f": {record.error}" if record.error else "",
+        "error": record.error or "",
+    }
+    forms = _STATES["over" if record.state == "open" and record.already_closed else record.state]
+    return [clean(form.format_map(facts)) for form in forms]
 
 
 def record_event(record: Record) -> LogEvent:
@@ -385,14 +444,9 @@ def record_event(record: Record) -> LogEvent:
         task=record.task,
         source=record.level,
         key=record.sent_key,
-        incident=incident and (incident.reference or incident.id),
+        incident=incident and incident_label(incident),
         link=incident and incident.permalink,
     )
-
-
-def incident_name(incident: IncidentState | OpenIncident | None) -> str:
-    """Name an incident, with its address; empty where none is known."""
-    return f"{incident.reference or incident.id} {incident.permalink or ''}".rstrip() if incident else ""
 
 
 def clean(text: str) -> str:

@@ -38,6 +38,9 @@ _UNSAFE = re.compile(r"[^\w.-]", re.ASCII)
 
 VERSION = 1
 State = Literal["pending", "open", "grouped", "dead"]
+STATES: tuple[State, ...] = get_args(State)
+_DELIVERED = frozenset({"open", "grouped"})
+"""The states in which an incident stands for a failure; in every other one it still has something to send."""
 Level = Literal["task", "dag", "deadline", "operator", "storm"]
 
 
@@ -168,6 +171,11 @@ class Record(NamedTuple):
         return self._replace(notes=tuple(replace_surrogates(redact_secrets(note))[:_LONGEST_NOTE] for note in notes))
 
     @property
+    def is_delivered(self) -> bool:
+        """Whether an incident stands for it, its own or one that it is grouped under."""
+        return self.state in _DELIVERED
+
+    @property
     def needs_closing(self) -> bool:
         """Whether all that is left to do is to close it: an alert whose run recovered is not fired again first."""
         if self.closing is None or self.closing.error:
@@ -253,7 +261,7 @@ class Record(NamedTuple):
     def is_fresh_for(self, key: str, now: datetime) -> bool:
         """Return whether this record makes a request for the same failure needless."""
         told_at = self.opened_at or self.written_at
-        return self.key == key and self.state in {"open", "grouped"} and abs(now - told_at) < SUPPRESS_FOR
+        return self.key == key and self.is_delivered and abs(now - told_at) < SUPPRESS_FOR
 
     def was_refused_for(self, key: str, now: datetime) -> bool:
         """Return whether incident.io has refused this failure a moment ago, and would again."""
@@ -366,7 +374,7 @@ def read_record(name: str, text: str) -> Record:
         keys = set(_keys(record))
     except Exception as error:  # noqa: BLE001 -- a forged draft raises what it likes
         raise UnreadableRecordError(f"it cannot be read ({type(error).__name__})") from None
-    if not keys and record.state in {"pending", "dead"}:
+    if not keys and not record.is_delivered:
         raise UnreadableRecordError("it has no body to send")
     if keys - {record.sent_key}:
         raise UnreadableRecordError("its body has another key")

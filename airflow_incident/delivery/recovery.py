@@ -207,8 +207,8 @@ def _close_record(
 ) -> Generator[Effect, Any, RecordResult | None]:
     if aside := _aside(record, conn_id):
         return RecordResult(aside, record)
-    unsent = record.state == "pending" and not record.maybe_delivered
-    forgotten: RecordKind | None = "dropped" if unsent else _FORGOTTEN.get(record.state)
+    unsent = not record.is_delivered and not record.maybe_delivered
+    forgotten = _FORGOTTEN.get(record.state) or ("dropped" if unsent else None)
     if forgotten:
         return (yield from _forget(RecordResult(forgotten, record)))
     if not may_send or (record.state == "pending" and not record.is_due(now())):

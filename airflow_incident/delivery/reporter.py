@@ -90,7 +90,7 @@ def deliver(report: Report, policy: DeliveryPolicy) -> Generator[Effect, Any, Re
     if before and not before.applies_to(strict=report.strict):
         before = None
     began = report.failure.started_at
-    if began and before and before.state in {"open", "grouped"} and before.is_of_earlier_start(began):
+    if began and before and before.is_delivered and before.is_of_earlier_start(began):
         made_again = yield from _made_again(report, began, before, policy)
         if isinstance(made_again, ReportResult):
             return made_again

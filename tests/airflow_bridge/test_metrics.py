@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 
 from airflow_incident import CreateIncidentOperator, ResolveIncidentOperator, flush_dag, open_incident, resolve_incident
 from airflow_incident.airflow_bridge.process import PROCESS
-from airflow_incident.airflow_bridge.stats import OUTCOMES, PREFIX, SECONDS, log_event
+from airflow_incident.airflow_bridge.stats import PREFIX, SECONDS, log_event
 from airflow_incident.core.text import log_line
+from airflow_incident.delivery.outcome import OUTCOMES
 from airflow_incident.errors import IncidentIoError, TransportError
 from airflow_incident.sandbox.fault_answers import answer
 from tests.airflow_versions import AIRFLOW

@@ -4,10 +4,21 @@ import json
 import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
-from airflow_incident.api.incident import IncidentState, read_incident_state, read_incident_states, read_time
+import airflow_incident
+from airflow_incident.api.incident import (
+    IncidentState,
+    incident_label,
+    incident_name,
+    read_incident_state,
+    read_incident_states,
+    read_time,
+)
+from airflow_incident.api.models import Incident
+from airflow_incident.delivery.record import OpenIncident
 from tests.contract import document
 
 CLOSED_AT = "2026-11-23T10:00:00Z"
@@ -110,6 +121,30 @@ def test_a_page_says_where_the_next_begins():
     assert read_incident_states(b'{"incidents": [], "pagination_meta": []}') == ([], None)
     with pytest.raises(ValueError, match="no list of incidents"):
         read_incident_states(b'{"incidents": {}}')
+
+
+@pytest.mark.parametrize("kind", [IncidentState, OpenIncident, Incident])
+@pytest.mark.parametrize(
+    ("known", "label", "name"),
+    [
+        ({"reference": "INC-1", "permalink": "https://x/1"}, "INC-1", "INC-1 https://x/1"),
+        ({"reference": "INC-1", "permalink": None}, "INC-1", "INC-1"),
+        ({"reference": "", "permalink": ""}, "01H", "01H"),
+        ({"reference": None, "permalink": "https://x/1"}, "01H", "01H https://x/1"),
+    ],
+)
+def test_an_incident_has_one_name_whoever_knows_it(kind, known, label, name):
+    make = kind.model_construct if kind is Incident else kind
+    incident = make(id="01H", **known)
+    assert (incident_label(incident), incident_name(incident)) == (label, name)
+    assert incident_name(None) == ""
+
+
+def test_no_other_file_makes_a_name_of_its_own():
+    """Else a log line, a table and an error would call one incident differently."""
+    package = Path(airflow_incident.__file__).parent
+    files = [path for path in package.rglob("*.py") if "reference or" in path.read_text()]
+    assert [str(path.relative_to(package)) for path in files] == ["api/incident.py"]
 
 
 def test_it_needs_no_call_and_no_model():

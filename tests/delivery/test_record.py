@@ -7,7 +7,15 @@ import pytest
 
 from airflow_incident.delivery import record as records
 from airflow_incident.delivery.ledger import Ledger, Opening
-from airflow_incident.delivery.record import Closing, OpenIncident, Record, UnreadableRecordError, read_record
+from airflow_incident.delivery.outcome import record_cell, record_line
+from airflow_incident.delivery.record import (
+    STATES,
+    Closing,
+    OpenIncident,
+    Record,
+    UnreadableRecordError,
+    read_record,
+)
 
 NOW = datetime(2026, 3, 4, 9, 30, 0, 123456, tzinfo=UTC)
 KEY = "airflow/tests/dag/orders/run/r1"
@@ -105,6 +113,30 @@ def test_a_field_of_a_later_version_is_ignored():
 def test_a_moment_without_a_zone_makes_it_unreadable():
     with pytest.raises(UnreadableRecordError):
         read_record(WHOLE.name, json.dumps(json.loads(WHOLE.text()) | {"failed_at": "2026-03-04T09:30:00"}))
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_what_no_incident_stands_for_has_something_to_send(state):
+    """A state is one or the other, a new one as well; a record that has neither is not read."""
+    record = WHOLE._replace(state=state, body=None, draft=None)
+    if record.is_delivered:
+        assert read_record(record.name, record.text()) == record
+    else:
+        with pytest.raises(UnreadableRecordError, match="no body"):
+            read_record(record.name, record.text())
+
+
+@pytest.mark.parametrize("incident", [WHOLE.incident, None], ids=["known", "unknown"])
+@pytest.mark.parametrize("error", ["503", None])
+@pytest.mark.parametrize("state", STATES)
+def test_each_state_has_a_sentence_and_a_cell(state, error, incident):
+    """Neither has a place that nothing fills, and the sentence names the run."""
+    record = WHOLE._replace(state=state, error=error, incident=incident, already_closed=False)
+    for told in (record_line(record), record_cell(record)):
+        assert not set("{}") & set(told)
+        assert "None" not in told
+    assert "DAG orders, run r1" in record_line(record)
+    assert record_cell(record) or not (error and incident)
 
 
 def test_a_ledger_reads_as_it_was_written():
