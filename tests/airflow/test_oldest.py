@@ -88,7 +88,7 @@ def test_mapped_tasks_and_retries_are_one_incident(load, connected):
     check.expand(number=[1, 2, 3])"""
     assert load("mapped", body).test().state == "failed"
     (incident,) = connected.incidents
-    assert "attempt 2 of 2" in incident["summary"]
+    assert "- **Attempt:** 2 of 2" in incident["summary"]
     assert len(connected.requests) == 4
 
 
