@@ -61,6 +61,18 @@ def supervisor() -> Any:
     return getattr(sys.modules.get(TASK_RUNNER), "SUPERVISOR_COMMS", None)
 
 
+def run_before(run: Any, state: str | None = None) -> Any:
+    """Ask Airflow for the run of a DAG before another one, by logical date; None if there is none.
+
+    :param state: Only one that is in this state.
+    """
+    channel = supervisor()
+    if channel is None:
+        return run.get_previous_dagrun(run, state)
+    question = import_module("airflow.sdk.execution_time.comms").GetPreviousDagRun
+    return channel.send(question(dag_id=run.dag_id, logical_date=run.logical_date, state=state)).dag_run
+
+
 _ASKED_ALREADY = frozenset({"ExecutionAPISecretsBackend", "SupervisorCommsSecretsBackend", "MetastoreBackend"})
 """Airflow's own secrets backends, which lead to its API server or its database."""
 
