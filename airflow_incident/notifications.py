@@ -285,7 +285,7 @@ class IncidentNotifier(QuietNotifier):
         from airflow_incident.delivery.report import IncidentContent, prepare
 
         detail, log_lines = config.settings.exception_detail, config.settings.log_lines
-        failure = read_failure(context, exception_detail=detail, log_lines=log_lines)
+        failure = read_failure(context, exception_detail=detail, log_lines=log_lines, redact=config.redact)
         if failure.retry_coming:
             task = failure.task_label
             raise _NothingToDo(f"nothing is opened for task {task}, another attempt is coming", task=task)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_incident.airflow_bridge.channel import within
-from airflow_incident.airflow_bridge.compat import PROCESSOR, TASK_RUNNER, supervisor
+from airflow_incident.airflow_bridge.compat import PROCESSOR, TASK_RUNNER, supervisor, trigger_error
 from airflow_incident.constants import TASK_SCOPES
 from airflow_incident.core.error_text import error_text, type_name
 from airflow_incident.core.failure import Failure
@@ -22,6 +22,7 @@ from airflow_incident.core.timing import DETAIL_PATIENCE
 if TYPE_CHECKING:
     from airflow_incident.constants import Scope
     from airflow_incident.core.failure import Level
+    from airflow_incident.core.text import Redact
 
     Read = Callable[[Any], Any]
 
@@ -69,6 +70,8 @@ def _tags(value: Any) -> tuple[str, ...]:
     return tuple(sorted(filter(None, names)))
 
 
+_LOST = "The task's process is gone, and nobody knows why: it may have run out of memory, or lost its worker."
+"""For what Airflow 2 says of such a task: which one it is."""
 _DAG_ID = ("dag.dag_id", "ti.dag_id", "task_instance.dag_id", "dag_run.dag_id")
 _RUN_ID = ("run_id", "dag_run.run_id", "dag_run.dag_run_id", "ti.run_id", "task_instance.run_id")
 
@@ -118,11 +121,16 @@ _OF_FAILED_TASK: _Facts = (
 
 
 def read_failure(
-    context: Any, *, exception_detail: str = "message", log_lines: int = 0, level: Level | None = None
+    context: Any,
+    *,
+    exception_detail: str = "message",
+    log_lines: int = 0,
+    redact: Redact = str,
+    level: Level | None = None,
 ) -> Failure:
     """Read what a context tells. Fields that it does not tell are unset; ids may be empty.
 
-    :param log_lines: How many of the last lines of the failed task's log are read.
+    :param log_lines: How many of the last lines of the failed task's log are read, redacted before they are cut.
     :param level: Where it comes from, if that is known; else it is told from the context's shape.
     """
     from airflow_incident.airflow_bridge.details import with_details  # a success needs none
@@ -133,8 +141,11 @@ def read_failure(
     if level == "dag" or (level == "task" and not _is_of_the_task(context)):
         facts["in_processor"] = True
     file = safe_get(context, "dag.fileloc", read=read_text)
-    text = error_text(safe_get(context, "exception"), exception_detail, file)
-    return with_details(Failure(**facts, exception=text), context, log_lines=log_lines)
+    exception = safe_get(context, "exception")
+    if isinstance(exception, str) and exception.startswith("{'DAG Id'"):
+        exception = _LOST
+    text = error_text(exception, exception_detail, file=file, cause=trigger_error(exception))
+    return with_details(Failure(**facts, exception=text), context, log_lines=log_lines, redact=redact)
 
 
 def read_success(context: Any, *, level: Level | None = None, scope: Scope = "run") -> Failure:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from airflow_incident.core.failure import Failure
+    from airflow_incident.core.text import Redact
 
     Facts = dict[str, Any]
 
@@ -46,6 +47,7 @@ RUNS_BEFORE = 10
 """Runs before this one that are looked at, to say how many failed in a row."""
 LOG_BYTES = 4 * WINDOW
 """The end of a log that is looked at: a line of Airflow 3's holds more than its text."""
+LOG_LINES = 2000
 
 _NEEDS_ALL = frozenset({"all_success", "none_failed", "none_failed_min_one_success", "none_failed_or_skipped"})
 """Trigger rules by which one failure upstream is enough not to run."""
@@ -55,11 +57,17 @@ _RUNS = frozenset({"success", "running", "queued", "deferred", "skipped"})
 """States of a task that a failure elsewhere in its run has not stopped."""
 _RUNBOOK = re.compile(r"\[([^\[\]]{1,200})\]\(\s*<?([^\s()<>]{1,2000}(?:\([^\s()<>]{0,200}\)[^\s()<>]{0,200}){0,5})")
 
+_FAILED = "Marking task as FAILED. dag_id="
+"""What Airflow 2 says of a failed task, before it tells how it calls the callbacks."""
+_NO_NEWS = re.compile(r"::(?:end)?group::|(?:\[.{1,60} (?:INFO|WARNING|ERROR) - )?incident\.io: ")
+"""Lines of a log that help nobody: how Airflow's UI folds it, and what we have said ourselves."""
 
-def with_details(failure: Failure, context: Any, *, log_lines: int) -> Failure:
+
+def with_details(failure: Failure, context: Any, *, log_lines: int, redact: Redact) -> Failure:
     """Add what is told by the DAG, the states of the run's tasks, the task's own log, and the runs before.
 
     :param log_lines: How many of the log's last lines are read.
+    :param redact: For the log: of a secret of several lines the last ones alone would not be known as one.
     """
     failure = failure._replace(**_of_dag(context))
     try:
@@ -74,7 +82,7 @@ def with_details(failure: Failure, context: Any, *, log_lines: int) -> Failure:
             reads: tuple[Callable[[], Facts], ...] = (
                 lambda: {"map_names": _map_names(failure, context, failed)},
                 lambda: _stopped(context, tasks, states),
-                lambda: {"log_tail": _log_tail(failure, context, log_lines)},
+                lambda: {"log_tail": _log_tail(failure, context, log_lines, redact)},
                 lambda: _runs_before(failure, context),
             )
             for read in reads:
@@ -181,38 +189,47 @@ def _is_stopped(task: Any, stopped: Mapping[str, None]) -> bool:
 
 def _outlets(task: Any) -> Iterator[str]:
     """Yield the names of the assets that a task updates; before Airflow 3 they had addresses alone."""
-    for outlet in safe_get(task, "outlets") or ():
+    for outlet in safe_get(task, "outlets", read=list) or ():
         name = safe_get(outlet, "name", "uri", read=read_text)
         if name:
             yield name
 
 
-def _log_tail(failure: Failure, context: Any, lines: int) -> str | None:
-    """Read the end of the one failed task's log where this host has it, as Airflow wrote it.
+def _log_tail(failure: Failure, context: Any, lines: int, redact: Redact) -> str | None:
+    """Read the end of the log of the one task that failed, as Airflow wrote it, if this host has it."""
+    ti = safe_get(context, "ti", "task_instance")
+    index = safe_get(ti, "map_index")
+    label = TaskState(safe_get(ti, "task_id"), -1 if index is None else index, "failed").label
+    if not lines or (label,) != (failure.failed_tasks or (failure.task_label,)):
+        return None
+    file = _log_file(ti)
+    if file is None:
+        return None
+    with file.open("rb") as log:
+        start = max(0, file.stat().st_size - LOG_BYTES)
+        log.seek(start)
+        text = log.read(LOG_BYTES).decode(errors="replace")
+    if start:
+        text = text.partition("\n")[2]
+    if (end := text.rfind(_FAILED)) >= 0:
+        text = text[: text.rfind("\n", 0, end) + 1]
+    told = "\n".join(each for line in text.splitlines()[-LOG_LINES:] for each in _log_texts(line))
+    return "\n".join(redact(ending(told)).splitlines()[-lines:]).strip() or None
+
+
+def _log_file(ti: Any) -> Path | None:
+    """Find the log of a task instance's attempt on this host.
 
     https://airflow.apache.org/docs/apache-airflow/stable/administration-and-deployment/logging-monitoring/logging-tasks.html
     """
-    ti = safe_get(context, "ti", "task_instance")
-    index = safe_get(ti, "map_index")
-    label = TaskState(safe_get(ti, "task_id"), index if index is not None else -1, "failed").label
-    if not lines or label not in {failure.task_label, *failure.failed_tasks[:1]} or len(failure.failed_tasks) > 1:
-        return None
     folder = Path(conf.get("logging", "base_log_folder")).expanduser().resolve()
     template = conf.get("logging", "log_filename_template")
     file = (folder / render(template, {"ti": ti, "try_number": safe_get(ti, "try_number")})).resolve()
-    if not file.is_relative_to(folder) or not file.is_file():
-        return None
-    with file.open("rb") as log:
-        log.seek(max(0, file.stat().st_size - LOG_BYTES))
-        text = log.read(LOG_BYTES).decode(errors="replace")
-    last: deque[str] = deque(maxlen=lines)
-    for line in text.splitlines():
-        last.extend(_log_texts(line))
-    return ending("\n".join(last)).strip() or None
+    return file if file.is_relative_to(folder) and file.is_file() else None
 
 
 def _log_texts(line: str) -> Iterator[str]:
-    """Yield what a line of a log says: all of it, or of Airflow 3's JSON the text and the errors."""
+    """Yield what a line of a log says to a reader: all of it, or of Airflow 3's JSON the text and the errors."""
     try:
         told = json.loads(line) if line.startswith("{") else None
     except (ValueError, RecursionError):
@@ -222,7 +239,7 @@ def _log_texts(line: str) -> Iterator[str]:
         errors = told.get("error_detail")
         texts = [str(told["event"]), *(map(_error_line, errors) if isinstance(errors, list) else ())]
     for text in "\n".join(texts).splitlines():
-        if text.strip() and not text.startswith(("::group::", "::endgroup::")):
+        if text.strip() and not _NO_NEWS.match(text):
             yield text
 
 

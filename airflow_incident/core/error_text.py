@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_incident.core.text import MESSAGE_LENGTH, beginning, ending, safe_str
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 LISTED_ERRORS = 10
 """Members of an exception group that its message names."""
 _INSTALLED = ("/site-packages/", "/dist-packages/")
+_AIRFLOW = re.compile(r"/(?:site|dist)-packages/airflow/(?!providers/)")
 
 
 def type_name(exception: Any) -> str | None:
@@ -24,20 +23,23 @@ def type_name(exception: Any) -> str | None:
     return kind.__qualname__ if module in {"builtins", "__main__"} else f"{module}.{kind.__qualname__}"
 
 
-def error_text(exception: Any, detail: str, file: str | None = None) -> str | None:
+def error_text(exception: Any, detail: str, *, file: str | None = None, cause: str = "") -> str | None:
     """Read as much of an exception as is wanted; some have a `__str__` that raises, even SystemExit.
 
     :param file: The DAG's own, at which a traceback begins.
+    :param cause: A traceback that another process has left, which the exception only mentions.
     """
     try:
         if exception is None or (detail == "type" and not isinstance(exception, str)):
             return None
         if detail == "traceback" and isinstance(exception, BaseException):
-            text = _traceback(exception, file)
+            text = f"{cause.rstrip()}\n\n{_traceback(exception, file)}".lstrip("\n")
             end = ending(text)
             return end if end == text else f"Traceback (its end):\n{end}"
         text = beginning(str(exception))
-        return (_with_members(text, exception) if isinstance(exception, BaseExceptionGroup) else text) or None
+        last = cause.rstrip().rpartition("\n")[2]
+        members = _members(exception) if isinstance(exception, BaseExceptionGroup) else []
+        return "\n".join(filter(None, [text, *members, last])) or None
     except (Exception, SystemExit):  # noqa: BLE001 -- an exception may raise anything when it is read
         return "(the exception has no readable text)"
 
@@ -58,30 +60,27 @@ def _traceback(exception: BaseException, file: str | None) -> str:
 
 
 def _first_of_dag(files: list[str], file: str | None) -> int:
-    """Return the first frame that is of the DAG's file; without one, the first that nobody has installed; else 0."""
+    """Return the first frame that is of the DAG's file; else that nobody has installed; else behind Airflow's own."""
     if file in files:
         return files.index(file)
     own = (number for number, each in enumerate(files) if not any(place in each for place in _INSTALLED))
-    return next(own, 0)
+    others = (number for number, each in enumerate(files) if not _AIRFLOW.search(each))
+    return next(own, next(others, max(0, len(files) - 1)))
 
 
-def _with_members(text: str, group: BaseExceptionGroup[Any]) -> str:
-    """Add what a group's message only counts: a line for each member, whatever groups it stands in."""
-    members = list(_members(group))
-    lines = [
-        f"- {type_name(each)}: {beginning(' '.join(safe_str(each).split()), MESSAGE_LENGTH)}".rstrip(": ")
-        for each in members[:LISTED_ERRORS]
-    ]
-    more = len(members) - LISTED_ERRORS
-    return "\n".join([text, *lines, *([f"- and {more} more"] if more > 0 else ())])
-
-
-def _members(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
-    """Yield a group's exceptions, those of the groups in it in their place."""
+def _members(group: BaseExceptionGroup[Any]) -> list[str]:
+    """Name what a group's message only counts: a line for each exception, whatever groups it stands in."""
     waiting: list[BaseException] = [group]
+    found: list[BaseException] = []
     while waiting:
         each = waiting.pop()
         if isinstance(each, BaseExceptionGroup):
             waiting += reversed(each.exceptions)
         else:
-            yield each
+            found.append(each)
+    lines = [
+        f"- {type_name(each)}: {beginning(' '.join(safe_str(each).split()), MESSAGE_LENGTH)}".rstrip(": ")
+        for each in found[:LISTED_ERRORS]
+    ]
+    more = len(found) - LISTED_ERRORS
+    return [*lines, f"- and {more} more"] if more > 0 else lines
