@@ -9,6 +9,7 @@ import json
 import re
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ from airflow_incident.core.timing import DETAIL_PATIENCE
 from airflow_incident.errors import AirflowTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from airflow_incident.core.failure import Failure
     from airflow_incident.core.text import Redact
@@ -70,28 +71,22 @@ def with_details(failure: Failure, context: Any, *, log_lines: int, redact: Reda
     :param redact: For the log: of a secret of several lines the last ones alone would not be known as one.
     """
     failure = failure._replace(**_of_dag(context))
-    try:
-        with within(DETAIL_PATIENCE):
-            asks = failure.in_processor or failure.level == "operator"
-            states = task_states(context, failure.dag_id, failure.run_id) if asks else []
-            failed = [each for each in states if each.state == "failed"]
-            failure = failure._replace(failed_tasks=tuple(each.label for each in failed))
-            tasks = {each.task_id for each in failed}
-            if failure.level == "task" and failure.task_id:
-                tasks.add(failure.task_id)
-            reads: tuple[Callable[[], Facts], ...] = (
-                lambda: {"map_names": _map_names(failure, context, failed)},
-                lambda: _stopped(context, tasks, states),
-                lambda: {"log_tail": _log_tail(failure, context, log_lines, redact)},
-                lambda: _runs_before(failure, context),
-            )
-            for read in reads:
-                try:
-                    failure = failure._replace(**read())
-                except CONTEXT_ERRORS:
-                    continue
-    except AirflowTimeoutError:
-        return failure
+    asks = failure.in_processor or failure.level == "operator"
+    states: list[TaskState] = []
+    failed: list[TaskState] = []
+    with suppress(AirflowTimeoutError), within(DETAIL_PATIENCE):
+        states = task_states(context, failure.dag_id, failure.run_id) if asks else []
+        failed = [each for each in states if each.state == "failed"]
+        failure = failure._replace(failed_tasks=tuple(each.label for each in failed))
+        with suppress(*CONTEXT_ERRORS):
+            failure = failure._replace(log_tail=_log_tail(failure, context, log_lines, redact))
+        with suppress(*CONTEXT_ERRORS):
+            failure = failure._replace(**_runs_before(failure, context))
+    with suppress(*CONTEXT_ERRORS):
+        failure = failure._replace(map_names=_map_names(failure, context, failed))
+    with suppress(*CONTEXT_ERRORS):
+        own = {failure.task_id} if failure.level == "task" and failure.task_id else set()
+        failure = failure._replace(**_stopped(context, own.union(each.task_id for each in failed), states))
     return failure
 
 
