@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from airflow_incident.airflow_bridge.config import AirflowConfig, ConnectionConfig
     from airflow_incident.core.failure import Failure
     from airflow_incident.core.settings import Settings
-    from airflow_incident.core.text import Redact
     from airflow_incident.errors import Problem
 
 log = logging.getLogger(__name__)
@@ -225,8 +224,10 @@ class IncidentNotifier(QuietNotifier):
     :param mode: `real` or `test`.
     :param visibility: `public` or `private`.
     :param status: Name or ID of the status that the incident opens in. Default: triage.
-    :param custom_fields: Names or IDs of custom fields to their values, like `{"Affected team": "Product"}`.
-    :param roles: Names or IDs of incident roles to people: an email address, a Slack ID or an incident.io ID.
+    :param custom_fields: Names or IDs of custom fields to their values, like `{"Affected team": "Product"}`. Values may
+        be Jinja templates; one that is empty then is left out.
+    :param roles: Names or IDs of incident roles to people: an email address, a Slack ID or an incident.io ID. People
+        may be Jinja templates.
     :param slack_team_id: Slack workspace, with Enterprise Grid only.
     :param scope: What one incident stands for: `run` (default), `task` or `task_instance`.
     :param deployment: Name of this Airflow installation in the idempotency key.
@@ -279,43 +280,26 @@ class IncidentNotifier(QuietNotifier):
 
         from airflow_incident.airflow_bridge.context import read_failure
         from airflow_incident.airflow_bridge.stats import emit
+        from airflow_incident.airflow_bridge.templates import Templates
         from airflow_incident.delivery import run
         from airflow_incident.delivery.report import IncidentContent, prepare
 
-        failure = read_failure(context, exception_detail=config.settings.exception_detail)
+        detail, log_lines = config.settings.exception_detail, config.settings.log_lines
+        failure = read_failure(context, exception_detail=detail, log_lines=log_lines, redact=config.redact)
         if failure.retry_coming:
             task = failure.task_label
             raise _NothingToDo(f"nothing is opened for task {task}, another attempt is coming", task=task)
-        texts, notes = self._rendered(context, config.redact)
         for note in config.notes:
             log.warning("incident.io: %s", note)
-        content = IncidentContent(texts["name"], texts["summary"], notes=notes, problems=config.problems)
-        failure = config.with_pages(failure)
+        templates = Templates(context, config.redact, log)
+        name, summary = (templates.text(field, template) for field, template in self.templates.items())
+        config = templates.fields(config)
+        failure = config.with_pages(templates.runbook(failure, config))
+        content = IncidentContent(name, summary, notes=templates.notes, problems=config.problems)
         report = prepare(failure, config.settings, content, deployment=config.deployment, redact=config.redact)
         with _time_budget(config, began, in_batch=failure.in_processor and not patience) as seconds:
             result = yield from _ask(run.report, run.areport, report, config, seconds=seconds)
         emit(log, result.log_events(config.redact, time.monotonic() - began))
-
-    def _rendered(self, context: Any, redact: Redact) -> tuple[dict[str, str | None], list[str]]:
-        """Render the templates; one that is broken gives way to the default text, which says so."""
-        from airflow_incident.airflow_bridge.context import render
-        from airflow_incident.core.text import MESSAGE_LENGTH, log_line, safe_str, shorten
-
-        texts: dict[str, str | None] = {}
-        notes: list[str] = []
-        for field, template in self.templates.items():
-            try:
-                texts[field] = None if template is None else render(str(template), context)
-            except (Exception, SystemExit) as error:  # noqa: BLE001 -- a broken template still opens an incident
-                texts[field] = None
-                why = shorten(log_line(redact(f"{type(error).__name__}: {safe_str(error)}")), MESSAGE_LENGTH)
-                notes.append(f"The template of {field} could not be rendered; Airflow's log says why.")
-                log.warning(
-                    "incident.io: The template of %s could not be rendered (%s). The default text stands in.",
-                    field,
-                    why,
-                )
-        return texts, notes
 
 
 class RecoveryNotifier(QuietNotifier):

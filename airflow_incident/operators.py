@@ -47,6 +47,7 @@ class CreateIncidentOperator(BaseOperator):
     :param source_message_timestamp: Time stamp of that message.
     :param scope: What one incident stands for: `run` (default), `task` or `task_instance`.
     :param key: A name that sets this incident apart from others of the same run.
+    :param runbook: URL of the page that says what to do. Default: a link named so in `doc_md`.
     :param then_fail: Fail this task once the incident is open. Default: false.
     :param deployment: Name of this Airflow installation in the idempotency key.
     :param conn_id: Connection of type `incident_io`.
@@ -67,6 +68,7 @@ class CreateIncidentOperator(BaseOperator):
         "source_message_timestamp",
         "scope",
         "key",
+        "runbook",
         "deployment",
         "conn_id",
     )
@@ -92,6 +94,7 @@ class CreateIncidentOperator(BaseOperator):
         source_message_timestamp: str | None = None,
         scope: str | None = None,
         key: str | None = None,
+        runbook: str | None = None,
         then_fail: bool = False,
         deployment: str | None = None,
         conn_id: str = DEFAULT_CONN_ID,
@@ -115,6 +118,7 @@ class CreateIncidentOperator(BaseOperator):
         self.source_message_timestamp = source_message_timestamp
         self.scope = scope
         self.key = key
+        self.runbook = runbook
         self.then_fail = then_fail
         self.deployment = deployment
         self.conn_id = conn_id
@@ -138,6 +142,7 @@ class CreateIncidentOperator(BaseOperator):
     def _open(self, context: Context) -> dict[str, str | None] | None:
         from airflow_incident.airflow_bridge.context import read_failure
         from airflow_incident.airflow_bridge.stats import emit
+        from airflow_incident.airflow_bridge.templates import Templates
         from airflow_incident.core.timing import BUDGET
         from airflow_incident.delivery import run
         from airflow_incident.delivery.report import IncidentContent, prepare
@@ -148,16 +153,19 @@ class CreateIncidentOperator(BaseOperator):
             return None
         for note in config.notes:
             self.log.warning("incident.io: %s", note)
+        templates = Templates(context, config.redact, self.log, rendered=("argument",))
+        config = templates.fields(config)
+        failure = config.with_pages(templates.runbook(read_failure(context, level="operator"), config))
         message = ("source_message_channel_id", "source_message_timestamp")
         wish = IncidentContent(
             name=self.name,
             summary=self.summary,
             key_name=self.key,
             fields={name: getattr(self, name) for name in message},
+            notes=templates.notes,
             problems=config.problems,
             strict=True,
         )
-        failure = config.with_pages(read_failure(context, level="operator"))
         report = prepare(failure, config.settings, wish, deployment=config.deployment, redact=config.redact)
         outcome = run.report(report, config, seconds=BUDGET, may_wait=True)
         emit(self.log, outcome.log_events(config.redact, time.monotonic() - began))

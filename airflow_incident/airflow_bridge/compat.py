@@ -68,6 +68,32 @@ def question(kind: str, **fields: Any) -> Any:
     return getattr(import_module("airflow.sdk.execution_time.comms"), kind)(**fields)
 
 
+def run_before(run: Any, state: str | None = None) -> Any:
+    """Ask Airflow for the run of a DAG before another one, by logical date; None if there is none.
+
+    :param state: Only one that is in this state.
+    """
+    channel = supervisor()
+    if channel is None:
+        return run.get_previous_dagrun(run, state)
+    asked = question("GetPreviousDagRun", dag_id=run.dag_id, logical_date=run.logical_date, state=state)
+    return channel.send(asked).dag_run
+
+
+def trigger_error(exception: Any) -> str:
+    """Return the traceback of the trigger that a deferred task failed with: its exception says only that one failed.
+
+    https://airflow.apache.org/docs/apache-airflow/stable/authoring-and-scheduling/deferring.html
+    """
+    step = getattr(exception, "__traceback__", None)
+    while step is not None and step.tb_next is not None:
+        step = step.tb_next
+    if step is None or step.tb_frame.f_code.co_name != "resume_execution":
+        return ""
+    lines = step.tb_frame.f_locals.get("traceback")
+    return "".join(map(str, lines)) if isinstance(lines, list) else ""
+
+
 _ASKED_ALREADY = frozenset({"ExecutionAPISecretsBackend", "SupervisorCommsSecretsBackend", "MetastoreBackend"})
 """Airflow's own secrets backends, which lead to its API server or its database."""
 

@@ -7,22 +7,22 @@ https://airflow.apache.org/docs/apache-airflow/stable/templates-ref.html
 from __future__ import annotations
 
 import sys
-import traceback
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_incident.airflow_bridge.channel import within
-from airflow_incident.airflow_bridge.compat import PROCESSOR, TASK_RUNNER, supervisor
+from airflow_incident.airflow_bridge.compat import PROCESSOR, TASK_RUNNER, supervisor, trigger_error
 from airflow_incident.constants import TASK_SCOPES
+from airflow_incident.core.error_text import error_text, type_name
 from airflow_incident.core.failure import Failure
-from airflow_incident.core.text import beginning, ending
 from airflow_incident.core.timing import DETAIL_PATIENCE
 
 if TYPE_CHECKING:
     from airflow_incident.constants import Scope
     from airflow_incident.core.failure import Level
+    from airflow_incident.core.text import Redact
 
     Read = Callable[[Any], Any]
 
@@ -30,7 +30,7 @@ CONTEXT_ERRORS = (Exception, SystemExit)
 """What an object of a context may raise when it is touched; `sys.exit()` in one would end Airflow's process."""
 
 
-def _text(value: Any) -> str | None:
+def read_text(value: Any) -> str | None:
     """Read a string, also one of Airflow's string enumerations."""
     return str(getattr(value, "value", value)) or None if issubclass(type(value), str) else None
 
@@ -48,7 +48,7 @@ def _attempts(value: Any) -> int | None:
     return None if tries is None or tries < 0 else tries + 1
 
 
-def _moment(value: Any) -> datetime | None:
+def read_moment(value: Any) -> datetime | None:
     """Read a date and time, also as text, as the triggerer has it."""
     if isinstance(value, str):
         value = datetime.fromisoformat(value)
@@ -59,71 +59,93 @@ def _moment(value: Any) -> datetime | None:
 
 def _owners(value: Any) -> tuple[str, ...]:
     """Read a DAG's owners; `airflow` is the name of those that have none."""
-    names = (name.strip() for name in (_text(value) or "").split(","))
+    names = (name.strip() for name in (read_text(value) or "").split(","))
     return tuple(name for name in names if name not in {"", "airflow"})
 
 
 def _tags(value: Any) -> tuple[str, ...]:
     if not isinstance(value, Iterable) or isinstance(value, str):
         return ()
-    names = (safe_get(tag, "name", read=_text) or _text(tag) for tag in value)
+    names = (safe_get(tag, "name", read=read_text) or read_text(tag) for tag in value)
     return tuple(sorted(filter(None, names)))
 
 
-def _type_name(exception: Any) -> str | None:
-    if exception is None or isinstance(exception, str):
-        return None
-    kind = type(exception)
-    module = kind.__module__
-    return kind.__qualname__ if module in {"builtins", "__main__"} else f"{module}.{kind.__qualname__}"
-
-
+_LOST = "The task's process is gone, and nobody knows why: it may have run out of memory, or lost its worker."
+"""For what Airflow 2 says of such a task: which one it is."""
 _DAG_ID = ("dag.dag_id", "ti.dag_id", "task_instance.dag_id", "dag_run.dag_id")
 _RUN_ID = ("run_id", "dag_run.run_id", "dag_run.dag_run_id", "ti.run_id", "task_instance.run_id")
+
+
+class TaskState(NamedTuple):
+    """A task instance of a run, its state, and its rendered map index, which may be unknown."""
+
+    task_id: str
+    map_index: int
+    state: str
+    map_name: str = ""
+
+    @property
+    def label(self) -> str:
+        """The task with its map index, as Airflow's UI shows it."""
+        return f"{self.task_id}[{self.map_index}]" if self.map_index >= 0 else self.task_id
+
 
 # Each fact, how it is read, and where: the first place that tells it counts.
 _Facts = tuple[tuple[str, "Read", tuple[str, ...]], ...]
 _OF_RUN: _Facts = (
-    ("dag_id", _text, _DAG_ID),
-    ("run_id", _text, _RUN_ID),
+    ("dag_id", read_text, _DAG_ID),
+    ("run_id", read_text, _RUN_ID),
     ("clear_count", _number, ("dag_run.clear_number",)),
-    ("run_type", _text, ("dag_run.run_type",)),
-    ("logical_date", _moment, ("logical_date", "dag_run.logical_date")),
-    ("run_after", _moment, ("dag_run.run_after",)),
-    ("started_at", _moment, ("dag_run.start_date",)),
+    ("run_type", read_text, ("dag_run.run_type",)),
+    ("logical_date", read_moment, ("logical_date", "dag_run.logical_date")),
+    ("run_after", read_moment, ("dag_run.run_after",)),
+    ("started_at", read_moment, ("dag_run.start_date",)),
 )
 _OF_TASK: _Facts = (
-    ("task_id", _text, ("ti.task_id", "task_instance.task_id")),
+    ("task_id", read_text, ("ti.task_id", "task_instance.task_id")),
     ("map_index", _number, ("ti.map_index", "task_instance.map_index")),
 )
 _OF_FAILURE: _Facts = (
-    ("reason", _text, ("reason",)),
-    ("deadline_at", _moment, ("deadline.deadline_time",)),
-    ("exception_type", _type_name, ("exception",)),
+    ("reason", read_text, ("reason",)),
+    ("deadline_at", read_moment, ("deadline.deadline_time",)),
+    ("exception_type", type_name, ("exception",)),
     ("owners", _owners, ("dag.owner",)),
     ("tags", _tags, ("dag.tags",)),
 )
-_OF_FAILED_RUN: _Facts = (("failed_at", _moment, ("dag_run.end_date",)),)
+_OF_FAILED_RUN: _Facts = (("failed_at", read_moment, ("dag_run.end_date",)),)
 _OF_FAILED_TASK: _Facts = (
     ("attempt", _attempt, ("ti.try_number", "task_instance.try_number")),
     ("attempts", _attempts, ("ti.max_tries", "task_instance.max_tries")),
-    ("failed_at", _moment, ("ti.end_date", "task_instance.end_date")),
+    ("failed_at", read_moment, ("ti.end_date", "task_instance.end_date")),
 )
 
 
-def read_failure(context: Any, *, exception_detail: str = "message", level: Level | None = None) -> Failure:
+def read_failure(
+    context: Any,
+    *,
+    exception_detail: str = "message",
+    log_lines: int = 0,
+    redact: Redact = str,
+    level: Level | None = None,
+) -> Failure:
     """Read what a context tells. Fields that it does not tell are unset; ids may be empty.
 
+    :param log_lines: How many of the last lines of the failed task's log are read, redacted before they are cut.
     :param level: Where it comes from, if that is known; else it is told from the context's shape.
     """
+    from airflow_incident.airflow_bridge.details import with_details  # a success needs none
+
     level = level or _level(context)
     of_this = _OF_FAILED_TASK if level in {"task", "operator"} else _OF_FAILED_RUN
     facts = {"failed_at": datetime.now(UTC)} | _facts(context, level, (*_OF_FAILURE, *of_this))
     if level == "dag" or (level == "task" and not _is_of_the_task(context)):
         facts["in_processor"] = True
-    if "in_processor" in facts or level == "operator":
-        facts["failed_tasks"] = _failed_tasks(context, facts["dag_id"], facts["run_id"])
-    return Failure(**facts, exception=_exception_text(safe_get(context, "exception"), exception_detail))
+    file = safe_get(context, "dag.fileloc", read=read_text)
+    exception = safe_get(context, "exception")
+    if isinstance(exception, str) and exception.startswith("{'DAG Id'"):
+        exception = _LOST
+    text = error_text(exception, exception_detail, file=file, cause=trigger_error(exception))
+    return with_details(Failure(**facts, exception=text), context, log_lines=log_lines, redact=redact)
 
 
 def read_success(context: Any, *, level: Level | None = None, scope: Scope = "run") -> Failure:
@@ -135,7 +157,8 @@ def read_success(context: Any, *, level: Level | None = None, scope: Scope = "ru
     level = level or _level(context)
     facts = _facts(context, level)
     if level == "dag" and scope in TASK_SCOPES:
-        facts["failed_tasks"] = _failed_tasks(context, facts["dag_id"], facts["run_id"])
+        states = task_states(context, facts["dag_id"], facts["run_id"])
+        facts["failed_tasks"] = tuple(each.label for each in states if each.state == "failed")
     return Failure(**facts, in_processor=level == "dag")
 
 
@@ -149,7 +172,7 @@ def _facts(context: Any, level: Level, more: _Facts = ()) -> dict[str, Any]:
 
 def ids(context: Any) -> tuple[str, str]:
     """Read DAG id and run id from wherever a context has them; empty where it has none."""
-    return safe_get(context, *_DAG_ID, read=_text) or "", safe_get(context, *_RUN_ID, read=_text) or ""
+    return safe_get(context, *_DAG_ID, read=read_text) or "", safe_get(context, *_RUN_ID, read=read_text) or ""
 
 
 def safe_get(thing: Any, *places: str, read: Read | None = None) -> Any:
@@ -207,44 +230,32 @@ def _is_of_the_task(context: Any) -> bool:
     return has_exception or safe_get(context, "ti.start_date", "task_instance.start_date") is not None
 
 
-def _failed_tasks(context: Any, dag_id: str, run_id: str) -> tuple[str, ...]:
-    """List the run's failed task instances, where this Airflow and this process can tell them."""
+def task_states(context: Any, dag_id: str, run_id: str) -> list[TaskState]:
+    """List the states of a run's task instances in order, where this Airflow and this process can tell them.
+
+    Its database is asked for the failed ones alone.
+    """
     try:
         with within(DETAIL_PATIENCE):
-            if supervisor() is None:
-                found = safe_get(context, "dag_run").get_task_instances(state=["failed"])
-                failed = [(task.task_id, task.map_index) for task in found]
-            else:
-                failed = _failed_by_supervisor(context, dag_id, run_id)
-            return tuple(f"{task}[{index}]" if index >= 0 else task for task, index in sorted(failed))
+            if supervisor() is not None:
+                return sorted(_states_by_supervisor(context, dag_id, run_id))
+            found = safe_get(context, "dag_run").get_task_instances(state=["failed"])
+            named = [
+                (task.task_id, task.map_index, safe_get(task, "rendered_map_index", read=read_text)) for task in found
+            ]
+            return sorted(TaskState(task, index, "failed", name or "") for task, index, name in named)
     except CONTEXT_ERRORS:  # an unlisted task is better than an unreported failure
-        return ()
+        return []
 
 
-def _failed_by_supervisor(context: Any, dag_id: str, run_id: str) -> list[tuple[str, int]]:
+def _states_by_supervisor(context: Any, dag_id: str, run_id: str) -> Iterator[TaskState]:
     processor = sys.modules.get(PROCESSOR)
     if processor is not None and not hasattr(processor, "GetTaskStates"):
-        return []  # Airflow 3.0's DAG processor would never answer
+        return  # Airflow 3.0's DAG processor would never answer
     states_of = sys.modules[TASK_RUNNER].RuntimeTaskInstance.get_task_states
     states = states_of(dag_id=dag_id, run_ids=[run_id]).get(run_id, {})
     known = set(safe_get(context, "dag.task_ids") or ())
-    failed = []
-    for key in (key for key, state in states.items() if str(state) == "failed"):
+    for key, state in states.items():
         task_id, _, index = key.rpartition("_")  # `task_id`, or `task_id_mapindex`
         is_mapped = key not in known and task_id in known and index.isdigit()
-        failed.append((task_id, int(index)) if is_mapped else (key, -1))
-    return failed
-
-
-def _exception_text(exception: Any, detail: str) -> str | None:
-    """Read as much of an exception as is wanted; some have a `__str__` that raises, even SystemExit."""
-    try:
-        if exception is None or (detail == "type" and not isinstance(exception, str)):
-            return None
-        if detail == "traceback" and isinstance(exception, BaseException):
-            text = "".join(traceback.format_exception(exception))
-            end = ending(text)
-            return end if end == text else f"Traceback (its end):\n{end}"
-        return beginning(str(exception)) or None
-    except CONTEXT_ERRORS:
-        return "(the exception has no readable text)"
+        yield TaskState(*((task_id, int(index)) if is_mapped else (key, -1)), read_text(state) or str(state))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from airflow_incident.core.account import is_loopback
+from airflow_incident.core.text import LISTED_TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,8 +27,8 @@ class Failure(NamedTuple):
     `exception` is the text that `exception_detail` allows, `log_tail` the last lines of the task's log; neither is
     redacted yet. `map_names` are the rendered map indexes of failed task instances, by label, `log_urls` their logs.
     `downstream` are the first tasks that do not run because of it, of `downstream_count`; `assets` are not updated.
-    `failures_before` is how many runs of the DAG failed one after the other before this one. `bundle` is the DAG
-    bundle with its version.
+    `failures_before` is how many runs of the DAG failed one after the other before this one, of the last ten.
+    `bundle` is the DAG bundle with its version.
     """
 
     dag_id: str
@@ -90,7 +91,7 @@ class Failure(NamedTuple):
         task_id, mapped, index = label.removesuffix("]").rpartition("[")
         if mapped and index.isdecimal() and label.endswith("]"):
             return self._replace(task_id=task_id, map_index=int(index))
-        return self._replace(task_id=label)
+        return self._replace(task_id=label, map_index=-1)
 
     @property
     def task_label(self) -> str | None:
@@ -101,7 +102,7 @@ class Failure(NamedTuple):
 
 
 def with_pages(failure: Failure, *, base_url: str | None, airflow: int, local: bool) -> Failure:
-    """Add the addresses of the run and of the task's log.
+    """Add the addresses of the run, of the task's log, and of the logs of the first failed tasks.
 
     :param base_url: Where the UI is, as configured; without it there are no addresses.
     :param airflow: Airflow's major version.
@@ -110,15 +111,31 @@ def with_pages(failure: Failure, *, base_url: str | None, airflow: int, local: b
     base = (base_url or "").rstrip("/")
     if not base or (is_loopback(urlsplit(base).hostname) and not local):
         return failure
-    dag, run, task = (
-        quote(part, safe="", errors="replace") for part in (failure.dag_id, failure.run_id, failure.task_id or "")
-    )
+    dag, run = _quoted(failure.dag_id), _quoted(failure.run_id)
     if airflow < 3:  # noqa: PLR2004 -- the UI was rewritten in 3.0
-        page = f"{base}/dags/{dag}/grid?dag_run_id={run}"
-        mapped = f"&map_index={failure.map_index}" if failure.map_index >= 0 else ""
-        log = f"{page}&task_id={task}{mapped}&tab=logs"
+        page, log_of = f"{base}/dags/{dag}/grid?dag_run_id={run}", _log_in_grid
     else:
-        page = f"{base}/dags/{dag}/runs/{run}"
-        mapped = f"/mapped/{failure.map_index}" if failure.map_index >= 0 else ""
-        log = f"{page}/tasks/{task}{mapped}" + (f"?try_number={failure.attempt}" if failure.attempt else "")
-    return failure._replace(run_url=page, log_url=log if task else None)
+        page, log_of = f"{base}/dags/{dag}/runs/{run}", _log_of_task
+    log = log_of(page, failure) if failure.task_id else None
+    first = failure.failed_tasks[:LISTED_TASKS]
+    own = failure.task_label
+    logs = {own: log} if own and log and (failure.level == "task" or own in first) else {}
+    others = failure._replace(attempt=None)
+    logs |= {label: log_of(page, others.of_task(label)) for label in first if label not in logs}
+    return failure._replace(run_url=page, log_url=log, log_urls=logs)
+
+
+def _log_of_task(page: str, failed: Failure) -> str:
+    mapped = f"/mapped/{failed.map_index}" if failed.map_index >= 0 else ""
+    return f"{page}/tasks/{_quoted(failed.task_id or '')}{mapped}" + (
+        f"?try_number={failed.attempt}" if failed.attempt else ""
+    )
+
+
+def _log_in_grid(page: str, failed: Failure) -> str:
+    mapped = f"&map_index={failed.map_index}" if failed.map_index >= 0 else ""
+    return f"{page}&task_id={_quoted(failed.task_id or '')}{mapped}&tab=logs"
+
+
+def _quoted(part: str) -> str:
+    return quote(part, safe="", errors="replace")
