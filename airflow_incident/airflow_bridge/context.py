@@ -142,9 +142,10 @@ def read_failure(
         facts["in_processor"] = True
     file = safe_get(context, "dag.fileloc", read=read_text)
     exception = safe_get(context, "exception")
-    if isinstance(exception, str) and exception.startswith("{'DAG Id'"):
+    if issubclass(type(exception), str) and exception.startswith("{'DAG Id'"):
         exception = _LOST
-    text = error_text(exception, exception_detail, file=file, cause=trigger_error(exception))
+    cause = safe_get(context, "exception", read=trigger_error) or ""
+    text = error_text(exception, exception_detail, file=file, cause=cause)
     return with_details(Failure(**facts, exception=text), context, log_lines=log_lines, redact=redact)
 
 

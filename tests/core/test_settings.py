@@ -14,6 +14,8 @@ SAMPLES = {
     "visibility": ("private", "private"),
     "status": ("fixing", "fixing"),
     "exception_detail": ("traceback", "traceback"),
+    "log_lines": ("7", 7),
+    "refail": ("new", "new"),
     "custom_fields": ('{"F": {"value_text": "x"}}', {"F": {"value_text": "x"}}),
     "roles": ('{"R": "bob@example.com"}', {"R": "bob@example.com"}),
     "journal": ("false", False),
