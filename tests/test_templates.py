@@ -65,7 +65,7 @@ def test_a_broken_value_costs_only_itself():
     fields = {"A": ["{{", "ok"], "B": "{{ 1 / 0 }}", "C": "c"}
     settings, notes = rendered(custom_fields=fields)
     assert settings.custom_fields == {"A": ["ok"], "C": "c"}
-    assert [note.partition(" (")[0] for note in notes] == [
+    assert [note.partition(";")[0] for note in notes] == [
         "The template of custom_fields['A'] could not be rendered",
         "The template of custom_fields['B'] could not be rendered",
     ]
@@ -128,7 +128,7 @@ def test_the_runbook_is_a_template_wherever_it_is_set(place, connect, connected,
     [
         ("{{ nothing }}", ""),
         ("{{", "could not be rendered"),
-        ("wiki/orders", "is no address of a page (wiki/orders)"),
+        ("wiki/orders", "is no address of a page;"),
         ("javascript:alert(1)", "is no address"),
         ("{{ 'https://a.example/' * 500 }}", "is no address"),
     ],
