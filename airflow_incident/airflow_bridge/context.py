@@ -96,12 +96,12 @@ _OF_TASK: _Facts = (
     ("task_id", _text, ("ti.task_id", "task_instance.task_id")),
     ("map_index", _number, ("ti.map_index", "task_instance.map_index")),
 )
+_OF_DAG: _Facts = (("owners", _owners, ("dag.owner",)), ("tags", _tags, ("dag.tags",)))
 _OF_FAILURE: _Facts = (
     ("reason", _text, ("reason",)),
     ("deadline_at", _moment, ("deadline.deadline_time",)),
     ("exception_type", _type_name, ("exception",)),
-    ("owners", _owners, ("dag.owner",)),
-    ("tags", _tags, ("dag.tags",)),
+    *_OF_DAG,
 )
 _OF_FAILED_RUN: _Facts = (("failed_at", _moment, ("dag_run.end_date",)),)
 _OF_FAILED_TASK: _Facts = (
@@ -137,6 +137,14 @@ def read_success(context: Any, *, level: Level | None = None, scope: Scope = "ru
     if level == "dag" and scope in TASK_SCOPES:
         facts["failed_tasks"] = _failed_tasks(context, facts["dag_id"], facts["run_id"])
     return Failure(**facts, in_processor=level == "dag")
+
+
+def read_subject(context: Any, *, level: Level | None = None) -> Failure:
+    """Read what rules look at: which DAG, run and task it is about, and whose.
+
+    :param level: As for `read_failure`.
+    """
+    return Failure(**_facts(context, level or _level(context), _OF_DAG))
 
 
 def _facts(context: Any, level: Level, more: _Facts = ()) -> dict[str, Any]:
