@@ -57,7 +57,7 @@ def _moment(value: Any) -> datetime | None:
     return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC)
 
 
-def _owners(value: Any) -> tuple[str, ...]:
+def read_owners(value: Any) -> tuple[str, ...]:
     """Read a DAG's owners; `airflow` is the name of those that have none."""
     names = (name.strip() for name in (_text(value) or "").split(","))
     return tuple(name for name in names if name not in {"", "airflow"})
@@ -96,7 +96,7 @@ _OF_TASK: _Facts = (
     ("task_id", _text, ("ti.task_id", "task_instance.task_id")),
     ("map_index", _number, ("ti.map_index", "task_instance.map_index")),
 )
-_OF_DAG: _Facts = (("owners", _owners, ("dag.owner",)), ("tags", _tags, ("dag.tags",)))
+_OF_DAG: _Facts = (("owners", read_owners, ("dag.owner",)), ("tags", _tags, ("dag.tags",)))
 _OF_FAILURE: _Facts = (
     ("reason", _text, ("reason",)),
     ("deadline_at", _moment, ("deadline.deadline_time",)),

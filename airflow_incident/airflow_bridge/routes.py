@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from airflow_incident.core.failure import Failure, Level
     from airflow_incident.core.routes import Loc
 
+WHOLE = "whole file"
+"""Where it is wrong, if no line is."""
 MOST_BYTES = 256 * 1024
 MOST_NODES = 50_000
 """Things in a file, counted as often as they are meant: an alias may stand for many."""
@@ -61,7 +63,7 @@ def routed(given: str, context: Any, *, level: Level | None = None) -> Routed:
         with within(DETAIL_PATIENCE):
             return read_routes(given).apply(read_subject(context, level=level))
     except (Exception, SystemExit) as error:  # noqa: BLE001 -- a file system may raise anything, and a context
-        return Routed(file=given, problems=[Problem("routes_file", f"cannot be used ({type(error).__name__})")])
+        return Routed(file=given, problems=[Problem(WHOLE, f"cannot be used ({type(error).__name__})")])
 
 
 def read_routes(given: str) -> Routes:
@@ -110,12 +112,12 @@ def twice_problems(document: Document) -> list[Problem]:
 def _unread(error: Exception) -> Problem:
     """Say why a file cannot be read, as a person would."""
     if isinstance(error, OSError):
-        return Problem("routes_file", f"cannot be read ({error.strerror or type(error).__name__})")
+        return Problem(WHOLE, f"cannot be read ({error.strerror or type(error).__name__})")
     mark = getattr(error, "problem_mark", None)
     why = getattr(error, "problem", None) or getattr(error, "reason", None) or type(error).__name__
     if isinstance(error, ValueError) and not isinstance(error, UnicodeError):
-        return Problem("routes_file", safe_str(error))
-    return Problem(f"line {mark.line + 1}" if mark else "routes_file", f"is no YAML ({why})")
+        return Problem(WHOLE, safe_str(error))
+    return Problem(f"line {mark.line + 1}" if mark else WHOLE, f"is no YAML ({why})")
 
 
 def read_text(file: str) -> str:
