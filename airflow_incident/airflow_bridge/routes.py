@@ -175,9 +175,9 @@ def _check_levels(events: Iterator[Any]) -> None:
 
 
 def _walk(node: Any) -> Iterator[tuple[Loc, int]]:
-    """Yield what leads to each thing in a file, with its line; what is in a mapping has its key's.
+    """Yield what leads to each thing in a file, in its order, with its line; what is in a mapping has its key's.
 
-    :raises ValueError: if there are too many.
+    :raises ValueError: if there are too many, or they are too deep inside others: an alias may lead back.
     """
     waiting: list[tuple[Loc, Any, int]] = [((), node, node.start_mark.line + 1)]
     for _ in range(MOST_NODES):
@@ -185,8 +185,12 @@ def _walk(node: Any) -> Iterator[tuple[Loc, int]]:
             return
         loc, node, line = waiting.pop()
         yield loc, line
+        if len(loc) > MOST_LEVELS:
+            raise ValueError(f"is nested too deeply (line {line})")
+        inside: list[tuple[Loc, Any, int]] = []
         if node.id == "sequence":
-            waiting += [((*loc, index), each, each.start_mark.line + 1) for index, each in enumerate(node.value)]
+            inside = [((*loc, index), each, each.start_mark.line + 1) for index, each in enumerate(node.value)]
         elif node.id == "mapping":
-            waiting += [((*loc, str(key.value)), value, key.start_mark.line + 1) for key, value in node.value]
+            inside = [((*loc, str(key.value)), value, key.start_mark.line + 1) for key, value in node.value]
+        waiting += reversed(inside)
     raise ValueError(f"holds too much: {MOST_NODES} things at most")

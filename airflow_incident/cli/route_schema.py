@@ -49,7 +49,7 @@ _list: Any = list  # of what is made here, no type checker knows
 _RULE: Any = create_model(
     "Rule",
     __config__=ConfigDict(extra="forbid"),
-    __validators__={"_check": model_validator(mode="after")(_check_rule)},
+    __validators__={"_check": model_validator(mode="after")(_check_rule)},  # type: ignore[dict-item]  # as pydantic has it
     match=(_Match | None, None),
     set=(_Set, ...),
 )
