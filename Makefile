@@ -84,14 +84,14 @@ clean:  ## Remove what these commands made
 
 $(NEWEST)/ready: pyproject.toml constraints/airflow-3.3.txt tools/install.py
 	@$(if $(PYTHON),,$(error no Python from 3.11 to 3.13 with venv was found; install one and run make again))
-	@$(PYTHON) tools/install.py $(NEWEST) constraints/airflow-3.3.txt dev
+	@$(PYTHON) -m tools.install $(NEWEST) constraints/airflow-3.3.txt dev
 
 $(CELERY)/ready: pyproject.toml constraints/celery.txt tools/install.py
 	@$(if $(PYTHON),,$(error no Python from 3.11 to 3.13 with venv was found; install one and run make again))
-	@$(PYTHON) tools/install.py $(CELERY) constraints/celery.txt celery
+	@$(PYTHON) -m tools.install $(CELERY) constraints/celery.txt celery
 
 .venv-%/ready: pyproject.toml constraints/airflow-%.txt tools/install.py
 	@$(if $(PYTHON),,$(error no suitable Python was found; install one and run make again))
-	@$(PYTHON) tools/install.py .venv-$* constraints/airflow-$*.txt test
+	@$(PYTHON) -m tools.install .venv-$* constraints/airflow-$*.txt test
 
 $(OLDEST)/ready: PYTHON := $(OLDER_PYTHON)

@@ -362,7 +362,7 @@ def test_a_token_that_cannot_be_one_is_told_without_it(box, source, call):
 @EVERY_DOOR
 def test_a_source_that_is_gone_is_told_and_retried_once_it_is_back(box, journal, capsys, call):
     """404: it waits in the journal, and a flush delivers it."""
-    box.remove_alert_source()
+    box.alert_source_removed = True
     line = fire(call=call).error
     assert "DAG orders, run run-1 is kept in the journal" in line
     assert "NotFoundError" in line

@@ -117,7 +117,7 @@ def test_a_failure_goes_before_a_deliberate_step():
 
 def test_a_run_that_was_gathered_leads_to_what_gathered_it():
     """Under a storm's incident, and under the one that the DAG had open, which stands for a later run by now."""
-    key = storm_key("tests", "20260304T0930Z")
+    key = storm_key("tests", "20260304T0930Z", "a1")
     keep(state="grouped", storm=key)
     assert leads_to() == ""
     keep(key, STORM, state="open", key=key, level="storm", incident=incident(5))

@@ -177,13 +177,23 @@ def test_a_run_that_got_over_a_task_s_failure_closes_its_incident(connected, sto
 def test_a_cleared_run_that_got_over_it_closes_both_attempts(connected, store):
     """The first attempt failed, the second had a teardown that did."""
     failed(clear=0)
-    failed(context=task_context(clear=1))
+    failed(context=task_context(clear=1), refail="new")
     succeeded(clear=1)
     assert statuses(connected) == ["Closed", "Closed"]
     assert [link["title"] for link in links(connected)] == [
         "DAG orders recovered in Airflow, run run-1",
         "DAG orders succeeded all the same, run run-1",
     ]
+
+
+def test_a_run_that_failed_twice_and_got_over_it_closes_the_one_incident_that_both_are_in(connected, store):
+    """Nothing of either attempt is left in the journal, and nobody is told of an incident that stays."""
+    failed(clear=0)
+    failed(clear=1)
+    heard = succeeded(clear=2)
+    assert statuses(connected) == ["Closed"]
+    assert [record for record in store.texts if record.startswith("incident_io.")] == []
+    assert "stays" not in heard.sole(logging.INFO)
 
 
 def test_a_missed_deadline_s_incident_is_closed_when_the_run_succeeds(connected, store):

@@ -52,7 +52,7 @@ class Account:
 
     def put(self, number, category="live", *, rank=2, mode="standard"):
         """Let an incident stand like this; return its ID."""
-        if not self.box.store.has(ulid(number)):
+        if not self.box.store.find(ulid(number)):
             body = {"idempotency_key": str(number), "visibility": "public", "mode": mode}
             incident = self.box.store.create(body | {"severity_id": severity_id(rank)}, "v2")
             incident |= {"id": ulid(number), "reference": f"INC-{number}"}

@@ -3,7 +3,9 @@
 import argparse
 import functools
 import math
+import shutil
 import sys
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -11,6 +13,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
 from tools import loopback
 from tools.failure import Failure, mismatches, told_moment
@@ -27,6 +32,7 @@ RUN_LIMIT = 120
 INCIDENT_LIMIT = 30
 # After the last run. The DAG-level callback of the first one ends up to 4 s after it, while the second one runs.
 SETTLE = 3
+WIDEST = 100
 
 
 def start(stage: Stage, watch: Watch, *extra: str) -> loopback.Airflow:
@@ -56,23 +62,24 @@ def start(stage: Stage, watch: Watch, *extra: str) -> loopback.Airflow:
 
 def fail(stage: Stage, watch: Watch, airflow: loopback.Airflow, dag_id: str, run_id: str) -> Failure:
     """Run a DAG through the scheduler; return its failure."""
+    run_label = f"{dag_id}, run {run_id}"
 
     def look() -> tuple[str, Failure | None]:
         stage.check()
         run = airflow.run(dag_id, run_id)
         if run is None or run["state"] not in {"failed", "success"}:
-            return f"{dag_id}: {run['state'] if run else 'triggered'}", None
+            return f"{run_label}: {run['state'] if run else 'triggered'}", None
         if run["state"] == "success":
             raise Trouble(f"{dag_id} was meant to fail, but it succeeded", stage.log("scheduler"))
         tasks = airflow.failed_tasks(dag_id, run_id)
         if tasks is None:
-            return f"{dag_id}: failed, as it should", None
+            return f"{run_label}: failed, as it should", None
         moments = [airflow.raised_at(task) for task in tasks] or [run["end_date"]]
         moment = min(map(datetime.fromisoformat, moments))
-        return f"{dag_id}: failed, as it should", Failure(dag_id, run_id, moment, [task["task_id"] for task in tasks])
+        return f"{run_label}: failed, as it should", Failure(dag_id, run_id, moment, [it["task_id"] for it in tasks])
 
     failure = watch.until(look, seconds=RUN_LIMIT, log=stage.log("scheduler"))
-    watch.say(f"{dag_id}: failed, as it should")
+    watch.say(f"{run_label}: failed, as it should")
     return failure
 
 
@@ -155,12 +162,10 @@ def report(failures: list[Failure], incidents: list[dict[str, Any]]) -> Iterator
     for failure in failures:
         counted = Counter(failure.tasks).items()
         tasks = ", ".join(task if times == 1 else f"{task} ({times} times)" for task, times in counted)
-        yield f"\n{failure.dag_id} failed in {tasks}" if tasks else f"\n{failure.dag_id} failed"
+        yield f"\n{failure.dag_id}, run {failure.run_id}, failed" + (f" in {tasks}" if tasks else "")
         for incident in failure.own(incidents):
             yield f"  {incident['reference']}  {incident['name']}"
-            yield f"         {incident['permalink']}"
             yield f"         {_when(failure, incident)}"
-    yield ""
 
 
 def _when(failure: Failure, incident: dict[str, Any]) -> str:
@@ -169,6 +174,40 @@ def _when(failure: Failure, incident: dict[str, Any]) -> str:
         return f"open {seconds:.2f} s after the failure"
     told = told_moment(incident)
     return f"delivered {seconds:.2f} s after incident.io was back, failure of {told:%H:%M:%S} UTC" if told else ""
+
+
+def reading(incident: dict[str, Any], columns: int) -> Iterator[str]:
+    """Lay an incident out for a terminal as its reader sees it: without marks and addresses, long lines wrapped."""
+    width = min(columns, WIDEST) - 4
+    yield f"{incident['reference']}  {incident['name']}"
+    yield "─" * min(width + 2, len(incident["reference"]) + 2 + len(incident["name"]))
+    depth, mark = 0, ""
+    for token in MarkdownIt().parse(str(incident["summary"])):
+        depth += token.nesting * token.type.endswith(("list_open", "list_close"))
+        if token.type == "list_item_open":
+            mark = f"{token.info}. " if token.info else "• "
+        if token.level == 0 and token.nesting >= 0 and token.type != "hr":
+            yield ""
+        is_code = token.type in {"fence", "code_block"}
+        for line in _text(token).splitlines():
+            first = "  " * (depth - 1) + (mark or "  ") if depth else "    " * is_code
+            rest = " " * len(first)
+            yield from textwrap.wrap(
+                line,
+                width,
+                initial_indent=first,
+                subsequent_indent=rest,
+                drop_whitespace=not is_code,
+                break_on_hyphens=False,
+            )
+            mark = ""
+
+
+def _text(token: Token) -> str:
+    """Return what of a token is to be read."""
+    if token.children is None:
+        return token.content
+    return "".join("\n" if each.type in {"softbreak", "hardbreak"} else each.content for each in token.children)
 
 
 def verdict(failures: list[Failure], incidents: list[dict[str, Any]]) -> str:
@@ -194,6 +233,9 @@ def demo(stage: Stage, watch: Watch) -> str:
     if incidents is None:
         raise Trouble("the sandbox does not answer", stage.log("sandbox"))
     watch.say("\n".join(report(failures, incidents)))
+    for incident in failures[0].own(incidents):
+        watch.say("\nThis is what a responder reads in the first of them:\n")
+        watch.say("\n".join(reading(incident, shutil.get_terminal_size().columns)) + "\n")
     return verdict(failures, incidents)
 
 

@@ -36,7 +36,7 @@ class Failure:
 
 def told_moment(incident: dict[str, Any]) -> datetime | None:
     """Read from the incident's text when the run failed."""
-    told = re.search(r"\*\*Failed at:\*\* (\S+ \S+) UTC", str(incident["summary"]))
+    told = re.search(r"Failed at:\W*(\S+ \S+) UTC", str(incident["summary"]))
     return datetime.fromisoformat(told[1]).replace(tzinfo=UTC) if told else None
 
 

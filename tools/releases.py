@@ -49,7 +49,7 @@ def environment(folder: Path, version: Version, constraints: Path) -> Path:
     wanted = find_python(version.python)
     if wanted is None:
         raise LookupError(f"Python {version.python} is missing: install it, as python{version.python} on the PATH")
-    command = [wanted, ROOT / "tools" / "install.py", folder, constraints, "release", "apache-airflow"]
+    command = [wanted, "-m", "tools.install", folder, constraints, "release", "apache-airflow"]
     subprocess.run(command, cwd=ROOT, check=True)
     return folder / "bin" / "python"
 

@@ -119,9 +119,12 @@ def open_key(of_dag: str, *, after: str | None) -> str:
     return _join("first", under=[of_dag]) if after is None else _join("after", after, under=[of_dag])
 
 
-def storm_key(deployment: str, began: str) -> str:
-    """Build the key of the incident that groups a storm; the minute it began is the same in racing processes."""
-    return _join("airflow", deployment, "storm", began)
+def storm_key(deployment: str, began: str, like: str) -> str:
+    """Build the key of the incident that groups a storm; the minute it began is the same in racing processes.
+
+    :param like: Which failures it can group: racing processes must not group one under the other's that it cannot be.
+    """
+    return _join("airflow", deployment, "storm", began, like)
 
 
 def _join(*parts: str, under: Sequence[str] = ()) -> str:

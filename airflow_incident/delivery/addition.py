@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 class Addition(NamedTuple):
     """What there is to say.
 
-    `edit` makes a new summary of the one that was sent, and `notify` says so in the incident's channel. `title` and
-    `url` are the link for an incident that a person has touched; without an address there is none.
+    `edit` makes a new summary of the one that was sent, and `notify` says so in the incident's channel. `is_own` tells
+    from a summary itself whether it is one that was sent. `title` and `url` are the link for an incident that a person
+    has touched; without an address there is none.
     """
 
-    title: str
-    url: str | None
     edit: Callable[[str], str]
+    title: str = ""
+    url: str | None = None
     notify: bool = False
+    is_own: Callable[[str], bool] | None = None
 
 
 def add(
@@ -39,9 +41,9 @@ def add(
     incident = record.incident
     if incident is None:
         return None
-    if incident.text_mark:
+    if incident.text_mark or addition.is_own:
         state = shown or (yield Show(incident.id, record.conn_id))
-        if isinstance(state, IncidentState) and _is_untouched(state, incident):
+        if isinstance(state, IncidentState) and _is_untouched(state, incident, addition):
             from airflow_incident.api.endpoints import edit_summary  # few failures ask
 
             summary = addition.edit(state.summary or "")
@@ -61,8 +63,10 @@ def text_mark(name: str | None, summary: str | None) -> str:
     return sha256(" ".join(f"{name} {summary}".split()).encode("utf-8", "replace")).hexdigest()[:16]
 
 
-def _is_untouched(state: IncidentState, incident: OpenIncident) -> bool:
+def _is_untouched(state: IncidentState, incident: OpenIncident, addition: Addition) -> bool:
     """Return whether no person has claimed an incident, or changed a word of it."""
-    has_lead = state.has_lead and not incident.was_assigned
-    is_claimed = has_lead or state.status_category != incident.began
-    return not is_claimed and text_mark(state.name, state.summary) == incident.text_mark
+    if (state.has_lead and not incident.was_assigned) or state.status_category != incident.began:
+        return False
+    if addition.is_own:
+        return addition.is_own(state.summary or "")
+    return text_mark(state.name, state.summary) == incident.text_mark

@@ -11,7 +11,7 @@ from airflow_incident.delivery.outcome import FlushResult, RecordResult
 from airflow_incident.delivery.record import KEEP_RECORDS, PREFIX, Record, UnreadableRecordError, read_record
 from airflow_incident.delivery.recovery import close_record_later, remember
 from airflow_incident.delivery.sending import next_state, note_of_dag, own_record, send, terms_of
-from airflow_incident.delivery.storm import complete, counted
+from airflow_incident.delivery.storm import attach, complete, counted
 from airflow_incident.errors import AmbiguousDeliveryError, IncidentIoError, JournalError, UnexpectedResponseError
 
 if TYPE_CHECKING:
@@ -170,9 +170,10 @@ def _complete_storms(current: dict[str, Record], outages: _Outages) -> Generator
             current[name] = whole
             yield Set(name, whole.text())
         for member in members:
-            if member.incident is None:
-                current[member.name] = member._replace(incident=of_storm.incident)
-                yield Set(member.name, current[member.name].text())
+            linked = yield from attach(member._replace(incident=of_storm.incident), of_storm)
+            if linked != member:
+                current[member.name] = linked
+                yield Set(member.name, linked.text())
 
 
 def _order(record: Record) -> tuple[int, datetime]:

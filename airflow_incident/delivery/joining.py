@@ -84,9 +84,9 @@ def join_earlier_attempt(
 def _again(report: Report) -> Addition:
     failure = report.failure
     return Addition(
+        edit=lambda text: with_first_line(text, failed_again(failure)),
         title=f"Failed again: {report.draft['name']}",
         url=failure.log_url or failure.run_url,
-        edit=lambda text: with_first_line(text, failed_again(failure)),
         notify=True,
     )
 
@@ -96,7 +96,7 @@ def tell_late(report: Report, record: Record) -> Generator[Effect, Any, Record]:
     note = late_note(report.failure, known=record.task)
     if report.failure.level != "dag" or record.level != "task" or not note:
         return record
-    addition = Addition(note, report.failure.run_url, lambda text: with_first_line(text, note))
+    addition = Addition(lambda text: with_first_line(text, note), note, report.failure.run_url)
     told = yield from add(record, addition)
     return told._replace(attached_late=True) if told else record
 

@@ -104,7 +104,7 @@ class Record(NamedTuple):
     began. `already_closed` says that the incident was over when incident.io was last asked. `of_dag` is the key of the
     record that says what its DAG has open, at scope `dag`; `on_dags_key` says that it is sent with the key that the
     DAG's runs share. Of a storm, `members` counts its failures by DAG, `told` is how many its text knows of, and `like`
-    is what its members are compared with.
+    is what its members are compared with; `link`, of a member, is the address and title that is to be attached still.
     """
 
     state: State
@@ -144,6 +144,7 @@ class Record(NamedTuple):
     members: dict[str, int] | None = None
     told: int = 0
     like: dict[str, str] | None = None
+    link: tuple[str, str] | None = None
 
     @property
     def sent_key(self) -> str:
@@ -432,6 +433,11 @@ def read_moment(value: Any) -> datetime:
 _text, _flag, _count = _of_type(str), _of_type(bool), _of_type(int)
 _list, _object = _of_type(list), _of_type(dict)
 
+
+def _pair(url: str, title: str) -> tuple[str, str]:
+    return url, title
+
+
 _INCIDENT: Mapping[str, Reader] = MappingProxyType(
     dict.fromkeys(("id", "reference", "name", "permalink", "began", "text_mark"), _text) | {"was_assigned": _flag}
 )
@@ -452,6 +458,7 @@ _FIELDS: Mapping[str, Reader] = MappingProxyType(
         "endpoint": _one_of(Endpoint),
         "own_fields": lambda value: tuple(map(_text, _list(value))),
         "members": lambda value: {dag: _count(number) for dag, number in _object(value).items()},
+        "link": lambda value: _pair(*map(_text, _list(value))),
         "like": lambda value: {name: _text(text) for name, text in _object(value).items()},
         "next_keys": lambda value: tuple((read_key(key), read_moment(before)) for key, before in _list(value)),
         "incident": lambda value: OpenIncident(**read_fields(_object(value), _INCIDENT)),

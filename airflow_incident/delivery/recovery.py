@@ -83,7 +83,9 @@ def close_run(recovery: Recovery, policy: DeliveryPolicy) -> Generator[Effect, A
     """Close what a run has opened, and forget what it has left waiting."""
     settled: list[RecordResult] = []
     of_dag: Record | None = None
-    for key in _keys(recovery, policy.deployment):
+    keys = _keys(recovery, policy.deployment)
+    attempts = set(keys) - {dag_key(policy.deployment, recovery.success.dag_id)}
+    for key in keys:
         name = record_name(recovery.success.dag_id, key)
         found = yield Get(name)
         if isinstance(found, StoreFailed):
@@ -92,6 +94,9 @@ def close_run(recovery: Recovery, policy: DeliveryPolicy) -> Generator[Effect, A
         if record and record.is_dags:
             of_dag = record
         if record is None or not _concerns(record, recovery, of_dag):
+            continue
+        if record.state == "grouped" and record.storm in attempts:  # it joined one that is settled here itself
+            yield Delete(name)
             continue
         handled = _is_of_this_attempt(record, recovery.success)
         options = recovery.options

@@ -22,7 +22,15 @@ from airflow_incident.delivery.ledger import Ledger
 from airflow_incident.delivery.outcome import ReportResult
 from airflow_incident.delivery.record import STORM, Record, record_name, replace_surrogates
 from airflow_incident.delivery.sending import Sent, build_body, mark_in_flight, note_of_dag, own_record, send, terms_of
-from airflow_incident.delivery.storm import like_of, note_opening, stands_apart, storm_draft, tell_of_member
+from airflow_incident.delivery.storm import (
+    grouped_under,
+    is_of_kind,
+    like_of,
+    note_opening,
+    stands_apart,
+    storm_draft,
+    tell_of,
+)
 from airflow_incident.errors import AmbiguousDeliveryError, IncidentIoError, NotFoundError
 
 if TYPE_CHECKING:
@@ -125,7 +133,7 @@ def _taken(
         return joined
     # Alerts are grouped by incident.io's own routes.
     if not report.is_alert and (storm := (yield from note_opening(report, record, ledger, policy))):
-        grouped = yield from _group(report, record, storm, policy)
+        grouped = yield from _group(report, record, storm, ledger, policy)
         if grouped:
             return grouped
     if joined:
@@ -394,7 +402,7 @@ def _catch_up(report: Report, ledger: Ledger, policy: DeliveryPolicy) -> Generat
 
 
 def _group(
-    report: Report, record: Record, storm: str, policy: DeliveryPolicy
+    report: Report, record: Record, storm: str, ledger: Ledger, policy: DeliveryPolicy
 ) -> Generator[Effect, Any, ReportResult | None]:
     """Write a failure down under the storm's incident, and open that one if nobody has; None if it stands apart.
 
@@ -403,31 +411,28 @@ def _group(
     """
     name = record_name(STORM, storm)
     found = own_record(name, (yield Get(name)), storm)
+    if not found and ledger.storm_key and not is_of_kind(report, storm):
+        return None  # another process is about to open it, for failures unlike this one
     if found and (yield from stands_apart(report, record, found, policy)):
         return None
     of_storm = (found or _storm_record(report, record, storm, policy)).with_member(record.dag_id)
     stored = mark_in_flight(of_storm) if policy.send and not found else of_storm
-    if stored.state != "pending" or not found:  # what another process is sending is its own to write
+    if not found or found.state != "pending":  # what another process is sending is its own to write
         yield Set(name, stored.text())
-    grouped = record._replace(state="grouped", storm=storm, incident=of_storm.incident, body=None, draft=None)
+    grouped = grouped_under(of_storm, report, record)
     if isinstance(written := (yield Set(record.name, grouped.text())), StoreFailed):
         return (yield from _send_unwritten(report, policy, written.why))
-    if not found and policy.send:
+    if policy.send and not found:
         sent = yield from send(of_storm, terms_of(of_storm), policy.now, stored=stored)
         if sent.v1_gone:
             yield from _note_v1_gone(policy)
         of_storm = sent.record._replace(told=1)
+        yield Set(name, of_storm.text())
         if of_storm.state != "open":
-            yield Set(name, of_storm.text())
             return ReportResult.of(report, sent.answer, kept=True)
     if policy.send:
-        member, told = yield from tell_of_member(report, grouped._replace(incident=of_storm.incident), of_storm)
-        if told != stored:
-            yield Set(name, told.text())
-        if member != grouped:
-            yield Set(record.name, member.text())
-    incident, before = of_storm.incident, _state_before(found)
-    return ReportResult(kind="grouped", report=report, incident=incident, storm=storm, before=before)
+        yield from tell_of(grouped, of_storm)
+    return ReportResult("grouped", report, of_storm.incident, storm=storm, before=_state_before(found))
 
 
 def _storm_record(report: Report, record: Record, storm: str, policy: DeliveryPolicy) -> Record:

@@ -5,7 +5,9 @@ Generators, as a report is. Nothing is locked, so a count may lag; a flush, whic
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from airflow_incident.api.calls import CallSequence
@@ -19,7 +21,7 @@ from airflow_incident.delivery.record import replace_surrogates
 from airflow_incident.errors import IncidentIoError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping
+    from collections.abc import Generator, Iterable, Mapping, Sequence
 
     from airflow_incident.api.names import Steps
     from airflow_incident.delivery.effects import Effect
@@ -34,6 +36,7 @@ _GROWTH = 1.5
 """By how much a storm grows until its text is completed: an edit for each member would be one request too many."""
 _COMPARED = ("visibility", "mode", "severity", "severity_id")
 _FIRST = "**The first one:**"
+_LINE = re.compile(r"- .+: \d+")
 
 
 def note_opening(
@@ -47,7 +50,7 @@ def note_opening(
         policy.storm_deployment and len(counted) >= policy.storm_deployment
     )
     if too_many:
-        key = ledger.storm_key or storm_key(policy.deployment, f"{now:%Y%m%dT%H%MZ}")
+        key = ledger.storm_key or storm_key(policy.deployment, f"{now:%Y%m%dT%H%MZ}", _kind(report))
         if not ledger.is_in_storm(now):
             yield Set(name, ledger.in_storm(key, now).text())
         return key
@@ -63,27 +66,47 @@ def note_opening(
 def storm_draft(report: Report, key: str, deployment: str) -> dict[str, Any]:
     """Write the incident that groups a storm, as visible and as real as the failure that began it."""
     first = f"{code(report.failure.dag_id)}, run {link(report.failure.run_id, report.failure.run_url)}"
-    text = storm_summary({report.failure.dag_id: 1}, f"{_FIRST} {first}, {report.draft['name']}")
+    lines = _lines({report.failure.dag_id: 1})
     kept = {name: value for name, value in report.draft.items() if name not in {"name", "summary", "status"}}
     return kept | {
         "idempotency_key": key,
         "name": one_line(f"Many Airflow DAGs fail in {deployment}"),
-        "summary": text,
+        "summary": _summary(lines, f"{_FIRST} {first}, {report.draft['name']}"),
     }
 
 
-def storm_summary(members: Mapping[str, int], first: str) -> str:
-    """Say which DAGs fail, those with the most failures first, as far as is known."""
+def _lines(members: Mapping[str, int]) -> list[str]:
+    """List the DAGs that fail, those with the most failures first."""
     dags = sorted(members.items(), key=lambda member: (-member[1], member[0]))
     lines = [f"- {code(dag_id)}: {count}" for dag_id, count in dags[:_MOST_DAGS]]
-    if (more := len(dags) - _MOST_DAGS) > 0:
-        lines.append(f"- and {more} more DAGs")
-    runs, those = sum(members.values()), f"{len(dags)} DAGs" if len(dags) > 1 else "one DAG"
-    what = f"**{runs} failures of {those}**" if runs > 1 else "**One failure**"
+    others = dags[_MOST_DAGS:]
+    return [*lines, f"- {len(others)} other DAGs: {sum(count for _, count in others)}"] if others else lines
+
+
+def _summary(lines: Sequence[str], first: str) -> str:
+    """Say what fails, as far as is known, in the words that `_is_own` knows again."""
+    runs = sum(int(line.rpartition(": ")[2]) for line in lines)
+    what = f"**{runs} failures**" if runs > 1 else "**One failure**"
     return (
-        f"{what} came on top of those that have incidents of their own. Each is linked to this incident, "
-        "so look for what they have in common first.\n\n" + "\n".join(lines) + f"\n\n{first}"
+        f"{what} came on top of those that have incidents of their own. Each is linked to this incident: "
+        "look for what they have in common first. By DAG:\n\n" + "\n".join(lines) + f"\n\n{first}"
     )
+
+
+def _is_own(text: str) -> bool:
+    """Return whether a storm's summary is one of ours: processes that complete it at once need not know one another."""
+    body, mark, first = text.partition(_FIRST)
+    lines = [line for line in body.splitlines() if _LINE.fullmatch(line)]
+    return bool(mark and lines) and _summary(lines, mark + first).split() == text.split()
+
+
+def _kind(report: Report) -> str:
+    return sha256(repr(sorted(like_of(report.draft).items())).encode()).hexdigest()[:8]
+
+
+def is_of_kind(report: Report, storm: str) -> bool:
+    """Return whether a storm's key was made for failures like this one."""
+    return storm.endswith(f"/{_kind(report)}")
 
 
 def like_of(draft: Mapping[str, Any]) -> dict[str, str]:
@@ -122,23 +145,42 @@ def _is_above(severity: str, other: str, directory: Any) -> Steps[bool]:
     return rank(one) > rank(two)
 
 
-def tell_of_member(report: Report, member: Record, of_storm: Record) -> Generator[Effect, Any, tuple[Record, Record]]:
-    """Let a storm's incident name a failure; return the failure's record, and the storm's, as they are to be kept."""
-    count = sum((of_storm.members or {}).values())
-    url = report.failure.run_url
-    if of_storm.incident and url and count <= MOST_LINKS:
-        answer = yield Attach(of_storm.incident.id, url, str(report.draft["name"]), of_storm.conn_id)
-        member = member._replace(attached_late=not isinstance(answer, IncidentIoError))
-    if count >= _GROWTH * max(of_storm.told, 1):
-        of_storm = yield from complete(of_storm)
-    return member, of_storm
+def grouped_under(of_storm: Record, report: Report, record: Record) -> Record:
+    """Return what is written down of a failure that a storm takes, with the link that its incident is to get."""
+    url, is_linked = report.failure.run_url, sum((of_storm.members or {}).values()) <= MOST_LINKS
+    link = (url, str(report.draft["name"])) if url and is_linked else None
+    return record._replace(
+        state="grouped", storm=of_storm.key, incident=of_storm.incident, body=None, draft=None, link=link
+    )
+
+
+def attach(member: Record, of_storm: Record) -> Generator[Effect, Any, Record]:
+    """Link a member from its storm's incident; return its record as it is to be kept."""
+    if of_storm.incident is None:
+        return member
+    member = member._replace(incident=of_storm.incident)
+    if member.link is None:
+        return member
+    answer = yield Attach(of_storm.incident.id, *member.link, of_storm.conn_id)
+    return member if isinstance(answer, IncidentIoError) else member._replace(link=None)
+
+
+def tell_of(grouped: Record, of_storm: Record) -> Generator[Effect, Any, None]:
+    """Let a storm's incident name a failure, and complete its text now and then."""
+    member = yield from attach(grouped, of_storm)
+    if member != grouped:
+        yield Set(member.name, member.text())
+    if sum((of_storm.members or {}).values()) >= _GROWTH * max(of_storm.told, 1):
+        completed = yield from complete(of_storm)
+        if completed != of_storm:
+            yield Set(completed.name, completed.text())
 
 
 def complete(of_storm: Record) -> Generator[Effect, Any, Record]:
     """Let a storm's incident say how many there are by now, and of which DAGs."""
     members = of_storm.members or {}
-    edit = lambda text: storm_summary(members, _FIRST + text.partition(_FIRST)[2])  # noqa: E731
-    told = yield from add(of_storm, Addition("", None, edit))
+    edit = lambda text: _summary(_lines(members), _FIRST + text.partition(_FIRST)[2])  # noqa: E731
+    told = yield from add(of_storm, Addition(edit, is_own=_is_own))
     return told._replace(told=sum(members.values())) if told else of_storm
 
 

@@ -86,9 +86,8 @@ def incident_lists(store: Store) -> APIRouter:
     @router.get("/v2/incidents/{incident_id}")
     async def show_v2(incident_id: str) -> Response:
         # v2 also takes the number of a reference.
-        if incident_id.isdecimal() and store.has(f"INC-{incident_id}"):
-            return AsciiResponse({"incident": store.show(f"INC-{incident_id}").incident})
-        return AsciiResponse({"incident": _by_id(store, incident_id).incident})
+        numbered = store.find(f"INC-{incident_id}") if incident_id.isdecimal() else None
+        return AsciiResponse({"incident": (numbered or _by_id(store, incident_id)).incident})
 
     @router.get("/v2/incident_updates")
     async def updates(request: Request, incident_id: str = "") -> Response:

@@ -3,7 +3,7 @@
 import copy
 from typing import Any
 
-JsonObject = dict[str, Any]
+from .errors import JsonObject
 
 SINCE = "2026-01-05T09:00:00Z"
 

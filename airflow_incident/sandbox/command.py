@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import fault, options
 from .store import Change
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from .server import Sandbox
 
 EXTRA = {"fastapi", "markdown_it", "starlette", "uvicorn"}
-
-
 SWITCHES = {
     "remove-v1": "answer 404 at /v1/incidents, as once v1 is gone",
     "demand-severity": "refuse to open an incident without a severity",
@@ -38,7 +36,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     add_argument("--api-key", type=_key, default=options.DEFAULT_KEY, help="the key it accepts (default: %(default)s)")
     add_argument(
         "--roles",
-        type=_roles,
+        type=_checked(lambda text: options.Options(roles=tuple(filter(None, text.split(",")))).roles),
         default=options.DEFAULT_ROLES,
         metavar="ROLE,…",
         help=f"the key's roles, of: {', '.join(options.ROLES)} (default: {','.join(options.DEFAULT_ROLES)})",
@@ -68,7 +66,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         add_argument(f"--{name}", action="store_true", help=help_text)
     add_argument(
         "--fault",
-        type=_fault,
+        type=_checked(lambda text: fault.parse(text) and text),
         default="none",
         metavar="NAME[:N]",
         help=f"break the first N API requests, or all of them: {', '.join(fault.FAULTS)}",
@@ -124,7 +122,8 @@ def _follow(box: "Sandbox") -> NoReturn:
         if not isinstance(change, str):
             incident = change.incident
             name = _printable(incident["name"])
-            lines.put(f"{incident['reference']:<8} {change.last_event:<13} {name}  {incident['permalink']}")
+            now = time.strftime("%H:%M:%S")
+            lines.put(f"{now}  {incident['reference']:<8} {change.last_event:<13} {name}  {incident['permalink']}")
 
     box.store.listen(print_later)
     _say(f"The incident.io sandbox is at {box.url} (Ctrl-C ends it). Point Airflow at it:\n")
@@ -133,7 +132,7 @@ def _follow(box: "Sandbox") -> NoReturn:
     if box.proxy is not None:
         _say(f"API requests fail as --fault says; without the fault it is at {box.direct_url}\n")
     while True:
-        _say(time.strftime("%H:%M:%S  ") + lines.get())
+        _say(lines.get())
 
 
 def _printable(text: str) -> str:
@@ -170,17 +169,13 @@ def _key(text: str) -> str:
     return text
 
 
-def _roles(text: str) -> tuple[str, ...]:
-    roles = tuple(filter(None, text.split(",")))
-    unknown = [role for role in roles if role not in options.ROLES]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"unknown role {unknown[0]!r}; known: {', '.join(options.ROLES)}")
-    return roles
+def _checked(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return the same reader, whose complaint argparse shows in full."""
 
+    def checked(text: str) -> Any:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
 
-def _fault(text: str) -> str:
-    try:
-        fault.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return text
+    return checked

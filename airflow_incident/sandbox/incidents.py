@@ -56,11 +56,6 @@ def pick(row: JsonObject, names: tuple[str, ...]) -> JsonObject:
     return {name: row[name] for name in names if name in row}
 
 
-def category(incident: JsonObject) -> str:
-    """Return the category of the incident's status."""
-    return str(incident["incident_status"]["category"])
-
-
 def build(
     create: JsonObject, known: Catalogue, number: int, now: float, *, base_url: str, creator: JsonObject
 ) -> JsonObject:

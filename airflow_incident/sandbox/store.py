@@ -59,10 +59,6 @@ class StoredIncident:
         """Return the incident as this version of the API shows it."""
         return incidents.shown(self.incident, version)
 
-    def is_meant(self, reference: str) -> bool:
-        """Return whether this is the incident's ID or reference."""
-        return reference in (self.incident["id"], self.incident["reference"])
-
 
 # What listeners are called with: an incident that is new or changed, that all are forgotten, that the sandbox stops.
 Change = StoredIncident | Literal["cleared", "ended"]
@@ -107,12 +103,12 @@ class Store:
 
     def _build(self, asked: JsonObject, creator: JsonObject) -> JsonObject:
         number = asked.get("retrospective_incident_options", {}).get("external_id")
-        if number is not None and self.has(f"INC-{number}"):
+        if number is not None and self.find(f"INC-{number}"):
             path = ("retrospective_incident_options", "external_id")
             raise invalid(problem("already_used", f"INC-{number} exists already", *path))
         while number is None:
             self._count += 1
-            number = None if self.has(f"INC-{self._count}") else self._count
+            number = None if self.find(f"INC-{self._count}") else self._count
         now = self.options.clock()
         return incidents.build(asked, self.catalogue, number, now, base_url=self.base_url, creator=creator)
 
@@ -160,7 +156,7 @@ class Store:
         """Refuse to close an incident that a post-incident flow should close."""
         wanted = by_id(self.catalogue.statuses, edit.get("incident_status_id", ""))
         closes = wanted is not None and wanted["category"] == "closed"
-        skips = closes and incidents.category(incident) in ("live", "learning")
+        skips = closes and incident["incident_status"]["category"] in ("live", "learning")
         if skips and self.options.post_incident_flow and FLOW_ROLE not in self.options.roles:
             raise forbidden(f"This API key lacks the role {FLOW_ROLE}")
 
@@ -217,10 +213,10 @@ class Store:
 
     def show(self, reference: str) -> StoredIncident:
         """Return the incident with this ID or reference."""
-        for opened in self.all():
-            if opened.is_meant(reference):
-                return opened
-        raise not_found(f"The incident {reference!r}")
+        opened = self.find(reference)
+        if opened is None:
+            raise not_found(f"The incident {reference!r}")
+        return opened
 
     def attach(self, body: JsonObject) -> JsonObject:
         """Attach a link to an incident."""
@@ -242,9 +238,9 @@ class Store:
                     return
         raise not_found(f"The attachment {attachment_id!r}")
 
-    def has(self, reference: str) -> bool:
-        """Return whether there is an incident with this ID or reference."""
-        return any(opened.is_meant(reference) for opened in self.all())
+    def find(self, reference: str) -> StoredIncident | None:
+        """Return the incident with this ID or reference, if there is one."""
+        return next((it for it in self.all() if reference in (it.incident["id"], it.incident["reference"])), None)
 
     def all(self) -> list[StoredIncident]:
         """Return everything, oldest first."""
@@ -285,10 +281,6 @@ class Store:
             self._requests.clear()
             self._count = 0
             self._notify("cleared")
-
-    def remove_alert_source(self) -> None:
-        """Let the alert source answer 404 from now on, as after somebody deleted it."""
-        self.alert_source_removed = True
 
     def connection_json(self) -> str:
         """Return the value of AIRFLOW_CONN_INCIDENT_IO_DEFAULT that leads Airflow here."""

@@ -1,15 +1,16 @@
-"""What the page asks for: its files, one incident in full, the events, and the closing of an incident."""
+"""What the page asks for: its files, one incident in full, the events, and what a person does to an incident."""
 
 import asyncio
 import json
 import pathlib
 import shlex
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
 from . import summary
+from .catalogue import Catalogue
 from .errors import JsonObject, forbidden, not_found
 from .gate import AsciiResponse
 from .store import Change, Store, StoredIncident
@@ -18,6 +19,13 @@ FOLDER = pathlib.Path(__file__).with_name("page")
 FILES = {"app.js": "text/javascript", "style.css": "text/css"}
 # Seconds of silence after which a comment shows whether the browser is still there.
 HEARTBEAT = 15.0
+
+# Button -> what it does to the incident with this reference.
+ACTIONS: dict[str, Callable[[Store, str], JsonObject]] = {
+    "accept": lambda store, reference: store.move(reference, "live"),
+    "lead": lambda store, reference: store.edit(reference, {"incident_role_assignments": [_lead(store.catalogue)]}),
+    "close": lambda store, reference: store.move(reference, "closed"),
+}
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -41,7 +49,7 @@ def pages(store: Store) -> APIRouter:
 
     @router.get("/incidents/{reference}")
     async def detail(reference: str) -> Response:
-        return _file("index.html", "text/html", 200 if store.has(reference) else 404)
+        return _file("index.html", "text/html", 200 if store.find(reference) else 404)
 
     @router.get("/page/events")
     async def events() -> Response:
@@ -52,10 +60,10 @@ def pages(store: Store) -> APIRouter:
         opened = store.show(reference)
         return AsciiResponse(
             {
+                "row": _row(opened),
                 "incident": opened.incident,
                 "request": opened.request,
                 "answer": opened.answer,
-                "repeats": opened.repeats,
                 "opened_by": opened.opened_by,
                 "alert": opened.alert,
                 "attachments": [row["resource"] for row in opened.attachments],
@@ -64,11 +72,13 @@ def pages(store: Store) -> APIRouter:
             headers=HEADERS,
         )
 
-    @router.post("/page/incidents/{reference}/close")
-    async def close(request: Request, reference: str) -> Response:
+    @router.post("/page/incidents/{reference}/{action}")
+    async def act(request: Request, reference: str, action: str) -> Response:
         if request.headers.get("origin") != f"{request.url.scheme}://{request.headers.get('host')}":
-            raise forbidden("Only the sandbox's own page may close incidents")
-        return AsciiResponse({"incident": store.move(reference, "closed")}, headers=HEADERS)
+            raise forbidden("Only the sandbox's own page may change incidents")
+        if action not in ACTIONS:
+            raise not_found(f"The button {action!r}")
+        return AsciiResponse({"incident": ACTIONS[action](store, reference)}, headers=HEADERS)
 
     @router.get("/page/{name}")
     async def asset(name: str) -> Response:
@@ -115,17 +125,24 @@ def _event(name: str, data: JsonObject) -> str:
     return f"event: {name}\ndata: {json.dumps(data)}\n\n"
 
 
+def _lead(known: Catalogue) -> JsonObject:
+    """Return the assignment of the first person as a lead."""
+    role = next(row["id"] for row in known.roles if row["role_type"] == "lead")
+    return {"incident_role_id": role, "assignee": {"id": known.users[0]["id"]}}
+
+
 def _row(opened: StoredIncident) -> JsonObject:
-    names = ("id", "reference", "name", "mode", "visibility", "created_at")
-    row: JsonObject = {name: opened.incident[name] for name in names}
-    severity = opened.incident.get("severity")
-    status = opened.incident["incident_status"]
-    return row | {
-        "status": status["name"],
-        "category": status["category"],
-        "severity": severity["name"] if severity else None,
+    incident, first = opened.incident, opened.answer["incident"]
+    assigned = [row for row in incident["incident_role_assignments"] if "assignee" in row]
+    return {name: incident[name] for name in ("id", "reference", "name", "mode", "visibility", "created_at")} | {
+        "status": incident["incident_status"]["name"],
+        "category": incident["incident_status"]["category"],
+        "severity": incident.get("severity", {}).get("name"),
+        "lead": next((row["assignee"]["name"] for row in assigned if row["role"]["role_type"] == "lead"), None),
+        "edited": [name for name in ("name", "summary") if incident.get(name) != first.get(name)],
+        "attachments": len(opened.attachments),
         "repeats": opened.repeats,
-        "alert": opened.alert["status"] if opened.alert else None,
+        "alert": opened.alert and opened.alert["status"],
     }
 
 

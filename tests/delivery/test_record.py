@@ -50,6 +50,7 @@ WHOLE = Record(
     members={"orders": 2},
     told=1,
     like={"visibility": "public"},
+    link=("https://airflow.example.com", "DAG orders failed"),
 )
 
 

@@ -97,7 +97,8 @@ class World:
         return None
 
     def edit(self, call):
-        (key,) = (key for key, incident in self.incidents.items() if incident.id in call.path)
+        incident_id = call.path.split("/")[3]
+        (key,) = (key for key, incident in self.incidents.items() if incident.id == incident_id)
         self.edited.append(call.body)
         self.incidents[key] = self.incidents[key]._replace(summary=call.body["incident"]["summary"])
         return self.incidents[key]
@@ -348,8 +349,9 @@ def test_a_backfill_reports_at_scope_dag(world):
 
 
 def test_what_only_the_dag_knows_is_attached_once(world):
-    """All failed tasks and the reason, as a link to the run; the incident's own text stays."""
+    """All failed tasks and the reason, as a link to the run, once a person has changed the incident's text."""
     world.deliver_report(world.report("r1", level="task"))
+    world.incidents = {key: incident._replace(summary="mine") for key, incident in world.incidents.items()}
     late = world.report("r1", level="dag")
     failure = late.failure._replace(run_url="https://airflow/run", failed_tasks=("a", "b"), reason="timed_out")
     for _ in range(3):

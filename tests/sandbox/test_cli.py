@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import types
 
 import httpx
 import pytest
@@ -78,6 +79,31 @@ def test_it_tells_the_connection_and_every_incident_and_ends_cleanly(number):
         process.send_signal(number)
         assert process.wait(10) == 0
         assert process.stderr.read() == ""
+
+
+def test_each_line_has_the_time_at_which_it_happened(monkeypatch):
+    """Not the time at which it began to wait for it."""
+    now, said = ["03:00:00"], []
+
+    class Queue(list):
+        put = list.append
+
+        def get(self):
+            now[0] = "03:07:00"
+            box.create(BODY, "v2")
+            return self.pop()
+
+    def say(text):
+        said.append(text)
+        if "opened" in text:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "queue", types.SimpleNamespace(SimpleQueue=Queue))
+    monkeypatch.setattr(command, "time", types.SimpleNamespace(strftime=lambda _: now[0]))
+    monkeypatch.setattr(command, "_say", say)
+    with Sandbox() as box, pytest.raises(KeyboardInterrupt):
+        command._follow(box)
+    assert re.match("03:07:00  INC-1 +opened", said[-1])
 
 
 def test_a_terminal_that_knows_no_unicode_is_no_reason_to_fail():
@@ -154,7 +180,7 @@ def test_a_missing_module_of_its_own_is_not_blamed_on_the_extra(monkeypatch):
         (["--port", "65536"], "--port"),
         (["--api-key", ""], "at least one character"),
         (["--api-key", "a b"], "visible ASCII"),
-        (["--roles", "viewer,owner"], "unknown role 'owner'"),
+        (["--roles", "viewer,owner"], "unknown roles owner"),
         (["--repeat", "never"], "--repeat"),
         (["--expires-after", "-1"], "--expires-after"),
         (["--expires-after", "inf"], "--expires-after"),

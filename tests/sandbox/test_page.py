@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from airflow_incident.sandbox import summary, view
 from airflow_incident.sandbox.server import Sandbox
-from tests.contract import check_response
+from tests.contract import check_all, check_response
 
 from .conftest import BODY, speak
 
@@ -134,22 +134,96 @@ def test_the_page_has_a_place_for_every_field_of_an_incident(box, client, page):
         assert name in script
 
 
-def test_the_close_button_closes_and_only_the_page_itself_may_press_it(box, client, page):
-    incident = client.post("/v1/incidents", json=BODY).json()["incident"]
-    for headers in (
-        {},
-        {"Origin": "https://example.com"},
-        {"Origin": "null"},
-        {"Origin": "http://127.0.0.1:1"},
-    ):
-        answer = page.post("/page/incidents/INC-1/close", headers=headers)
+def press(page, button, reference="INC-1", **headers):
+    return page.post(
+        f"/page/incidents/{reference}/{button}", headers=headers or {"Origin": str(page.base_url).rstrip("/")}
+    )
+
+
+def row(page, reference="INC-1"):
+    return page.get(f"/page/incidents/{reference}").json()["row"]
+
+
+@pytest.mark.parametrize("button", view.ACTIONS)
+def test_a_button_works_only_on_the_page_itself(box, client, page, button):
+    client.post("/v1/incidents", json=BODY)
+    before = row(page)
+    for origin in (None, "https://example.com", "null", "http://127.0.0.1:1"):
+        answer = press(page, button, Origin=origin) if origin else page.post(f"/page/incidents/INC-1/{button}")
         assert answer.status_code == 403
         check_response("POST", "/v1/incidents", 403, answer.json())
-    assert box.incidents == [incident]
-    answer = page.post("/page/incidents/INC-1/close", headers={"Origin": box.url})
-    assert answer.json()["incident"]["incident_status"]["category"] == box.incidents[0]["status"] == "closed"
-    assert page.post("/page/incidents/INC-9/close", headers={"Origin": box.url}).status_code == 404
-    assert page.get("/page/incidents/INC-1/close").status_code == 405
+    assert row(page) == before
+    assert press(page, button).status_code == 200
+    assert press(page, button).status_code == 200  # two people at once
+    assert row(page) != before
+    assert press(page, button, "INC-9").status_code == 404
+    assert page.get(f"/page/incidents/INC-1/{button}").status_code == 405
+
+
+def test_a_button_that_is_not_there_cannot_be_pressed(client, page):
+    client.post("/v1/incidents", json=BODY)
+    assert press(page, "delete").status_code == 404
+
+
+def test_a_person_accepts_leads_and_closes(box, client, page):
+    """What the buttons do is what the API shows: out of triage, led by somebody, over."""
+    client.post("/v1/incidents", json=BODY)
+    found = press(page, "accept").json()["incident"]
+    assert found["incident_status"]["category"] == "live"
+    assert [it["incident_timestamp"]["name"] for it in found["incident_timestamp_values"] if "value" in it] == [
+        "Reported at",
+        "Accepted at",
+    ]
+    assert row(page)["lead"] is None
+    press(page, "lead")
+    roles = client.get("/v2/incidents/" + found["id"]).json()["incident"]["incident_role_assignments"]
+    assert [it["role"]["role_type"] for it in roles if "assignee" in it] == ["lead"]
+    assert row(page)["lead"] == "Alice Archer"
+    press(page, "close")
+    assert row(page)["category"] == box.incidents[0]["status"] == "closed"
+    check_all(box)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_what_was_edited_says_so(box, client, page, version):
+    """Its text or its title, by whichever version it was opened; anything else is no edit of the text."""
+    opened = client.post(f"/{version}/incidents", json={**BODY, "name": "a", "summary": "b"}).json()["incident"]
+
+    def edit(**incident):
+        path = f"/v2/incidents/{opened['id']}/actions/edit"
+        assert client.post(path, json={"incident": incident, "notify_incident_channel": False}).status_code == 200
+        return row(page)["edited"]
+
+    assert (
+        row(page)["edited"] == edit(severity_id=box.catalogue.severities[0]["id"]) == edit(name="a", summary="b") == []
+    )
+    assert edit(summary="**c**") == ["summary"]
+    assert edit(name="d") == ["name", "summary"]
+    found = page.get("/page/incidents/INC-1").json()
+    assert found["summary_html"] == "<p><strong>c</strong></p>\n"
+    assert found["request"]["summary"] == "b"
+    box.alert({"title": "x", "deduplication_key": "x", "status": "firing"})
+    assert row(page, "INC-2")["edited"] == []
+
+
+def test_the_attachments_of_a_storm_are_counted_and_all_there(box, client, page):
+    incident = client.post("/v1/incidents", json=BODY).json()["incident"]
+    for number in range(60):
+        url = f"https://airflow.example.com/{number}"
+        resource = {"resource_type": "arbitrary_url", "url": url, "title": f"dag_{number}"}
+        box.attach({"incident_id": incident["id"], "resource": resource})
+    assert row(page)["attachments"] == 60
+    found = page.get("/page/incidents/INC-1").json()["attachments"]
+    assert [it["title"] for it in found] == [f"dag_{number}" for number in range(60)]
+
+
+def test_a_row_names_what_is_unusual_only_where_it_is(box, client, page):
+    client.post("/v1/incidents", json=BODY)
+    usual = row(page)
+    assert (usual["severity"], usual["lead"], usual["alert"], usual["edited"]) == (None, None, None, [])
+    assert (usual["attachments"], usual["repeats"]) == (0, 0)
+    script = page.get("/page/app.js").text
+    assert all(f"row.{name}" in script for name in usual.keys() - {"id"})
 
 
 @pytest.mark.parametrize("path", ["/", "/page/app.js", "/page/style.css", "/incidents/x"])

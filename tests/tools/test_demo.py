@@ -103,11 +103,63 @@ def test_a_missing_second_or_foreign_incident_is_told(incidents, reason):
         demo.verdict(FAILURES, incidents)
 
 
-def test_the_report_shows_reference_title_link_and_delay_of_each():
+def test_the_report_shows_run_reference_title_and_delay_of_each_and_no_link_to_what_is_gone():
     text = "\n".join(demo.report(FAILURES, [incident(1, "demo-1"), incident(2, "demo-2")]))
-    assert "bad_csv failed in check\n  INC-1  DAG failed\n" in text
-    assert "http://127.0.0.1:8910/incidents/INC-1\n         open 0.25 s after the failure" in text
-    assert "mapped_tasks failed in fetch_orders (4 times)" in text
+    assert "bad_csv, run demo-1, failed in check\n  INC-1  DAG failed\n         open 0.25 s after the failure" in text
+    assert "mapped_tasks, run demo-2, failed in fetch_orders (4 times)" in text
+    assert "http" not in text
+
+
+SUMMARY = (
+    r"""**Error:** `ValueError` in `check`
+```
+Traceback (most recent call last):
+  File "bad\_csv.py", line 9
+    raise ValueError(problems, """
+    + "x" * 120
+    + r""")
+```
+
+**Failed tasks:**
+- `fetch`, [log](http://127.0.0.1:8080/log)
+- DAG\_*two* <b>
+  1. deep """
+    + "word " * 30
+    + """
+
+***
+See https://example.com
+"""
+)
+READ = r"""INC-1  DAG orders failed: check (ValueError)
+────────────────────────────────────────────
+
+Error: ValueError in check
+
+    Traceback (most recent call last):
+      File "bad\_csv.py", line 9
+        raise ValueError(problems, xxxxxxxxxxxxxxxxx
+    xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
+    xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
+    xxxxxxx)
+
+Failed tasks:
+
+• fetch, log
+• DAG_two <b>
+  1. deep word word word word word word word word
+     word word word word word word word word word
+     word word word word word word word word word
+     word word word word
+
+See https://example.com"""
+
+
+def test_an_incident_is_read_without_marks_and_addresses_and_no_line_is_cut():
+    told = {"reference": "INC-1", "name": "DAG orders failed: check (ValueError)", "summary": SUMMARY}
+    lines = list(demo.reading(told, 56))
+    assert "\n".join(lines) == READ
+    assert max(map(len, demo.reading(told, 1000))) <= demo.WIDEST
 
 
 def test_what_came_late_is_reported_with_the_time_of_its_failure():
@@ -157,11 +209,12 @@ def test_the_demo_fails_dags_in_a_real_airflow_and_leaves_nothing_running(start,
     process = start()
     text, _ = process.communicate(timeout=200)
     assert process.returncode == 0, text
-    assert re.findall(r"^  (INC-\d+)  (.+)$", text, re.MULTILINE) == [
-        ("INC-1", "Task bad_csv.check failed"),
-        ("INC-2", "Task mapped_tasks.fetch_orders failed"),
-        ("INC-3", "Task mapped_tasks.fetch_orders failed"),
-    ]
+    found = re.findall(r"^(\w+), run (demo-\d), failed in .*\n  (INC-\d)  .*\1.* failed", text, re.MULTILINE)
+    assert found == [("bad_csv", "demo-1", "INC-1"), *(("mapped_tasks", f"demo-{n}", f"INC-{n}") for n in (2, 3))]
+    first = text.partition("\nThis is what a responder reads")[2]
+    assert re.search(r"^INC-1  .*bad_csv.*\n─+\n", first, re.MULTILINE)
+    assert re.search(r"^    .*quantity is 0$", first, re.MULTILINE)
+    assert "/incidents/INC" not in text
     delays = [float(seconds) for seconds in re.findall(r"open (.+) s after the failure", text)]
     assert len(delays) == 2
     assert all(0 < delay < 10 for delay in delays)
@@ -174,7 +227,7 @@ def test_the_demo_fails_dags_in_a_real_airflow_and_leaves_nothing_running(start,
 @pytest.mark.airflow
 def test_a_ctrl_c_while_a_dag_runs_leaves_nothing_running(start, tmp_path):
     process = start()
-    await_line(process, "bad_csv: running")
+    await_line(process, "bad_csv, run demo-1: running")
     assert len(living(tmp_path)) > 5
     process.send_signal(signal.SIGINT)
     await_line(process, "nothing is left running")

@@ -4,10 +4,11 @@
 const $ = (id) => document.getElementById(id);
 const incidents = new Map(); // reference -> row, as the events tell it
 const DONE = new Set(["closed", "declined", "canceled", "merged"]);
+const ATTACHMENTS_SHOWN = 50;
 const OPENED_BY = { v1: "a create of v1", v2: "a create of v2", alert: "an alert, by the alert route" };
 const shown = { reference: null, raw: null, ready: false };
 
-/** Build an element: make("p.quiet", {title: "x"}, "text", child). */
+/** Build an element: make("p.none", {title: "x"}, "text", child). */
 function make(kind, attributes = {}, ...children) {
   const [tag, ...classes] = kind.split(".");
   const element = document.createElement(tag);
@@ -38,15 +39,23 @@ function pill(row) {
   return make(`span.pill.is-${word}`, { title: `Category: ${row.category}` }, row.status);
 }
 
+const chip = (look, text, title) => make(`span.chip.${look}`, title ? { title } : {}, text);
+const alertChip = (status, text) => chip(`alert-${status === "firing" ? "firing" : "resolved"}`, text);
+
+/** What is not as usual, and nothing else. */
 function chips(row, ...first) {
-  return make(
-    "span.chips", {}, ...first,
-    row.severity ? make("span.chip", {}, row.severity) : null,
-    make(`span.chip.${row.mode === "standard" ? "plain" : "rare"}`, {}, row.mode),
-    make(`span.chip.${row.visibility === "public" ? "plain" : "rare"}`, {}, row.visibility),
-    row.alert ? make(`span.chip.alert-${row.alert === "firing" ? "firing" : "resolved"}`, { title: "The alert that opened it" }, `alert ${row.alert}`) : null,
-    row.repeats ? make("span.chip.plain", { title: "How often its idempotency key came again" }, `key repeated ×${row.repeats}`) : null,
-  );
+  const found = [
+    ...first,
+    row.severity && chip("known", row.severity, "Severity"),
+    row.mode !== "standard" && chip("rare", row.mode, "Mode"),
+    row.visibility !== "public" && chip("rare", row.visibility, "Visibility"),
+    row.alert && alertChip(row.alert, `alert ${row.alert}`),
+    row.lead && chip("known", `lead ${row.lead}`),
+    row.edited.length > 0 && chip("plain", "edited", `Not as it was opened: ${row.edited.join(", ")}`),
+    row.attachments > 0 && chip("plain", row.attachments === 1 ? "1 attachment" : `${row.attachments} attachments`),
+    row.repeats > 0 && chip("plain", `key repeated ×${row.repeats}`, "How often its idempotency key came again"),
+  ].filter(Boolean);
+  return found.length ? make("span.chips", {}, ...found) : null;
 }
 
 function listRow(row, fresh) {
@@ -64,7 +73,6 @@ function counts() {
   const done = rows.filter((row) => DONE.has(row.category)).length;
   $("counts").textContent = rows.length ? `${rows.length - done} open · ${done} closed` : "";
   $("empty").hidden = rows.length > 0 || !shown.ready;
-  $("how").hidden = rows.length === 0;
   if (!shown.reference) document.title = rows.length ? `(${rows.length - done}) Incidents · sandbox` : "Incidents · sandbox";
 }
 
@@ -73,9 +81,8 @@ function onSnapshot(snapshot) {
   incidents.clear();
   for (const row of snapshot.incidents) incidents.set(row.reference, row);
   $("rows").replaceChildren(...snapshot.incidents.map((row) => listRow(row, false)).reverse());
-  for (const id of ["connection", "connection-again"]) $(id).textContent = snapshot.connection;
-  for (const id of ["alert", "alert-again"]) $(id).textContent = snapshot.alert;
-  $("curl").textContent = snapshot.curl;
+  for (const id of ["connection", "alert", "curl"]) $(id).textContent = snapshot[id];
+  $("how").open = snapshot.incidents.length === 0;
   counts();
   if (shown.reference) showDetail(shown.reference);
 }
@@ -104,9 +111,9 @@ function fact(name, ...values) {
 const code = (text) => (text ? make("code", {}, text) : null);
 const small = (text) => (text ? make("small", {}, text) : null);
 
-function external(url) {
+function external(url, text) {
   if (!url) return null;
-  return /^https?:/.test(url) ? make("a", { href: url, rel: "noopener noreferrer", target: "_blank" }, url.replace(/^https?:[/][/]/, "")) : url;
+  return /^https?:[/][/]\S+$/.test(url) ? make("a", { href: url, rel: "noopener noreferrer", target: "_blank" }, text ?? url.replace(/^https?:[/][/]/, "")) : text ?? url;
 }
 
 function customValue(value) {
@@ -154,11 +161,20 @@ function raw(title, note, id, value) {
   );
 }
 
-function summaryCard(html) {
+function summaryCard(html, isEdited) {
   const prose = make("div.prose");
   if (html) prose.innerHTML = html;
   else prose.append(make("p.none", {}, "No summary was given."));
-  return card("Summary", prose);
+  const title = make("span", {}, "Summary", isEdited ? make("small.mark", { title: "The request below has it as it was opened" }, "edited") : null);
+  return card(title, prose);
+}
+
+/** What was attached: the first ones by name, the rest as a number. */
+function attachmentsCard(links) {
+  if (!links.length) return null;
+  const items = links.slice(0, ATTACHMENTS_SHOWN).map((it) => make("li", {}, external(it.permalink, it.title)));
+  const rest = links.length - items.length;
+  return card(`Attachments (${links.length})`, make("ul.links", {}, ...items), rest ? make("p.none", {}, `and ${rest} more`) : null);
 }
 
 function people(incident) {
@@ -168,37 +184,44 @@ function people(incident) {
   return [fact("Creator", creator?.name ?? creator?.title, small(creator ? `${kind} ${creator.id}` : "")), ...roles];
 }
 
-const moment = (name, at) => fact(name, at ? when(at) : null, small(at));
+const moment = (name, at) => (at ? fact(name, when(at), small(at)) : []);
 
-function alertCard(alert) {
-  if (!alert) return null;
-  const metadata = Object.entries(alert.metadata ?? {}).map(([name, value]) => fact(name, typeof value === "string" ? value : code(JSON.stringify(value))));
-  const state = make(`span.chip.alert-${alert.status === "firing" ? "firing" : "resolved"}`, {}, alert.status);
-  const facts = [fact("Title", alert.title), fact("State", state), moment("Fired", alert.created_at), moment("Resolved", alert.resolved_at)];
-  const more = [fact("Source URL", external(alert.source_url)), fact("Deduplication key", code(alert.deduplication_key))];
-  return listCard("Alert", [...facts, ...more, ...metadata]);
+function alertCards(alert) {
+  if (!alert) return [];
+  const told = [fact("Title", alert.title), fact("State", alertChip(alert.status, alert.status)), moment("Fired", alert.created_at), moment("Resolved", alert.resolved_at)];
+  const found = [fact("Source URL", external(alert.source_url)), fact("Deduplication key", code(alert.deduplication_key))];
+  const metadata = Object.entries(alert.metadata ?? {}).map(([name, value]) => fact(name, typeof value === "string" ? external(value) : code(JSON.stringify(value))));
+  return [listCard("Alert", [...told, ...found]), listCard("Metadata of the alert", metadata)];
+}
+
+/** The buttons for what a person may do with it now. */
+function buttons(row) {
+  const button = (action, text, title) => make("button", { type: "button", title, "data-action": action }, text);
+  if (DONE.has(row.category)) return null;
+  return make(
+    "div.buttons", {},
+    row.category === "triage" ? button("accept", "Accept", "Out of triage, as a person would") : null,
+    row.lead ? null : button("lead", "Lead", "Assign an incident lead"),
+    button("close", "Close", "Close it, as a person would"),
+  );
 }
 
 function detail(found) {
-  const { incident } = found;
-  const status = incident.incident_status;
-  const row = { ...incident, status: status.name, category: status.category, severity: incident.severity?.name, alert: found.alert?.status, repeats: found.repeats };
-  const button = DONE.has(status.category) ? null : make("button.main", { type: "button", id: "close" }, "Close incident");
+  const { incident, row } = found;
   const title = make("div", {}, make("span.ref", {}, incident.reference), make("h1", { tabindex: "-1" }, incident.name), chips(row, pill(row)));
   const custom = incident.custom_field_entries.map((entry) => fact(entry.custom_field.name, ...entry.values.map(customValue)));
   const times = (incident.incident_timestamp_values ?? []).map((it) => moment(it.incident_timestamp.name, it.value?.value));
   const facts = Object.entries(FACTS).map(([name, show]) => (name in incident || name === "severity" ? show(incident[name]) : []));
   const rest = more(incident).map((name) => fact(name, code(JSON.stringify(incident[name]))));
-  const links = (found.attachments ?? []).map((it) => fact(it.title, external(it.permalink)));
   const key = found.request.idempotency_key ? fact("Idempotency key", code(found.request.idempotency_key)) : [];
   const opened = fact("Opened by", OPENED_BY[found.opened_by]);
   return [
     make("a.back", { href: "/", "data-route": "" }, "← All incidents"),
-    make("div.title", {}, title, button),
+    make("div.title", {}, title, buttons(row)),
     make(
       "div.panes", {},
-      make("div.column", {}, summaryCard(found.summary_html), alertCard(found.alert), listCard("Attachments", links), listCard("Custom fields", custom), listCard("People", people(incident)), listCard("Timeline", times)),
-      make("div.column", {}, listCard("Details", [...facts, opened, key]), listCard("More", rest)),
+      make("div.column", {}, summaryCard(found.summary_html, row.edited.includes("summary")), attachmentsCard(found.attachments), ...alertCards(found.alert), listCard("Custom fields", custom)),
+      make("div.column", {}, listCard("People", people(incident)), listCard("Timeline", times), listCard("Details", [...facts, opened, key]), listCard("More", rest)),
     ),
     raw("Request", found.alert ? "the alert event that opened it" : "the body that opened it", "raw-request", found.request),
     raw("Answer", found.alert ? "the incident that the alert route opened" : "what the API said then", "raw-answer", found.answer),
@@ -255,10 +278,10 @@ async function copy(button) {
   setTimeout(() => { button.textContent = "Copy"; }, 1500);
 }
 
-async function close(button) {
+async function act(button) {
   button.disabled = true;
   try {
-    await fetch(`/page/incidents/${shown.reference}/close`, { method: "POST" });
+    await fetch(`/page/incidents/${shown.reference}/${button.dataset.action}`, { method: "POST" });
   } finally {
     button.disabled = false;
   }
@@ -275,7 +298,7 @@ document.addEventListener("click", (event) => {
   }
   const button = event.target.closest("button");
   if (button?.dataset.copy) copy(button);
-  if (button?.id === "close") close(button);
+  if (button?.dataset.action) act(button);
 });
 addEventListener("popstate", () => route(true));
 setInterval(() => { for (const element of document.querySelectorAll("[data-ago]")) element.textContent = ago(element.dataset.ago); }, 5000);
