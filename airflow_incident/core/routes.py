@@ -178,7 +178,9 @@ def read_setting(name: Any, value: Any, *, task: bool = False) -> Any:
     if odd := unknown_settings([str(name)], "route"):
         raise ValueError(odd[0].what)
     if task and name in OF_THE_RUN:
-        raise ValueError("cannot depend on task_id: the DAG's own callback knows no task, and would open another one")
+        raise ValueError(
+            f"{name} cannot depend on task_id: the DAG's own callback knows no task, and would open another one"
+        )
     if value is None or value == "":
         raise ValueError("is empty, and sets nothing")
     try:
