@@ -12,7 +12,7 @@ from types import MappingProxyType, MethodType
 from typing import TYPE_CHECKING, Any, Never, TypeVar
 
 from airflow_incident.airflow_bridge.compat import BaseNotifier
-from airflow_incident.constants import DEFAULT_CONN_ID, NEVER_WEAKER, TASK_SCOPES
+from airflow_incident.constants import NEVER_WEAKER, TASK_SCOPES
 from airflow_incident.core.arguments import kinds_of, located_error, unnamed, usable
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from airflow_incident.airflow_bridge.config import AirflowConfig, ConnectionConfig
     from airflow_incident.core.failure import Failure
+    from airflow_incident.core.routes import Routed
     from airflow_incident.core.settings import Settings
     from airflow_incident.errors import Problem
 
@@ -94,7 +95,7 @@ class QuietNotifier(BaseNotifier):
             texts = []  # those of a missed SLA
         if problems or texts:
             _refuse(name, problems, texts, at_failure=at_failure)
-        self.conn_id = kept.pop("conn_id", DEFAULT_CONN_ID)
+        self.conn_id = kept.pop("conn_id", "")
         self.templates = {field: kept.pop(field, None) for field in ("name", "summary")}
         self.options = kept
         if contexts:
@@ -152,19 +153,23 @@ class QuietNotifier(BaseNotifier):
         raise NotImplementedError
 
     def _connect(
-        self, airflow_config: AirflowConfig, began: float, patience: float
+        self, airflow_config: AirflowConfig, routed: Routed | None, began: float, patience: float
     ) -> Generator[_Step, None, tuple[ConnectionConfig, float]]:
         """Read the connection; return it, and when the time of a report began.
 
         :raises MissingConnectionError: if there is none at all, as on a laptop, and nobody has named one.
         """
         from airflow_incident.airflow_bridge.channel import shorten
-        from airflow_incident.airflow_bridge.config import aread_lenient_config, read_lenient_config
+        from airflow_incident.airflow_bridge.config import aread_lenient_config, read_lenient_config, why_disabled
 
-        if not airflow_config.enabled:
-            raise _NothingToDo(f"{self.disabled_message}, [incident_io] enabled is false")
+        if routed and routed.problems:
+            from airflow_incident.core.text import log_line
+
+            log.warning("incident.io: %s", log_line(_clean(routed.warning)))
+        if why := why_disabled(airflow_config, routed):
+            raise _NothingToDo(f"{self.disabled_message}, {why}")
         ways = read_lenient_config, aread_lenient_config
-        config = yield from _ask(*ways, self.conn_id, airflow_config, **self.options)
+        config = yield from _ask(*ways, self.conn_id, airflow_config, routed, **self.options)
         if config.is_absent and config.unusable:
             raise config.unusable
         # Without a connection there is nothing but to wait for it, and in the triggerer nobody waits for us.
@@ -213,7 +218,7 @@ class IncidentNotifier(QuietNotifier):
 
     Called with a context it opens the incident at once: `on_failure_callback=IncidentNotifier`, without parentheses.
 
-    What is not given here is taken from the connection, then from `[incident_io]` in airflow.cfg.
+    What is not given here is taken from the rules of `routes_file`, the connection, or `[incident_io]` in airflow.cfg.
 
     :param name: Title of the incident, a Jinja template. Default: which DAG or task failed.
     :param summary: Text of the incident, a Jinja template of markdown. Default: all that Airflow knows.
@@ -236,7 +241,8 @@ class IncidentNotifier(QuietNotifier):
     :param runbook: URL of the page that says what to do, or a template of one. Default: a link named so in `doc_md`.
     :param refail: What a run does that was cleared and fails again: `join` (default) the incident that is open still,
         or open a `new` one.
-    :param conn_id: Connection of type `incident_io`.
+    :param conn_id: Connection of type `incident_io`. Default: what a rule of `routes_file` says, else
+        `incident_io_default`.
     """
 
     place = "on_failure_callback"
@@ -264,7 +270,7 @@ class IncidentNotifier(QuietNotifier):
         log_lines: int | None = None,
         runbook: str | None = None,
         refail: str | None = None,
-        conn_id: str = DEFAULT_CONN_ID,
+        conn_id: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(IncidentNotifier, locals())
@@ -272,11 +278,12 @@ class IncidentNotifier(QuietNotifier):
     def _steps(self, context: Any, patience: float) -> Generator[_Step, None, None]:
         """Read the connection and the failure, write its incident, send it, and say what came of it."""
         from airflow_incident.airflow_bridge.channel import shorten
-        from airflow_incident.airflow_bridge.config import read_airflow_config
+        from airflow_incident.airflow_bridge.config import read_airflow_config, read_routed
 
         began, airflow_config = time.monotonic(), read_airflow_config()
         shorten(patience + airflow_config.report_seconds)
-        config, began = yield from self._connect(airflow_config, began, patience)
+        routed = read_routed(context, airflow_config)
+        config, began = yield from self._connect(airflow_config, routed, began, patience)
 
         from airflow_incident.airflow_bridge.context import read_failure
         from airflow_incident.airflow_bridge.stats import emit
@@ -292,7 +299,8 @@ class IncidentNotifier(QuietNotifier):
         for note in config.notes:
             log.warning("incident.io: %s", note)
         templates = Templates(context, config.redact, log)
-        name, summary = (templates.text(field, template) for field, template in self.templates.items())
+        wanted = config.templates(self.templates)
+        name, summary = (templates.text(field, template) for field, template in wanted.items())
         config = templates.fields(config)
         failure = config.with_pages(templates.runbook(failure, config))
         content = IncidentContent(name, summary, notes=templates.notes, problems=config.problems)
@@ -310,14 +318,15 @@ class RecoveryNotifier(QuietNotifier):
     what this one has, if it got over a failure; not what a step of it opened on purpose. An incident that a person has
     claimed stays open and gets a link to the run.
 
-    What is not given here is taken from the connection, then from `[incident_io]` in airflow.cfg.
+    What is not given here is taken from the rules of `routes_file`, the connection, or `[incident_io]` in airflow.cfg.
 
     :param channel: `incident` (default), or `alert`: resolve the alerts that the run has sent.
     :param scope: What one incident stands for, as in `IncidentNotifier`.
     :param deployment: Name of this Airflow installation in the idempotency key.
     :param resolve: `if_unclaimed` (default) or `always`: whether to close also what a person has claimed.
     :param resolved_status: Name or ID of the status to move to. Default: the account's first closed status.
-    :param conn_id: Connection of type `incident_io`.
+    :param conn_id: Connection of type `incident_io`. Default: what a rule of `routes_file` says, else
+        `incident_io_default`.
     """
 
     place = "on_success_callback"
@@ -333,7 +342,7 @@ class RecoveryNotifier(QuietNotifier):
         deployment: str | None = None,
         resolve: str | None = None,
         resolved_status: str | None = None,
-        conn_id: str = DEFAULT_CONN_ID,
+        conn_id: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(RecoveryNotifier, locals())
@@ -341,24 +350,26 @@ class RecoveryNotifier(QuietNotifier):
     def _steps(self, context: Any, patience: float) -> Generator[_Step, None, None]:
         """See whether there is something to close, close it, and say what came of it."""
         from airflow_incident.airflow_bridge.channel import shorten
-        from airflow_incident.airflow_bridge.config import read_airflow_config
+        from airflow_incident.airflow_bridge.config import read_airflow_config, read_routed, why_disabled
         from airflow_incident.airflow_bridge.context import read_success
         from airflow_incident.core.key import scope_of
         from airflow_incident.core.settings import merge
 
         began, airflow_config = time.monotonic(), read_airflow_config()
         shorten(patience + airflow_config.report_seconds)
-        settings, *_ = merge(arguments=self.options, connection={}, config=airflow_config.config)
+        routed = read_routed(context, airflow_config)
+        routes = routed.options if routed else {}
+        settings, *_ = merge(arguments=self.options, routes=routes, config=airflow_config.config)
         success = read_success(context, scope=settings.scope)
         scope = scope_of(success, settings.scope)
         if success.level == "task" and scope not in TASK_SCOPES:
             return
         is_first = scope != "dag" and not success.clear_count
-        if is_first and not (settings.journal and airflow_config.enabled):
+        if is_first and (not settings.journal or why_disabled(airflow_config, routed)):
             return
-        if is_first and not (yield from self._has_open(success, settings, airflow_config)):
+        if is_first and not (yield from self._has_open(success, settings, airflow_config, routed)):
             return
-        config, began = yield from self._connect(airflow_config, began, patience)
+        config, began = yield from self._connect(airflow_config, routed, began, patience)
 
         from airflow_incident.airflow_bridge.stats import emit
         from airflow_incident.core.text import log_line
@@ -376,7 +387,7 @@ class RecoveryNotifier(QuietNotifier):
         emit(log, result.log_events(config.redact, recovery.success))
 
     def _has_open(
-        self, success: Failure, settings: Settings, airflow_config: AirflowConfig
+        self, success: Failure, settings: Settings, airflow_config: AirflowConfig, routed: Routed | None
     ) -> Generator[_Step, None, bool]:
         """Return whether this very attempt has left something open, as the journal says."""
         from airflow_incident.airflow_bridge.config import aread_lenient_config, read_lenient_config
@@ -385,7 +396,7 @@ class RecoveryNotifier(QuietNotifier):
         deployment = settings.deployment
         if not deployment:  # it is part of each key, and only the connection may have it
             ways = read_lenient_config, aread_lenient_config
-            deployment = (yield from _ask(*ways, self.conn_id, airflow_config, **self.options)).deployment
+            deployment = (yield from _ask(*ways, self.conn_id, airflow_config, routed, **self.options)).deployment
         found = yield from _ask(run.has_open, run.ahas_open, success, settings, deployment)
         if isinstance(found, bool):
             return found
@@ -411,7 +422,7 @@ def open_incident(
     log_lines: int | None = None,
     runbook: str | None = None,
     refail: str | None = None,
-    conn_id: str = DEFAULT_CONN_ID,
+    conn_id: str = "",
     **unknown: Never,
 ) -> IncidentNotifier:
     """Return the callback that opens an incident; takes what `IncidentNotifier` takes.
@@ -429,7 +440,7 @@ def resolve_incident(
     deployment: str | None = None,
     resolve: str | None = None,
     resolved_status: str | None = None,
-    conn_id: str = DEFAULT_CONN_ID,
+    conn_id: str = "",
     **unknown: Never,
 ) -> RecoveryNotifier:
     """Return the callback that closes what a run's callbacks have opened; takes what `RecoveryNotifier` takes.

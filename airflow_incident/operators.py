@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_incident.airflow_bridge.compat import AirflowFailException, BaseOperator
-from airflow_incident.constants import DEFAULT_CONN_ID
 from airflow_incident.core.arguments import checked
 from airflow_incident.errors import ConfigurationError, IncidentIoError, JournalError, Problem
 from airflow_incident.links import XCOM_KEY, IncidentLink
@@ -31,7 +30,7 @@ class CreateIncidentOperator(BaseOperator):
     set `then_fail` there. Returns id, reference and permalink; the id is None if incident.io answers only that
     the incident is open already.
 
-    What is not given here is taken from the connection, then from `[incident_io]` in airflow.cfg.
+    What is not given here is taken from the rules of `routes_file`, the connection, or `[incident_io]` in airflow.cfg.
 
     :param name: Title of the incident. Default: which DAG failed.
     :param summary: Text of the incident, as markdown. Default: all that Airflow knows.
@@ -50,7 +49,8 @@ class CreateIncidentOperator(BaseOperator):
     :param runbook: URL of the page that says what to do. Default: a link named so in `doc_md`.
     :param then_fail: Fail this task once the incident is open. Default: false.
     :param deployment: Name of this Airflow installation in the idempotency key.
-    :param conn_id: Connection of type `incident_io`.
+    :param conn_id: Connection of type `incident_io`. Default: what a rule of `routes_file` says, else
+        `incident_io_default`.
     """
 
     template_fields: Sequence[str] = (
@@ -97,7 +97,7 @@ class CreateIncidentOperator(BaseOperator):
         runbook: str | None = None,
         then_fail: bool = False,
         deployment: str | None = None,
-        conn_id: str = DEFAULT_CONN_ID,
+        conn_id: str = "",
         **kwargs: Any,
     ) -> None:
         if mode in ("poke", "reschedule"):  # a sensor's, from default_args
@@ -157,9 +157,12 @@ class CreateIncidentOperator(BaseOperator):
         config = templates.fields(config)
         failure = config.with_pages(templates.runbook(read_failure(context, level="operator"), config))
         message = ("source_message_channel_id", "source_message_timestamp")
+        # Airflow has rendered what the step itself says.
+        routed = config.templates({name: None for name in ("name", "summary") if getattr(self, name) is None})
+        texts = {name: templates.text(name, template) for name, template in routed.items()}
         wish = IncidentContent(
-            name=self.name,
-            summary=self.summary,
+            name=texts.get("name", self.name),
+            summary=texts.get("summary", self.summary),
             key_name=self.key,
             fields={name: getattr(self, name) for name in message},
             notes=templates.notes,
@@ -205,7 +208,7 @@ class ResolveIncidentOperator(BaseOperator):
     person has claimed (it has left triage, or has a lead) stays open and gets a link to the run, unless `resolve` is
     `always`. Returns a list of the incidents that are closed now, each with id, reference and permalink.
 
-    What is not given here is taken from the connection, then from `[incident_io]` in airflow.cfg.
+    What is not given here is taken from the rules of `routes_file`, the connection, or `[incident_io]` in airflow.cfg.
 
     :param incident_id: ID of the incident to close, like what `CreateIncidentOperator` returns.
     :param scope: What one incident stands for: `run` (default), `task`, `task_instance` or `dag`.
@@ -214,7 +217,8 @@ class ResolveIncidentOperator(BaseOperator):
     :param resolved_status: Name or ID of the status to move to. Default: the account's first closed status.
     :param note: Title of the link that is attached. Default: which run recovered.
     :param deployment: Name of this Airflow installation in the idempotency key.
-    :param conn_id: Connection of type `incident_io`.
+    :param conn_id: Connection of type `incident_io`. Default: what a rule of `routes_file` says, else
+        `incident_io_default`.
     """
 
     template_fields: Sequence[str] = (
@@ -240,7 +244,7 @@ class ResolveIncidentOperator(BaseOperator):
         resolved_status: str | None = None,
         note: str | None = None,
         deployment: str | None = None,
-        conn_id: str = DEFAULT_CONN_ID,
+        conn_id: str = "",
         **kwargs: Any,
     ) -> None:
         with checked(self, ResolveIncidentOperator, locals()):
@@ -295,7 +299,7 @@ class ResolveIncidentOperator(BaseOperator):
 
         if not config.settings.journal:
             what = "is off, so nobody knows what was opened; give incident_id"
-            raise ConfigurationError([Problem("Journal", what)], conn_id=self.conn_id)
+            raise ConfigurationError([Problem("Journal", what)], conn_id=config.conn_id)
         recovered = run.recover(recovery, config, seconds=BUDGET, may_wait=True)
         emit(self.log, recovered.log_events(config.redact, recovery.success))
         if recovered.error:
@@ -322,18 +326,23 @@ def final_if_hopeless() -> Iterator[None]:
 
 def _read_config(operator: Any, fields: Sequence[str], context: Context, off: str) -> ConnectionConfig | None:
     """Read an operator's connection, merged with its fields; where incidents are turned off, log that."""
-    from airflow_incident.airflow_bridge.config import read_airflow_config, read_config
+    from airflow_incident.airflow_bridge.config import read_airflow_config, read_config, read_routed, why_disabled
     from airflow_incident.airflow_bridge.context import ids
     from airflow_incident.airflow_bridge.stats import emit, log_event
     from airflow_incident.core.settings import options_in
 
     airflow_config = read_airflow_config()
-    if airflow_config.enabled:
-        names = [option.name for option in options_in("argument") if option.name in fields]
-        return read_config(operator.conn_id, airflow_config, **{name: getattr(operator, name) for name in names})
+    routed = read_routed(context, airflow_config, level="operator")
+    if routed and routed.problems:
+        operator.log.warning("incident.io: %s", routed.warning)
+    if not (why := why_disabled(airflow_config, routed)):
+        given = {
+            option.name: getattr(operator, option.name) for option in options_in("argument") if option.name in fields
+        }
+        # A step opens and closes incidents, whatever rules make of failures.
+        return read_config(operator.conn_id, airflow_config, routed, **{"channel": "incident"} | given)
     dag_id, run_id = ids(context)
-    words = f"{off}, [incident_io] enabled is false"
-    emit(operator.log, [log_event("suppressed", logging.INFO, words, str, dag_id=dag_id, run_id=run_id)])
+    emit(operator.log, [log_event("suppressed", logging.INFO, f"{off}, {why}", str, dag_id=dag_id, run_id=run_id)])
     return None
 
 

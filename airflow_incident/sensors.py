@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_incident.airflow_bridge.compat import AirflowFailException, AirflowSensorTimeout, BaseSensorOperator, conf
-from airflow_incident.constants import DEFAULT_CONN_ID
 from airflow_incident.core.arguments import checked
 from airflow_incident.core.settings import OPTIONS, read_value
 from airflow_incident.errors import ConfigurationError, IncidentIoError, Problem, WrongArgument
@@ -38,7 +37,8 @@ class IncidentClosedSensor(BaseSensorOperator):
     :param incident_mode: Which incidents of a severity count, `real` (default) or `test`. The sensor's own `mode` is
         Airflow's.
     :param deployment: Name of this Airflow installation in the idempotency key, for the DAG's own incidents.
-    :param conn_id: Connection of type `incident_io`.
+    :param conn_id: Connection of type `incident_io`. Default: what a rule of `routes_file` says, else
+        `incident_io_default`.
     :param deferrable: Wait in the triggerer, without a worker's slot. Default: `[operators] default_deferrable` in
         airflow.cfg.
     """
@@ -53,7 +53,7 @@ class IncidentClosedSensor(BaseSensorOperator):
         severity: str | None = None,
         incident_mode: str = "real",
         deployment: str | None = None,
-        conn_id: str = DEFAULT_CONN_ID,
+        conn_id: str = "",
         deferrable: bool | None = None,
         **kwargs: Any,
     ) -> None:
@@ -126,14 +126,14 @@ class IncidentClosedSensor(BaseSensorOperator):
         if left <= 0:
             raise AirflowSensorTimeout(f"incident.io: waited longer than {self.timeout:.0f} s")
         with final_if_hopeless():
-            _, wait = self._wait(context)
+            config, wait = self._wait(context)
         trigger = IncidentClosedTrigger(
             incident_ids=wait.incident_ids,
             severity=wait.severity,
             incident_mode=wait.mode,
             may_be_gone=wait.may_be_gone,
             poke_interval=self.poke_interval,
-            conn_id=self.conn_id,
+            conn_id=config.conn_id,
         )
         self.defer(
             trigger=trigger,
@@ -144,10 +144,12 @@ class IncidentClosedSensor(BaseSensorOperator):
 
     def _wait(self, context: Context) -> tuple[ConnectionConfig, WaitCondition]:
         """Read the connection, and what is waited for."""
-        from airflow_incident.airflow_bridge.config import read_config
+        from airflow_incident.airflow_bridge.config import read_airflow_config, read_config, read_routed
         from airflow_incident.api.closing import WaitCondition
 
-        config = read_config(self.conn_id, deployment=self.deployment)
+        airflow_config = read_airflow_config()
+        routed = read_routed(context, airflow_config, level="operator")
+        config = read_config(self.conn_id, airflow_config, routed, channel="incident", deployment=self.deployment)
         if self.waits_for == "dag":
             return config, WaitCondition(self._own_incidents(context, config), may_be_gone=True)
         given = self.incident_id if self.waits_for == "incident" else self.severity
@@ -173,8 +175,8 @@ class IncidentClosedSensor(BaseSensorOperator):
             raise ConfigurationError([Problem("Journal", what)])
         failure = read_failure(context, level="operator")
         opened = opened_by(failure, deployment=config.deployment, store=Variables())
-        others = sorted({conn_id for conn_id in opened.values() if conn_id != self.conn_id})
+        others = sorted({conn_id for conn_id in opened.values() if conn_id != config.conn_id})
         if others:
             # With this connection's key they would look as if they were gone.
             self.log.warning("incident.io: not waiting for incidents of other connections: %s", ", ".join(others))
-        return [incident_id for incident_id, conn_id in opened.items() if conn_id == self.conn_id]
+        return [incident_id for incident_id, conn_id in opened.items() if conn_id == config.conn_id]

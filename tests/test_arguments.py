@@ -102,7 +102,7 @@ WRONG = {
         "open_incident(api_version=…): is no argument; set 'api_version' in the connection or in [incident_io] of airflow.cfg"
     ],
     "open_incident(enabled=False)": [
-        "open_incident(enabled=…): is no argument; set 'enabled' in [incident_io] of airflow.cfg"
+        "open_incident(enabled=…): is no argument; set 'enabled' in a rule of routes_file or in [incident_io] of airflow.cfg"
     ],
     "open_incident(alert_source_token='s3cr3t')": [
         "open_incident(alert_source_token=…): is no argument; set 'alert_source_token' in the connection"

@@ -57,6 +57,7 @@ class Mistake(NamedTuple):
     connection: dict[str, Any] | None = None
     extra: Any = None
     environment: dict[str, str] | None = None
+    rules: str | None = None
     channel: str | None = None
     conn_id: str = "incident_io_default"
     raises: BaseException | None = None
@@ -76,6 +77,10 @@ def extra(text: str, value: Any, **more: Any) -> Mistake:
 def config(name: str, value: str, **more: Any) -> Mistake:
     variable = f"AIRFLOW__INCIDENT_IO__{name.upper()}"
     return Mistake(f"`{variable}={value}`", environment={variable: value}, **more)
+
+
+def rule(text: str, **more: Any) -> Mistake:
+    return Mistake(f"rule `{text}`", rules=f"- {text}", **more)
 
 
 MISTAKES: dict[str, list[Mistake]] = {
@@ -161,6 +166,22 @@ MISTAKES: dict[str, list[Mistake]] = {
         Mistake(f"`SSL_CERT_FILE={UNKNOWN}`", "kept", environment={"SSL_CERT_FILE": UNKNOWN}, tls=True, extra={}),
         Mistake("an authority that is not known here", "kept", tls=True, extra={}),
     ],
+    "Rules": [
+        Mistake(
+            "a file of rules that is not there", environment={"AIRFLOW__INCIDENT_IO__ROUTES_FILE": "/etc/routes.yml"}
+        ),
+        Mistake("a file of rules that is no YAML", rules="- match: {tags: tier-1"),
+        Mistake("a file of rules that is no list", rules="severity: Critical"),
+        rule('{match: {tag: "x"}, set: {severity: Major}}'),
+        rule("{match: {dag_id: 7}, set: {severity: Major}}"),
+        rule("{set: {severty: Major}}"),
+        rule("{set: {severity: 1}}"),
+        rule("{set: {visibility: privat}}"),
+        rule("{set: {enabled: nope}}"),
+        rule("{set: {proxy: http://proxy}}"),
+        rule("{match: {task_id: load}, set: {channel: alert}}"),
+        rule("{set: {severity: Catastrophic}}"),
+    ],
     "Alerts": [
         Mistake("no alert source", "kept", channel="alert", extra={}, log=True),
         Mistake("an alert source without its token", "kept", channel="alert", extra={"alert_source_id": "01"}),
@@ -219,7 +240,7 @@ def tls_box(authority, tmp_path_factory):
 
 
 @pytest.fixture
-def made(monkeypatch, connect, box, tls_box, authority, tmp_path):
+def made(monkeypatch, connect, box, tls_box, authority, tmp_path, airflow_home):
     """Make a mistake, or take it back; return the callback that a user would have."""
     bundle = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(str(bundle))
@@ -236,6 +257,9 @@ def made(monkeypatch, connect, box, tls_box, authority, tmp_path):
             connect(**fields)
         for name, value in (mistake.environment or {}).items():
             monkeypatch.setenv(name, value)
+        if mistake.rules is not None:
+            monkeypatch.setenv("AIRFLOW__INCIDENT_IO__ROUTES_FILE", "routes.yaml")
+            (airflow_home / "routes.yaml").write_text(mistake.rules)
         if mistake.raises:
             monkeypatch.setattr(BaseHook, "get_connection", lambda *_: (_ for _ in ()).throw(mistake.raises))
         return server
@@ -287,7 +311,7 @@ def told(mistake, heard):
 
 
 @pytest.mark.parametrize("mistake", ALL, ids=[mistake.written for mistake in ALL])
-def test_a_mistake_is_told_and_costs_no_failure(made, mistake):
+def test_a_mistake_is_told_and_costs_no_failure(made, mistake, airflow_home):
     """It opens without what cannot be used, or is kept and delivered once the cause is fixed."""
     server = made(mistake)
     server.clear()
@@ -295,6 +319,7 @@ def test_a_mistake_is_told_and_costs_no_failure(made, mistake):
     assert outcome == {"opened": "opened", "kept": "journalled"}[mistake.becomes], heard.texts()
     where, words = told(mistake, heard)
     assert API_KEY not in words
+    words = words.replace(str(airflow_home), "/opt/airflow")
     SEEN[mistake.written] = (where, words, mistake.becomes)
     if HAS_PAGE and not WRITES:
         assert row(mistake) in PAGE.read_text().split("\n")

@@ -107,6 +107,8 @@ open_incident()(task_context())
     api = ("body", "closing", "endpoints", "models", "names")
     delivery = ("flush", "recovery", "opened")
     needless = {
+        "airflow_incident.airflow_bridge.routes",
+        "airflow_incident.core.routes",
         *(f"airflow_incident.api.{name}" for name in api),
         *(f"airflow_incident.delivery.{n}" for n in delivery),
     }

@@ -26,7 +26,7 @@ def options() -> str:
         [f"`{o.name}`", *("✓" if place in o.places else "" for place in settings.EVERYWHERE), _default(o), _help(o)]
         for o in OPTIONS.values()
     )
-    return _table(["option", "argument", "connection", "airflow.cfg", "default", "what it does"], rows)
+    return _table(["option", "argument", "rule", "connection", "airflow.cfg", "default", "what it does"], rows)
 
 
 def options_one_by_one() -> str:
@@ -130,6 +130,7 @@ def _kind(option: Option) -> str:
 def _section(option: Option) -> str:
     places = {
         "argument": f"argument `{option.name}`",
+        "route": f"`{option.name}` in a [rule](../how-to/routes.md)",
         "connection": f"*{option.label}* in the connection",
         "config": f"`{option.name}` in airflow.cfg, or `AIRFLOW__{CONFIG_SECTION.upper()}__{option.name.upper()}`",
     }

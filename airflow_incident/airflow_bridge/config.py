@@ -1,4 +1,7 @@
-"""Connection, airflow.cfg and arguments as one value, merged once, and the client of its account. No verb enters."""
+"""Connection, airflow.cfg, routes and arguments as one value, merged once, and the client of its account.
+
+No verb enters.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_incident.api.client import AsyncClient, Client
-    from airflow_incident.core.failure import Failure
+    from airflow_incident.core.failure import Failure, Level
+    from airflow_incident.core.routes import Routed
     from airflow_incident.core.text import Redact
 
 UNNAMED = "unnamed"
@@ -123,6 +127,25 @@ def read_airflow_config() -> AirflowConfig:
     )
 
 
+def read_routed(context: Any, airflow_config: AirflowConfig, *, level: Level | None = None) -> Routed | None:
+    """Say what the rules set for what a context describes; None where there is no file of rules. Never raises.
+
+    :param level: As for `read_failure`.
+    """
+    if not (file := airflow_config.config.get("routes_file")):
+        return None
+    from airflow_incident.airflow_bridge.routes import routed  # most have none
+
+    return routed(file, context, level=level)
+
+
+def why_disabled(airflow_config: AirflowConfig, routed: Routed | None) -> str:
+    """Say what turns incidents off; empty if nothing does."""
+    if routed and "enabled" in routed.options:
+        return "" if routed.options["enabled"] else f"{routed.origin('enabled')} sets enabled to false"
+    return "" if airflow_config.enabled else f"[{CONFIG_SECTION}] enabled is false"
+
+
 def unknown_options() -> list[Problem]:
     """Tell what our section of airflow.cfg has, or its environment variables name, and no option is called."""
     options = {option.name for option in options_in("config")}
@@ -177,7 +200,7 @@ class ConnectionConfig:
     is what whoever sets it up must know: these, and `unnamed_notes`, which say that the installation has no
     name. `unusable` is why no request can be made; `is_absent` says that nobody has set incident.io up here (the
     default connection is not there, and no other was named), `is_read` that the connection's options are known all the
-    same. `unknown` are the names in its extra that mean nothing there.
+    same. `unknown` are the names in its extra that mean nothing there. `routed` is what rules have set.
     """
 
     conn_id: str
@@ -196,12 +219,18 @@ class ConnectionConfig:
     is_absent: bool
     is_read: bool
     unknown: Sequence[str]
+    routed: Routed | None
 
     @property
     def own_fields(self) -> tuple[str, ...]:
-        """What an incident looks like by the arguments alone, whatever the connection says."""
+        """What an incident looks like by arguments and rules alone, whatever the connection says."""
         names = ("deployment", *self.settings.incident_fields())
-        return tuple(name for name in names if self.origins.get(name) == "argument")
+        return tuple(name for name in names if self.origins.get(name) in {"argument", "route"})
+
+    def templates(self, given: Mapping[str, str | None]) -> dict[str, str | None]:
+        """Return the templates of an incident's texts: those of the arguments, else those of the rules."""
+        by_rules = self.routed.options if self.routed else {}
+        return {name: by_rules.get(name) if template is None else template for name, template in given.items()}
 
     @property
     def for_alerts_alone(self) -> bool:
@@ -256,48 +285,61 @@ class ConnectionConfig:
         )
 
 
-def read_config(conn_id: str, airflow_config: AirflowConfig | None = None, **arguments: Any) -> ConnectionConfig:
-    """Read a connection and merge it with arguments and airflow.cfg, for whoever can be told of a mistake.
+def read_config(
+    conn_id: str, airflow_config: AirflowConfig | None = None, routed: Routed | None = None, **arguments: Any
+) -> ConnectionConfig:
+    """Read a connection and merge it with arguments, rules and airflow.cfg, for whoever can be told of a mistake.
 
+    :param conn_id: The connection; empty for the one that the rules name, or the default.
     :raises UnusableConnectionError: if no request can be made with it, naming everything that is wrong.
     :raises ConfigurationError: naming every argument that cannot be used.
     """
-    return _checked(read_lenient_config(conn_id, airflow_config, **arguments))
+    return _checked(read_lenient_config(conn_id, airflow_config, routed, **arguments))
 
 
-async def aread_config(conn_id: str, airflow_config: AirflowConfig | None = None, **arguments: Any) -> ConnectionConfig:
+async def aread_config(
+    conn_id: str, airflow_config: AirflowConfig | None = None, routed: Routed | None = None, **arguments: Any
+) -> ConnectionConfig:
     """Async version of `read_config`."""
-    return _checked(await aread_lenient_config(conn_id, airflow_config, **arguments))
+    return _checked(await aread_lenient_config(conn_id, airflow_config, routed, **arguments))
 
 
 def read_lenient_config(
-    conn_id: str, airflow_config: AirflowConfig | None = None, **arguments: Any
+    conn_id: str, airflow_config: AirflowConfig | None = None, routed: Routed | None = None, **arguments: Any
 ) -> ConnectionConfig:
     """Read what can be read, for a failure that must not be lost: what is wrong is in the result, nothing raises."""
+    conn_id = _conn_id(conn_id, routed)
     try:
         connection = read_connection(conn_id)
     except (Exception, SystemExit) as error:  # noqa: BLE001 -- a secrets backend may raise anything
         connection = error
-    return _merged(conn_id, connection, airflow_config, arguments)
+    return _merged(conn_id, connection, airflow_config, routed, arguments)
 
 
 async def aread_lenient_config(
-    conn_id: str, airflow_config: AirflowConfig | None = None, **arguments: Any
+    conn_id: str, airflow_config: AirflowConfig | None = None, routed: Routed | None = None, **arguments: Any
 ) -> ConnectionConfig:
     """Async version of `read_lenient_config`."""
+    conn_id = _conn_id(conn_id, routed)
     try:
         connection = await aread_connection(conn_id)
     except (Exception, SystemExit) as error:  # noqa: BLE001 -- a secrets backend may raise anything
         connection = error
-    return _merged(conn_id, connection, airflow_config, arguments)
+    return _merged(conn_id, connection, airflow_config, routed, arguments)
 
 
-def examine_config(conn_id: str, airflow_config: AirflowConfig | None = None, **arguments: Any) -> ConnectionConfig:
+def _conn_id(given: str, routed: Routed | None) -> str:
+    return given or (routed.options.get("conn_id") if routed else None) or DEFAULT_CONN_ID
+
+
+def examine_config(
+    conn_id: str, airflow_config: AirflowConfig | None = None, routed: Routed | None = None, **arguments: Any
+) -> ConnectionConfig:
     """Read a connection for whoever looks at it: one without an API key may be for alerts alone."""
-    config = read_lenient_config(conn_id, airflow_config, **arguments)
+    config = read_lenient_config(conn_id, airflow_config, routed, **arguments)
     if not config.unusable or isinstance(config.unusable, MissingConnectionError):
         return config.with_client()
-    for_alerts = read_lenient_config(conn_id, airflow_config, **arguments | {"channel": "alert"}).with_client()
+    for_alerts = read_lenient_config(conn_id, airflow_config, routed, **arguments | {"channel": "alert"}).with_client()
     is_for_alerts = for_alerts.account.alert_source_token and not for_alerts.account.api_key
     return for_alerts if is_for_alerts or not for_alerts.unusable else config
 
@@ -314,7 +356,11 @@ def _checked(config: ConnectionConfig) -> ConnectionConfig:
 
 
 def _merged(
-    conn_id: str, connection: Any, airflow_config: AirflowConfig | None, arguments: Mapping[str, Any]
+    conn_id: str,
+    connection: Any,
+    airflow_config: AirflowConfig | None,
+    routed: Routed | None,
+    arguments: Mapping[str, Any],
 ) -> ConnectionConfig:
     """Read and merge everything first, so that one error can name all that is wrong.
 
@@ -334,7 +380,10 @@ def _merged(
     is_read = not unusable and not wrong
     if fields.conn_type not in {CONN_TYPE, "generic"}:
         wrong.append(Problem("Connection type", f"is {fields.conn_type!r}; it must be {CONN_TYPE!r}"))
-    settings, problems, origins = merge(arguments=arguments, connection=extra, config=airflow_config.config)
+    routes = routed.options if routed else {}
+    settings, problems, origins = merge(
+        arguments=arguments, routes=routes, connection=extra, config=airflow_config.config
+    )
     account, bad = read_account(fields, settings)
     wrong += bad
     if wrong and not unusable:
@@ -362,6 +411,7 @@ def _merged(
         is_absent=conn_id == DEFAULT_CONN_ID and isinstance(unusable, MissingConnectionError),
         is_read=is_read,
         unknown=[str(name) for name in extra if name not in OPTIONS or "connection" not in OPTIONS[name].places],
+        routed=routed,
     )
 
 

@@ -57,7 +57,7 @@ def read_moment(value: Any) -> datetime | None:
     return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC)
 
 
-def _owners(value: Any) -> tuple[str, ...]:
+def read_owners(value: Any) -> tuple[str, ...]:
     """Read a DAG's owners; `airflow` is the name of those that have none."""
     names = (name.strip() for name in (read_text(value) or "").split(","))
     return tuple(name for name in names if name not in {"", "airflow"})
@@ -105,12 +105,12 @@ _OF_TASK: _Facts = (
     ("task_id", read_text, ("ti.task_id", "task_instance.task_id")),
     ("map_index", _number, ("ti.map_index", "task_instance.map_index")),
 )
+_OF_DAG: _Facts = (("owners", read_owners, ("dag.owner",)), ("tags", _tags, ("dag.tags",)))
 _OF_FAILURE: _Facts = (
     ("reason", read_text, ("reason",)),
     ("deadline_at", read_moment, ("deadline.deadline_time",)),
     ("exception_type", type_name, ("exception",)),
-    ("owners", _owners, ("dag.owner",)),
-    ("tags", _tags, ("dag.tags",)),
+    *_OF_DAG,
 )
 _OF_FAILED_RUN: _Facts = (("failed_at", read_moment, ("dag_run.end_date",)),)
 _OF_FAILED_TASK: _Facts = (
@@ -161,6 +161,14 @@ def read_success(context: Any, *, level: Level | None = None, scope: Scope = "ru
         states = task_states(context, facts["dag_id"], facts["run_id"])
         facts["failed_tasks"] = tuple(each.label for each in states if each.state == "failed")
     return Failure(**facts, in_processor=level == "dag")
+
+
+def read_subject(context: Any, *, level: Level | None = None) -> Failure:
+    """Read what rules look at: which DAG, run and task it is about, and whose.
+
+    :param level: As for `read_failure`.
+    """
+    return Failure(**_facts(context, level or _level(context), _OF_DAG))
 
 
 def _facts(context: Any, level: Level, more: _Facts = ()) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What this process remembers between callbacks: outages, the time that a batch has spent, clients."""
+"""What this process remembers between callbacks: outages, the time that a batch has spent, clients, rules."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from airflow_incident.core.timing import BREAK_SECONDS, MIN_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from airflow_incident.airflow_bridge.routes import Routes
     from airflow_incident.api.client import Client
     from airflow_incident.core.account import Account
 
@@ -66,7 +67,10 @@ class Breaker:
 
 
 class Process:
-    """One process's memory. `clients` has one per account and process id: a fork must not share sockets."""
+    """One process's memory. `clients` has one per account and process id: a fork must not share sockets.
+
+    `routes` is the file of rules that was read last, with what tells a changed one from it.
+    """
 
     def __init__(self) -> None:
         self.clients: dict[tuple[int, Account], Client] = {}
@@ -79,6 +83,7 @@ class Process:
         self.clients.clear()
         self.breaker = Breaker(time.monotonic)
         self.batch = BatchBudget(time.monotonic)
+        self.routes: tuple[tuple[str | int, ...], Routes | None] = ((), None)
 
 
 PROCESS = Process()

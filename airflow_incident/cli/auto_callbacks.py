@@ -89,6 +89,17 @@ def known_dags(dag_id: str | None = None) -> Mapping[str, Sequence[str]]:
     return dags
 
 
+def known_owners(dag_id: str) -> str | None:
+    """Return who owns a DAG, as Airflow writes it: with commas between."""
+    from airflow.models.dag import DagModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        owners: str | None = session.scalar(select(DagModel.owners).where(DagModel.dag_id == dag_id))
+    return owners
+
+
 def _rules(airflow_config: AirflowConfig) -> tuple[Settings, dict[str, str]]:
     """Read the options as the policy does; tell what is wrong with which of the switches."""
     config = {name: airflow_config.config.get(name, "") for name in (*SWITCHES, *GLOBS)}

@@ -14,6 +14,7 @@ from airflow_incident.airflow_bridge.config import (
     read_airflow_config,
     unknown_options,
 )
+from airflow_incident.airflow_bridge.routes import read_routes
 from airflow_incident.airflow_bridge.variables import Variables
 from airflow_incident.api.calls import CallSequence
 from airflow_incident.api.client import unreadable_proxy_variables
@@ -23,6 +24,7 @@ from airflow_incident.api.names import LIST_STATUS_ROWS, lookup_ids
 from airflow_incident.api.submit import is_v1_gone
 from airflow_incident.cli.auto_callbacks import examine_policy
 from airflow_incident.cli.doctor import Finding
+from airflow_incident.cli.route_checks import examine_connections, examine_file
 from airflow_incident.constants import CONFIG_SECTION, CONN_TYPE, VERSION
 from airflow_incident.core.settings import OPTIONS, merge, unknown_settings
 from airflow_incident.core.timing import CLOCK_ERROR, CLOCK_WARNING, TEST_BUDGET
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from airflow_incident.airflow_bridge.config import ConnectionConfig
+    from airflow_incident.airflow_bridge.routes import Routes
     from airflow_incident.api.models import Identity
     from airflow_incident.api.payload import LookupResult
 
@@ -76,6 +79,9 @@ def examine(conn_id: str) -> Iterator[Finding]:
         yield from _account(config)
         yield _alert_source(config)
     yield from examine_policy(airflow_config)
+    if given := airflow_config.config.get("routes_file"):
+        yield from examine_file(given)
+        yield from _routed_names(read_routes(given), airflow_config)
     yield from _journal(airflow_config)
 
 
@@ -205,10 +211,34 @@ def _clock(config: ConnectionConfig) -> Iterator[Finding]:
     yield Finding("error" if seconds >= CLOCK_ERROR else "warning", "clock", told, advice)
 
 
+def _routed_names(routes: Routes, airflow_config: AirflowConfig) -> Iterator[Finding]:
+    """Tell which connections that rules name cannot be used, and which names incident.io does not know."""
+    asked: set[tuple[str, ...]] = set()
+    for found in examine_connections(routes, airflow_config):
+        if isinstance(found, Finding):
+            yield found
+            continue
+        for name in (*_NAMED, "resolved_status"):
+            question = found.conn_id, name, str(getattr(found.settings, name))
+            is_new = found.origins.get(name) == "route" and not asked & {question, (found.conn_id,)}
+            if not is_new or found.for_alerts_alone or "{{" in question[-1] or "{%" in question[-1]:
+                continue
+            asked.add(question)
+            finding = _looked_up(name, found)
+            if finding.level == "warning":
+                asked.add((found.conn_id,))  # it does not answer; one line says so
+            if finding.level != "ok":
+                yield finding
+
+
 def _looked_up(name: str, config: ConnectionConfig) -> Finding:
-    """Say whether incident.io knows the name or ID to which the connection or airflow.cfg sets an option."""
-    in_connection = config.origins[name] == "connection"
-    place = f"{OPTIONS[name].label} in the connection" if in_connection else f"[{CONFIG_SECTION}] {name} in airflow.cfg"
+    """Say whether incident.io knows the name or ID to which the connection, airflow.cfg or a rule sets an option."""
+    origin = config.origins[name]
+    place = f"[{CONFIG_SECTION}] {name} in airflow.cfg"
+    if origin == "connection":
+        place = f"{OPTIONS[name].label} in the connection"
+    elif config.routed and origin == "route":
+        place = config.routed.origin(name)
     value = getattr(config.settings, name)
     try:
         wrong, odd = _unknown_status(config, value) if name == "resolved_status" else _unknown(config, {name: value})

@@ -12,7 +12,7 @@ from airflow_incident.cli.terminal import add_command, add_common, indented, qui
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _LEVEL = 9
 _CHECK = 17
@@ -42,13 +42,18 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _doctor(args: argparse.Namespace) -> int:
+    return show(_findings(args.conn_id), as_json=args.json)
+
+
+def show(found: Iterable[Finding], *, as_json: bool) -> int:
+    """Print findings as they are found; return 1 if anything is an error."""
     findings: list[Finding] = []
-    for finding in _findings(args.conn_id):
+    for finding in found:
         findings.append(finding)
-        if not args.json:
+        if not as_json:
             say(_told(finding))
     counts = {level: sum(finding.level == level for finding in findings) for level in ("error", "warning", "ok")}
-    if args.json:
+    if as_json:
         say(json.dumps({"counts": counts, "findings": [finding._asdict() for finding in findings]}, indent=2))
     else:
         say(_closing(counts["error"], counts["warning"]))

@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_incident.cli.terminal import add_command, add_common, indented, quiet, record_json, say
-from airflow_incident.constants import CONFIG_SECTION, DEFAULT_CONN_ID, TASK_SCOPES
+from airflow_incident.constants import CONFIG_SECTION, TASK_SCOPES
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.key import ALERT_MARK, dag_key, earlier_keys, idempotency_key, scope_of, started_key
 from airflow_incident.core.settings import OPTIONS, TAG
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from airflow_incident.airflow_bridge.config import ConnectionConfig
+    from airflow_incident.airflow_bridge.config import AirflowConfig, ConnectionConfig
     from airflow_incident.constants import Scope
+    from airflow_incident.core.routes import Routed
     from airflow_incident.delivery.record import Record
 
 _COLUMNS = 10
@@ -90,8 +91,9 @@ def _explanation(args: argparse.Namespace) -> Explanation:
 
     airflow_config = read_airflow_config()
     wishes, notes = explain_policy(args.dag_id, airflow_config)
-    config = examine_config(args.conn_id or wishes.conn_id or DEFAULT_CONN_ID, airflow_config, severity=wishes.severity)
     failure = _failure(args, notes)
+    routed = _routed(failure, airflow_config)
+    config = examine_config(args.conn_id or wishes.conn_id or "", airflow_config, routed, severity=wishes.severity)
     scope = scope_of(failure, config.settings.scope)
     key = idempotency_key(failure, deployment=config.deployment, scope=scope)
     earlier = earlier_keys(failure, deployment=config.deployment, scope=scope)
@@ -103,7 +105,7 @@ def _explanation(args: argparse.Namespace) -> Explanation:
             f"If the incident of this key was over before the run began, it was made again, and its key is {later}."
         )
     return Explanation(
-        key, record_name(args.dag_id, key), scope, failure.clear_count, dict(_settings(config)), records, notes
+        key, record_name(args.dag_id, key), scope, failure.clear_count, dict(settings_told(config)), records, notes
     )
 
 
@@ -162,7 +164,18 @@ def _records(failure: Failure, keys: set[str], notes: list[str]) -> list[Record]
     return sorted(found, key=lambda record: (record.clear_count, record.written_at))
 
 
-def _settings(config: ConnectionConfig) -> Iterator[tuple[str, Mapping[str, str]]]:
+def _routed(failure: Failure, airflow_config: AirflowConfig) -> Routed | None:
+    """Say what the rules set, by what Airflow's database knows of the DAG; what it does not, the policy's notes say."""
+    if not (given := airflow_config.config.get("routes_file")):
+        return None
+    from airflow_incident.airflow_bridge.routes import read_routes
+    from airflow_incident.cli.routes import dag_of_database
+
+    tags, owners = dag_of_database(failure.dag_id, [])
+    return read_routes(given).apply(failure._replace(tags=tuple(tags), owners=tuple(owners)))
+
+
+def settings_told(config: ConnectionConfig) -> Iterator[tuple[str, Mapping[str, str]]]:
     """Tell each option's value, and which place has set it."""
     arguments = {"severity": f"tag {TAG}severity of the DAG", "channel": f"no API key in connection {config.conn_id}"}
     where = {"connection": f"connection {config.conn_id}", "config": f"[{CONFIG_SECTION}] in airflow.cfg"}
@@ -171,7 +184,9 @@ def _settings(config: ConnectionConfig) -> Iterator[tuple[str, Mapping[str, str]
         # Airflow answers with the declared default where airflow.cfg has none; the two cannot be told apart.
         place = config.origins.get(name, "")
         origin = arguments[name] if place == "argument" else where.get(place, "default")
-        if value == option.default:
+        if config.routed and place == "route":
+            origin = config.routed.origin(name)
+        elif value == option.default:
             origin = "default"
         if name == "deployment" and value is None:
             origin = config.airflow_config.base_url_option if config.airflow_config.name else "default"
@@ -185,6 +200,8 @@ def _settings(config: ConnectionConfig) -> Iterator[tuple[str, Mapping[str, str]
 
 
 def _remarks(config: ConnectionConfig, failure: Failure, scope: Scope) -> Iterator[str]:
+    from airflow_incident.airflow_bridge.config import why_disabled
+
     if failure.run_type == "backfill" and config.settings.scope == "run":
         yield "Backfill runs count as scope dag."
     if scope == "dag":
@@ -200,10 +217,18 @@ def _remarks(config: ConnectionConfig, failure: Failure, scope: Scope) -> Iterat
         yield f"No incident can be opened, {then}: {config.unusable}. {config.unusable.advice}"
     elif config.for_alerts_alone:
         yield "The connection has no API key: only channel alert can use it."
-    if not config.airflow_config.enabled:
-        yield "Incidents are turned off: [incident_io] enabled is false."
+    if why := why_disabled(config.airflow_config, config.routed):
+        yield f"Incidents are turned off: {why}."
+    yield from _routed_remarks(config)
     yield from config.notes
     yield "An argument in the DAG file, which is unknown here, goes before each of these settings."
+
+
+def _routed_remarks(config: ConnectionConfig) -> Iterator[str]:
+    if config.routed and config.routed.options.get("conn_id") == config.conn_id:
+        yield f"The connection, {config.conn_id}, comes from {config.routed.origin('conn_id')}."
+    if config.routed and config.routed.problems:
+        yield f"{config.routed.warning}."
 
 
 def _lines(found: Explanation) -> Iterator[str]:

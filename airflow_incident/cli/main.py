@@ -5,10 +5,10 @@ import sys
 from collections.abc import Sequence
 
 from airflow_incident import __version__
-from airflow_incident.cli import doctor, explain, journal, send_test
+from airflow_incident.cli import doctor, explain, journal, routes, send_test
 from airflow_incident.sandbox import command as sandbox
 
-COMMANDS = (doctor, send_test, explain, journal, sandbox)
+COMMANDS = (doctor, send_test, explain, routes, journal, sandbox)
 """A module for each command; its `add` declares it."""
 
 

@@ -29,6 +29,14 @@ WIDTH = 100
 class CommandError(Exception):
     """What was asked for cannot be done; said in one line."""
 
+    status = 1
+
+
+class UsageError(CommandError):
+    """What was asked for makes no sense."""
+
+    status = 2
+
 
 def add_command(
     commands: argparse._SubParsersAction[argparse.ArgumentParser],
@@ -72,7 +80,8 @@ def _run(command: str, action: Callable[[argparse.Namespace], int], args: argpar
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except CommandError as error:
-        why = str(error)
+        remark(command, str(error))
+        return error.status
     except ModuleNotFoundError as error:
         why = f"there is no module {error.name} here; run it with the Python that runs Airflow"
     except Exception as error:  # noqa: BLE001 -- a broken airflow.cfg or database may raise anything

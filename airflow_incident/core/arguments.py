@@ -90,14 +90,14 @@ def usable(
             elif name in templates and _is_rendered_later(value):
                 kept[name] = value
             else:
-                kept[name] = _read_argument(name, kinds[name], value)
+                kept[name] = read_argument(name, kinds[name], value)
         except Exception as error:  # noqa: BLE001 -- a mapping may raise anything, and a failure must not be lost for it
             what = str(error) if isinstance(error, ValueError) else f"cannot be read ({type(error).__name__})"
             problems[name] = _wrong(f"{entry_point}({name}={_shown(value)})", what)
             if name in NEVER_WEAKER:
                 kept[name] = NEVER_WEAKER[name]
-            elif name in _ENTRIES:
-                kept[name] = _right_entries(name, value) or None
+            elif name in ENTRIES:
+                kept[name] = right_entries(name, value) or None
     return kept, problems
 
 
@@ -115,15 +115,16 @@ def _is_rendered_later(value: Any) -> bool:
     return value is not None and not isinstance(value, _PLAIN)
 
 
-def _read_argument(name: str, kind: str, value: Any) -> Any:
-    """Read one argument.
+def read_argument(name: str, kind: str, value: Any) -> Any:
+    """Read one argument, or what a rule sets in its place.
 
+    :param kind: Its type, as a signature writes it.
     :raises ValueError: saying what is expected instead.
     """
     kind, _, may_be_none = kind.partition(" | ")
     if value is None and may_be_none:
         return None
-    if name == "conn_id" and not (isinstance(value, str) and value.strip()):
+    if name == "conn_id" and (not isinstance(value, str) or value.isspace()):  # the empty one is the default
         raise ValueError(f"must be the ID of a connection, like {DEFAULT_CONN_ID!r}")
     if kind == "bool":
         if not isinstance(value, bool):
@@ -141,7 +142,7 @@ def _read_argument(name: str, kind: str, value: Any) -> Any:
     return read_choice(chosen, value) if chosen in CHOICES and (value.strip() or not may_be_none) else read_text(value)
 
 
-_ENTRIES = MappingProxyType(
+ENTRIES = MappingProxyType(
     {
         "custom_fields": (
             '{"Affected team": "Product"}',
@@ -160,7 +161,7 @@ def _read_entries(name: str, value: Any) -> Mapping[str, Any] | None:
     """Read a mapping of names, or the JSON of one."""
     if value == "":
         return None
-    example, needs = _ENTRIES[name]
+    example, needs = ENTRIES[name]
     try:
         entries = read_mapping(value)
     except (ValueError, RecursionError):
@@ -185,7 +186,7 @@ def _is_right(name: str, given: Any) -> bool:
     )
 
 
-def _right_entries(name: str, value: Any) -> dict[str, Any]:
+def right_entries(name: str, value: Any) -> dict[str, Any]:
     """Return the entries of a mapping that can be used, whatever is wrong with the others."""
     try:
         return {
@@ -277,7 +278,8 @@ def _unknown(entry_point: str, name: str, known: list[str], others: Sequence[str
     near = get_close_matches(name.lower(), known, n=1) or get_close_matches(name.lower(), others, n=1)
     option = OPTIONS.get(name)
     if option and "argument" not in option.places:
-        places = {"connection": "the connection", "config": f"[{CONFIG_SECTION}] of airflow.cfg"}
+        places = {"route": "a rule of routes_file", "connection": "the connection"}
+        places["config"] = f"[{CONFIG_SECTION}] of airflow.cfg"
         what = f"is no argument; set {name!r} in {' or in '.join(places[place] for place in option.places)}"
     elif option:
         other = "resolve_incident" if name.startswith("resolve") else "open_incident"

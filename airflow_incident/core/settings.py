@@ -1,6 +1,7 @@
 """The one table of options, and the one merge of where they may be set.
 
-Precedence: argument > connection > [incident_io] in airflow.cfg > default. What a DAG's tags say becomes arguments.
+Precedence: argument > route > connection > [incident_io] in airflow.cfg > default. What a DAG's tags say becomes
+arguments.
 """
 
 from __future__ import annotations
@@ -20,13 +21,17 @@ if TYPE_CHECKING:
 
 TAG = "incident:"
 """What a DAG's tag that is meant for this package begins with."""
-Place = Literal["argument", "connection", "config"]
-EVERYWHERE: tuple[Place, ...] = ("argument", "connection", "config")
+Place = Literal["argument", "route", "connection", "config"]
+EVERYWHERE: tuple[Place, ...] = ("argument", "route", "connection", "config")
 _PLACES: dict[str, str] = {
     "argument": "as an argument in the DAG file",
+    "route": "in a rule of routes_file",
     "connection": "in the connection",
     "config": f"under [{CONFIG_SECTION}] in airflow.cfg",
 }
+
+ROUTED_TEXTS = ("name", "summary", "conn_id")
+"""What a rule may set besides options: arguments that have no other place."""
 
 _UNSET: Mapping[str, Any] = MappingProxyType({})
 
@@ -79,7 +84,7 @@ class Settings:
     enabled: bool = _option(
         default=True,
         label="Enabled",
-        places=("config",),
+        places=("route", "config"),
         parse=_flag,
         help="Whether incidents are opened at all. False turns every failure into one info line.",
     )
@@ -91,14 +96,14 @@ class Settings:
     scope: Scope = _option(
         default="run",
         label="Scope",
-        places=("argument", "config"),
+        places=("argument", "route", "config"),
         help="What one incident stands for: a DAG as long as its incident is open, a run, a task of a run, or a mapped "
         "task instance. Backfill runs count as `dag`, instead of `run`.",
     )
     channel: str = _option(
         default="incident",
         label="Channel",
-        places=("argument",),
+        places=("argument", "route"),
         help="What a failure becomes: an incident at once, or an alert, which pages people by incident.io's alert "
         "routes and may open an incident there.",
     )
@@ -120,7 +125,7 @@ class Settings:
     status: str | None = _option(
         label="Status",
         drafted=True,
-        places=("argument",),
+        places=("argument", "route"),
         help="Name or ID of the status that the incident opens in. Default: triage.",
     )
     custom_fields: dict[str, Any] | None = _option(
@@ -159,7 +164,7 @@ class Settings:
     log_lines: int = _option(
         default=0,
         label="Log lines",
-        places=("argument", "config"),
+        places=("argument", "route", "config"),
         parse=_count,
         help="How many of the last lines of the failed task's own log the incident shows, if that host has it. "
         "0 shows none: a log may hold what not everybody may see.",
@@ -167,14 +172,14 @@ class Settings:
     refail: str = _option(
         default="join",
         label="Refail",
-        places=("argument", "config"),
+        places=("argument", "route", "config"),
         help="What a run does that was cleared and fails again: join the incident of its earlier attempt, as long as "
         "that is open; or open a new one each time.",
     )
     resolve: str = _option(
         default="if_unclaimed",
         label="Resolve",
-        places=("argument", "config"),
+        places=("argument", "route", "config"),
         help="What a recovery may close: only what no person has claimed (left triage, or a lead assigned), the others "
         "get a link to the run; or every incident that Airflow has opened.",
     )
@@ -185,7 +190,7 @@ class Settings:
     exception_detail: str = _option(
         default="message",
         label="Exception detail",
-        places=("argument", "config"),
+        places=("argument", "route", "config"),
         help="How much of a task's exception the summary holds: its type, also its message (first 500 "
         "characters), or the traceback. Known secrets are redacted in each.",
     )
@@ -222,6 +227,12 @@ class Settings:
         parse=_globs,
         help="Globs of the DAG IDs that auto_open and auto_resolve leave alone, also where auto_include names them. "
         "Default: none.",
+    )
+    routes_file: str | None = _option(
+        label="Routes file",
+        places=("config",),
+        help="Path of a YAML file of rules, which set options by DAG, tag, owner, task and run type. One that is not "
+        "absolute begins at AIRFLOW_HOME. Default: none.",
     )
     storm_limit: int = _option(
         default=20,
@@ -273,14 +284,23 @@ def options_in(place: Place) -> Iterator[Option]:
 
 
 def merge(
-    *, arguments: Mapping[str, Any] = _UNSET, connection: Mapping[str, Any] = _UNSET, config: Mapping[str, Any] = _UNSET
+    *,
+    arguments: Mapping[str, Any] = _UNSET,
+    routes: Mapping[str, Any] = _UNSET,
+    connection: Mapping[str, Any] = _UNSET,
+    config: Mapping[str, Any] = _UNSET,
 ) -> tuple[Settings, list[Problem], dict[str, Place]]:
     """Merge what is set where; also return every value that cannot be used, and where each option's value is from.
 
     None and the empty string mean "not set here", and so does what cannot be used. But what was to be seen by fewer
     people, or to be a test, must not become more by a slip: then no other place is asked.
     """
-    sources: dict[Place, Mapping[str, Any]] = {"argument": arguments, "connection": connection, "config": config}
+    sources: dict[Place, Mapping[str, Any]] = {
+        "argument": arguments,
+        "route": routes,
+        "connection": connection,
+        "config": config,
+    }
     values: dict[str, Any] = {}
     problems: list[Problem] = []
     origins: dict[str, Place] = {}
@@ -303,7 +323,7 @@ def merge(
 
 def unknown_settings(names: Iterable[str], place: Place) -> list[Problem]:
     """Tell what is set in a place and means nothing there, with the option that was probably meant."""
-    known = [option.name for option in options_in(place)]
+    known = [option.name for option in options_in(place)] + list(ROUTED_TEXTS if place == "route" else ())
     problems = []
     for name in names:
         if name in known:
@@ -316,7 +336,8 @@ def unknown_settings(names: Iterable[str], place: Place) -> list[Problem]:
 
             near = get_close_matches(name.lower(), known, n=1)
             what = "is unknown and has no effect" + (f"; did you mean {near[0]}?" if near else "")
-        where = f"{name!r} in the connection's extra" if place == "connection" else f"[{CONFIG_SECTION}] {name}"
+        where = {"connection": f"{name!r} in the connection's extra", "route": name}.get(place)
+        where = where or f"[{CONFIG_SECTION}] {name}"
         problems.append(Problem(where, what, name, place))
     return problems
 

@@ -14,6 +14,7 @@ import trustme
 
 from airflow_incident import CreateIncidentOperator, IncidentHook, open_incident
 from airflow_incident.airflow_bridge.compat import BaseHook
+from airflow_incident.airflow_bridge.config import read_airflow_config, read_config, read_routed
 from airflow_incident.airflow_bridge.process import PROCESS
 from airflow_incident.core.settings import OPTIONS, options_in, read_value
 from airflow_incident.errors import ConfigurationError, MissingConnectionError
@@ -34,7 +35,7 @@ def ids_of(kind):
 
 ONE = "01F00000000000000000000001"
 VALUES = {
-    # name: values for argument, connection, config
+    # name: values for argument, connection, config; those of rules are below
     "enabled": (None, None, "False"),
     "deployment": ("from-argument", "from-connection", "from-config"),
     "scope": ("task", None, "task_instance"),
@@ -54,7 +55,7 @@ VALUES = {
     "roles": ({ONE: "a@example.com"}, f'{{"{ONE}": "b@example.com"}}', f'{{"{ONE}": "U12345678"}}'),
     "slack_team_id": ("T-argument", "T-connection", "T-config"),
     "runbook": ("https://wiki.test/argument", "https://wiki.test/connection", "https://wiki.test/config"),
-    "log_lines": (5, None, "7"),
+    "log_lines": (7, None, "8"),
     "refail": ("new", None, "new"),
     "resolve": ("always", None, "always"),
     "resolved_status": ("from-argument", "from-connection", "from-config"),
@@ -64,13 +65,38 @@ VALUES = {
     "auto_resolve": (None, None, "True"),
     "auto_include": (None, None, "sales_*, finance"),
     "auto_exclude": (None, None, "*_draft"),
+    "routes_file": (None, None, "/nowhere/routes.yaml"),
     "storm_limit": (None, "7", "8"),
     "storm_limit_per_dag": (None, "5", "6"),
     "api_version": (None, "v1", "v2"),
     "proxy": (None, "http://connection.test:1", "http://config.test:2"),
     "ca_bundle": (None, "/from/connection.pem", "/from/config.pem"),
 }
-PLACES = ("argument", "connection", "config")
+ROUTES = {
+    "enabled": True,
+    "deployment": "from-rule",
+    "scope": "dag",
+    "severity": f"01SEV{9:021}",
+    "incident_type": f"01TYP{9:021}",
+    "channel": "incident",
+    "mode": "real",
+    "visibility": "public",
+    "status": "investigating",
+    "custom_fields": {ONE: {"value_text": "4"}},
+    "roles": {ONE: "c@example.com"},
+    "slack_team_id": "T-rule",
+    "runbook": "https://wiki.test/rule",
+    "log_lines": 9,
+    "refail": "join",
+    "resolve": "if_unclaimed",
+    "resolved_status": "from-rule",
+    "exception_detail": "message",
+}
+PLACES = ("argument", "route", "connection", "config")
+BY_PLACE = {
+    name: {"argument": of_dag, "route": ROUTES.get(name), "connection": of_connection, "config": of_config}
+    for name, (of_dag, of_connection, of_config) in VALUES.items()
+}
 SENT_AS = {"severity": "severity_id", "incident_type": "incident_type_id", "mode": "mode", "status": "status"} | {
     "visibility": "visibility", "slack_team_id": "slack_team_id", "custom_fields": "custom_field_entries",
     "roles": "incident_role_assignments",
@@ -446,12 +472,16 @@ def _cases():
                 yield pytest.param(name, chosen, id=f"{name}-{'+'.join(chosen) or 'default'}")
 
 
-def _set(name, chosen, monkeypatch, link, host):
+def _set(name, chosen, monkeypatch, link, host, tmp_path):
     """Set an option in some places; return the arguments and the place that must win."""
-    value = dict(zip(PLACES, VALUES[name], strict=True))
+    value = BY_PLACE[name]
     monkeypatch.delenv(f"AIRFLOW__INCIDENT_IO__{name.upper()}", raising=False)
     if "config" in chosen:
         monkeypatch.setenv(f"AIRFLOW__INCIDENT_IO__{name.upper()}", value["config"])
+    if "route" in chosen:
+        rules = tmp_path / "routes.yaml"
+        rules.write_text(json.dumps([{"match": {"dag_id": "ord*"}, "set": {name: value["route"]}}]))
+        monkeypatch.setenv("AIRFLOW__INCIDENT_IO__ROUTES_FILE", str(rules))
     link(host, extra=json.dumps({name: value["connection"]} if "connection" in chosen else {}))
     return {name: value["argument"]} if "argument" in chosen else {}
 
@@ -464,27 +494,30 @@ def test_every_option_has_a_case():
     """A new option is tested in each place that it has."""
     assert VALUES.keys() == OPTIONS.keys()
     for name, option in OPTIONS.items():
-        for place, value in zip(PLACES, VALUES[name], strict=True):
+        for place, value in BY_PLACE[name].items():
             assert (place in option.places) == (value is not None), (name, place)
 
 
 @pytest.mark.parametrize(("name", "chosen"), _cases())
-def test_argument_goes_before_connection_before_configuration_before_default(monkeypatch, link, name, chosen):
+def test_argument_before_rule_before_connection_before_configuration(monkeypatch, link, tmp_path, name, chosen):
     """Each option, in every combination of the places where it may be set."""
-    arguments = _set(name, chosen, monkeypatch, link, "http://127.0.0.1:9")
+    arguments = _set(name, chosen, monkeypatch, link, "http://127.0.0.1:9", tmp_path)
     if name == "channel":
         link("http://127.0.0.1:9", extra={"alert_source_id": "source", "alert_source_token": "token-1"})
-    settings = IncidentHook().config(**arguments).settings
-    winner = dict(zip(PLACES, VALUES[name], strict=True))[chosen[0]] if chosen else OPTIONS[name].default
+    airflow_config = read_airflow_config()
+    config = read_config("", airflow_config, read_routed(dag_context(), airflow_config), **arguments)
+    settings = config.settings
+    assert config.origins.get(name) == next(iter(chosen), None)
+    winner = BY_PLACE[name][chosen[0]] if chosen else OPTIONS[name].default
     expected = read_value(OPTIONS[name], winner) if chosen == ("config",) else _read(winner)
     assert getattr(settings, name) == expected
 
 
 @pytest.mark.parametrize(("name", "chosen"), [c for c in _cases() if c.values[0] in SENT_AS])
-def test_what_wins_is_what_is_sent(monkeypatch, link, name, chosen):
+def test_what_wins_is_what_is_sent(monkeypatch, link, tmp_path, name, chosen):
     """The body holds the option that goes first, from the callback and from the operator; unset fields are absent."""
     with Scripted() as server:
-        arguments = _set(name, chosen, monkeypatch, link, server.url)
+        arguments = _set(name, chosen, monkeypatch, link, server.url, tmp_path)
         report(task_context(), **arguments)
         context = task_context()
         context["ti"].xcom_push = lambda **_: None
@@ -500,7 +533,7 @@ def test_what_wins_is_what_is_sent(monkeypatch, link, name, chosen):
         assert json.loads(text) == ("public" if name == "visibility" else None)
         assert all((field in body) == (name == "visibility") for body in bodies)
     else:
-        value = _read(dict(zip(PLACES, VALUES[name], strict=True))[chosen[0]])
+        value = _read(BY_PLACE[name][chosen[0]])
         word = next(iter(value)) if isinstance(value, dict) else value
         assert word in text
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from airflow_incident.core.settings import OPTIONS, Settings, merge, options_in
+from airflow_incident.core.settings import EVERYWHERE, OPTIONS, Settings, merge, options_in
 from airflow_incident.errors import Problem
 
 SAMPLES = {
@@ -35,20 +35,23 @@ def merged(**sources):
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_every_option_is_read_wherever_it_may_be_set(name):
-    """Argument, connection and airflow.cfg, as the table says, in the forms that these places hold."""
+    """Argument, rule, connection and airflow.cfg, as the table says, in the forms that these places hold."""
     raw, value = SAMPLES.get(name, ("some text", "some text"))
-    for place, source in (("argument", "arguments"), ("connection", "connection"), ("config", "config")):
+    sources = ("arguments", "routes", "connection", "config")
+    for place, source in zip(EVERYWHERE, sources, strict=True):
         settings, problems, _ = merged(**{source: {name: raw}})
         assert problems == []
         assert getattr(settings, name) == (value if place in OPTIONS[name].places else getattr(Settings(), name))
 
 
 def test_the_nearest_place_wins():
-    """Argument before connection before airflow.cfg before the default; empty means not set."""
+    """Argument before rule before connection before airflow.cfg before the default; empty means not set."""
     places = {"config": {"severity": "C"}}
     assert merged(**places)[0].severity == "C"
     places["connection"] = {"severity": "B"}
     assert merged(**places)[0].severity == "B"
+    places["routes"] = {"severity": "R"}
+    assert merged(**places)[0].severity == "R"
     places["arguments"] = {"severity": "A"}
     assert merged(**places)[0].severity == "A"
     assert merged(arguments={"severity": None}, connection={"severity": ""}, config={})[0].severity is None
