@@ -69,6 +69,18 @@ def test_an_incident_is_what_the_rules_say(connected, rules, call, context):
     assert "Product" in json.dumps(incident)
 
 
+def test_what_a_rule_sets_may_be_a_template(connected, rules):
+    """Custom fields and the runbook, as in arguments, for callbacks and steps."""
+    rules("- set: {runbook: 'https://wiki.test/{{ dag.dag_id }}', custom_fields: {Affected team: '{{ params.team }}'}}")
+    context = task_context(dag=DAG, task_id="tell", params={"team": "Product"})
+    context["ti"].xcom_push = lambda **_: None
+    assert failed(context=context) == []
+    CreateIncidentOperator(task_id="tell", key="own").execute(context)
+    assert len(connected.incidents) == 2
+    for incident in connected.incidents:
+        assert "Product" in json.dumps(incident["custom_field_entries"])
+
+
 def test_an_argument_goes_before_a_rule(connected, rules):
     rules("- set: {severity: Critical, name: by rule, visibility: private}")
     assert failed(severity="Minor", name="by argument") == []
