@@ -136,7 +136,7 @@ for dag_id, dag in bag.dags.items():
 @pytest.mark.parametrize(("form", "level"), CASES)
 def test_every_form_at_every_level_opens_one_incident(opened, form, level):
     """As severe as its options say, whatever stands beside it in a list or a tuple."""
-    beginning = f"DAG {form}-{level} failed" if level == "dag" else f"Task {form}-{level}."
+    beginning = f"DAG {form}-{level} failed"
     assert [severity for title, severity in opened if title.startswith(beginning)] == [FORMS[form][1]]
 
 

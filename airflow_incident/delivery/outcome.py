@@ -125,9 +125,9 @@ class ReportResult(NamedTuple):
         """
         failure, key, incident, error = self.report.failure, self.report.sent_key, self.incident, self.error
         outcome, level, sentence = _REPORTS[self.kind]
-        if self.kind == "grouped":
-            outcome = outcome if incident else "journalled"
-        elif self.before and self.kind not in {"failed", "joined"}:
+        if self.kind == "grouped" and not self.before:  # the storm's incident is opened with its first failure
+            outcome = "opened" if incident else "journalled"
+        elif self.before and self.kind not in {"failed", "joined", "grouped"}:
             outcome = _REPORTED_AGAIN.get((self.kind, self.before), "deduplicated")
         if self.kind == "kept" and error and error.blames_connection:
             level = ERROR

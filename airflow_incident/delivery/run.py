@@ -230,7 +230,7 @@ def _config_of(conn_id: str, **arguments: Any) -> ConnectionConfig:
     from airflow_incident.airflow_bridge.config import read_config
 
     config = read_config(conn_id, **arguments)
-    if config.conn_type != CONN_TYPE:
+    if not conn_id or config.conn_type != CONN_TYPE:  # nothing stands for a connection that a record does not name
         problem = Problem("Connection type", f"must be {CONN_TYPE!r} for a flush")
         raise UnusableConnectionError([problem], conn_id=conn_id)
     return config

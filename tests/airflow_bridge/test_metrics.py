@@ -265,7 +265,7 @@ def test_a_storm_counts_each_incident_that_it_opens(connected, counts, monkeypat
     """The one that groups is one of them."""
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__STORM_LIMIT_PER_DAG", "1")
     said = [fails(dag_context(f"r{number}")) for number in range(4)]
-    assert said == [["opened"], ["opened"], ["deduplicated"], ["deduplicated"]]
+    assert said == [["opened"], ["opened"], ["grouped"], ["grouped"]]
     assert counts["opened"] == len(connected.incidents) == 2
 
 
@@ -273,7 +273,7 @@ def test_a_storm_that_begins_in_an_outage_opens_later(connect, sandbox, counts, 
     monkeypatch.setenv("AIRFLOW__INCIDENT_IO__STORM_LIMIT_PER_DAG", "1")
     connect(AWAY)
     said = [fails(dag_context(f"r{number}")) for number in range(3)]
-    assert said == [["journalled"], ["journalled"], ["deduplicated"]]
+    assert said == [["journalled"], ["journalled"], ["grouped"]]
     connect(sandbox.url)
     assert flush() == ["replayed", "replayed"]
     assert counts["journalled"] == counts["replayed"] == len(sandbox.incidents) == 2

@@ -77,7 +77,7 @@ def test_every_public_function_is_in_the_table():
         if callable(thing) and thing.__module__ == module.__name__ and name.islower() and not name.startswith("_")
     }
     assert public - {row.name for row in ROWS} == {
-        "addressed", "any_incident", "either_version", "filter_query", "is_for_alert_source",
+        "addressed", "any_incident", "edit_summary", "either_version", "filter_query", "is_for_alert_source",
         "list_incident_states", "pages", "quoted", "read_incident", "send_alert", "show_incident_state",
     }  # fmt: skip
 

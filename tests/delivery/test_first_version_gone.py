@@ -369,7 +369,7 @@ def test_at_scope_dag_what_v1_opened_takes_the_next_failures(box, store):
     first, second, third = (replace(report_of(f"r{number}"), scope="dag") for number in range(3))
     report_to(box.url, store, first)
     box.store.v1_removed = True
-    assert report_to(box.url, store, second).kind == "grouped"
+    assert report_to(box.url, store, second).kind == "joined"
     box.store.move("INC-1", "closed")
     assert report_to(box.url, store, third).kind == "open"
     first_id = box.store.all()[0].incident["id"]
