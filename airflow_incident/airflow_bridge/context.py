@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow_incident.airflow_bridge.channel import within
 from airflow_incident.airflow_bridge.compat import PROCESSOR, TASK_RUNNER, supervisor, trigger_error
 from airflow_incident.constants import TASK_SCOPES
-from airflow_incident.core.error_text import error_text, type_name
+from airflow_incident.core.error_text import error_text, type_in, type_name
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.timing import DETAIL_PATIENCE
 
@@ -145,6 +145,8 @@ def read_failure(
     if issubclass(type(exception), str) and exception.startswith("{'DAG Id'"):
         exception = _LOST
     cause = safe_get(context, "exception", read=trigger_error) or ""
+    if kind := type_in(cause):
+        facts["exception_type"] = kind
     text = error_text(exception, exception_detail, file=file, cause=cause)
     return with_details(Failure(**facts, exception=text), context, log_lines=log_lines, redact=redact)
 

@@ -60,8 +60,11 @@ _RUNBOOK = re.compile(r"\[([^\[\]]{1,200})\]\(\s*<?([^\s()<>]{1,2000}(?:\([^\s()
 
 _FAILED = "Marking task as FAILED. dag_id="
 """What Airflow 2 says of a failed task, before it tells how it calls the callbacks."""
-_NO_NEWS = re.compile(r"::(?:end)?group::|(?:\[.{1,60} (?:INFO|WARNING|ERROR) - )?incident\.io: ")
-"""Lines of a log that help nobody: how Airflow's UI folds it, and what we have said ourselves."""
+_NO_NEWS = re.compile(
+    r"::(?:end)?group::|(?:\[.{1,60} (?:INFO|WARNING|ERROR) - )?incident\.io: "
+    r"|DAG bundles loaded: |Filling up the DagBag from |Worker startup parse complete$|Task failed with exception$"
+)
+"""Lines of a log that help nobody: how Airflow's UI folds it, how each task begins, what we have said."""
 
 
 def with_details(failure: Failure, context: Any, *, log_lines: int, redact: Redact) -> Failure:

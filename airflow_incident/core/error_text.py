@@ -11,6 +11,9 @@ from airflow_incident.core.text import MESSAGE_LENGTH, beginning, ending, safe_s
 LISTED_ERRORS = 10
 """Members of an exception group that its message names."""
 _INSTALLED = ("/site-packages/", "/dist-packages/")
+_FRAME = re.compile(r'(?m)^(?P<margin>[ |]*)File "(?P<file>[^"\n]*)", line .*\n(?:(?P=margin)  .*\n)*')
+_ARROWS = re.compile(r"(?m)^[ |]*[~^]+[ ~^]*\n")
+"""Where a frame points at a part of its line."""
 _AIRFLOW = re.compile(r"/(?:site|dist)-packages/airflow/(?!providers/)")
 
 
@@ -27,21 +30,51 @@ def error_text(exception: Any, detail: str, *, file: str | None = None, cause: s
     """Read as much of an exception as is wanted; some have a `__str__` that raises, even SystemExit.
 
     :param file: The DAG's own, at which a traceback begins.
-    :param cause: A traceback that another process has left, which the exception only mentions.
+    :param cause: A traceback that another process has left, which the exception only mentions; it is shown instead.
     """
     try:
         if exception is None or (detail == "type" and not isinstance(exception, str)):
             return None
         if detail == "traceback" and isinstance(exception, BaseException):
-            text = f"{cause.rstrip()}\n\n{_traceback(exception, file)}".lstrip("\n")
+            text = cause or _traceback(exception, file)
             end = ending(text)
-            return end if end == text else f"Traceback (its end):\n{end}"
-        text = beginning(str(exception))
-        last = cause.rstrip().rpartition("\n")[2]
+            return _readable(end if end == text else f"Traceback (its end):\n{end}")
+        text = beginning(_last(cause)[1] if cause else str(exception))
         members = _members(exception) if isinstance(exception, BaseExceptionGroup) else []
-        return "\n".join(filter(None, [text, *members, last])) or None
+        return "\n".join(filter(None, [text, *members])) or None
     except (Exception, SystemExit):  # noqa: BLE001 -- an exception may raise anything when it is read
         return "(the exception has no readable text)"
+
+
+def type_in(cause: str) -> str | None:
+    """Name the class of the exception that a traceback ends with."""
+    return _last(cause)[0] or None
+
+
+def _last(cause: str) -> tuple[str, str]:
+    """Split the line that a traceback ends with into class and message."""
+    line = cause.rstrip().rpartition("\n")[2]
+    name, _, message = line.partition(": ")
+    return (name, message) if re.fullmatch(r"[A-Za-z_][\w.]*", name) else ("", line)
+
+
+def _readable(text: str) -> str:
+    """Leave out of a traceback what nobody reads: arrows, and how libraries call one another in the middle of it."""
+    shown: list[str] = []
+    done = left_out = 0
+    for frame in _FRAME.finditer(text):
+        is_first = frame.start() != done or not shown
+        shown.append(text[done : frame.start()])
+        done = frame.end()
+        goes_on = _FRAME.match(text, done) is not None
+        if goes_on and not is_first and any(place in frame["file"] for place in _INSTALLED):
+            left_out += 1
+            continue
+        if left_out:
+            shown.append(f"{frame['margin']}… {left_out} more in libraries\n")
+            left_out = 0
+        shown.append(_ARROWS.sub("", frame[0]))
+    return "".join(shown) + text[done:]
 
 
 def _traceback(exception: BaseException, file: str | None) -> str:

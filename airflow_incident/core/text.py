@@ -195,9 +195,8 @@ def summary(failure: Failure, *, deployment: str, scope: Scope = "run") -> str:
 
     :param failure: As it may be shown.
     """
-    log = f"**{_LOG}:**\n{fence(_ending_of(failure.log_tail, _LOG_LENGTH))}" if failure.log_tail else ""
     others = [
-        log,
+        _log(failure),
         _failed(failure),
         _stops(failure),
         _whose(failure),
@@ -230,6 +229,16 @@ def _error(failure: Failure, room: int) -> str:
     else:
         detail = shorten(detail, MESSAGE_LENGTH if failure.exception_type else min(room, TRACEBACK_LENGTH))
     return f"**{_ERROR}:** {said}".rstrip() + f"\n{fence(detail)}"
+
+
+def _log(failure: Failure) -> str:
+    """Show the end of the log, but for lines that say the error once more."""
+    error, kind = failure.exception or "", (failure.exception_type or "").rpartition(".")[2]
+    last = error.rstrip().rpartition("\n")[2]
+    said = {*error.splitlines(), f"{kind}: {error}", f"{kind}: {last.partition(': ')[2]}"}
+    lines = [line for line in (failure.log_tail or "").splitlines() if line.strip() not in said]
+    tail = "\n".join(lines).strip("\n")
+    return f"**{_LOG}:**\n{fence(_ending_of(tail, _LOG_LENGTH))}" if tail.strip() else ""
 
 
 def _failed(failure: Failure) -> str:
@@ -277,7 +286,8 @@ def _run(failure: Failure, deployment: str) -> str:
     attempt = f"{failure.attempt}" if failure.attempt else ""
     if failure.attempt and failure.attempts and failure.attempts >= failure.attempt:
         attempt += f" of {failure.attempts}"
-    lasted = failure.failed_at - failure.started_at if failure.failed_at and failure.started_at else None
+    began, over = (moment and moment.replace(microsecond=0) for moment in (failure.started_at, failure.failed_at))
+    lasted = over - began if began and over else None  # as a reader reckons it
     return _facts_of(
         _RUN,
         {

@@ -8,7 +8,7 @@ from markdown_it import MarkdownIt
 
 class _Markdown(MarkdownIt):
     def validateLink(self, url: str) -> bool:  # noqa: N802 - the library's name
-        return url.lower().startswith(("http://", "https://"))
+        return url.lower().startswith(("http://", "https://", "mailto:"))
 
 
 @functools.cache

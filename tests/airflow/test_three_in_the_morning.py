@@ -186,7 +186,7 @@ SAID = {
     "mapped": ("ValueError", "no prices"),
     "slow": ("AirflowTaskTimeout", "load"),
     "sensor": ("AirflowSensorTimeout", "timeout"),
-    "deferred": ("TaskDeferralError", "RuntimeError: the queue is gone"),
+    "deferred": ("RuntimeError", "RuntimeError: the queue is gone"),
     "producer": ("ValueError", "no such bucket"),
 }
 """Type and text of each exception; a process that was killed has none."""

@@ -295,7 +295,7 @@ def test_of_json_lines_the_texts_are_shown(log):
         {"event": 5},
     )
     assert tail(20).splitlines() == [
-        "reading orders", "two", "lines", "Task failed with exception", "ValueError: no such table", "None: None",
+        "reading orders", "two", "lines", "ValueError: no such table", "None: None",
         "None: None", '{"no": "event"}', '{"event": "half', "5",
     ]  # fmt: skip
 

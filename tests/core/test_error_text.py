@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from airflow_incident.core.error_text import error_text, type_name
+from airflow_incident.core.error_text import error_text, type_in, type_name
 
 DAG = "/opt/dags/orders.py"
 LIB = "/opt/dags/lib/etl.py"
@@ -88,14 +88,32 @@ def test_a_group_names_its_members():
 
 
 def test_what_another_process_has_left_comes_first():
-    """A deferred task's exception says that its trigger failed; what failed there is told too."""
+    """A deferred task's exception only says that its trigger failed; what failed there is told instead."""
     left = 'Traceback (most recent call last):\n  File "/opt/triggers.py", line 1, in run\nRuntimeError: gone\n'
     error = raised([SDK, SDK], ValueError("Trigger failure"))
-    assert error_text(error, "message", cause=left) == "Trigger failure\nRuntimeError: gone"
-    text = error_text(error, "traceback", cause=left)
-    assert text.startswith(left)
-    assert text.endswith("ValueError: Trigger failure\n")
+    assert error_text(error, "message", cause=left) == "gone"
+    assert error_text(error, "traceback", cause=left) == left
     assert error_text(error, "type", cause=left) is None
+    assert type_in(left) == "RuntimeError"
+    assert type_in("") is None
+
+
+def test_how_libraries_call_one_another_is_left_out():
+    """Between the DAG's own frame and the one that raised; arrows too, but not those of a database's message."""
+    library = "".join(f'  File "/venv/site-packages/db/{name}.py", line 1, in f\n    x()\n    ^^^\n' for name in "abc")
+    message = "SyntaxError: LINE 1: selct\n                     ^\n"
+    text = f'Traceback (most recent call last):\n  File "{DAG}", line 3, in load\n    run()\n{library}{message}'
+    exception = raised([DAG], ValueError())
+    shown = error_text(exception, "traceback", cause=text)
+    assert shown.splitlines() == [
+        "Traceback (most recent call last):",
+        f'  File "{DAG}", line 3, in load',
+        "    run()",
+        "  … 2 more in libraries",
+        '  File "/venv/site-packages/db/c.py", line 1, in f',
+        "    x()",
+        *message.splitlines(),
+    ]
 
 
 def test_a_deep_group_ends():
