@@ -23,8 +23,8 @@ from airflow_incident.core.settings import Settings
 from airflow_incident.delivery.effects import Delete, Get, Names, Send, Set, StoreFailed
 from airflow_incident.delivery.flush import flush_all
 from airflow_incident.delivery.record import PREFIX
-from airflow_incident.delivery.report import IncidentContent, Report, prepare
-from airflow_incident.delivery.reporter import DeliveryPolicy, deliver
+from airflow_incident.delivery.report import DeliveryPolicy, IncidentContent, Report, prepare
+from airflow_incident.delivery.reporter import deliver
 from airflow_incident.errors import IncidentIoError, JournalError, TransportError
 from benchmarks.tables import table
 

@@ -15,8 +15,8 @@ from airflow_incident.delivery.driver import Driver, run_all
 from airflow_incident.delivery.flush import flush_all
 from airflow_incident.delivery.outcome import FlushResult, ReportResult
 from airflow_incident.delivery.record import PREFIX, Record, read_record, utc_now
-from airflow_incident.delivery.report import IncidentContent, Report, prepare
-from airflow_incident.delivery.reporter import DeliveryPolicy, deliver
+from airflow_incident.delivery.report import DeliveryPolicy, IncidentContent, Report, prepare
+from airflow_incident.delivery.reporter import deliver
 
 
 class FileStore:

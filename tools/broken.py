@@ -65,7 +65,7 @@ LINES = (
     ),
     Broken(
         "2.11",
-        "airflow_bridge/context.py",
+        "airflow_bridge/reading.py",
         "ChainMap({}, known,",
         "ChainMap({}, dict(known),",
         "airflow/test_oldest.py::test_a_template_touches_no_variable_that_it_does_not_name",
@@ -107,7 +107,7 @@ LINES = (
     ),
     Broken(
         "3.0",
-        "airflow_bridge/context.py",
+        "airflow_bridge/reading.py",
         'if processor is not None and not hasattr(processor, "GetTaskStates"):',
         "if False:",
         "airflow_bridge/test_contexts.py::test_a_dag_processor_that_would_never_answer_is_not_asked",

@@ -6,18 +6,20 @@ https://airflow.apache.org/docs/apache-airflow/stable/templates-ref.html
 
 from __future__ import annotations
 
-import sys
-from collections import ChainMap
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from airflow_incident.airflow_bridge.channel import within
-from airflow_incident.airflow_bridge.compat import PROCESSOR, TASK_RUNNER, supervisor, trigger_error
+from airflow_incident.airflow_bridge.compat import trigger_error
+from airflow_incident.airflow_bridge.reading import (
+    read_moment,
+    read_text,
+    safe_get,
+    task_states,
+)
 from airflow_incident.constants import TASK_SCOPES
 from airflow_incident.core.error_text import error_text, type_in, type_name
 from airflow_incident.core.failure import Failure
-from airflow_incident.core.timing import DETAIL_PATIENCE
 
 if TYPE_CHECKING:
     from airflow_incident.constants import Scope
@@ -25,14 +27,6 @@ if TYPE_CHECKING:
     from airflow_incident.core.text import Redact
 
     Read = Callable[[Any], Any]
-
-CONTEXT_ERRORS = (Exception, SystemExit)
-"""What an object of a context may raise when it is touched; `sys.exit()` in one would end Airflow's process."""
-
-
-def read_text(value: Any) -> str | None:
-    """Read a string, also one of Airflow's string enumerations."""
-    return str(getattr(value, "value", value)) or None if issubclass(type(value), str) else None
 
 
 def _number(value: Any) -> int | None:
@@ -46,15 +40,6 @@ def _attempt(value: Any) -> int | None:
 def _attempts(value: Any) -> int | None:
     tries = _number(value)
     return None if tries is None or tries < 0 else tries + 1
-
-
-def read_moment(value: Any) -> datetime | None:
-    """Read a date and time, also as text, as the triggerer has it."""
-    if isinstance(value, str):
-        value = datetime.fromisoformat(value)
-    if not isinstance(value, datetime):
-        return None
-    return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC)
 
 
 def read_owners(value: Any) -> tuple[str, ...]:
@@ -74,20 +59,6 @@ _LOST = "The task's process is gone, and nobody knows why: it may have run out o
 """For what Airflow 2 says of such a task: which one it is."""
 _DAG_ID = ("dag.dag_id", "ti.dag_id", "task_instance.dag_id", "dag_run.dag_id")
 _RUN_ID = ("run_id", "dag_run.run_id", "dag_run.dag_run_id", "ti.run_id", "task_instance.run_id")
-
-
-class TaskState(NamedTuple):
-    """A task instance of a run, its state, and its rendered map index, which may be unknown."""
-
-    task_id: str
-    map_index: int
-    state: str
-    map_name: str = ""
-
-    @property
-    def label(self) -> str:
-        """The task with its map index, as Airflow's UI shows it."""
-        return f"{self.task_id}[{self.map_index}]" if self.map_index >= 0 else self.task_id
 
 
 # Each fact, how it is read, and where: the first place that tells it counts.
@@ -186,44 +157,6 @@ def ids(context: Any) -> tuple[str, str]:
     return safe_get(context, *_DAG_ID, read=read_text) or "", safe_get(context, *_RUN_ID, read=read_text) or ""
 
 
-def safe_get(thing: Any, *places: str, read: Read | None = None) -> Any:
-    """Read a value from the first place that has one, or None: proxies and properties raise what they like."""
-    for place in places:
-        value = thing
-        try:
-            for name in place.split("."):
-                value = value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
-            if read:
-                value = read(value)
-        except CONTEXT_ERRORS:
-            continue
-        if value is not None:
-            return value
-    return None
-
-
-def render(template: str, context: Any) -> str:
-    """Render a Jinja template with a context, which stays as it is; what the context lacks is empty.
-
-    :raises Exception: whatever a broken template or a macro raises.
-    """
-    from jinja2 import ChainableUndefined
-    from jinja2.sandbox import SandboxedEnvironment
-
-    with within(DETAIL_PATIENCE):
-        try:
-            environment = safe_get(context, "dag.get_template_env")(force_sandboxed=True)
-        except CONTEXT_ERRORS:  # in `airflow dags test` the DAG can be one that has none: apache/airflow#64649
-            environment = SandboxedEnvironment(cache_size=0)
-        forgiving = environment.overlay(undefined=ChainableUndefined)
-        parsed = forgiving.from_string(template)
-        # Not a copy: to read every variable of Airflow 2.11's context is to be warned of every deprecated one.
-        known: Any = context if isinstance(context, Mapping) else {}
-        variables: Any = ChainMap({}, known, parsed.globals)
-        made = forgiving.context_class(forgiving, variables, parsed.name, parsed.blocks)
-        return "".join(parsed.root_render_func(made))
-
-
 def _level(context: Any) -> Level:
     """Tell who calls. Only the DAG's callback has a reason; a deadline's context has a deadline and no task."""
     if safe_get(context, "deadline") is not None:
@@ -239,34 +172,3 @@ def _is_of_the_task(context: Any) -> bool:
     """
     has_exception = isinstance(context, Mapping) and "exception" in context
     return has_exception or safe_get(context, "ti.start_date", "task_instance.start_date") is not None
-
-
-def task_states(context: Any, dag_id: str, run_id: str) -> list[TaskState]:
-    """List the states of a run's task instances in order, where this Airflow and this process can tell them.
-
-    Its database is asked for the failed ones alone.
-    """
-    try:
-        with within(DETAIL_PATIENCE):
-            if supervisor() is not None:
-                return sorted(_states_by_supervisor(context, dag_id, run_id))
-            found = safe_get(context, "dag_run").get_task_instances(state=["failed"])
-            named = [
-                (task.task_id, task.map_index, safe_get(task, "rendered_map_index", read=read_text)) for task in found
-            ]
-            return sorted(TaskState(task, index, "failed", name or "") for task, index, name in named)
-    except CONTEXT_ERRORS:  # an unlisted task is better than an unreported failure
-        return []
-
-
-def _states_by_supervisor(context: Any, dag_id: str, run_id: str) -> Iterator[TaskState]:
-    processor = sys.modules.get(PROCESSOR)
-    if processor is not None and not hasattr(processor, "GetTaskStates"):
-        return  # Airflow 3.0's DAG processor would never answer
-    states_of = sys.modules[TASK_RUNNER].RuntimeTaskInstance.get_task_states
-    states = states_of(dag_id=dag_id, run_ids=[run_id]).get(run_id, {})
-    known = set(safe_get(context, "dag.task_ids") or ())
-    for key, state in states.items():
-        task_id, _, index = key.rpartition("_")  # `task_id`, or `task_id_mapindex`
-        is_mapped = key not in known and task_id in known and index.isdigit()
-        yield TaskState(*((task_id, int(index)) if is_mapped else (key, -1)), read_text(state) or str(state))

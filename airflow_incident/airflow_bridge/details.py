@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from airflow_incident.airflow_bridge.channel import within
 from airflow_incident.airflow_bridge.compat import conf, is_in_processor, run_before, supervisor
-from airflow_incident.airflow_bridge.context import (
+from airflow_incident.airflow_bridge.reading import (
     CONTEXT_ERRORS,
     TaskState,
     read_moment,

@@ -12,9 +12,9 @@ from airflow_incident.core.timing import BREAK_SECONDS, MIN_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_incident.airflow_bridge.routes import Routes
     from airflow_incident.api.client import Client
     from airflow_incident.core.account import Account
+    from airflow_incident.core.routes import Routes
 
 
 class BatchBudget:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow_incident.airflow_bridge.channel import within
 from airflow_incident.airflow_bridge.context import read_subject
 from airflow_incident.airflow_bridge.process import PROCESS
-from airflow_incident.core.routes import Routed, Rule, problem_at, read_rules, route
+from airflow_incident.core.routes import Routed, Routes, Rule, problem_at, read_rules
 from airflow_incident.core.text import safe_str
 from airflow_incident.core.timing import DETAIL_PATIENCE
 from airflow_incident.errors import Problem
@@ -21,7 +21,7 @@ from airflow_incident.errors import Problem
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from airflow_incident.core.failure import Failure, Level
+    from airflow_incident.core.failure import Level
     from airflow_incident.core.routes import Loc
 
 WHOLE = "whole file"
@@ -39,18 +39,6 @@ class Document(NamedTuple):
     value: Any = None
     lines: Mapping[Loc, int] = {}
     twice: Sequence[Loc] = ()
-
-
-class Routes(NamedTuple):
-    """A file's rules, and what is wrong with it."""
-
-    file: str = ""
-    rules: Sequence[Rule] = ()
-    problems: Sequence[Problem] = ()
-
-    def apply(self, failure: Failure) -> Routed:
-        """Say what the rules set for a failure."""
-        return route(self.rules, failure)._replace(file=self.file, problems=self.problems)
 
 
 def routed(given: str, context: Any, *, level: Level | None = None) -> Routed:

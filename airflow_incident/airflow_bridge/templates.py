@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_incident.airflow_bridge.channel import within
-from airflow_incident.airflow_bridge.context import render
 from airflow_incident.airflow_bridge.details import page
+from airflow_incident.airflow_bridge.reading import render
 from airflow_incident.core.text import MESSAGE_LENGTH, log_line, safe_str, shorten
 from airflow_incident.core.timing import DETAIL_PATIENCE
 from airflow_incident.errors import AirflowTimeoutError

@@ -117,7 +117,7 @@ def _problems(draft: Draft) -> Iterator[Problem]:
 
 
 def _entry_problems(name: str, entries: Any) -> Iterator[Problem]:
-    from airflow_incident.api.names import assignee, listed, ready_value, text
+    from airflow_incident.api.values import assignee, listed, ready_value, text
 
     if not isinstance(entries, Mapping):
         yield Problem(label(name), f"must be a mapping of {_MAPPINGS[name]}")

@@ -6,7 +6,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from airflow_incident.airflow_bridge.config import AirflowConfig, read_config
-from airflow_incident.cli.doctor import Finding
+from airflow_incident.cli.terminal import Finding
 from airflow_incident.constants import CONFIG_SECTION, SWITCHES
 from airflow_incident.core.settings import TAG, Settings, TagOptions, matches, merge, read_tags, why_left_out
 from airflow_incident.errors import ConfigurationError
@@ -139,3 +139,18 @@ def _named_connection(conn_id: str, airflow_config: AirflowConfig) -> Iterator[F
 
 def _asked(rules: Settings) -> str:
     return ", ".join(name for name in SWITCHES if getattr(rules, name))
+
+
+def dag_of_database(dag_id: str, notes: list[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Read a DAG's tags and owners; what keeps them from being known becomes a note."""
+    from airflow_incident.airflow_bridge.context import read_owners
+
+    try:
+        tags = known_dags(dag_id).get(dag_id)
+        owners = read_owners(known_owners(dag_id))
+    except Exception as error:  # noqa: BLE001 -- a database raises whatever its driver raises
+        notes.append(f"Airflow's database cannot be asked for the DAG's tags and owners ({type(error).__name__}).")
+        return (), ()
+    if tags is None:
+        notes.append("Airflow's database does not know this DAG, nor its tags and owners.")
+    return tags or (), owners

@@ -23,8 +23,8 @@ from airflow_incident.api.endpoints import list_users, show_identity
 from airflow_incident.api.names import LIST_STATUS_ROWS, lookup_ids
 from airflow_incident.api.submit import is_v1_gone
 from airflow_incident.cli.auto_callbacks import examine_policy
-from airflow_incident.cli.doctor import Finding
 from airflow_incident.cli.route_checks import examine_connections, examine_file
+from airflow_incident.cli.terminal import Finding
 from airflow_incident.constants import CONFIG_SECTION, CONN_TYPE, VERSION
 from airflow_incident.core.settings import OPTIONS, merge, unknown_settings
 from airflow_incident.core.timing import CLOCK_ERROR, CLOCK_WARNING, TEST_BUDGET
@@ -47,9 +47,9 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from airflow_incident.airflow_bridge.config import ConnectionConfig
-    from airflow_incident.airflow_bridge.routes import Routes
     from airflow_incident.api.models import Identity
     from airflow_incident.api.payload import LookupResult
+    from airflow_incident.core.routes import Routes
 
 _CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"
 _NAMED = ("severity", "incident_type", "custom_fields", "roles")

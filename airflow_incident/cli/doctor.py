@@ -6,9 +6,9 @@ Airflow is imported only when it runs.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING
 
-from airflow_incident.cli.terminal import add_command, add_common, indented, quiet, say
+from airflow_incident.cli.terminal import Finding, add_command, add_common, indented, quiet, say
 
 if TYPE_CHECKING:
     import argparse
@@ -17,15 +17,6 @@ if TYPE_CHECKING:
 _LEVEL = 9
 _CHECK = 17
 """Columns of a finding's level and of what was looked at."""
-
-
-class Finding(NamedTuple):
-    """One thing that was looked at: how it is, and what to do about it."""
-
-    level: Literal["ok", "warning", "error"]
-    check: str
-    text: str
-    advice: str = ""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

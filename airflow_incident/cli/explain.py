@@ -169,7 +169,7 @@ def _routed(failure: Failure, airflow_config: AirflowConfig) -> Routed | None:
     if not (given := airflow_config.config.get("routes_file")):
         return None
     from airflow_incident.airflow_bridge.routes import read_routes
-    from airflow_incident.cli.routes import dag_of_database
+    from airflow_incident.cli.auto_callbacks import dag_of_database
 
     tags, owners = dag_of_database(failure.dag_id, [])
     return read_routes(given).apply(failure._replace(tags=tuple(tags), owners=tuple(owners)))

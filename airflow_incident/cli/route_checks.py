@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_incident.airflow_bridge.config import examine_config
-from airflow_incident.airflow_bridge.routes import Routes, read_document, read_routes, read_text, twice_problems
-from airflow_incident.cli.doctor import Finding
-from airflow_incident.core.routes import Routed
+from airflow_incident.airflow_bridge.routes import read_document, read_routes, read_text, twice_problems
+from airflow_incident.cli.terminal import Finding
+from airflow_incident.core.routes import Routed, Routes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,11 +14,11 @@ from airflow_incident.constants import CONFIG_SECTION
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from airflow_incident.airflow_bridge.config import AirflowConfig
-    from airflow_incident.airflow_bridge.routes import Routes
     from airflow_incident.core.failure import Failure
+    from airflow_incident.core.routes import Routes
 
 _COLUMNS = 10
 _UNSET = f"[{CONFIG_SECTION}] routes_file is not set, so there are no rules"
@@ -159,27 +159,13 @@ def _failure(args: argparse.Namespace, notes: list[str]) -> Failure:
         raise UsageError("DAG_ID is empty")
     tags, owners = args.tag, args.owner
     if tags is None or owners is None:
+        from airflow_incident.cli.auto_callbacks import dag_of_database
+
         known = dag_of_database(args.dag_id, notes)
         tags, owners = (
             given if given is not None else found for given, found in zip((tags, owners), known, strict=True)
         )
     return Failure(args.dag_id, "", task_id=args.task, run_type=args.run_type, tags=tuple(tags), owners=tuple(owners))
-
-
-def dag_of_database(dag_id: str, notes: list[str]) -> tuple[Sequence[str], Sequence[str]]:
-    """Read a DAG's tags and owners; what keeps them from being known becomes a note."""
-    from airflow_incident.airflow_bridge.context import read_owners
-    from airflow_incident.cli.auto_callbacks import known_dags, known_owners
-
-    try:
-        tags = known_dags(dag_id).get(dag_id)
-        owners = read_owners(known_owners(dag_id))
-    except Exception as error:  # noqa: BLE001 -- a database raises whatever its driver raises
-        notes.append(f"Airflow's database cannot be asked for the DAG's tags and owners ({type(error).__name__}).")
-        return (), ()
-    if tags is None:
-        notes.append("Airflow's database does not know this DAG, nor its tags and owners.")
-    return tags or (), owners
 
 
 def _lines(told: dict[str, Any]) -> Iterator[str]:

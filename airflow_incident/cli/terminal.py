@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from airflow_incident.constants import DEFAULT_CONN_ID
 
@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 """Columns of what is printed; an address that is longer stays whole, or nobody could click on it."""
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at: how it is, and what to do about it."""
+
+    level: Literal["ok", "warning", "error"]
+    check: str
+    text: str
+    advice: str = ""
 
 
 class CommandError(Exception):

@@ -5,7 +5,6 @@ What is only needed where something is wrong is imported there.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from airflow_incident.constants import (
     PERSON_KINDS,
     VALUE_KINDS,
 )
+from airflow_incident.core.reading import LONGEST, read_choice, read_mapping, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -28,42 +28,10 @@ if TYPE_CHECKING:
 
     from airflow_incident.errors import ConfigurationError, Problem, WrongArgument
 
-_LONGEST = 60
-"""Characters of a wrong value that are shown."""
 _BETWEEN = ("airflow_incident", "airflow", "contextlib")
 """Packages that stand between a DAG file and what is wrong in it."""
 _NEAREST = 3
 """Lines of other modules that are shown."""
-
-
-def read_text(value: Any) -> str:
-    """Read a text; a string of an enumeration has another one for whoever reads it."""
-    return str.__str__(value) if isinstance(value, str) else str(value)
-
-
-def read_choice(name: str, value: str) -> str:
-    """Read what is chosen for an option, however it is cased or spaced.
-
-    :raises ValueError: naming what may be chosen.
-    """
-    text = read_text(value).encode("utf-8", "replace").decode().strip()
-    choice = text.lower().replace(" ", "_").replace("-", "_")
-    if choice not in CHOICES[name]:
-        shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
-        raise ValueError(f"{shown!r} is unknown; use one of: {', '.join(CHOICES[name])}")
-    return choice
-
-
-def read_mapping(value: Any) -> dict[Any, Any]:
-    """Read a mapping, or the JSON of one as forms and airflow.cfg hold it.
-
-    :raises ValueError: if it is neither.
-    :raises RecursionError: if it is nested too deeply.
-    """
-    parsed = json.loads(value) if isinstance(value, str) else value
-    if not isinstance(parsed, Mapping):
-        raise ValueError('must be a JSON object, like {"…": "…"}')  # noqa: TRY004 -- whoever asks knows one kind of error
-    return dict(parsed)
 
 
 def kinds_of(function: Any) -> dict[str, str]:
@@ -294,4 +262,4 @@ def _unknown(entry_point: str, name: str, known: list[str], others: Sequence[str
 def _shown(value: Any) -> str:
     """Show a value that is short and plain; others may hold an address that is new at each parse."""
     shown = repr(value) if isinstance(value, str | int | float | None) else "…"
-    return shown if len(shown) <= _LONGEST else "…"
+    return shown if len(shown) <= LONGEST else "…"

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from airflow_incident.core.account import is_loopback
-from airflow_incident.core.text import LISTED_TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+LISTED_TASKS = 20
+"""Failed tasks that an incident names and links."""
 Level = Literal["task", "dag", "deadline", "operator"]
 
 

@@ -206,3 +206,15 @@ def problem_at(loc: Loc, what: str, lines: Mapping[Loc, int]) -> Problem:
     rule = [f"rule {int(loc[0]) + 1}"] if loc else []
     key = [".".join(map(str, loc[1:]))] if loc[1:] else []
     return Problem(", ".join([f"line {known}", *rule, *key]), what, str(loc[-1]) if loc else "", "route")
+
+
+class Routes(NamedTuple):
+    """A file's rules, and what is wrong with it."""
+
+    file: str = ""
+    rules: Sequence[Rule] = ()
+    problems: Sequence[Problem] = ()
+
+    def apply(self, failure: Failure) -> Routed:
+        """Say what the rules set for a failure."""
+        return route(self.rules, failure)._replace(file=self.file, problems=self.problems)

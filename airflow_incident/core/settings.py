@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from airflow_incident.constants import CHOICES, CONFIG_SECTION, NEVER_WEAKER, Scope
-from airflow_incident.core.arguments import read_choice, read_mapping, read_text
+from airflow_incident.core.reading import read_choice, read_mapping, read_text
 from airflow_incident.errors import Problem
 
 if TYPE_CHECKING:

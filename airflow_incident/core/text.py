@@ -7,6 +7,8 @@ from collections import Counter
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+from airflow_incident.core.failure import LISTED_TASKS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
@@ -23,7 +25,7 @@ _FIRST_LENGTH = 6500
 MESSAGE_LENGTH = 500
 TRACEBACK_LENGTH = 4000
 _LEAST_DETAIL, _LOG_LENGTH, _AGAIN_LENGTH, _LIST_LENGTH, _FACT_LENGTH, _LONGEST_URL = 1500, 2000, 1200, 1000, 200, 1000
-LISTED_TASKS, LISTED, _NAMED_TASKS = 20, 10, 3
+LISTED, _NAMED_TASKS = 10, 3
 """How many are named of the failed tasks, of other things, and in a title."""
 WINDOW = 64_000
 """Characters of a text that are looked at at all, so that two megabytes cost nothing."""

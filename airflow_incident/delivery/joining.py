@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
     from airflow_incident.delivery.effects import Effect
     from airflow_incident.delivery.record import Record
-    from airflow_incident.delivery.report import Report
-    from airflow_incident.delivery.reporter import DeliveryPolicy
+    from airflow_incident.delivery.report import DeliveryPolicy, Report
 
 
 def join_incident_of_dag(

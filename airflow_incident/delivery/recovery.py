@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from airflow_incident.delivery.effects import Effect
     from airflow_incident.delivery.outcome import RecordKind
     from airflow_incident.delivery.record import Record
-    from airflow_incident.delivery.reporter import DeliveryPolicy
+    from airflow_incident.delivery.report import DeliveryPolicy
 
 _OVER = frozenset({"closed", "already_closed"})
 _FORGOTTEN: dict[str, RecordKind] = {"grouped": "grouped", "dead": "discarded"}

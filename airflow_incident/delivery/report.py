@@ -12,11 +12,11 @@ from airflow_incident.api.calls import PreparedCreate
 from airflow_incident.api.payload import NAMED, create_alert, create_draft, create_usable_draft, is_alert
 from airflow_incident.api.submit import SubmitOptions, at_once
 from airflow_incident.constants import NEVER_WEAKER
+from airflow_incident.core.failure import LISTED_TASKS
 from airflow_incident.core.key import ALERT_MARK, earlier_keys, idempotency_key, scope_of, started_key
 from airflow_incident.core.settings import OPTIONS
 from airflow_incident.core.text import (
     LISTED,
-    LISTED_TASKS,
     beginning,
     failed_labels,
     left_out,
@@ -30,7 +30,7 @@ from airflow_incident.core.text import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from airflow_incident.api.payload import Draft
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from airflow_incident.core.failure import Failure
     from airflow_incident.core.settings import Settings
     from airflow_incident.core.text import Redact
-    from airflow_incident.errors import Problem
+    from airflow_incident.errors import IncidentIoError, Problem
 
 
 MOST_ATTEMPTS = 3
@@ -113,6 +113,28 @@ class Report:
         if key == self.sent_key:
             return replace(self, next_keys=next_keys)
         return replace(self, draft={**self.draft, "idempotency_key": key}, next_keys=next_keys, own_key=self.key)
+
+
+class DeliveryPolicy(NamedTuple):
+    """How a report is to be handled.
+
+    `send` false writes it down only. `storm_dag` and `storm_deployment` are how many incidents one DAG and the whole
+    deployment may open within ten minutes; 0 is no limit. `now` tells the time of day, `has_time` whether there is
+    time to deliver what waits as well; by default there is none. `v1_gone` says that this process has met the end of
+    the API's first version. `unusable` is why no request can be made at all, `own_fields` what the caller set, where
+    the connection's options are not known.
+    """
+
+    now: Callable[[], datetime]
+    deployment: str
+    conn_id: str
+    send: bool = True
+    storm_dag: int = 3
+    storm_deployment: int = 10
+    has_time: Callable[[], bool] = bool
+    v1_gone: bool = False
+    unusable: IncidentIoError | None = None
+    own_fields: tuple[str, ...] | None = None
 
 
 def prepare(failure: Failure, settings: Settings, wish: IncidentContent, *, deployment: str, redact: Redact) -> Report:

@@ -6,7 +6,7 @@ Whatever comes twice, breaks off or races with another process is the same reque
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from airflow_incident.api.calls import CallSequence
 from airflow_incident.api.incident import IncidentState
@@ -34,35 +34,13 @@ from airflow_incident.delivery.storm import (
 from airflow_incident.errors import AmbiguousDeliveryError, IncidentIoError, NotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Generator, Sequence
     from datetime import datetime
 
     from airflow_incident.api.calls import PreparedCreate
     from airflow_incident.delivery.effects import Effect
     from airflow_incident.delivery.outcome import Before, ReportKind
-    from airflow_incident.delivery.report import Report
-
-
-class DeliveryPolicy(NamedTuple):
-    """How a report is to be handled.
-
-    `send` false writes it down only. `storm_dag` and `storm_deployment` are how many incidents one DAG and the whole
-    deployment may open within ten minutes; 0 is no limit. `now` tells the time of day, `has_time` whether there is
-    time to deliver what waits as well; by default there is none. `v1_gone` says that this process has met the end of
-    the API's first version. `unusable` is why no request can be made at all, `own_fields` what the caller set, where
-    the connection's options are not known.
-    """
-
-    now: Callable[[], datetime]
-    deployment: str
-    conn_id: str
-    send: bool = True
-    storm_dag: int = 3
-    storm_deployment: int = 10
-    has_time: Callable[[], bool] = bool
-    v1_gone: bool = False
-    unusable: IncidentIoError | None = None
-    own_fields: tuple[str, ...] | None = None
+    from airflow_incident.delivery.report import DeliveryPolicy, Report
 
 
 def keep(report: Report, policy: DeliveryPolicy) -> Generator[Effect, Any, ReportResult]:

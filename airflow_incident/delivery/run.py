@@ -19,7 +19,8 @@ from airflow_incident.delivery.driver import AsyncDriver, Driver, run_all, store
 from airflow_incident.delivery.effects import Ask, Get, StoreFailed
 from airflow_incident.delivery.outcome import ReportResult
 from airflow_incident.delivery.record import PREFIX, UnreadableRecordError, read_record, record_name, utc_now
-from airflow_incident.delivery.reporter import DeliveryPolicy, deliver, keep
+from airflow_incident.delivery.report import DeliveryPolicy
+from airflow_incident.delivery.reporter import deliver, keep
 from airflow_incident.errors import (
     AmbiguousDeliveryError,
     IncidentIoError,

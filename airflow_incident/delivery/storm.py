@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from airflow_incident.api.names import Steps
     from airflow_incident.delivery.effects import Effect
     from airflow_incident.delivery.record import Record
-    from airflow_incident.delivery.report import Report
-    from airflow_incident.delivery.reporter import DeliveryPolicy
+    from airflow_incident.delivery.report import DeliveryPolicy, Report
 
 MOST_LINKS = 50
 """Members of a storm that its incident links to; of the others it has the number."""

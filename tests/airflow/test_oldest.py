@@ -154,7 +154,7 @@ def test_a_template_touches_no_variable_that_it_does_not_name():
     """Airflow 2 warns whoever reads one of those that it is to lose."""
     from airflow.utils.context import Context
 
-    from airflow_incident.airflow_bridge.context import render
+    from airflow_incident.airflow_bridge.reading import render
 
     context = Context({"run_id": "r1", "execution_date": "2026-03-04"})
     with warnings.catch_warnings():

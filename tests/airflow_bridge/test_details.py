@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_incident.airflow_bridge import context as contexts
-from airflow_incident.airflow_bridge import details
-from airflow_incident.airflow_bridge.context import TaskState, read_failure
+from airflow_incident.airflow_bridge import details, reading
+from airflow_incident.airflow_bridge.context import read_failure
+from airflow_incident.airflow_bridge.reading import TaskState
 from airflow_incident.core.failure import Failure, with_pages
 from tests.doors import dag_context, task_context
 
@@ -472,7 +472,7 @@ def test_what_hangs_costs_what_comes_after_it(monkeypatch):
     """All of it has one limit; what was read before counts."""
     from airflow_incident.airflow_bridge.channel import callback
 
-    for module in (details, contexts):
+    for module in (details, reading):
         monkeypatch.setattr(module, "DETAIL_PATIENCE", 0.3)
     dag = graph({"load": ["publish"]})
     dag.description = "about"

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from airflow_incident import open_incident
-from airflow_incident.airflow_bridge import context
+from airflow_incident.airflow_bridge import reading
 from airflow_incident.airflow_bridge.process import PROCESS
 from airflow_incident.delivery.record import read_record, record_name
 from airflow_incident.sandbox.fault import FaultProxy
@@ -132,7 +132,7 @@ def test_when_the_time_is_nearly_over_the_failure_is_written_down_and_nothing_el
 
 def test_states_of_tasks_that_never_come_are_left_out(supervised, sandbox, monkeypatch):
     """The incident opens without them."""
-    monkeypatch.setattr(context, "DETAIL_PATIENCE", 0.5)
+    monkeypatch.setattr(reading, "DETAIL_PATIENCE", 0.5)
     supervisor = supervised(GetTaskStates=[None])
     with supervisor():
         _, took = report(dag_context())
@@ -145,7 +145,7 @@ def test_a_template_that_never_gets_its_variable_gives_way_to_the_default_text(s
     """And says so."""
     from airflow.sdk.execution_time.context import VariableAccessor
 
-    monkeypatch.setattr(context, "DETAIL_PATIENCE", 0.5)
+    monkeypatch.setattr(reading, "DETAIL_PATIENCE", 0.5)
     supervisor = supervised(GetVariable=[None])
     asking = task_context(var={"value": VariableAccessor(deserialize_json=False)})
     with supervisor():

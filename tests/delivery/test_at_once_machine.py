@@ -13,8 +13,8 @@ from airflow_incident.core.settings import Settings
 from airflow_incident.delivery.flush import flush_all
 from airflow_incident.delivery.record import PREFIX
 from airflow_incident.delivery.recovery import Recovery, close_run
-from airflow_incident.delivery.report import IncidentContent, prepare
-from airflow_incident.delivery.reporter import DeliveryPolicy, deliver
+from airflow_incident.delivery.report import DeliveryPolicy, IncidentContent, prepare
+from airflow_incident.delivery.reporter import deliver
 from tests.delivery.test_made_again_machine import IncidentIo
 
 CLOSED = {"id": "st-1", "name": "Closed", "category": "closed", "rank": 1}

@@ -19,8 +19,8 @@ from airflow_incident.core.timing import SUPPRESS_FOR
 from airflow_incident.delivery.effects import Ask, Delete, Get, Names, Send, Set, Show, Sleep, StoreFailed
 from airflow_incident.delivery.flush import flush_all
 from airflow_incident.delivery.record import PREFIX, read_record
-from airflow_incident.delivery.report import IncidentContent, prepare
-from airflow_incident.delivery.reporter import DeliveryPolicy, deliver
+from airflow_incident.delivery.report import DeliveryPolicy, IncidentContent, prepare
+from airflow_incident.delivery.reporter import deliver
 from airflow_incident.errors import (
     AuthenticationError,
     ConflictError,

@@ -11,8 +11,7 @@ from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
 from airflow_incident.delivery.effects import Ask, Get
 from airflow_incident.delivery.recovery import Recovery, close_run
-from airflow_incident.delivery.report import IncidentContent, prepare
-from airflow_incident.delivery.reporter import DeliveryPolicy
+from airflow_incident.delivery.report import DeliveryPolicy, IncidentContent, prepare
 from airflow_incident.errors import (
     FieldError,
     IncidentIoError,

@@ -13,8 +13,8 @@ from airflow_incident.delivery.effects import Ask, Attach, Delete, Get, Names, S
 from airflow_incident.delivery.flush import flush_all
 from airflow_incident.delivery.ledger import Ledger
 from airflow_incident.delivery.record import PREFIX, read_record, record_name
-from airflow_incident.delivery.report import IncidentContent, prepare
-from airflow_incident.delivery.reporter import DeliveryPolicy, deliver
+from airflow_incident.delivery.report import DeliveryPolicy, IncidentContent, prepare
+from airflow_incident.delivery.reporter import deliver
 from airflow_incident.errors import (
     AmbiguousDeliveryError,
     ConflictError,
