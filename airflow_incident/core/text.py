@@ -285,6 +285,7 @@ def _run(failure: Failure, deployment: str) -> str:
     run = link(_fact(failure.run_id), failure.run_url)
     ended = {"operator": "Opened at", "deadline": "Noticed at"}.get(failure.level, "Failed at")
     before = failure.failures_before or 0
+    never = "" if failure.failures_before is None else "never before, as far as Airflow knows"
     attempt = f"{failure.attempt}" if failure.attempt else ""
     if failure.attempt and failure.attempts and failure.attempts >= failure.attempt:
         attempt += f" of {failure.attempts}"
@@ -300,7 +301,7 @@ def _run(failure: Failure, deployment: str) -> str:
             "Started at": format_time(failure.started_at),
             ended: format_time(failure.failed_at) + (f", {after} after its start" if (after := _span(lasted)) else ""),
             "Attempt": attempt,
-            "Last success": format_time(failure.last_success),
+            "Last success": format_time(failure.last_success) or never,
             "Runs before": f"the last {before} failed, too" if before > 1 else before and "the last one failed, too",
             "Cleared": {0: "", 1: "once"}.get(failure.clear_count, f"{failure.clear_count} times"),
             "Bundle": failure.bundle and code(_fact(failure.bundle)),

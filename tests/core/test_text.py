@@ -115,6 +115,15 @@ def test_what_is_unknown_has_no_line():
     assert to_do.startswith("**What to do:** ")
 
 
+@pytest.mark.parametrize(("last", "before", "told"), [(None, None, ""), (None, 0, "never before"), (WHEN, 3, "2026")])
+def test_never_is_told_from_unknown(last, before, told):
+    """A DAG that has never worked is another matter than one that stopped."""
+    said = write(last_success=last, failures_before=before)
+    line = said.partition("**Last success:** ")[2].partition("\n")[0]
+    assert line.startswith(told)
+    assert bool(line) == bool(told)
+
+
 def test_a_reason_that_tells_more_than_the_tasks_is_the_error():
     """A time-out reads as a sentence, a reason of a later Airflow as it is; that tasks failed, the tasks say."""
     assert write(reason="timed_out").startswith("**Error:** the run exceeded its time limit")
