@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from airflow_incident.core.timing import KEEP_FOR, SETTLE_SECONDS, YOUNG
+from airflow_incident.core.timing import KEEP_FOR, SETTLE_SECONDS, STORM_WINDOW, YOUNG
 from airflow_incident.delivery.effects import Complete, Delete, Get, Names, Set, StoreFailed
 from airflow_incident.delivery.outcome import FlushResult, RecordResult
 from airflow_incident.delivery.record import KEEP_RECORDS, PREFIX, Record, UnreadableRecordError, read_record
@@ -81,7 +81,7 @@ def flush_all(
             outages.note(record.rate_limit_key, answer if result.state == "pending" else None)
     settled = yield from _close_recovered(current, outages, now)
     yield from remember(settled)
-    yield from _complete_storms(current, outages)
+    yield from _complete_storms(current, outages, now())
     pruned = yield from _prune(list(current.values()), now())
     return FlushResult(
         opened=[r for r in done if r.state == "open"],
@@ -157,14 +157,15 @@ def _close_recovered(
     return done
 
 
-def _complete_storms(current: dict[str, Record], outages: _Outages) -> Generator[Effect, Any, None]:
+def _complete_storms(current: dict[str, Record], outages: _Outages, now: datetime) -> Generator[Effect, Any, None]:
     """Let the incident of each storm name all of its failures, and each failure lead to that incident."""
     for name, of_storm in list(current.items()):
         if of_storm.level != "storm" or of_storm.incident is None or of_storm.rate_limit_key in outages.met:
             continue
         members = [r for r in current.values() if r.storm == of_storm.key and r.state == "grouped"]
         whole = counted(of_storm, members)
-        if sum((whole.members or {}).values()) != of_storm.told:
+        is_fresh = abs(now - of_storm.written_at) < 2 * STORM_WINDOW
+        if is_fresh or sum((whole.members or {}).values()) != of_storm.told:
             whole = yield from complete(whole)
         if whole != of_storm:
             current[name] = whole

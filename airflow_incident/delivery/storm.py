@@ -169,10 +169,11 @@ def tell_of(grouped: Record, of_storm: Record) -> Generator[Effect, Any, None]:
     member = yield from attach(grouped, of_storm)
     if member != grouped:
         yield Set(member.name, member.text())
-    if sum((of_storm.members or {}).values()) >= _GROWTH * max(of_storm.told, 1):
+    count = sum((of_storm.members or {}).values())
+    if count >= _GROWTH * max(of_storm.told, 1):
         completed = yield from complete(of_storm)
-        if completed != of_storm:
-            yield Set(completed.name, completed.text())
+        # Where it could not be completed, nobody tries again before it has grown as much once more, but a flush.
+        yield Set(completed.name, completed._replace(told=count).text())
 
 
 def complete(of_storm: Record) -> Generator[Effect, Any, Record]:

@@ -11,7 +11,7 @@ from airflow_incident.delivery.ledger import MOST_EARLIER, Earlier, Ledger
 from airflow_incident.delivery.record import record_name
 from airflow_incident.delivery.report import IncidentContent, prepare
 from airflow_incident.delivery.storm import MOST_LINKS
-from airflow_incident.errors import ServerError
+from airflow_incident.errors import PermissionDeniedError, ServerError
 from tests.delivery.test_reporter import World
 
 
@@ -86,6 +86,17 @@ def test_a_storm_is_edited_less_often_than_it_grows(world):
     asked = len(world.edited)
     world.flush()
     assert len(world.edited) == asked
+
+
+def test_a_key_that_may_not_edit_asks_seldom(world):
+    """And a flush completes the text once it may."""
+    world.edit = lambda call: world.edited.append(call.body) or PermissionDeniedError(403)
+    for n in range(100):
+        world.fail(f"r{n}", policy=STORM)
+    assert len(world.edited) <= 12
+    del world.edit
+    world.flush()
+    assert "**99 failures**" in world.text(world.storm)
 
 
 def test_a_storm_that_a_person_has_gets_links_only(world):
