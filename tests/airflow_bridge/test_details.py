@@ -15,8 +15,6 @@ from tests.doors import dag_context, task_context
 
 MEGABYTES = 2 * 1024 * 1024
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
-CHEAP = 0.05
-"""Seconds that the largest DAG, log or documentation may cost; the best of three, for a machine may be busy."""
 
 
 def best(read) -> float:
@@ -118,18 +116,24 @@ def test_assets_of_what_failed_and_of_what_is_stopped_are_not_updated():
 @pytest.mark.parametrize("shape", ["fan", "chain", "dense"])
 def test_ten_thousand_tasks_cost_little(shape):
     """However large a DAG is: its size is told, and ten names."""
-    names = [f"task-{number}" for number in range(10_000)]
-    if shape == "fan":
-        dag = graph({"load": names})
-    elif shape == "chain":
-        dag = chain(names)
-    else:
-        dag = chain(names[:200])
-        for number, name in enumerate(names[:200]):
-            dag.task_dict[name].downstream_task_ids = set(names[number + 1 : 200])
-    context = task_context(dag=dag)
-    assert read_failure(context).downstream_count == len(dag.task_dict) - 1
-    assert best(lambda: read_failure(context)) < CHEAP
+
+    def measured(size):
+        names = [f"task-{number}" for number in range(size)]
+        if shape == "fan":
+            dag = graph({"load": names})
+        elif shape == "chain":
+            dag = chain(names)
+        else:
+            names = names[: size // 50]
+            dag = chain(names)
+            for number, name in enumerate(names):
+                dag.task_dict[name].downstream_task_ids = set(names[number + 1 :])
+        context = task_context(dag=dag)
+        assert read_failure(context).downstream_count == len(dag.task_dict) - 1
+        return best(lambda: read_failure(context))
+
+    edges = 100 if shape == "dense" else 10  # times as many
+    assert measured(10_000) < 3 * edges * measured(1_000)
 
 
 def chain(names: list[str]) -> SimpleNamespace:
@@ -175,11 +179,15 @@ def test_the_runbook_is_a_link_named_so(doc, runbook):
     "piece", ["[", "[a", "[runbook](", "[runbook](https://", "[](", "](", "[runbook](https://a(", "x "]
 )
 def test_two_megabytes_of_documentation_cost_little(piece):
-    """Whatever it repeats."""
-    dag = SimpleNamespace(dag_id="orders", doc_md=piece * (MEGABYTES // len(piece)), description="x " * MEGABYTES)
-    context = dag_context(dag=dag)
-    assert len(read_failure(context).description) <= 2000
-    assert best(lambda: read_failure(context)) < CHEAP
+    """Whatever it repeats: no more than a tenth of it."""
+
+    def measured(size):
+        dag = SimpleNamespace(dag_id="orders", doc_md=piece * (size // len(piece)), description="x " * size)
+        context = dag_context(dag=dag)
+        assert len(read_failure(context).description) <= 2000
+        return best(lambda: read_failure(context))
+
+    assert measured(MEGABYTES) < 5 * measured(MEGABYTES // 10)
 
 
 @pytest.mark.parametrize(
@@ -313,12 +321,16 @@ def test_what_airflow_2_says_of_callbacks_is_left_out(log):
 @pytest.mark.parametrize("line", ["x" * 300_000, "word " * 60_000, '{"event": "' + "y" * 90_000 + '"}', "[", ""])
 def test_two_megabytes_of_log_cost_little(log, line):
     """Only its end is read, whatever its lines are."""
-    log(*[line] * (MEGABYTES // (len(line) + 1)), "the end")
-    context = task_context()
-    read = read_failure(context, log_lines=1000).log_tail
-    assert read.endswith("the end")
-    assert len(read) <= 64_000
-    assert best(lambda: read_failure(context, log_lines=1000)) < CHEAP
+
+    def measured(size):
+        log(*[line] * (size // (len(line) + 1)), "the end")
+        context = task_context()
+        read = read_failure(context, log_lines=1000).log_tail
+        assert read.endswith("the end")
+        assert len(read) <= 64_000
+        return best(lambda: read_failure(context, log_lines=1000))
+
+    assert measured(5 * MEGABYTES) < 5 * measured(MEGABYTES // 2)
 
 
 def test_half_a_secret_is_never_the_first_line(log):
