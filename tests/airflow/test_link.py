@@ -106,11 +106,17 @@ def test_a_run_that_succeeds_has_none(up):
     assert button(up, "good", "fine") is None
 
 
-def test_a_run_that_fails_again_leads_to_its_new_incident(up):
-    """Each attempt has its own; the runs beside it keep theirs."""
+def test_a_run_that_fails_again_leads_to_the_incident_that_took_it(up):
+    """The open one, which says so; once that is closed, a new one. The runs beside it keep theirs."""
     (other,) = fail(up, "dag_level_only", "beside")
     (first,) = fail(up, "dag_level_only", "again")
     up.airflow.wait(lambda: button(up, "dag_level_only", "boom", "again") == first, 30, "the first incident's button")
+    (opened,) = (incident for incident in up.box.incidents if incident["permalink"] == first)
+    text_of = lambda: next(each["summary"] for each in up.box.incidents if each["permalink"] == first)  # noqa: E731
+    up.airflow.call("POST", "dags/dag_level_only/clearTaskInstances", dag_run_id="again", dry_run=False)
+    up.airflow.wait(lambda: "Failed again" in text_of(), 60, "the incident that says so")
+    assert button(up, "dag_level_only", "boom", "again") == first
+    up.box.close(opened["reference"])
     up.airflow.call("POST", "dags/dag_level_only/clearTaskInstances", dag_run_id="again", dry_run=False)
     up.airflow.wait(lambda: button(up, "dag_level_only", "boom", "again") != first, 60, "the second incident's button")
     assert button(up, "dag_level_only", "boom", "again") == up.box.incidents[-1]["permalink"] not in {first, other}
