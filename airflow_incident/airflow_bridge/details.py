@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from airflow_incident.airflow_bridge.channel import within
-from airflow_incident.airflow_bridge.compat import conf, is_in_processor, run_before, supervisor
+from airflow_incident.airflow_bridge.compat import conf, is_in_processor, is_triggerers, run_before, supervisor
 from airflow_incident.airflow_bridge.reading import (
     CONTEXT_ERRORS,
     TaskState,
@@ -248,7 +248,7 @@ def _error_line(error: Any) -> str:
 def _runs_before(failure: Failure, context: Any) -> Facts:
     """Read how many runs of the DAG failed in a row before this one, and when one succeeded last."""
     run = safe_get(context, "dag_run")
-    if failure.level == "deadline" or failure.logical_date is None or run is None:
+    if failure.level == "deadline" or is_triggerers(supervisor()) or failure.logical_date is None or run is None:
         return {}
     if is_in_processor() and supervisor() is not None and not failure.dag_id.isascii():
         return {}  # before Airflow 3.2 its in-process API dies of such a path

@@ -20,7 +20,7 @@ from airflow_incident.constants import (
     PERSON_KINDS,
     VALUE_KINDS,
 )
-from airflow_incident.core.reading import LONGEST, read_choice, read_mapping, read_text
+from airflow_incident.core.reading import LONGEST, nearest, read_choice, read_mapping, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -239,11 +239,9 @@ def _unknown(entry_point: str, name: str, known: list[str], others: Sequence[str
     :param known: What the entry point takes itself.
     :param others: What those behind it take.
     """
-    from difflib import get_close_matches
-
     from airflow_incident.core.settings import OPTIONS
 
-    near = get_close_matches(name.lower(), known, n=1) or get_close_matches(name.lower(), others, n=1)
+    near = nearest(name, known) or nearest(name, others)
     option = OPTIONS.get(name)
     if option and "argument" not in option.places:
         places = {"route": "a rule of routes_file", "connection": "the connection"}
@@ -253,7 +251,7 @@ def _unknown(entry_point: str, name: str, known: list[str], others: Sequence[str
         other = "resolve_incident" if name.startswith("resolve") else "open_incident"
         what = f"is no argument of this one; {other} takes {name!r}"
     elif near:
-        what = f"there is no argument {name!r}; did you mean {near[0]!r}?"
+        what = f"there is no argument {name!r}; did you mean {near!r}?"
     else:
         what = f"there is no argument {name!r}; known: {', '.join(known)}"
     return _wrong(f"{entry_point}({name}=…)", what)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_incident.constants import CHOICES
@@ -40,3 +40,10 @@ def read_mapping(value: Any) -> dict[Any, Any]:
     if not isinstance(parsed, Mapping):
         raise ValueError('must be a JSON object, like {"…": "…"}')  # noqa: TRY004 -- whoever asks knows one kind of error
     return dict(parsed)
+
+
+def nearest(name: str, known: Sequence[str]) -> str | None:
+    """Return the known name that was probably meant."""
+    from difflib import get_close_matches  # only where something is wrong
+
+    return next(iter(get_close_matches(name.lower(), known, n=1)), None)

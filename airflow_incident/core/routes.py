@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_incident.constants import NEVER_WEAKER
 from airflow_incident.core.arguments import ENTRIES, read_argument, right_entries
+from airflow_incident.core.reading import nearest
 from airflow_incident.core.settings import OPTIONS, ROUTED_TEXTS, read_value, unknown_settings
 from airflow_incident.errors import Problem
 
@@ -194,10 +195,8 @@ def read_setting(name: Any, value: Any, *, task: bool = False) -> Any:
 
 def unknown(key: Any, known: Sequence[str]) -> str:
     """Say that a key means nothing, with the one that was probably meant."""
-    from difflib import get_close_matches  # only where something is wrong
-
-    near = get_close_matches(str(key).lower(), known, n=1)
-    return f"is unknown; did you mean {near[0]}?" if near else f"is unknown; known: {', '.join(known)}"
+    near = nearest(str(key), known)
+    return f"is unknown; did you mean {near}?" if near else f"is unknown; known: {', '.join(known)}"
 
 
 def problem_at(loc: Loc, what: str, lines: Mapping[Loc, int]) -> Problem:

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from airflow_incident.constants import CHOICES, CONFIG_SECTION, NEVER_WEAKER, Scope
-from airflow_incident.core.reading import read_choice, read_mapping, read_text
+from airflow_incident.core.reading import nearest, read_choice, read_mapping, read_text
 from airflow_incident.errors import Problem
 
 if TYPE_CHECKING:
@@ -332,10 +332,8 @@ def unknown_settings(names: Iterable[str], place: Place) -> list[Problem]:
             others = " or ".join(_PLACES[other] for other in OPTIONS[name].places)
             what = f"has no effect there; {name} is set {others}"
         else:
-            from difflib import get_close_matches  # only where something is wrong
-
-            near = get_close_matches(name.lower(), known, n=1)
-            what = "is unknown and has no effect" + (f"; did you mean {near[0]}?" if near else "")
+            near = nearest(name, known)
+            what = "is unknown and has no effect" + (f"; did you mean {near}?" if near else "")
         where = {"connection": f"{name!r} in the connection's extra", "route": name}.get(place)
         where = where or f"[{CONFIG_SECTION}] {name}"
         problems.append(Problem(where, what, name, place))

@@ -175,6 +175,8 @@ def _complete_storms(current: dict[str, Record], outages: _Outages, now: datetim
             if linked != member:
                 current[member.name] = linked
                 yield Set(member.name, linked.text())
+            if linked.link:  # what has no answer now would have none for the next one either
+                break
 
 
 def _order(record: Record) -> tuple[int, datetime]:

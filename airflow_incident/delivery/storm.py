@@ -35,7 +35,7 @@ _GROWTH = 1.5
 """By how much a storm grows until its text is completed: an edit for each member would be one request too many."""
 _COMPARED = ("visibility", "mode", "severity", "severity_id")
 _FIRST = "**The first one:**"
-_LINE = re.compile(r"- .+: \d+")
+_LINE = re.compile(r"- .+: \d{1,9}")
 
 
 def note_opening(
@@ -87,8 +87,8 @@ def _summary(lines: Sequence[str], first: str) -> str:
     runs = sum(int(line.rpartition(": ")[2]) for line in lines)
     what = f"**{runs} failures**" if runs > 1 else "**One failure**"
     return (
-        f"{what} came on top of those that have incidents of their own. Each is linked to this incident: "
-        "look for what they have in common first. By DAG:\n\n" + "\n".join(lines) + f"\n\n{first}"
+        f"{what} came on top of those that have incidents of their own: look for what they have in common first. "
+        "By DAG:\n\n" + "\n".join(lines) + f"\n\n{first}"
     )
 
 

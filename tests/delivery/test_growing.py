@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from airflow_incident.core.settings import Settings
-from airflow_incident.delivery.effects import Ask
+from airflow_incident.delivery.effects import Ask, Attach
 from airflow_incident.delivery.ledger import MOST_EARLIER, Earlier, Ledger
 from airflow_incident.delivery.record import record_name
 from airflow_incident.delivery.report import IncidentContent, prepare
@@ -97,6 +97,38 @@ def test_a_key_that_may_not_edit_asks_seldom(world):
     del world.edit
     world.flush()
     assert "**99 failures**" in world.text(world.storm)
+
+
+@pytest.mark.parametrize("text", ["- `orders`: " + "9" * 5000, "- : 1\n- x: 0", "**The first one:**", "\ud800"])
+def test_whatever_a_person_writes_into_a_storm_ends_no_flush(world, text):
+    """Nor a callback: it is theirs, and gets links."""
+    for n in range(3):
+        world.fail(f"r{n}", policy=STORM)
+    world.touch(world.storm.incident.id, summary=f"{text}\n\n**The first one:** x")
+    world.edited.clear()
+    world.fail("r3", policy=STORM)
+    world.flush()
+    assert world.edited == []
+
+
+def test_an_outage_is_met_once_for_all_the_links_of_a_storm(world):
+    """A flush has other things to deliver."""
+    world.refusal = ServerError(503)
+    for n in range(20):
+        world.fail(f"r{n}", policy=STORM)
+    world.refusal = None
+    world.now += timedelta(minutes=5)
+    take, tried = world.take, []
+
+    def cut(step):
+        if isinstance(step, Attach):
+            tried.append(step)
+            return ServerError(503)
+        return take(step)
+
+    world.take = cut
+    world.flush()
+    assert len(tried) == 1
 
 
 def test_a_storm_that_a_person_has_gets_links_only(world):
