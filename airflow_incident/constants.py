@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 
 CONN_TYPE = "incident_io"
 CONFIG_SECTION = "incident_io"

@@ -179,7 +179,7 @@ class ContextError(IncidentIoError):
 
 
 class TransportError(IncidentIoError):
-    """No usable answer came from incident.io: the name, the connection, TLS or the clock failed."""
+    """No usable answer came from incident.io: the name, the connection, TLS failed, or the time ran out."""
 
     retryable = True
     advice = "Check the base URL, DNS, proxy and CA bundle of the connection from this machine."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_incident.airflow_bridge.compat import DAG, AirflowFailException, task
 from airflow_incident.core.arguments import located_error, strangers
+from airflow_incident.core.settings import TAG
 from airflow_incident.notifications import IncidentNotifier, notifier_class
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def journal_flush_dag(dag_id: str = "incident_io_flush", schedule: Any = "*/5 * 
     own: dict[str, Any] = {"start_date": datetime(2026, 1, 1, tzinfo=UTC), "tags": ["incident.io"], "doc_md": DOC}
     fixed = {"catchup": False, "max_active_runs": 1}
     options = own | _without_incidents(kwargs) | fixed
+    options["tags"] = [*options["tags"], f"{TAG}off"]  # the watcher knows by it that no incident is to open
     options["default_args"] = _without_incidents(options.get("default_args") or {})
     try:
         dag = DAG(dag_id, schedule=schedule, **options)
@@ -61,7 +63,7 @@ def _without_incidents(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 def _flush() -> None:
     from airflow_incident.core.redaction import redact_secrets
-    from airflow_incident.delivery.outcome import clean, problems, record_event, record_line, summary_line
+    from airflow_incident.delivery.outcome import clean, problems, record_line, summary_line
     from airflow_incident.delivery.record import utc_now
     from airflow_incident.delivery.run import flush
     from airflow_incident.errors import JournalError
@@ -71,8 +73,7 @@ def _flush() -> None:
     except JournalError as error:
         hint = "Where Airflow's database is, this does the same: airflow-incident journal flush"
         raise AirflowFailException(f"incident.io: {clean(str(error))}. {hint}") from None
-    answered = map(record_event, (*flushed.opened, *flushed.refused))
-    for said in (*answered, *(settled.log_event(redact_secrets) for settled in flushed.settled)):
+    for said in flushed.log_events(redact_secrets):
         log.log(said.level, "%s", said.line)
     for record in (*flushed.pending, *(dead for dead in flushed.dead if dead not in flushed.refused)):
         log.log(logging.WARNING if record.state == "pending" else logging.ERROR, "incident.io: %s", record_line(record))

@@ -107,7 +107,7 @@ class IncidentHook(BaseHook):
 
         :param idempotency_key: Unique per incident; the same key never opens two.
         :param budget: Seconds for all attempts together.
-        :param fields: `name`, `summary`, the options of the README's table that say what an incident looks like, and
+        :param fields: `name`, `summary`, the options that say what an incident looks like, and
             other fields of the create; the connection and airflow.cfg stand in for options that are not given.
         :raises ConfigurationError: naming every field that cannot be used.
         :raises IncidentIoError: if the incident could not be opened.
@@ -355,7 +355,7 @@ def _options(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _submission(config: ConnectionConfig, idempotency_key: str, fields: Mapping[str, Any]) -> CallSequence[Incident]:
     from airflow_incident.api.payload import create_draft
     from airflow_incident.api.submit import SubmitOptions, submission
-    from airflow_incident.core.text import with_notes
+    from airflow_incident.core.text_edits import with_notes
 
     own = {name: value for name, value in fields.items() if name not in OPTIONS}
     choice: Any = config.settings.api_version

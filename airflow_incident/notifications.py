@@ -16,7 +16,7 @@ from airflow_incident.constants import NEVER_WEAKER, TASK_SCOPES
 from airflow_incident.core.arguments import kinds_of, located_error, unnamed, usable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator, Iterator
+    from collections.abc import Awaitable, Callable, Collection, Generator, Iterator
 
     from airflow_incident.airflow_bridge.config import AirflowConfig, ConnectionConfig
     from airflow_incident.core.failure import Failure
@@ -69,6 +69,8 @@ class QuietNotifier(BaseNotifier):
     """What did not happen when something goes wrong, by channel."""
     place = ""
     """Where it belongs in a DAG file."""
+    occasion = ""
+    """What Airflow calls it for in that place, `failure` or `success`."""
     failure_outcome = ""
     """What it counts as, when something goes wrong before incident.io or the journal is asked."""
 
@@ -89,12 +91,12 @@ class QuietNotifier(BaseNotifier):
             self.context = context  # Airflow's triggerer gives it, and awaits what it has made
         kinds = kinds_of(entry_point.__init__)
         kept, problems = usable(name, {argument: given[argument] for argument in kinds} | more, kinds)
-        texts = [each for each in contexts if isinstance(each, str)]
-        at_failure = context is not None or len(texts) < len(contexts)
+        strangers = [each for each in contexts if isinstance(each, str) or _are_options(each, kinds)]
+        at_failure = context is not None or len(strangers) < len(contexts)
         if at_failure and not any(isinstance(each, Mapping) for each in contexts):
-            texts = []  # those of a missed SLA
-        if problems or texts:
-            _refuse(name, problems, texts, at_failure=at_failure)
+            strangers = []  # those of a missed SLA
+        if problems or strangers:
+            _refuse(name, problems, strangers, at_failure=at_failure)
         self.conn_id = kept.pop("conn_id", "")
         self.templates = {field: kept.pop(field, None) for field in ("name", "summary")}
         self.options = kept
@@ -119,15 +121,25 @@ class QuietNotifier(BaseNotifier):
 
     def notify(self, context: Any) -> None:
         """Do what this callback is for, or say in one line why not. Never raises."""
+        self.notify_within(context)
+
+    def notify_within(self, context: Any, *, patience: float = 0.0) -> bool:
+        """Do the same for somebody who is no callback of Airflow's; return whether there was anything to do.
+
+        :param patience: Seconds that it may wait for the connection, before those of a report.
+        """
         try:
             from airflow_incident.airflow_bridge.channel import callback
             from airflow_incident.core.timing import LONGEST_REPORT
 
-            with callback(LONGEST_REPORT), closing(self._steps(context, patience=0.0)) as steps:
+            steps = self._steps(context, patience)
+            with callback(patience + LONGEST_REPORT), _spending(), closing(steps):
                 for step in steps:
                     step.answer = step.do()
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- a callback never harms Airflow
             self._log_reason(error, context)
+            return not isinstance(error, _NothingToDo)
+        return True
 
     async def async_notify(self, context: Any) -> None:
         """Async version of `notify`."""
@@ -151,6 +163,29 @@ class QuietNotifier(BaseNotifier):
         :param patience: Seconds that it may wait for the connection, before those of a report; none in a batch.
         """
         raise NotImplementedError
+
+    def _begin(self, context: Any, patience: float) -> AirflowConfig:
+        """Read airflow.cfg, and how much time there is: the callbacks of a task share what Airflow gives to all.
+
+        :raises _NothingToDo: if Airflow has called for the opposite; swapped, callbacks open and close the wrong runs.
+        """
+        from airflow_incident.airflow_bridge.channel import shorten
+        from airflow_incident.airflow_bridge.config import read_airflow_config
+        from airflow_incident.airflow_bridge.context import called_for, ids, is_in_task
+        from airflow_incident.airflow_bridge.process import PROCESS
+        from airflow_incident.core.timing import SHORTEST_REPORT
+
+        occasion = called_for(context)
+        if occasion in {self.occasion, ""}:
+            config = read_airflow_config()
+            if not patience and is_in_task(context):
+                left = max(SHORTEST_REPORT, PROCESS.budget.left(config.task_seconds))
+                config = config._replace(report_seconds=min(config.report_seconds, left))
+            shorten(patience + config.report_seconds)
+            return config
+        subject = "DAG {}, run {}".format(*(each or "(unknown)" for each in ids(context)))
+        why = f"Airflow called it for a {occasion}, as on_{occasion}_callback. Use it as {self.place}"
+        raise _NothingToDo(f"{self._failure_message} for {subject}: {why}", logging.ERROR, self.failure_outcome)
 
     def _connect(
         self, airflow_config: AirflowConfig, routed: Routed | None, began: float, patience: float
@@ -246,6 +281,7 @@ class IncidentNotifier(QuietNotifier):
     """
 
     place = "on_failure_callback"
+    occasion = "failure"
     disabled_message = "nothing is opened"
     failure_message = MappingProxyType({"incident": "NO incident was opened", "alert": "NO alert was sent"})
     failure_outcome = "dropped"
@@ -277,11 +313,9 @@ class IncidentNotifier(QuietNotifier):
 
     def _steps(self, context: Any, patience: float) -> Generator[_Step, None, None]:
         """Read the connection and the failure, write its incident, send it, and say what came of it."""
-        from airflow_incident.airflow_bridge.channel import shorten
-        from airflow_incident.airflow_bridge.config import read_airflow_config, read_routed
+        from airflow_incident.airflow_bridge.config import read_routed
 
-        began, airflow_config = time.monotonic(), read_airflow_config()
-        shorten(patience + airflow_config.report_seconds)
+        began, airflow_config = time.monotonic(), self._begin(context, patience)
         routed = read_routed(context, airflow_config)
         config, began = yield from self._connect(airflow_config, routed, began, patience)
 
@@ -305,8 +339,8 @@ class IncidentNotifier(QuietNotifier):
         failure = config.with_pages(templates.runbook(failure, config))
         content = IncidentContent(name, summary, notes=templates.notes, problems=config.problems)
         report = prepare(failure, config.settings, content, deployment=config.deployment, redact=config.redact)
-        with _time_budget(config, began, in_batch=failure.in_processor and not patience) as seconds:
-            result = yield from _ask(run.report, run.areport, report, config, seconds=seconds)
+        seconds = _seconds(config, began, in_batch=failure.in_processor and not patience)
+        result = yield from _ask(run.report, run.areport, report, config, seconds=seconds)
         emit(log, result.log_events(config.redact, time.monotonic() - began))
 
 
@@ -330,6 +364,7 @@ class RecoveryNotifier(QuietNotifier):
     """
 
     place = "on_success_callback"
+    occasion = "success"
     disabled_message = "nothing is closed"
     failure_message = MappingProxyType({"incident": "NO incident was closed", "alert": "NO alert was resolved"})
     failure_outcome = "left_open"
@@ -349,14 +384,13 @@ class RecoveryNotifier(QuietNotifier):
 
     def _steps(self, context: Any, patience: float) -> Generator[_Step, None, None]:
         """See whether there is something to close, close it, and say what came of it."""
-        from airflow_incident.airflow_bridge.channel import shorten
-        from airflow_incident.airflow_bridge.config import read_airflow_config, read_routed, why_disabled
+        from airflow_incident.airflow_bridge.config import read_routed, why_disabled
         from airflow_incident.airflow_bridge.context import read_success
+        from airflow_incident.airflow_bridge.reading import are_others_well
         from airflow_incident.core.key import scope_of
         from airflow_incident.core.settings import merge
 
-        began, airflow_config = time.monotonic(), read_airflow_config()
-        shorten(patience + airflow_config.report_seconds)
+        began, airflow_config = time.monotonic(), self._begin(context, patience)
         routed = read_routed(context, airflow_config)
         routes = routed.options if routed else {}
         settings, *_ = merge(arguments=self.options, routes=routes, config=airflow_config.config)
@@ -369,6 +403,8 @@ class RecoveryNotifier(QuietNotifier):
             return
         if is_first and not (yield from self._has_open(success, settings, airflow_config, routed)):
             return
+        if not patience and success.map_index >= 0 and scope == "task" and not are_others_well(context, success):
+            return  # the incident stands for all of them; the watcher has seen that they are
         config, began = yield from self._connect(airflow_config, routed, began, patience)
 
         from airflow_incident.airflow_bridge.stats import emit
@@ -382,8 +418,8 @@ class RecoveryNotifier(QuietNotifier):
         for warning in (*config.warnings, *why):
             log.warning("incident.io: %s", log_line(config.redact(warning)))
         recovery = recovery_of(success, config)
-        with _time_budget(config, began, in_batch=success.in_processor and not patience) as seconds:
-            result = yield from _ask(run.recover, run.arecover, recovery, config, seconds=seconds)
+        seconds = _seconds(config, began, in_batch=success.in_processor and not patience)
+        result = yield from _ask(run.recover, run.arecover, recovery, config, seconds=seconds)
         emit(log, result.log_events(config.redact, recovery.success))
 
     def _has_open(
@@ -478,15 +514,20 @@ def notifier_class(callback: Any) -> type[QuietNotifier] | None:
     return kind if issubclass(kind, QuietNotifier) else None
 
 
-def _refuse(entry_point: str, problems: Mapping[str, Problem], texts: list[str], *, at_failure: bool) -> None:
+def _are_options(given: Any, names: Collection[str]) -> bool:
+    """Return whether these are options whose asterisks were forgotten, and not what Airflow gives a callback."""
+    return type(given) is dict and bool(given) and all(name in names for name in given)
+
+
+def _refuse(entry_point: str, problems: Mapping[str, Problem], strangers: list[Any], *, at_failure: bool) -> None:
     """Tell what cannot be used: whoever wrote it, or at a failure, which must not be lost, whoever reads the log.
 
-    :param texts: What was given without a name.
+    :param strangers: What was given without a name.
     :raises ConfigurationError: while a DAG file is parsed.
     """
     from airflow_incident.core.text import log_line
 
-    unnamed_ones = [unnamed(entry_point, each) for each in texts]
+    unnamed_ones = [unnamed(entry_point, each) for each in strangers]
     if not at_failure:
         raise located_error([*problems.values(), *unnamed_ones])
     instead = {name: f"taken as {value!r}" for name, value in NEVER_WEAKER.items()}
@@ -496,8 +537,19 @@ def _refuse(entry_point: str, problems: Mapping[str, Problem], texts: list[str],
 
 
 @contextmanager
-def _time_budget(config: ConnectionConfig, began: float, *, in_batch: bool) -> Iterator[float]:
-    """Say how many seconds the requests have; what the whole callback takes of a batch's time is written down."""
+def _spending() -> Iterator[None]:
+    """Write down what a callback takes of its process's time."""
+    from airflow_incident.airflow_bridge.process import PROCESS
+
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        PROCESS.budget.record(time.monotonic() - began)
+
+
+def _seconds(config: ConnectionConfig, began: float, *, in_batch: bool) -> float:
+    """Return how many seconds the requests have."""
     from airflow_incident.airflow_bridge.channel import left, shorten
     from airflow_incident.airflow_bridge.process import PROCESS
     from airflow_incident.core.timing import LAST_WORD, LAST_WRITE, SHORTEST_REPORT
@@ -505,15 +557,11 @@ def _time_budget(config: ConnectionConfig, began: float, *, in_batch: bool) -> I
     share = config.airflow_config.report_seconds
     if in_batch:
         batch, written = config.airflow_config.batch_seconds, config.settings.journal
-        share = PROCESS.batch.allot(longest=share, batch=batch, written=written)
+        share = PROCESS.budget.allot(longest=share, batch=batch, written=written)
         shorten(max(share, time.monotonic() - began + LAST_WRITE))
     # To read the connection took some of it; a request gets its try, if the callback's time allows for one.
     seconds = max(min(share, SHORTEST_REPORT), share - (time.monotonic() - began))
-    try:
-        yield max(0.0, min(seconds, left(LAST_WORD) or 0.0))
-    finally:
-        if in_batch:
-            PROCESS.batch.record(time.monotonic() - began)
+    return max(0.0, min(seconds, left(LAST_WORD) or 0.0))
 
 
 def _clean(text: str) -> str:

@@ -43,7 +43,8 @@ def read_page(ti_key: TaskInstanceKey) -> str:
     :raises UnreadableRecordError: if what the journal holds of the run cannot be read.
     """
     # Here, for what is broken must be so inside; incident.io is not asked.
-    from airflow_incident.airflow_bridge.variables import Variables, texts_in_database
+    from airflow_incident.airflow_bridge.database import texts_in_database
+    from airflow_incident.airflow_bridge.variables import Variables
     from airflow_incident.core.failure import Failure
     from airflow_incident.delivery.opened import page_of
     from airflow_incident.delivery.record import dag_prefix

@@ -37,8 +37,16 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "integrations": [
-            {"integration-name": "incident.io", "external-doc-url": "https://docs.incident.io", "tags": ["service"]}
+            {
+                "integration-name": "incident.io",
+                "external-doc-url": "https://docs.incident.io",
+                "how-to-guide": [
+                    f"/docs/how-to/{page}.md" for page in ("installing", "recovery", "sensor", "zero-touch")
+                ],
+                "tags": ["service"],
+            }
         ],
+        "hooks": _module("hooks"),
         "operators": _module("operators"),
         "sensors": _module("sensors"),
         "triggers": _module("triggers"),
@@ -79,7 +87,7 @@ def _configured(option: Option) -> dict[str, Any]:
     """Declare an option of airflow.cfg; its default is ours to apply, for a connection goes before it."""
     return {
         "description": option.help,
-        "version_added": VERSION,
+        "version_added": option.since,
         "type": "boolean" if isinstance(option.default, bool) else "string",
         "example": ", ".join(option.choices) or None,
         "default": str(option.default) if isinstance(option.default, bool) else None,

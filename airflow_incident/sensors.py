@@ -174,7 +174,7 @@ class IncidentClosedSensor(BaseSensorOperator):
             what = "is turned off, so this DAG's incidents are not known; give incident_id or severity"
             raise ConfigurationError([Problem("Journal", what)])
         failure = read_failure(context, level="operator")
-        opened = opened_by(failure, deployment=config.deployment, store=Variables())
+        opened = opened_by(failure, deployment=config.deployment, conn_id=config.conn_id, store=Variables())
         others = sorted({conn_id for conn_id in opened.values() if conn_id != config.conn_id})
         if others:
             # With this connection's key they would look as if they were gone.

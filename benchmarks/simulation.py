@@ -1,4 +1,4 @@
-"""Simulate a day of the journal: the real reporter and exchange, over a simulated store, API and clock.
+"""Simulate a day of the journal: the real reporter, watcher and exchange, over a simulated store, API and clock.
 
 `python -m benchmarks.simulation`: the same seed, the same day. Only the wall time is the machine's.
 """
@@ -10,22 +10,28 @@ import json
 import random
 import sys
 import time
-from collections.abc import Generator, Iterator
+from bisect import bisect
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from airflow_incident.airflow_bridge.database import Run, StoredText
 from airflow_incident.api.calls import PreparedCreate
 from airflow_incident.api.exchange import Request, RequestLimits, Response, execute
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
-from airflow_incident.delivery.effects import Delete, Get, Names, Send, Set, StoreFailed
+from airflow_incident.core.timing import LONGEST_ROUND, ROUND_SECONDS
+from airflow_incident.delivery.effects import Delete, Get, ReadAll, Send, Set, StoreFailed
 from airflow_incident.delivery.flush import flush_all
 from airflow_incident.delivery.record import PREFIX
 from airflow_incident.delivery.report import DeliveryPolicy, IncidentContent, Report, prepare
 from airflow_incident.delivery.reporter import deliver
 from airflow_incident.errors import IncidentIoError, JournalError, TransportError
+from airflow_incident.watcher.decide import Rules
+from airflow_incident.watcher.round import Watcher
+from airflow_incident.watcher.state import NAME
 from benchmarks.tables import table
 
 SIZES = (1_000, 3_000, 10_000, 30_000, 100_000)
@@ -49,7 +55,9 @@ SPARE = 6.0
 STORE_SECONDS = 0.01
 API_SECONDS = 0.2
 KILLED = 0.02
-"""Share of the reports and flushes whose process is killed at a random step."""
+"""Share of the reports, flushes and rounds whose process is killed at a random step."""
+UNCALLED = 0.05
+"""Share of the failed runs of which no callback tells."""
 FIGURE = Path(__file__).parent.parent / "docs" / "images" / "simulation.png"
 
 Process = Generator[float, None, None]
@@ -62,6 +70,7 @@ class Result(NamedTuple):
     failures: int
     incidents: int
     duplicates: int
+    watched: int
     unwritten: int
     lost: int
     waiting: int
@@ -90,8 +99,12 @@ class Day:
     requests: int = 0
     refused: int = 0
     killed: int = 0
+    runs: list[Run] = field(default_factory=list)
+    found: set[str] = field(default_factory=set)
+    busy_until: float = 0.0
 
     def __post_init__(self) -> None:
+        self.watcher = self._new_watcher()
         self.random = random.Random(self.seed)
         self._queue: list[tuple[float, int, Process, int]] = []
         self._number = itertools.count()
@@ -105,6 +118,8 @@ class Day:
             self._start(at, self._fail(number))
         for at in range(int(FLUSH_EVERY), int(DAY) + 7_200, int(FLUSH_EVERY)):
             self._start(float(at), self._flush())
+        for at in range(0, int(DAY) + 7_200, int(ROUND_SECONDS)):
+            self._start(float(at), self._round())
         while self._queue:
             self.now, _, process, steps = heapq.heappop(self._queue)
             if steps == 0:
@@ -131,9 +146,14 @@ class Day:
         return self.random.randrange(1, 12) if self.random.random() < KILLED else -1
 
     def _fail(self, number: int) -> Process:
-        """Fail a run: its task tells first, the DAG five seconds later, each from a process of its own."""
+        """Fail a run: its task tells first, the DAG five seconds later, each from a process of its own, or nobody."""
         report = report_of(number)
         self.failed[report.key] = self.now
+        failure, ended = report.failure, self.moment()
+        began = ended - timedelta(minutes=1)
+        self.runs.append(Run(len(self.runs) + 1, failure.dag_id, failure.run_id, "failed", 0, began, ended))
+        if self.random.random() < UNCALLED:
+            return
         self._start(self.now, self._report(report), self._steps_until_killed())
         self._start(self.now + 5, self._report(told_by_dag(report)), self._steps_until_killed())
         yield from ()
@@ -154,6 +174,33 @@ class Day:
         self.pending.append((self.now, sum('"state":"pending"' in text for text in self.texts.values())))
         self._start(self.now, self._carry(flush_all(self.moment), None), self._steps_until_killed() * 50)
         yield from ()
+
+    def _new_watcher(self) -> Watcher:
+        callbacks: Any = None
+        return Watcher(Rules(opens=True, covers=bool), callbacks, now=self.moment)
+
+    def _round(self) -> Process:
+        """Carry a round of the watcher; one that is killed is started anew, and knows what stands in the journal."""
+        if self.now < self.busy_until:
+            return
+        tables: Any = Tables(self)
+        facts = self.watcher._read(tables, self.moment())  # noqa: SLF001 -- what it does about them takes simulated time
+        self.texts[NAME] = facts.state.text()
+        if self.random.random() < KILLED:
+            self.watcher = self._new_watcher()
+        self._start(self.now, self._open(facts.to_open), self._steps_until_killed())
+        yield from ()
+
+    def _open(self, runs: list[Run]) -> Process:
+        began = self.now
+        self.busy_until = began + LONGEST_ROUND + REPORT_SECONDS
+        for run in runs:
+            if self.now >= began + LONGEST_ROUND:
+                break
+            report = told_by_dag(report_of(int(run.run_id.removeprefix("scheduled__"))))
+            self.found.add(report.key)
+            yield from self._report(report)
+        self.busy_until = 0.0
 
     def _carry(self, steps: Generator[Any, Any, Any], deadline: float | None) -> Process:
         """Take a report's or a flush's steps, each in its time."""
@@ -217,8 +264,8 @@ class Day:
                     self.written[name] = text
             case Delete(name):
                 self.texts.pop(name, None)
-            case Names(prefix):
-                return sorted(name for name in self.texts if name.startswith(prefix))
+            case ReadAll(prefix):
+                return {name: text for name, text in sorted(self.texts.items()) if name.startswith(prefix)}
             case _:
                 return StoreFailed("not simulated")
         return None
@@ -237,6 +284,7 @@ class Day:
             failures=failures,
             incidents=len(self.opened),
             duplicates=sum(len(moments) - 1 for moments in self.opened.values()),
+            watched=len(self.found),
             unwritten=len(set(self.failed) - accepted),
             lost=len(accepted - told - waiting),
             waiting=len(waiting),
@@ -248,6 +296,51 @@ class Day:
             median=delays[len(delays) // 2] if delays else 0.0,
             wall=wall,
         )
+
+
+class Tables:
+    """Airflow's database, as far as a day has one: failed runs, and Variables."""
+
+    def __init__(self, day: Day) -> None:
+        self._day, self._runs = day, day.runs
+
+    def texts(self, prefix: str) -> dict[str, StoredText]:
+        """Return the Variables whose key begins with a prefix."""
+        return {name: (text, False) for name, text in self._day.texts.items() if name.startswith(prefix)}
+
+    def decoded(self, names: list[str]) -> dict[str, str]:
+        """Return the texts of these Variables."""
+        return {name: self._day.texts[name] for name in names}
+
+    def newest(self) -> int:
+        """Return the ID of the newest run."""
+        return len(self._runs)
+
+    def runs_after(self, run_id: int) -> list[Run]:
+        """Return the newer runs."""
+        return self._runs[run_id:]
+
+    def runs_with(self, ids: Iterable[int]) -> list[Run]:
+        """Return the runs with these IDs."""
+        return [self._runs[run_id - 1] for run_id in ids]
+
+    def failed_since(self, moment: datetime) -> list[Run]:
+        """Return the runs that have failed since."""
+        return self._runs[bisect(self._runs, moment, key=lambda run: run.ended_at or moment) :]
+
+    def unfinished(self) -> list[Run]:
+        """Return none: those that run say nothing yet."""
+        return []
+
+    def runs_of(self, _: object) -> list[Run]:
+        """Return none: nothing recovers on such a day."""
+        return []
+
+    def task_states(self, _: object) -> dict[str, str]:
+        """Return none, as above."""
+        return {}
+
+    latest_successes = task_states
 
 
 def report_of(number: int) -> Report:
@@ -293,7 +386,8 @@ def main() -> int:
         draw([(day, result) for _, day, result in lived[:-1]], options.figure)
     except ModuleNotFoundError:
         print("No figure: matplotlib is missing; it is in the dependency group 'simulation'.", file=sys.stderr)
-    return int(any(result.duplicates or result.lost or result.waiting for _, _, result in lived))
+    wrong = (r.duplicates or r.unwritten or r.lost or r.waiting for _, _, r in lived)
+    return int(any(wrong))
 
 
 def _table(rows: list[tuple[str, Result]]) -> str:
@@ -301,6 +395,7 @@ def _table(rows: list[tuple[str, Result]]) -> str:
         "failures",
         "incidents",
         "twice",
+        "by watcher",
         "unwritten",
         "lost",
         "waiting",
@@ -319,6 +414,7 @@ def _table(rows: list[tuple[str, Result]]) -> str:
         counts = (
             r.incidents,
             r.duplicates,
+            r.watched,
             r.unwritten,
             r.lost,
             r.waiting,
@@ -333,8 +429,8 @@ def _table(rows: list[tuple[str, Result]]) -> str:
 
     title = (
         f"A day of {RUNS:,} runs: an hour's outage, ten minutes without answers, five bursts, {RATE_LIMIT:,} requests "
-        f"a minute;\n{KILLED:.0%} of the processes killed, each failure told by task and DAG (unwritten: both were "
-        f"killed before they could),\na flush every {FLUSH_EVERY / 60:.0f} minutes; the API forgets a key after "
+        f"a minute;\n{KILLED:.0%} of the processes killed, each failure told by task and DAG but {UNCALLED:.0%}, of "
+        f"which only the watcher can tell,\na flush every {FLUSH_EVERY / 60:.0f} minutes; the API forgets a key after "
         f"{KEY_LIFETIME / 3600:.0f} h"
     )
     return table(title, head, [row(*each) for each in rows])

@@ -71,12 +71,12 @@ class Trace:
 
 
 def _context(run_id: str, *, clear: int = 0, **more: Any) -> dict[str, Any]:
-    """Make what a DAG's callback is given."""
+    """Make what a callback is given."""
     now = datetime.now(UTC)
     run = SimpleNamespace(
         dag_id="orders", run_id=run_id, run_type="scheduled", clear_number=clear, start_date=now, end_date=now
     )
-    return {"dag": SimpleNamespace(dag_id="orders"), "dag_run": run, "run_id": run_id, "reason": "x", **more}
+    return {"dag": SimpleNamespace(dag_id="orders"), "dag_run": run, "run_id": run_id, **more}
 
 
 def _fail(run_id: str = "r1") -> None:
@@ -85,7 +85,7 @@ def _fail(run_id: str = "r1") -> None:
 
 
 def _recover(run_id: str = "r1") -> None:
-    airflow_incident.resolve_incident()(_context(run_id, clear=1))
+    airflow_incident.resolve_incident()(_context(run_id, clear=1, reason="success"))
 
 
 def _flush() -> None:
@@ -111,7 +111,8 @@ def _measure() -> None:
     found = {"failure": _traced(_fail), "recovery": _traced(_recover)}
     variable = f"AIRFLOW_CONN_{DEFAULT_CONN_ID.upper()}"
     works = os.environ.pop(variable)
-    airflow_incident.open_incident(conn_id=DEFAULT_CONN_ID.replace("default", "late"))(_context("r2"))
+    late = airflow_incident.open_incident(conn_id=DEFAULT_CONN_ID.replace("default", "late"))
+    late(_context("r2", reason="task_failure"))
     os.environ[variable.replace("DEFAULT", "LATE")] = works
     found["flush"] = _traced(_flush)
     told = {

@@ -23,11 +23,12 @@ copyright = "the authors of airflow-incident, Apache-2.0"  # noqa: A001 -- Sphin
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 root_doc = "index"
-exclude_patterns = ["images"]
+exclude_patterns = ["images", "static"]
 smartquotes = False  # JSON stays JSON
 html_theme = "furo"
 html_title = f"airflow-incident {version}"
-html_static_path: list[str] = []
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
 html_use_index = html_domain_indices = False  # the reference and the search lead there

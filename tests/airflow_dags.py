@@ -27,7 +27,15 @@ def read_dags(file: Path) -> dict[str, Any]:
 
 def as_stored(dag: Any) -> Any:
     """Serialize a DAG as it goes into Airflow's database."""
+    return _serializer().to_dict(dag)
+
+
+def stored(dag: Any) -> Any:
+    """Return a DAG as whoever reads it from Airflow's database gets it."""
+    return _serializer().from_dict(as_stored(dag))
+
+
+def _serializer() -> Any:
     from airflow.serialization import serialized_objects
 
-    serializer = getattr(serialized_objects, "DagSerialization" if AIRFLOW >= (3, 2) else "SerializedDAG")
-    return serializer.to_dict(dag)
+    return getattr(serialized_objects, "DagSerialization" if AIRFLOW >= (3, 2) else "SerializedDAG")

@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import json
-import logging
 import os
 import shutil
 import sqlite3
@@ -15,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from airflow_incident.constants import VERSION
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,8 +34,13 @@ os.environ |= {
     # On 3.2 `dag.test()` does not run without one.
     "AIRFLOW__API_AUTH__JWT_SECRET": "only-for-tests-and-long-enough-for-hs512-which-asks-for-64-bytes!!",
 }
-# Before 3.1 Airflow prints every logger's lines on standard output, where tests look for a command's JSON.
-logging.getLogger("uvicorn").setLevel(logging.WARNING)
+
+with contextlib.suppress(ImportError):  # `make oldest` runs with pytest and nothing else
+    from hypothesis import HealthCheck, settings
+
+    # How long an example takes, on whatever machine, proves nothing.
+    settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("tests")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -81,9 +87,9 @@ def installed(tmp_path_factory) -> Path:
     """Install the entry points that this checkout declares, before whatever is installed; to be put on PYTHONPATH."""
     folder = tmp_path_factory.mktemp("site")
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
-    info = folder / "airflow_incident-0.1.0.dist-info"
+    info = folder / f"airflow_incident-{VERSION}.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: airflow-incident\nVersion: 0.1.0\n")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: airflow-incident\nVersion: {VERSION}\n")
     lines = [
         line
         for group, points in declared.items()

@@ -44,13 +44,22 @@ def dag_context(run_id: str = "run-1", dag_id: str = "orders", **more: Any) -> d
 
 def task_context(run_id: str = "run-1", dag_id: str = "orders", *, clear: int = 0, **more: Any) -> dict[str, Any]:
     """Build the context of a task's callback; `more` also replaces attributes of the task instance."""
-    of_ti = {name: more.pop(name) for name in ("task_id", "map_index", "try_number", "max_tries") if name in more}
+    names = ("task_id", "map_index", "try_number", "max_tries", "state")
+    of_ti = {name: more.pop(name) for name in names if name in more}
     defaults = {"task_id": "load", "map_index": -1, "try_number": 1, "max_tries": 0}
     ti = SimpleNamespace(dag_id=dag_id, run_id=run_id, **(defaults | of_ti))
     run = SimpleNamespace(dag_id=dag_id, run_id=run_id, clear_number=clear, run_type="manual")
     dag = SimpleNamespace(dag_id=dag_id)
     exception = ValueError("boom")
     return {"dag": dag, "dag_run": run, "ti": ti, "run_id": run_id, "exception": exception} | more
+
+
+def succeeded(context: dict[str, Any]) -> dict[str, Any]:
+    """Make of a failure's context what Airflow gives the callbacks of a success."""
+    if "reason" in context:
+        return context | {"reason": "success"}
+    ti = SimpleNamespace(**vars(context["ti"]) | {"state": "success"})
+    return {name: value for name, value in context.items() if name != "exception"} | {"ti": ti}
 
 
 def dag_named(title: str) -> str:

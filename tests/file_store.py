@@ -43,6 +43,9 @@ class FileStore:
         found = (unquote(file.name) for file in self.folder.iterdir() if not file.name.startswith("."))
         return sorted(name for name in found if name.startswith(prefix))
 
+    def read_all(self, prefix: str) -> dict[str, str]:
+        return {name: self.get(name) or "" for name in self.names(prefix)}
+
     def records(self) -> list[Record]:
         """Read every record."""
         return [read_record(name, self.get(name) or "") for name in self.names(PREFIX)]

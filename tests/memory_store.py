@@ -33,5 +33,8 @@ class Texts:
         self._trip("names")
         return sorted(name for name in self.texts if name.startswith(prefix))
 
+    def read_all(self, prefix: str) -> dict[str, str]:
+        return {name: self.get(name) or "" for name in self.names(prefix)}
+
     def records(self) -> list[Record]:
         return [read_record(name, text) for name, text in self.texts.items() if name.startswith(PREFIX)]

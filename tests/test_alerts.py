@@ -30,6 +30,7 @@ from tests.doors import (
     forget_process,
     listen,
     report,
+    succeeded,
     task_context,
     use_store,
 )
@@ -109,7 +110,7 @@ def fire(context=None, call=call_sync, **options):
 
 def recover(context, call=call_sync, **options):
     with listen() as heard:
-        call(resolve_incident(channel="alert", **options), context)
+        call(resolve_incident(channel="alert", **options), succeeded(context))
     assert ALERT_SOURCE_TOKEN not in heard.everything
     return heard
 
@@ -280,7 +281,7 @@ def test_each_channel_is_resolved_by_its_own_callback(box, source, journal):
     fire()
     recover(run_context(clear=1))
     assert [(record.endpoint, record.state) for record in journal.records()] == [("v1", "open")]
-    call_sync(resolve_incident(), run_context(clear=1))
+    call_sync(resolve_incident(), succeeded(run_context(clear=1)))
     assert journal.records() == []
     by_hand, by_route = box.incidents_v2
     assert by_hand["incident_status"]["category"] == "closed"
@@ -377,7 +378,7 @@ def test_a_source_that_is_gone_is_told_and_retried_once_it_is_back(box, journal,
     assert states(journal) == ["pending"]
     box.store.alert_source_removed = False
     assert cli.main(["journal", "flush"]) == 0
-    assert "an alert is open for DAG orders, run run-1" in capsys.readouterr().out
+    assert "an alert was opened for DAG orders, run run-1" in capsys.readouterr().out
     assert states(journal) == ["open"]
     assert len(box.alerts) == 1
 
@@ -472,7 +473,7 @@ def test_the_journal_tells_alerts_from_incidents(box, journal, capsys):
     """In its list, and nothing of the token is in it."""
     fire()
     assert cli.main(["journal", "list"]) == 0
-    assert "an alert is open for DAG orders, run run-1" in capsys.readouterr().out
+    assert "(alert)" in capsys.readouterr().out
     assert all(ALERT_SOURCE_TOKEN not in text for text in journal.texts.values())
 
 

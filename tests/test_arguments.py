@@ -265,6 +265,14 @@ def test_what_has_been_rendered_is_checked(connected):
     assert [incident["mode"] for incident in connected.incidents] == ["test"]
 
 
+@pytest.mark.parametrize("door", [open_incident, resolve_incident, IncidentNotifier, RecoveryNotifier])
+@pytest.mark.parametrize("options", [{"conn_id": "team_a"}, {"conn_id": "team_a", "scope": "task"}])
+def test_options_without_their_asterisks_are_an_import_error(door, options):
+    """They are no context of Airflow's: what they say would be lost."""
+    with pytest.raises(ConfigurationError, match=r"takes its arguments by name: \w+\(\*\*…\)"):
+        door(options)
+
+
 def test_what_airflow_takes_is_never_refused():
     """Its own arguments, those of default_args, and a sensor's mode among them."""
     given = {"mode": "reschedule", "severity": "Major", "no_such": 1, "retries": 2, "owner": "me"}

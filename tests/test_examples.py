@@ -76,15 +76,14 @@ def test_bad_rows_fail_the_pipeline_and_the_incident_lists_them(run, connected):
 
 
 def test_both_levels_share_an_incident_that_holds_the_exception(run, connected):
-    """Its names became IDs: the severity, and an option of a custom field."""
+    """It asks for a severity that every new account has, and for nothing that an account may lack."""
     ran = run("both_levels")
     assert (ran.state, ran.failed) == ("failed", ["load"])
     (incident,) = connected.incidents
     assert ("the warehouse refused 42 rows" in incident["summary"]) is TELLS_EXCEPTION
     assert "Left out" not in incident["summary"]
     assert incident["severity"]["name"] == "Major"
-    fields = {entry["custom_field"]["name"]: entry["values"] for entry in incident["custom_field_entries"]}
-    assert fields["Affected team"][0]["value_option"]["value"] == "Product"
+    assert incident["custom_field_entries"] == []
 
 
 def test_a_run_of_both_levels_that_was_cleared_and_succeeds_closes_its_incident(run, connected, monkeypatch):

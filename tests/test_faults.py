@@ -764,6 +764,22 @@ def test_a_batch_in_an_outage_stays_below_its_time(box, link, monkeypatch):
     assert took < 8 * 3 / 4 + SLACK
 
 
+@pytest.mark.parametrize("fault", ["hang", "error-429-seconds"])
+def test_the_callbacks_of_a_task_end_before_airflow_kills_them(box, link, monkeypatch, fault):
+    """Airflow ends all of them together; a task that is killed there may be tried again although it failed for good."""
+    overtime = 11.0
+    monkeypatch.setenv("AIRFLOW__CORE__TASK_SUCCESS_OVERTIME", str(overtime))
+    monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "False")
+    with FaultProxy(box.direct_port, fault, wait=2.0) as proxy:
+        link(proxy.url)
+        began = time.monotonic()
+        for number, scope in enumerate(["run", "task", "task_instance"]):
+            heard, _ = report(task_context(f"run-{number}"), scope=scope)
+            assert "NO incident was opened" in heard.error
+        took = time.monotonic() - began
+    assert took < overtime
+
+
 def test_thirty_hanging_callbacks_end_together(box, link, budget):
     """Threads do not wait for one another, and none outlives its budget."""
     seconds = budget(1.5)

@@ -40,7 +40,7 @@ def test_what_waits_is_delivered_with_the_time_of_its_failure(flush, connected):
     (incident,) = connected.incidents
     assert f"{FAILED:%Y-%m-%d %H:%M:%S} UTC" in incident["summary"]
     assert kept(record.name).state == "open"
-    assert re.search(r"INC-1 http\S+ is open for DAG orders, run r1", said)
+    assert re.search(r"INC-1 http\S+ was opened for DAG orders, run r1", said)
     assert "1 delivered" in said
 
 
@@ -80,7 +80,7 @@ def test_where_tasks_cannot_list_variables_it_names_the_command(flush, monkeypat
         raise NotImplementedError("tasks list Variables from Airflow 3.3 on")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Variables, "names", names)
+        patched.setattr(Variables, "read_all", names)
         state, said = flush()
     assert state == "failed"
     assert "tasks list Variables from Airflow 3.3 on. Where Airflow's database is, this does the same: " in said
@@ -89,7 +89,7 @@ def test_where_tasks_cannot_list_variables_it_names_the_command(flush, monkeypat
 def test_it_runs_alone_and_catches_nothing_up():
     dag = journal_flush_dag()
     told = (dag.dag_id, dag.max_active_runs, dag.catchup, set(dag.tags))
-    assert told == ("incident_io_flush", 1, False, {"incident.io"})
+    assert told == ("incident_io_flush", 1, False, {"incident.io", "incident:off"})
     assert dag.get_task("flush").retries == 0
 
 
@@ -103,7 +103,7 @@ def test_it_takes_what_a_dag_takes_but_opens_no_incident_itself():
     dag = journal_flush_dag(
         "other", None, tags=["mine"], on_failure_callback=both, default_args={"on_failure_callback": both}
     )
-    assert (dag.dag_id, set(dag.tags)) == ("other", {"mine"})
+    assert (dag.dag_id, set(dag.tags)) == ("other", {"mine", "incident:off"})
     assert dag.on_failure_callback in (tell, [tell])
     assert list(dag.get_task("flush").on_failure_callback) == [tell]
     alone = journal_flush_dag(default_args={"on_failure_callback": IncidentNotifier()})

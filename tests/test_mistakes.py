@@ -33,7 +33,7 @@ WRITES = bool(os.environ.get("WRITE_PAGES"))
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "mistakes.md"
 HEAD = """# Mistakes
 
-A mistake may cost a setting, or time, but never a failure. The tests make each of these mistakes, read the message, and let
+A mistake in an option may cost that option, or time, but never a failure. The tests make each of these mistakes, read the message, and let
 a task fail.
 
 *Reported by*: arguments are checked when the DAG file is parsed, so a wrong one is an import error of the DAG. The

@@ -6,7 +6,6 @@ import sys
 import tarfile
 import tomllib
 import zipfile
-from email import message_from_bytes
 from importlib.util import find_spec
 
 import pytest
@@ -41,14 +40,22 @@ def wheel(built):
 
 
 @pytest.fixture(scope="module")
-def metadata(wheel):
-    (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
-    return message_from_bytes(wheel.read(name))
+def metadata(built):
+    from tools.package import metadata_of
+
+    return metadata_of(built[0])
 
 
 def test_pypi_takes_both(built):
     """Its own check of the metadata and the page; a warning would be an error."""
     subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *built], check=True)
+
+
+def test_whoever_builds_it_gets_the_same_bytes(built, tmp_path):
+    """Elsewhere, at another moment, from what the sdist holds: both, to the last byte."""
+    from tools.package import differing
+
+    assert differing(built, tmp_path) == []
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel):
@@ -62,23 +69,28 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
 def test_the_sdist_holds_what_its_tests_need(built):
     (file,) = [file for file in built if file.suffix == ".gz"]
     with tarfile.open(file) as opened:
-        held = {name.split("/")[1] for name in opened.getnames()}
+        names = opened.getnames()
+    held = {name.split("/")[1] for name in names}
     assert held >= {"airflow_incident", "tests", "tools", "constraints", "dags", "docs", "Makefile", "LICENSE"}
-    assert not {name for name in held if name.startswith(".venv")}
+    assert not {name for name in held if name.startswith((".venv", "build", "dist"))}
+    assert not {name for name in names if "__pycache__" in name or name.endswith((".pyc", ".db", ".log"))}
 
 
-def test_every_link_and_picture_of_the_page_leads_somewhere(metadata):
+def test_every_link_and_picture_of_the_page_leads_somewhere(built, metadata):
     """PyPI shows the README alone: each target is absolute, and is in the repository where it is the project's own."""
+    from tools.package import LEADS, targets
+
     page = metadata.get_payload()
-    targets = re.findall(r"\]\(([^)\s]+)\)", page)
+    assert [target for target in targets(built[0]) if not LEADS.match(target)] == []
+    written = re.findall(r"\]\(([^)\s]+)\)", page)
     pictures = re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", page)
     assert pictures
     assert all(picture.startswith("https://raw.githubusercontent.com/") for picture in pictures)
-    assert all(target.startswith("https://") for target in targets)
+    assert all(target.startswith("https://") for target in written)
     paths = [
-        target.removeprefix(start).partition("#")[0] for target in targets for start in OURS if target.startswith(start)
+        target.removeprefix(start).partition("#")[0] for target in written for start in OURS if target.startswith(start)
     ]
-    assert len(paths) > 40
+    assert len(paths) > 20
     assert [path for path in paths if not path or not (ROOT / path).exists()] == []
 
 
@@ -97,3 +109,10 @@ def test_the_metadata_says_where_everything_is(metadata):
     told = dict(line.split(", ", 1) for line in metadata.get_all("Project-URL"))
     assert told == URLS
     assert set(told) == {"Homepage", "Documentation", "Changelog", "Issues"}
+    assert metadata["Version"] == airflow_incident.__version__
+    assert (metadata["License-Expression"], metadata.get_all("License-File")) == ("Apache-2.0", ["LICENSE"])
+
+
+def test_the_changelog_tells_of_this_version():
+    newest, *_ = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest == airflow_incident.__version__

@@ -1,5 +1,6 @@
 """What Airflow discovers of this provider, asked as Airflow asks."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -9,11 +10,14 @@ from importlib.resources import files
 
 import jsonschema
 import pytest
+from packaging.version import Version
 
+from airflow_incident.constants import VERSION
 from airflow_incident.core.settings import OPTIONS, options_in
 from airflow_incident.hooks import IncidentHook
 from airflow_incident.provider import get_provider_info
 from tests.airflow_versions import AIRFLOW
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.release
 
@@ -52,6 +56,28 @@ def _rows(printed: str) -> list[dict[str, str]]:
 def test_the_description_is_what_airflow_expects():
     """Airflow checks each provider against its schema at start, and drops what does not pass."""
     jsonschema.validate(get_provider_info(), schema("provider_info.schema.json"))
+
+
+def test_the_description_is_as_complete_as_those_of_airflows_own_providers():
+    """Theirs are held to a stricter schema, with what only their releases have; every guide and module exists."""
+    info, strict = get_provider_info(), schema("provider.yaml.schema.json")
+    of_releases = {"state": "ready", "source-date-epoch": 0, "dependencies": []}
+    jsonschema.validate(
+        info | {name: value for name, value in of_releases.items() if name in strict["required"]}, strict
+    )
+    for kind in ("hooks", "operators", "sensors", "triggers"):
+        assert [importlib.import_module(module) for row in info[kind] for module in row["python-modules"]]
+    guides = [guide for row in info["integrations"] for guide in row["how-to-guide"]]
+    assert guides
+    assert [guide for guide in guides if not (ROOT / guide.lstrip("/")).is_file()] == []
+
+
+def test_an_option_says_which_version_brought_it():
+    """Which is not a later one than this."""
+    (section,) = get_provider_info()["config"].values()
+    added = {Version(option["version_added"]) for option in section["options"].values()}
+    assert Version("0.1.0") in added
+    assert max(added) <= Version(VERSION)
 
 
 def test_the_form_of_older_versions_is_what_airflow_expects():

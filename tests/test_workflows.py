@@ -63,10 +63,11 @@ def test_actions_are_pinned_by_major_version(workflow):
 
 @WORKFLOWS
 def test_a_workflow_may_read_and_nothing_else(workflow):
-    """Publishing alone asks for more: to prove to PyPI who it is. No job keeps the token that fetched the code."""
+    """Only what proves to PyPI who it is, and what makes the release, may more. No job keeps the token of its checkout."""
     assert workflow["permissions"] == {"contents": "read"}
     asked = {name: job["permissions"] for name, job in workflow["jobs"].items() if "permissions" in job}
-    assert asked == ({"publish": {"id-token": "write"}} if workflow is RELEASE else {})
+    more = {"publish": {"id-token": "write"}, "release": {"contents": "write"}}
+    assert asked == (more if workflow is RELEASE else {})
     for step in steps(workflow):
         if step.get("uses", "").startswith("actions/checkout@"):
             assert step["with"]["persist-credentials"] is False
@@ -81,6 +82,20 @@ def test_a_release_is_published_from_a_tag_by_trusted_publishing_with_attestatio
     *_, upload = publish["steps"]
     assert upload["uses"].startswith("pypa/gh-action-pypi-publish@")
     assert upload["with"] == {"attestations": True}
+
+
+def test_a_release_has_what_was_published_and_what_came_with_it():
+    """Files of the job that built and checked them; whoever may write to the repository runs none of its code."""
+    kept = {
+        step["with"]["name"]: step["with"]["path"]
+        for step in RELEASE["jobs"]["build"]["steps"]
+        if "name" in step.get("with", {})
+    }
+    assert kept == {"dist": "dist/", "bom": "build/bom/"}
+    assert RELEASE["jobs"]["release"]["needs"] == "publish"
+    fetch, make = RELEASE["jobs"]["release"]["steps"]
+    assert fetch["with"] == {"path": "assets/", "merge-multiple": True}
+    assert "gh release create" in make["run"]
 
 
 def test_pre_commit_runs_the_pinned_ruff():

@@ -34,6 +34,14 @@ class Failure:
         return told is not None and self.moment - CLOCK <= told and (self.back is None or told < self.back)
 
 
+class BrokenFile(Failure):
+    """A DAG file that could not be imported: its name stands for the DAG and for the run."""
+
+    def is_told_by(self, incident: dict[str, Any]) -> bool:
+        """Return whether it is closed by now, for the file was mended."""
+        return incident["status"] == "closed"
+
+
 def told_moment(incident: dict[str, Any]) -> datetime | None:
     """Read from the incident's text when the run failed."""
     told = re.search(r"Failed at:\W*(\S+ \S+) UTC", str(incident["summary"]))

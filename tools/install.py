@@ -9,8 +9,9 @@ from tools.watch import Trouble, Watch, perform
 
 PROJECT = ("--editable", ".[sandbox]")
 LIMIT = 1800
-# So many packages found are one more line where no live line can be shown.
+# So many packages are one more line where no live line can be shown.
 STRIDE = 25
+UNPACKED = "lib/*/site-packages/*.dist-info"
 
 
 def make(watch: Watch, folder: pathlib.Path, constraints: str, group: str, *what: str) -> str:
@@ -31,13 +32,24 @@ def make(watch: Watch, folder: pathlib.Path, constraints: str, group: str, *what
     # The pip that a Python ships may be too old to know dependency groups (PEP 735).
     run(watch, folder, "updating pip", *pip, "pip")
     run(watch, folder, "installing packages", *pip, "--group", group, *(what or PROJECT))
-    (folder / "ready").touch()
     return f"{folder} is ready after {time.monotonic() - began:.0f} s"
+
+
+def progress(said: str, unpacked: int) -> str:
+    """Tell from pip's words how many packages it has found, and then how many of them are unpacked."""
+    found = said.count("\nCollecting ")
+    _, is_unpacking, listed = said.partition("\nInstalling collected packages: ")
+    if found < STRIDE:
+        return ""
+    if is_unpacking:
+        return f": {unpacked // STRIDE * STRIDE} of {listed.count(',') + 1} unpacked"
+    return f": {found // STRIDE * STRIDE} found"
 
 
 def run(watch: Watch, folder: pathlib.Path, text: str, *command: str | pathlib.Path) -> None:
     """Run a command, and show how far pip is in it."""
     log = folder / "install.log"
+    before = len(list(folder.glob(UNPACKED)))
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
 
@@ -45,9 +57,8 @@ def run(watch: Watch, folder: pathlib.Path, text: str, *command: str | pathlib.P
         said, code = log.read_text(errors="replace"), process.poll()
         if code:
             raise Trouble(f"{text} failed (exit {code})", log)
-        found = said.count("\nCollecting ") // STRIDE * STRIDE
-        doing = ": unpacking" if "\nInstalling collected" in said else f": {found} found" if found else ""
-        return text + doing, None if code is None else True
+        unpacked = len(list(folder.glob(UNPACKED))) - before
+        return text + progress(said, unpacked), None if code is None else True
 
     try:
         watch.until(look, seconds=LIMIT, log=log)

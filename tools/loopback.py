@@ -13,14 +13,15 @@ _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 API_KEY = "sandbox-key"
 
 
-def call(url: str, *, token: str = "", body: dict[str, Any] | None = None) -> Any:
+def call(url: str, *, token: str = "", body: dict[str, Any] | None = None, method: str | None = None) -> Any:
     """Send one request, a POST where there is a body, and return the decoded answer; failures are OSErrors."""
-    headers = {"Content-Type": "application/json"}
-    if token:
-        headers["Authorization"] = f"Bearer {token}"
-    data = None if body is None else json.dumps(body).encode()
-    with _opener.open(urllib.request.Request(url, data, headers), timeout=5) as answer:
-        return json.load(answer)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    data = None
+    if body is not None:
+        headers["Content-Type"] = "application/json"  # Airflow 2 refuses it without a body
+        data = json.dumps(body).encode()
+    with _opener.open(urllib.request.Request(url, data, headers, method=method), timeout=5) as answer:
+        return json.loads(answer.read() or "{}")
 
 
 def incidents(sandbox: str) -> list[dict[str, Any]] | None:
@@ -44,10 +45,10 @@ class Airflow:
         self.url = url
         self._token = ""
 
-    def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
+    def ask(self, path: str, body: dict[str, Any] | None = None, method: str | None = None) -> Any:
         """Call a path of the API. SQLite is soon overtaxed: an Airflow that refuses now may not in a moment."""
         with contextlib.suppress(OSError):
-            return call(f"{self.url}/{self.root}/{path}", token=self.token(), body=body)
+            return call(f"{self.url}/{self.root}/{path}", token=self.token(), body=body, method=method)
         return None
 
     def token(self) -> str:
@@ -92,6 +93,14 @@ class Airflow:
     def clear(self, dag_id: str, run_id: str) -> Any:
         """Clear a run's tasks, so that they are run again."""
         return self.ask(f"{self._path(dag_id, run_id)}/clear", {"dry_run": False})
+
+    def mark(self, dag_id: str, run_id: str, state: str) -> Any:
+        """Put a run into a state by hand."""
+        return self.ask(self._path(dag_id, run_id), {"state": state}, "PATCH")
+
+    def delete(self, dag_id: str, run_id: str) -> Any:
+        """Delete a run."""
+        return self.ask(self._path(dag_id, run_id), method="DELETE")
 
     @staticmethod
     def _path(dag_id: str, *run_id: str) -> str:

@@ -14,9 +14,10 @@ from tools.versions import LOWEST, NEWEST, VERSIONS, Version
 OURS = ["--extra", "sandbox", "pyproject.toml"]
 
 
-def newest(version: Version, group: str) -> tuple[list[str], list[str]]:
-    """Take the newest with which this Airflow works, for us and the tools of a dependency group."""
-    return [f"apache-airflow=={version.airflow}", *version.bounds], [*OURS, "--group", f"pyproject.toml:{group}"]
+def newest(version: Version, *groups: str) -> tuple[list[str], list[str]]:
+    """Take the newest with which this Airflow works, for us and the tools of dependency groups."""
+    tools = [part for group in groups for part in ("--group", f"pyproject.toml:{group}")]
+    return [f"apache-airflow=={version.airflow}", *version.bounds], [*OURS, *tools]
 
 
 def release(version: Version) -> tuple[list[str], list[str]]:
@@ -37,7 +38,10 @@ def _on(day: str) -> list[str]:
 
 # Only the newest has the tools for lint and docs.
 TARGETS: dict[str, Callable[[], tuple[list[str], list[str]]]] = {
-    **{f"airflow-{name}": partial(newest, v, "dev" if name == NEWEST else "test") for name, v in VERSIONS.items()},
+    **{
+        f"airflow-{name}": partial(newest, v, *(("dev", "bom") if name == NEWEST else ("test",)))
+        for name, v in VERSIONS.items()
+    },
     **{f"airflow-{name}-release": partial(release, version) for name, version in VERSIONS.items()},
     **{name: partial(newest, VERSIONS[NEWEST], name) for name in ("celery", "peers")},
     "lowest": partial(lowest, LOWEST),

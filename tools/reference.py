@@ -10,23 +10,23 @@ from airflow_incident.cli.main import build_parser
 from airflow_incident.constants import CONFIG_SECTION, DEFAULT_CONN_ID
 from airflow_incident.core import settings
 from airflow_incident.core.account import DEFAULT_BASE_URL
-from airflow_incident.core.settings import OPTIONS, Option, options_in
+from airflow_incident.core.settings import EVERYWHERE, OPTIONS, Option, options_in
 from airflow_incident.delivery.outcome import OUTCOMES
 from airflow_incident.errors import APIError, ConfigurationError, IncidentIoError, UnexpectedResponseError
 from airflow_incident.provider import get_provider_info
-from tools.versions import FEATURES, VERSIONS
+from tools.versions import FEATURES, SHORT, VERSIONS
 
 _STATUSES = (401, 403, 404, 409, 422, 429, 500)
 _KINDS = {bool: "true or false", int: "a whole number", dict: "a JSON object", tuple: "globs, with commas between"}
 
 
 def options() -> str:
-    """Show where each option may be set, and what it does, in one table."""
+    """Show where each option may be set, and what it is for, in one table."""
     rows = (
-        [f"`{o.name}`", *("✓" if place in o.places else "" for place in settings.EVERYWHERE), _default(o), _help(o)]
+        [f"[`{o.name}`](#{o.name})", _places(o), _default(o).strip("`"), f"{o.help.partition('. ')[0].rstrip('.')}."]
         for o in OPTIONS.values()
     )
-    return _table(["option", "argument", "rule", "connection", "airflow.cfg", "default", "what it does"], rows)
+    return _table(["option", "set in", "default", "what it does"], rows)
 
 
 def options_one_by_one() -> str:
@@ -67,7 +67,7 @@ def errors() -> str:
         [
             f"`{error.__name__}`",
             f"{_first_sentence(error)}.",
-            "yes" if example.retryable else "no",
+            "yes" if example.retryable else "once fixed" if example.blames_connection else "no",
             example.advice.replace("<", "&lt;"),
         ]
         for error in _below(IncidentIoError)
@@ -83,13 +83,15 @@ def outcomes() -> str:
 
 def versions() -> str:
     """Show what works on which Airflow, and where that was tested."""
-    rows = [
-        ["tested with", *(f"{v.airflow}, Python {v.python}" for v in VERSIONS.values())],
-        *([feature, *(lacks.get(name, "✓") for name in VERSIONS)] for feature, lacks in FEATURES.items()),
-    ]
-    table = _table(["Airflow", *VERSIONS], rows)
+    tested = ["tested with", *(f"{v.airflow}, Python {v.python}" for v in VERSIONS.values())]
+    table = _table(["Airflow", *VERSIONS], [tested, *_works()])
     told = "On 3.0 without its FAB provider the form has no field of ours: use `extra`."
     return f"{table}\n{told}\n"
+
+
+def versions_in_short() -> str:
+    """Show what most people want to know of the versions, in a table that fits into the README."""
+    return _table(["Airflow", *VERSIONS], _works()[:SHORT])
 
 
 PARTS: dict[str, Callable[[], str]] = {
@@ -101,6 +103,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "errors": errors,
     "outcomes": outcomes,
     "versions": versions,
+    "versions in short": versions_in_short,
 }
 """What a page may ask for, by the words between `<!--` and `-->`."""
 
@@ -109,6 +112,15 @@ def _table(head: list[str], rows: Iterable[list[str]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     lines += ["| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in rows]
     return "\n".join(lines) + "\n"
+
+
+def _works() -> list[list[str]]:
+    return [[feature, *(lacks.get(name, "✓") for name in VERSIONS)] for feature, lacks in FEATURES.items()]
+
+
+def _places(option: Option) -> str:
+    words = {"argument": "argument", "route": "rule", "connection": "connection", "config": "airflow.cfg"}
+    return "everywhere" if option.places == EVERYWHERE else ", ".join(words[place] for place in option.places)
 
 
 def _default(option: Option) -> str:

@@ -34,7 +34,7 @@ def try_out(name: str, wheel: Path) -> Row:
         return Row(version.airflow, version.python, trouble=str(error))
     if changed := before - installed(python):
         return Row(version.airflow, version.python, trouble=f"we have replaced {', '.join(sorted(changed))}")
-    for part in ("tests", "dags"):
+    for part in ("tests", "dags", "docs"):
         shutil.copytree(ROOT / part, folder / part)
     shutil.copy(ROOT / "pyproject.toml", folder)
     marked = [str(test.relative_to(ROOT)) for test in ROOT.glob("tests/**/test_*.py") if MARK in test.read_text()]
@@ -65,7 +65,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.releases", description=__doc__)
     parser.add_argument("--only", nargs="*", default=[], choices=TRIED, help="these versions of Airflow, or the lowest")
     os.environ.pop("PYTHONPATH", None)  # the wheel is what is tried
-    _, wheel = sorted(build(ROOT / "dist"), key=lambda file: file.suffix == ".whl")
+    wheel, _ = build(ROOT / "dist")
     rows = [try_out(name, wheel) for name in parser.parse_args().only or TRIED]
     print("\n".join(table(rows)))
     return 0 if all(row.is_green for row in rows) else 1

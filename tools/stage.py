@@ -55,10 +55,12 @@ class Stage:
     """Holds the folder, reserves ports and starts processes; when the block ends, all of them are gone.
 
     :param name: what is staged; the folder is called so, too.
+    :param copies: whether Airflow reads a copy of the example DAGs, as Airflow 2 always does.
     """
 
-    def __init__(self, name: str = "demo") -> None:
+    def __init__(self, name: str = "demo", *, copies: bool = False) -> None:
         self.name = name
+        self._copies = copies or IS_AIRFLOW_2
         self.home = ROOT / f".{name}"
         self.wire: Wire | None = None
         self._locks: list[int] = []
@@ -138,9 +140,14 @@ class Stage:
             "API__HOST": "127.0.0.1",
             "API__PORT": self.airflow.rpartition(":")[2],
             "API__BASE_URL": self.airflow,
+            # A new file is read soon; the default is five minutes.
+            "DAG_PROCESSOR__REFRESH_INTERVAL": "5",
             "INCIDENT_IO__DEPLOYMENT": "demo",
+            "INCIDENT_IO__IMPORT_ERRORS": "True",
+            "INCIDENT_IO__IMPORT_ERROR_MINUTES": "0",
             # Airflow 2: the same, in its words. Its SequentialExecutor would take seconds for each task.
             "CORE__EXECUTOR": "LocalExecutor",
+            "SCHEDULER__DAG_DIR_LIST_INTERVAL": "5",
             "WEBSERVER__BASE_URL": self.airflow,
             "WEBSERVER__CONFIG_FILE": str(self.home / "webserver_config.py"),
             "WEBSERVER__WEB_SERVER_HOST": "127.0.0.1",
@@ -169,8 +176,8 @@ class Stage:
         )
 
     def _dags(self) -> Path:
-        """Tell where the DAGs are; Airflow 2 reads a copy."""
-        return copy_dags(self.home / "dags") if IS_AIRFLOW_2 else ROOT / "dags"
+        """Tell where the DAGs are."""
+        return copy_dags(self.home / "dags") if self._copies else ROOT / "dags"
 
     def log(self, name: str) -> Path:
         """Tell where a process writes."""
@@ -224,6 +231,10 @@ class Stage:
     def start_sandbox(self) -> None:
         """Start the local incident.io."""
         self.start_ours("sandbox", "--port", self.sandbox.rpartition(":")[2])
+
+    def start_watcher(self) -> None:
+        """Start what compares Airflow's database with the journal."""
+        self.start_ours("watch", "--interval", "1")
 
     def start_airflow(self, *extra: str) -> None:
         """Start Airflow's components: `airflow standalone`, when ended by a signal, leaves them all behind."""

@@ -50,7 +50,7 @@ class Tally:
         yield "incidents", str(len(self.incidents))
         yield "duplicates", str(sum(max(0, len(failure.own(self.incidents)) - 1) for failure in self.failures))
         yield "lost", str(sum(not failure.own(self.incidents) for failure in self.failures))
-        yield "journal: open", str(self.journal["open"])
+        yield "journal: opened", str(self.journal["opened"])
         yield "journal: pending", str(self.journal["pending"])
         yield "journal: dead", str(self.journal["dead"])
         for worker, count in self.tasks.items():
@@ -73,8 +73,8 @@ class Tally:
             for failure in self.failures
             if len(failure.tasks) != tasks
         ]
-        if self.journal != Counter(open=runs):
-            wrong.append(f"the journal holds {dict(self.journal)} instead of {runs} open records")
+        if self.journal != Counter(opened=runs):
+            wrong.append(f"the journal holds {dict(self.journal)} instead of {runs} opened records")
         wrong += [f"{worker} has begun no task" for worker, count in self.tasks.items() if not count]
         if not self.lost:
             wrong.append("no task was killed with its worker")

@@ -32,12 +32,15 @@ _UNTIL_3_3 = dict.fromkeys(("3.0", "3.1", "3.2"), NO)
 FEATURES: dict[str, dict[str, str]] = {
     "callbacks, operators, sensor, recovery, names, alerts": {},
     "journal, commands, metrics, zero touch, button": {},
-    "the flush DAG; elsewhere `airflow-incident journal flush`": _UNTIL_3_3,
-    "the sensor knows what earlier runs of its DAG have opened": _UNTIL_3_3,
-    "a DAG's callback lists the tasks that failed": {"3.0": NO},
+    "delivery later by the watcher or `airflow-incident journal flush`": {},
+    "delivery later by the flush DAG": _UNTIL_3_3,
     "deadline alerts": {"2.11": NO, "3.0": NO},
+    "a DAG's callback lists the tasks that failed": {"3.0": NO},
+    "the sensor knows what earlier runs of its DAG have opened": _UNTIL_3_3,
     "a command's deliveries are counted in Airflow's metrics": {"3.2": NO},
     "the connection's form offers the choices": {"2.11": "in the help", "3.0": NO, "3.1": "in the help"},
     "`airflow dags test` passes the exception on": _UNTIL_3_3,
 }
 """What works where: a feature, and the Airflows that have it not, or not wholly."""
+SHORT = 6
+"""How many of them, from the top, the README shows."""

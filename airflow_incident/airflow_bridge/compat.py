@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from airflow.dag_processing.dagbag import DagBag as DagBag
     from airflow.sdk import DAG as DAG
     from airflow.sdk import BaseHook as BaseHook
     from airflow.sdk import BaseOperator as BaseOperator
@@ -39,6 +40,7 @@ _HOMES = {
     "BaseSensorOperator": ("airflow.sdk", "airflow.sensors.base"),
     "Connection": ("airflow.sdk", "airflow.models.connection"),
     "DAG": ("airflow.sdk", "airflow.models.dag"),
+    "DagBag": ("airflow.dag_processing.dagbag", "airflow.models.dagbag"),
     "Stats": ("airflow.sdk.observability.stats", "airflow.observability.stats", "airflow.stats"),
     "XCom": ("airflow.sdk.execution_time.xcom", "airflow.models.xcom"),
     "conf": ("airflow.sdk.configuration", "airflow.configuration"),
@@ -54,6 +56,14 @@ TASK_RUNNER = "airflow.sdk.execution_time.task_runner"
 PROCESSOR = "airflow.dag_processing.processor"
 SECRET_CACHES = ("airflow.sdk.execution_time.cache", "airflow.secrets.cache")
 """Where Airflow keeps the cache of `[secrets] use_cache` from 3.1 on, and where it did before."""
+CONNECTION_LOGGERS = (
+    "airflow.sdk.definitions.connection",
+    "airflow.models.connection.Connection",
+    "airflow.sdk._shared.secrets_masker.secrets_masker",
+    "airflow._shared.secrets_masker.secrets_masker",
+    "airflow.sdk.execution_time.secrets_masker",
+)
+"""Who warns while a connection is made into a URI."""
 PROCESS_CONTEXT = "_AIRFLOW_PROCESS_CONTEXT"
 """Where a process of Airflow 3 says whether it may ask the database; one that says nothing is none of Airflow's own."""
 

@@ -6,6 +6,7 @@ No verb enters.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -52,18 +53,22 @@ UNNAMED = "unnamed"
 _SHORTEST_KNOWN = 4
 """Letters of a password that is looked for by itself; a shorter one is in every text."""
 
+log = logging.getLogger(__name__)
+
 
 class AirflowConfig(NamedTuple):
     """What airflow.cfg says: where Airflow's pages are, and for how many seconds a callback may run.
 
-    `report_seconds` is the time of one report: what a task's callback has, less a reserve. `batch_seconds` is that of
-    all reports of one DAG-processor process together. `config` is the section [incident_io], with what is set there.
+    `report_seconds` is the time of one report. `task_seconds` is that of all callbacks of a task together, less a
+    reserve; `batch_seconds` that of all reports of one DAG-processor process. `config` is the section [incident_io],
+    with what is set there.
     """
 
     base_url: str | None = None
     major: int = 3
     enabled: bool = True
     report_seconds: float = LONGEST_REPORT
+    task_seconds: float = OVERTIME - RESERVE
     batch_seconds: float = BATCH_SECONDS * BATCH_SHARE
     config: Mapping[str, str] = MappingProxyType({})
 
@@ -110,7 +115,7 @@ def read_airflow_config() -> AirflowConfig:
     for option in OPTIONS.values():
         # Airflow takes a millisecond to say of each of thirty that it is not set.
         if "config" in option.places and any(name.startswith(option.name) for name in named):
-            config[option.name] = conf.get(CONFIG_SECTION, option.name, fallback="")
+            config[option.name] = _configured(option.name)
     try:
         enabled = bool(read_value(OPTIONS["enabled"], config.get("enabled") or True))
     except ValueError:
@@ -122,9 +127,25 @@ def read_airflow_config() -> AirflowConfig:
         major=major,
         enabled=enabled,
         report_seconds=max(SHORTEST_REPORT, min(LONGEST_REPORT, overtime - RESERVE)),
+        task_seconds=overtime - RESERVE,
         batch_seconds=batch_timeout * BATCH_SHARE,
         config={name: value for name, value in config.items() if value},
     )
+
+
+def _configured(name: str) -> str:
+    """Read an option; one that cannot be read, as when the command of a `…_cmd` fails, costs itself.
+
+    What shows an incident to fewer people, or makes it a real one, is taken for set then.
+    """
+    try:
+        return str(conf.get(CONFIG_SECTION, name, fallback="") or "")
+    except (Exception, SystemExit) as error:  # noqa: BLE001 -- a command or a secrets backend may raise anything
+        instead = NEVER_WEAKER.get(name, "")
+        became = f"taken as {instead!r}" if instead else "left out"
+        why = type(error).__name__
+        log.warning("incident.io: [%s] %s cannot be read (%s); %s", CONFIG_SECTION, name, why, became)
+        return instead
 
 
 def read_routed(context: Any, airflow_config: AirflowConfig, *, level: Level | None = None) -> Routed | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from contextlib import contextmanager, suppress
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_incident.airflow_bridge.channel import awithin, within
 from airflow_incident.airflow_bridge.compat import (
+    CONNECTION_LOGGERS,
     PROCESS_CONTEXT,
     AirflowNotFoundException,
     BaseHook,
@@ -36,7 +38,7 @@ def read_connection(conn_id: str) -> Any:
     :raises MissingConnectionError: if this process of Airflow would not outlive the question.
     """
     _check_id(conn_id)
-    with within():
+    with within(), _without_asides():
         try:
             return BaseHook.get_connection(conn_id)
         except AirflowNotFoundException:
@@ -59,7 +61,8 @@ async def aread_connection(conn_id: str) -> Any:
 
 async def _aread(conn_id: str) -> Any:
     try:
-        return await _aget(conn_id)
+        with _without_asides():
+            return await _aget(conn_id)
     except AirflowNotFoundException:
         if supervisor() is None:
             if (found := _from_database(conn_id)) is not None:
@@ -87,6 +90,29 @@ async def _aget(conn_id: str) -> Any:
     from asgiref.sync import sync_to_async  # tasks need none
 
     return await sync_to_async(BaseHook.get_connection)(conn_id)
+
+
+@contextmanager
+def _without_asides() -> Iterator[None]:
+    """Keep out of the log what Airflow says of every connection of our type, each time that it is read.
+
+    For a cache it makes a URI of it, and then warns of the type's underscore, which Airflow itself replaces, and of the
+    values of the extra that are too short to be secrets, like `test`.
+    """
+    loggers = [logging.getLogger(name) for name in CONNECTION_LOGGERS]
+    for logger in loggers:
+        logger.addFilter(_is_no_aside)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(_is_no_aside)
+
+
+def _is_no_aside(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(
+        ("Connection schemes (type:", "Skipping masking for a secret as it's too short")
+    )
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from airflow_incident.airflow_bridge.reading import (
     task_states,
 )
 from airflow_incident.constants import TASK_SCOPES
-from airflow_incident.core.error_text import error_text, type_in, type_name
+from airflow_incident.core.error_text import error_text, raised_at, type_in, type_name
 from airflow_incident.core.failure import Failure
 
 if TYPE_CHECKING:
@@ -55,8 +55,6 @@ def _tags(value: Any) -> tuple[str, ...]:
     return tuple(sorted(filter(None, names)))
 
 
-_LOST = "The task's process is gone, and nobody knows why: it may have run out of memory, or lost its worker."
-"""For what Airflow 2 says of such a task: which one it is."""
 _DAG_ID = ("dag.dag_id", "ti.dag_id", "task_instance.dag_id", "dag_run.dag_id")
 _RUN_ID = ("run_id", "dag_run.run_id", "dag_run.dag_run_id", "ti.run_id", "task_instance.run_id")
 
@@ -109,17 +107,38 @@ def read_failure(
     level = level or _level(context)
     of_this = _OF_FAILED_TASK if level in {"task", "operator"} else _OF_FAILED_RUN
     facts = {"failed_at": datetime.now(UTC)} | _facts(context, level, (*_OF_FAILURE, *of_this))
+    if level == "import":
+        return _import_failure(context, facts, exception_detail)
     if level == "dag" or (level == "task" and not _is_of_the_task(context)):
         facts["in_processor"] = True
     file = safe_get(context, "dag.fileloc", read=read_text)
     exception = safe_get(context, "exception")
-    if issubclass(type(exception), str) and exception.startswith("{'DAG Id'"):
-        exception = _LOST
+    if (exception is None and level == "task" and "in_processor" in facts) or _is_lost(exception):
+        exception, facts["reason"] = None, "lost"
     cause = safe_get(context, "exception", read=trigger_error) or ""
+    facts["raised_at"] = safe_get(context, "exception", read=lambda error: raised_at(error, file, cause))
     if kind := type_in(cause):
-        facts["exception_type"] = kind
+        facts |= {"exception_type": kind, "reason": "trigger"}
     text = error_text(exception, exception_detail, file=file, cause=cause)
     return with_details(Failure(**facts, exception=text), context, log_lines=log_lines, redact=redact)
+
+
+def _import_failure(context: Any, facts: dict[str, Any], exception_detail: str) -> Failure:
+    """Read why a DAG file cannot be imported. Its traceback has no data in it, so more than its type is all of it."""
+    traceback = safe_get(context, "import_error.traceback", read=read_text) or ""
+    detail = "type" if exception_detail == "type" else "traceback"
+    return Failure(
+        **facts | {"exception_type": type_in(traceback)},
+        exception=error_text(ImportError(), detail, cause=traceback) if traceback else None,
+        file=safe_get(context, "import_error.path", read=read_text),
+        bundle=safe_get(context, "import_error.bundle", read=read_text),
+        file_dags=tuple(safe_get(context, "import_error.tags") or ()),
+    )
+
+
+def _is_lost(exception: Any) -> bool:
+    """Return whether it is what Airflow 2 says of a lost task: which one it is. Airflow 3 says nothing."""
+    return (read_text(exception) or "").startswith("{'DAG Id'")
 
 
 def read_success(context: Any, *, level: Level | None = None, scope: Scope = "run") -> Failure:
@@ -157,11 +176,35 @@ def ids(context: Any) -> tuple[str, str]:
     return safe_get(context, *_DAG_ID, read=read_text) or "", safe_get(context, *_RUN_ID, read=read_text) or ""
 
 
+def called_for(context: Any) -> str:
+    """Tell what Airflow calls a callback for, `failure` or `success`; empty where the context does not say.
+
+    A callback of a DAG has a reason, one of a task has its state: on each version it is set before. Without a state
+    that says so a task's own code may have called, or a person.
+    """
+    level = _level(context)
+    if level in {"import", "deadline"} or safe_get(context, "exception") is not None:
+        return "failure"
+    if level == "dag":
+        reason = safe_get(context, "reason", read=read_text)
+        return "success" if reason == "success" else "failure" if reason else ""
+    state = safe_get(context, "ti.state", "task_instance.state", read=read_text)
+    return {"success": "success", "failed": "failure", "up_for_retry": "failure"}.get(state or "", "")
+
+
+def is_in_task(context: Any) -> bool:
+    """Return whether a task's own process calls."""
+    return _level(context) == "task" and _is_of_the_task(context)
+
+
 def _level(context: Any) -> Level:
     """Tell who calls. Only the DAG's callback has a reason; a deadline's context has a deadline and no task."""
+    if safe_get(context, "import_error") is not None:
+        return "import"
     if safe_get(context, "deadline") is not None:
         return "deadline"
-    has_reason = isinstance(context, Mapping) and "reason" in context
+    # A template field of somebody else's notifier may be called so: Airflow writes them into a task's context.
+    has_reason = isinstance(context, Mapping) and "reason" in context and "exception" not in context
     return "dag" if has_reason or safe_get(context, "ti", "task_instance") is None else "task"
 
 
@@ -171,4 +214,6 @@ def _is_of_the_task(context: Any) -> bool:
     The exception alone would not do: `dag.test()` leaves it out from Airflow 3.0 to 3.2.
     """
     has_exception = isinstance(context, Mapping) and "exception" in context
+    if has_exception and _is_lost(safe_get(context, "exception")):
+        return False  # Airflow 2's DAG processor says which one it is
     return has_exception or safe_get(context, "ti.start_date", "task_instance.start_date") is not None

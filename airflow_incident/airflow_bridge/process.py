@@ -17,18 +17,31 @@ if TYPE_CHECKING:
     from airflow_incident.core.routes import Routes
 
 
-class BatchBudget:
-    """Shares a batch's time among the reports of one process.
+_MOST_SPENT = 10_000
+"""Callbacks whose time is remembered: the watcher calls many, and nobody asks what they took."""
 
-    A DAG-processor process serves a batch of callbacks and is killed with all of them when the batch takes too
-    long. So each report may take half of what is left at most: the first ones have time for retries in an
-    outage. Every later one still gets its try, out of half as much again, and the sum stays below that.
+
+class TimeBudget:
+    """Shares a process's time among its callbacks: those of one task, or a batch of the DAG processor.
+
+    Airflow ends a task's callbacks together, so each may take what those before it have left. A process of the DAG
+    processor serves a batch of callbacks and is killed with all of them when the batch takes too long. So each report
+    of a batch may take half of what is left at most: the first ones have time for retries in an outage. Every later
+    one still gets its try, out of half as much again, and the sum stays below that.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._spent: deque[tuple[float, float]] = deque()
+        self._spent: deque[tuple[float, float]] = deque(maxlen=_MOST_SPENT)
         self._lock = threading.Lock()
+
+    def left(self, together: float) -> float:
+        """Return how many of the seconds that its callbacks have together are left."""
+        with self._lock:
+            since = self._clock() - 2 * together
+            while self._spent and self._spent[0][0] < since:
+                self._spent.popleft()
+            return together - sum(seconds for _, seconds in self._spent)
 
     def allot(self, *, longest: float, batch: float, written: bool = False) -> float:
         """Return the seconds that the next report of a batch may take, `longest` at most.
@@ -36,16 +49,12 @@ class BatchBudget:
         :param batch: Seconds that all reports of one batch may take together.
         :param written: Whether a report that comes too late is at least written down; then it needs no try.
         """
-        with self._lock:
-            since = self._clock() - 2 * batch
-            while self._spent and self._spent[0][0] < since:
-                self._spent.popleft()
-            left = batch - sum(seconds for _, seconds in self._spent)
+        left = self.left(batch)
         late = 0.0 if written else min(MIN_SECONDS, (left + batch / 2) / 2)
         return min(longest, max(left / 2, late, 0.0))
 
     def record(self, seconds: float) -> None:
-        """Write down what a report took."""
+        """Write down what a callback took."""
         with self._lock:
             self._spent.append((self._clock(), seconds))
 
@@ -82,7 +91,7 @@ class Process:
             client.close()
         self.clients.clear()
         self.breaker = Breaker(time.monotonic)
-        self.batch = BatchBudget(time.monotonic)
+        self.budget = TimeBudget(time.monotonic)
         self.routes: tuple[tuple[str | int, ...], Routes | None] = ((), None)
 
 

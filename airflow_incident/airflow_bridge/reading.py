@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_incident.airflow_bridge.channel import within
 from airflow_incident.airflow_bridge.compat import PROCESSOR, TASK_RUNNER, supervisor
 from airflow_incident.core.timing import DETAIL_PATIENCE
+
+if TYPE_CHECKING:
+    from airflow_incident.core.failure import Failure
 
 Read = Callable[[Any], Any]
 
@@ -70,6 +73,13 @@ def render(template: str, context: Any) -> str:
         return "".join(parsed.root_render_func(made))
 
 
+def read_span(value: Any) -> timedelta | None:
+    """Read how long something may take, also as a number of seconds, as sensors have it."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = timedelta(seconds=value)
+    return value if isinstance(value, timedelta) else None
+
+
 class TaskState(NamedTuple):
     """A task instance of a run, its state, and its rendered map index, which may be unknown."""
 
@@ -84,22 +94,43 @@ class TaskState(NamedTuple):
         return f"{self.task_id}[{self.map_index}]" if self.map_index >= 0 else self.task_id
 
 
-def task_states(context: Any, dag_id: str, run_id: str) -> list[TaskState]:
+def task_states(context: Any, dag_id: str, run_id: str, *, only: str | None = "failed") -> list[TaskState]:
     """List the states of a run's task instances in order, where this Airflow and this process can tell them.
 
-    Its database is asked for the failed ones alone.
+    :param only: The state that its database is asked for; None asks for all.
     """
     try:
         with within(DETAIL_PATIENCE):
             if supervisor() is not None:
                 return sorted(_states_by_supervisor(context, dag_id, run_id))
-            found = safe_get(context, "dag_run").get_task_instances(state=["failed"])
-            named = [
-                (task.task_id, task.map_index, safe_get(task, "rendered_map_index", read=read_text)) for task in found
-            ]
-            return sorted(TaskState(task, index, "failed", name or "") for task, index, name in named)
+            found = safe_get(context, "dag_run").get_task_instances(state=only and [only])
+            return sorted(
+                TaskState(
+                    task.task_id,
+                    task.map_index,
+                    only or safe_get(task, "state", read=read_text) or "",
+                    safe_get(task, "rendered_map_index", read=read_text) or "",
+                )
+                for task in found
+            )
     except CONTEXT_ERRORS:  # an unlisted task is better than an unreported failure
         return []
+
+
+def are_others_well(context: Any, success: Failure) -> bool:
+    """Return whether a mapped task's other instances are over and none has failed; if nobody can tell, they are not."""
+    states = task_states(context, success.dag_id, success.run_id, only=None)
+    others = [each for each in states if each.task_id == success.task_id and each.map_index != success.map_index]
+    return bool(states) and all(each.state in {"success", "skipped", "removed"} for each in others)
+
+
+def count_instances(context: Any, failure: Failure) -> int | None:
+    """Tell how many instances a mapped task has in its run, where its own process can tell it."""
+    counted = safe_get(context, "expanded_ti_count")  # Airflow 2's
+    if counted is None and supervisor() is not None:
+        count = sys.modules[TASK_RUNNER].RuntimeTaskInstance.get_ti_count
+        counted = count(dag_id=failure.dag_id, run_ids=[failure.run_id], task_ids=[failure.task_id])
+    return counted if issubclass(type(counted), int) else None
 
 
 def _states_by_supervisor(context: Any, dag_id: str, run_id: str) -> Iterator[TaskState]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow_incident.airflow_bridge.channel import within
 from airflow_incident.airflow_bridge.context import read_subject
 from airflow_incident.airflow_bridge.process import PROCESS
-from airflow_incident.core.routes import Routed, Routes, Rule, problem_at, read_rules
+from airflow_incident.core.routes import ALL_PRIVATE, Routed, Routes, problem_at, read_rules, speaks_of_private
 from airflow_incident.core.text import safe_str
 from airflow_incident.core.timing import DETAIL_PATIENCE
 from airflow_incident.errors import Problem
@@ -81,13 +81,14 @@ def file_of(given: str) -> str:
 
 def _read(file: str) -> Routes:
     """Read the file. Of one that is no YAML, but speaks of private incidents, all are private: nobody knows which."""
-    text = ""
+    content = b""
     try:
-        text = read_text(file)
-        document = read_document(text)
+        content = _read_bytes(file)
+        document = read_document(_decode(content))
     except Exception as error:  # noqa: BLE001 -- as in `read_routed`
-        careful = [Rule(1, 1, {}, {"visibility": "private"})] if "private" in text else []
-        return Routes(file, careful, [_unread(error)])
+        is_cut = len(content) > MOST_BYTES
+        is_careful = is_cut or speaks_of_private(content.replace(b"\0", b"").decode("latin-1"))  # UTF-16 has zeros
+        return Routes(file, [ALL_PRIVATE] if is_careful else [], [_unread(error)])
     rules, problems = read_rules(document.value, document.lines, {int(loc[0]) for loc in document.twice})
     return Routes(file, rules, [*problems, *twice_problems(document)])
 
@@ -114,11 +115,18 @@ def read_text(file: str) -> str:
     :raises OSError: if it cannot be read.
     :raises ValueError: if it is no file, too big or no UTF-8.
     """
+    return _decode(_read_bytes(file))
+
+
+def _read_bytes(file: str) -> bytes:
     # Whoever opens a pipe waits for what comes out of it.
     with open(file, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as opened:
         if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
             raise ValueError("is no file")
-        content = opened.read(MOST_BYTES + 1)
+        return opened.read(MOST_BYTES + 1)
+
+
+def _decode(content: bytes) -> str:
     if len(content) > MOST_BYTES:
         raise ValueError(f"is too big: {MOST_BYTES // 1024} KiB at most")
     return content.decode("utf-8-sig")

@@ -77,8 +77,8 @@ def emit(logger: Any, lines: Iterable[LogEvent]) -> None:
             count(said.outcome, seconds=said.seconds if said.outcome == "opened" else None)
 
 
-def count(outcome: str, number: int = 1, *, seconds: float | None = None) -> None:
-    """Add to an outcome's counter, and to the timer. Never raises: a number that is lost harms nobody.
+def count(outcome: str, number: int = 1, *, seconds: float | None = None, timer: str = SECONDS) -> None:
+    """Add to an outcome's counter, and to a timer. Never raises: a number that is lost harms nobody.
 
     https://airflow.apache.org/docs/apache-airflow/stable/administration-and-deployment/logging-monitoring/metrics.html
     """
@@ -87,6 +87,6 @@ def count(outcome: str, number: int = 1, *, seconds: float | None = None) -> Non
     try:
         compat.Stats.incr(PREFIX + outcome, number)
         if seconds is not None:
-            compat.Stats.timing(PREFIX + SECONDS, timedelta(seconds=seconds))
+            compat.Stats.timing(PREFIX + timer, timedelta(seconds=seconds))
     except (Exception, SystemExit) as error:  # noqa: BLE001 -- a callback never harms Airflow
         log.debug("incident.io: a metric could not be sent (%s)", type(error).__name__)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_incident.airflow_bridge.channel import within
 from airflow_incident.airflow_bridge.details import page
 from airflow_incident.airflow_bridge.reading import render
-from airflow_incident.core.text import MESSAGE_LENGTH, log_line, safe_str, shorten
+from airflow_incident.core.markdown import MESSAGE_LENGTH, shorten
+from airflow_incident.core.text import log_line, safe_str
 from airflow_incident.core.timing import DETAIL_PATIENCE
 from airflow_incident.errors import AirflowTimeoutError
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_incident.airflow_bridge.compat import (
     SECRET_CACHES,
@@ -18,9 +18,6 @@ from airflow_incident.airflow_bridge.compat import (
     team_of,
 )
 from airflow_incident.errors import JournalError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 DESCRIPTION = "Written by airflow-incident; see 'airflow-incident journal'."
 
@@ -44,8 +41,15 @@ class Variables:
         return text if isinstance(text, str) else None
 
     def set(self, name: str, text: str) -> None:
-        """Write a Variable."""
-        self._variable.set(name, text, description=DESCRIPTION, **self._team(name))
+        """Write a Variable; once more where another process wrote it at that moment: before 3.1 Airflow inserts it."""
+        for tries_left in (2, 1, 0):
+            try:
+                self._variable.set(name, text, description=DESCRIPTION, **self._team(name))
+            except Exception as error:
+                if not tries_left or type(error).__name__ != "IntegrityError":
+                    raise
+            else:
+                return
 
     def delete(self, name: str) -> None:
         """Delete a Variable."""
@@ -57,10 +61,22 @@ class Variables:
         :raises NotImplementedError: in a task before Airflow 3.3, which cannot list Variables.
         """
         if self._in_database:
-            return [row.key for row in _rows(prefix)]
+            return list(self.read_all(prefix))
         if not hasattr(self._variable, "keys"):
             raise NotImplementedError("tasks list Variables from Airflow 3.3 on")
         return list(self._variable.keys(prefix=prefix))
+
+    def read_all(self, prefix: str) -> dict[str, str]:
+        """Return the texts of the Variables whose key begins with a prefix, by name: in the database, one query.
+
+        :raises NotImplementedError: as `names` does.
+        """
+        if self._in_database:
+            from airflow_incident.airflow_bridge.database import texts_in_database
+
+            return texts_in_database(prefix)
+        texts = {name: self.get(name) for name in self.names(prefix)}
+        return {name: text for name, text in texts.items() if text is not None}
 
     @cached_property
     def _variable(self) -> Any:
@@ -133,23 +149,3 @@ def async_store(store: Variables) -> _OnTheLoop | _Elsewhere:
     """Return the same store for coroutines of this process."""
     channel = supervisor()
     return _OnTheLoop(channel) if is_triggerers(channel) else _Elsewhere(store)
-
-
-def texts_in_database(prefix: str) -> dict[str, str]:
-    """Read the Variables whose key begins with a prefix, by name: one query, for a process that has the database.
-
-    No secrets backend is asked: what we write is in the database.
-    """
-    return {row.key: text for row in _rows(prefix) if isinstance(text := row.val, str)}
-
-
-def _rows(prefix: str) -> Iterator[Any]:
-    from airflow.models import Variable
-    from airflow.utils.session import create_session
-    from sqlalchemy import select
-
-    model: Any = Variable  # noqa: AIR311 -- as above
-    with create_session() as session:
-        yield from session.scalars(
-            select(model).where(model.key.startswith(prefix, autoescape=True)).order_by(model.key)
-        )

@@ -46,6 +46,8 @@ class IncidentState(NamedTuple):
     updated_at: datetime | None = None
     closed_at: datetime | None = None
     has_lead: bool = False
+    mode: str | None = None
+    visibility: str | None = None
 
     @property
     def is_open(self) -> bool:
@@ -178,6 +180,8 @@ def _state(incident: Any) -> IncidentState:
         created_at=read_time(said.get("created_at")),
         updated_at=read_time(said.get("updated_at")),
         closed_at=max(filter(None, closed_at), default=None),
+        mode=said.get("mode"),
+        visibility=said.get("visibility"),
         has_lead=any(
             row.get("assignee") and _texts(row.get("role")).get("role_type") == "lead"
             for row in _rows(incident, "incident_role_assignments")

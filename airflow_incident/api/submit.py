@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from airflow_incident.api.calls import PAGE_LIMIT, PAGE_SIZE, Call, CallSequence, Directory, PreparedCreate
 from airflow_incident.api.incident import PAST, IncidentState, read_incident_state, read_page, read_time
 from airflow_incident.api.payload import NAMED, LookupResult, compose, is_alert, label, refusal, unsayable
-from airflow_incident.core.text import left_out
+from airflow_incident.core.text_edits import left_out
 from airflow_incident.errors import (
     AmbiguousDeliveryError,
     APIError,
@@ -66,6 +66,10 @@ class SubmitOptions(NamedTuple):
     note: Callable[[PreparedCreate], object] | None = None
 
 
+NOT_LOOKED_UP = "could not be looked up"
+"""Says in a note that a name was left out which may be known at the next attempt."""
+
+
 def prepared(draft: Draft, options: SubmitOptions, api_version: ApiVersion) -> Generator[Any, Any, PreparedCreate]:
     """Look up the IDs for a draft's names and build the body; a body of v1 is a draft, too.
 
@@ -81,7 +85,7 @@ def prepared(draft: Draft, options: SubmitOptions, api_version: ApiVersion) -> G
         raise refusal(problems)
     if options.strict and found.missing:
         raise next(iter(found.missing.values()))
-    lost = [f"{kind} could not be looked up ({error})" for kind, error in found.missing.items()]
+    lost = [f"{kind} {NOT_LOOKED_UP} ({error})" for kind, error in found.missing.items()]
     notes = tuple(f"Left out: {what}." for what in (*map(str, problems), *lost))
     labels = (*(problem.where for problem in problems), *found.missing)
     body = compose(draft, found.fields, api_version=api_version)

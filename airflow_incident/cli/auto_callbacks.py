@@ -46,8 +46,8 @@ def examine_policy(airflow_config: AirflowConfig) -> Iterator[Finding]:
         yield from _named_connection(conn_id, airflow_config)
 
 
-def explain_policy(dag_id: str, airflow_config: AirflowConfig) -> tuple[TagOptions, list[str]]:
-    """Say what zero touch makes of one DAG: what its tags ask for, if they count, and what a reader should know."""
+def explain_policy(dag_id: str, airflow_config: AirflowConfig) -> tuple[TagOptions | None, list[str]]:
+    """Say what zero touch makes of one DAG: what its tags ask for, None if it opens nothing; and what to know."""
     rules, _ = _rules(airflow_config)
     tags: Sequence[str] | None = None
     notes = []
@@ -60,16 +60,17 @@ def explain_policy(dag_id: str, airflow_config: AirflowConfig) -> tuple[TagOptio
             notes.append("Airflow's database does not know this DAG, nor its tags.")
     wishes = read_tags(tags or ())
     if not _asked(rules):
-        return TagOptions(), [*notes, "Zero touch is off: only what a DAG's file has opens and closes incidents."]
+        return None, [*notes, "Zero touch is off: only what a DAG's file has opens and closes incidents."]
     if wishes.wrong:
         notes.append(f"Tags that are ignored: {', '.join(wishes.wrong)}.")
     why_not = f"its tag {TAG}off" if wishes.off else why_left_out(dag_id, rules)
     if why_not:
-        return TagOptions(), [*notes, f"Zero touch leaves this DAG alone: {why_not}."]
+        return None, [*notes, f"Zero touch leaves this DAG alone: {why_not}."]
     if wishes.conn_id:
         notes.append(f"Its tag {TAG}conn={wishes.conn_id} names the connection.")
     covers = f"Zero touch ({_asked(rules)}) {'would cover' if tags is None else 'covers'} this DAG"
-    return wishes, [*notes, f"{covers}, unless its file has a callback of ours: then tags count for nothing."]
+    told = f"{covers}, unless its file has a callback of ours: then tags count for nothing."
+    return wishes if rules.auto_open else None, [*notes, told]
 
 
 def known_dags(dag_id: str | None = None) -> Mapping[str, Sequence[str]]:
@@ -108,11 +109,17 @@ def _rules(airflow_config: AirflowConfig) -> tuple[Settings, dict[str, str]]:
 
 
 def _covered(rules: Settings, dags: Mapping[str, TagOptions]) -> Iterator[Finding]:
-    """Count what is covered, and name what looks like a slip: a glob without DAGs, a tag that is ignored."""
-    covered = [dag_id for dag_id, wishes in dags.items() if not wishes.off and not why_left_out(dag_id, rules)]
+    """Count what is left out, and name what looks like a slip: a glob without DAGs, a tag that is ignored.
+
+    Which of the others have a callback of ours already, only their files tell.
+    """
+    left_out = sum(wishes.off or bool(why_left_out(dag_id, rules)) for dag_id, wishes in dags.items())
     globs = {name: getattr(rules, name) or () for name in GLOBS}
     limits = [f"{name} = {', '.join(given)}" for name, given in globs.items() if given]
-    told = "; ".join([f"on ({_asked(rules)}), for {len(covered)} of {len(dags)} DAGs that Airflow knows", *limits])
+    on = f"on ({_asked(rules)})"
+    if dags:
+        on += f"; of {len(dags)} DAGs it leaves out {left_out or 'none'}, and those whose files have a callback of ours"
+    told = "; ".join([on, *limits])
     yield Finding("ok", "zero touch", told)
     for name, glob in ((name, glob) for name, given in globs.items() for glob in given):
         if dags and not any(matches(dag_id, [glob]) for dag_id in dags):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import platform
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from airflow_incident.airflow_bridge.config import (
@@ -25,7 +28,9 @@ from airflow_incident.api.submit import is_v1_gone
 from airflow_incident.cli.auto_callbacks import examine_policy
 from airflow_incident.cli.route_checks import examine_connections, examine_file
 from airflow_incident.cli.terminal import Finding
+from airflow_incident.cli.watch import heartbeat
 from airflow_incident.constants import CONFIG_SECTION, CONN_TYPE, VERSION
+from airflow_incident.core.account import is_loopback
 from airflow_incident.core.settings import OPTIONS, merge, unknown_settings
 from airflow_incident.core.timing import CLOCK_ERROR, CLOCK_WARNING, TEST_BUDGET
 from airflow_incident.delivery.outcome import FlushResult, problems
@@ -131,11 +136,14 @@ def _deployment(config: ConnectionConfig | None, airflow_config: AirflowConfig) 
     else:
         where = {"connection": "from the connection", "config": "from airflow.cfg"}
         yield Finding("ok", "deployment", f"{name!r}, {where.get(origin or '', f'from {option}')}")
-    if airflow_config.name is None:
+    if airflow_config.name is not None:
+        yield Finding("ok", "base_url", f"incidents link to {airflow_config.name}")
+    elif address and config is not None and is_loopback(urlsplit(config.account.base_url).hostname):
+        told = f"incidents link to {address}, which only this machine knows, as it does incident.io's address here"
+        yield Finding("ok", "base_url", told)
+    else:
         told = f"{trouble}: incidents have no links to runs and logs"
         yield Finding("warning", "base_url", told, f"Set {option} to the address at which people open Airflow.")
-    else:
-        yield Finding("ok", "base_url", f"incidents link to {airflow_config.name}")
 
 
 def _deployment_name(config: ConnectionConfig | None, airflow_config: AirflowConfig) -> tuple[str | None, str | None]:
@@ -161,12 +169,12 @@ def _account(config: ConnectionConfig) -> Iterator[Finding]:
     yield Finding("ok", "API key", f"incident.io knows it as {identity.name!r}")
     yield from _roles(identity)
     yield from _clock(config)
-    for name in _NAMED:
-        if name in config.origins:
-            yield _looked_up(name, config)
+    names = [name for name in _NAMED if name in config.origins]
     if config.settings.resolved_status:
-        yield _looked_up("resolved_status", config)
-    yield _api_version(config)
+        names.append("resolved_status")
+    checks = [*(partial(_looked_up, name, config) for name in names), partial(_api_version, config)]
+    with ThreadPoolExecutor() as pool:  # one after the other they would take seconds
+        yield from pool.map(lambda check: check(), checks)
 
 
 def _unanswered(error: IncidentIoError, config: ConnectionConfig) -> Finding:
@@ -325,7 +333,8 @@ def _journal(airflow_config: AirflowConfig) -> Iterator[Finding]:
         yield trouble
         return
     yield Finding("ok", "journal", "can be written, read and listed")
-    yield _waiting()
+    yield from _waiting()
+    yield heartbeat()
 
 
 def _backends() -> Iterator[Finding]:
@@ -366,16 +375,17 @@ def _journal_trouble() -> Finding | None:
     return None
 
 
-def _waiting() -> Finding:
+def _waiting() -> Iterator[Finding]:
+    """Count what waits and what was refused."""
     try:
         records, unreadable = list_records()
     except JournalError as error:
-        return Finding("error", "journal", str(error).partition(chr(10))[0], _DATABASE_ADVICE)
+        yield Finding("error", "journal", str(error).partition(chr(10))[0], _DATABASE_ADVICE)
+        return
     pending, dead = ([r for r in records if r.state == state] for state in ("pending", "dead"))
-    seen = FlushResult(pending=pending, dead=dead, unreadable=unreadable)
-    if concern := problems(seen, utc_now()):
-        return Finding("warning", "journal", concern, _LOOK_ADVICE)
+    states = f"{len(pending) or 'nothing'} waiting, {len(dead) or 'nothing'} refused, {len(records)} records in all"
+    concern = problems(FlushResult(pending=pending, dead=dead), utc_now())
+    yield Finding("warning" if concern else "ok", "journal", states, f"{concern}. {_LOOK_ADVICE}" if concern else "")
     if unreadable:
         told = f"{len(unreadable)} of its names hold something else, which is left alone"
-        return Finding("warning", "journal", told, _LOOK_ADVICE)
-    return Finding("ok", "journal", f"{len(pending) or 'nothing'} waiting, {len(records)} records in all")
+        yield Finding("warning", "journal", told, _LOOK_ADVICE)

@@ -5,14 +5,21 @@ Airflow is imported only when it runs.
 
 from __future__ import annotations
 
-import json
-import shutil
 import sys
-from datetime import UTC
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from airflow_incident.cli.terminal import CommandError, add_command, add_json, asks, quiet, record_json, say
-from airflow_incident.delivery.record import STATES
+from airflow_incident.cli.terminal import (
+    CommandError,
+    UsageError,
+    add_command,
+    add_json,
+    answer,
+    asks,
+    quiet,
+    remark,
+    say,
+    table,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -23,10 +30,14 @@ if TYPE_CHECKING:
 
 UNREADABLE = "unreadable"
 """What stands for the state of a text that is no record of ours."""
-SHORT = 8
-"""Characters of a record's digest that stand for it in the list."""
-WIDE = 140
-"""Columns that a table needs to be read with pleasure."""
+STATES = ("pending", "opened", "closed", "grouped", "dead")
+"""The states of a record as a reader is told them, in the order of the list."""
+OTHERS = "incident_io_"
+"""Beginning of the names of what this package keeps in Variables beside records."""
+STAYS = (
+    "What stays: incidents at incident.io, connections, [incident_io] in airflow.cfg, and callbacks in DAG files, "
+    "which write new records with their next failure."
+)
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -41,43 +52,55 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     listing = add_action("list", "show what is written down", _list)
     listing.add_argument("--state", choices=(*STATES, UNREADABLE), help="only the records in this state")
     listing.add_argument("--dag", metavar="DAG_ID", help="only the records of this DAG")
+    listing.add_argument("--check", action="store_true", help="ask incident.io how each incident stands now")
     flushing = add_action("flush", "deliver what waits; exit 1 if anything is left to do", _flush)
     retrying = add_action("retry", "deliver what was refused, once its cause is fixed", _retry)
     retrying.add_argument(
         "records", nargs="*", metavar="RECORD", help="ID, name or key; default: all that were refused"
     )
-    for action in (listing, flushing, retrying):
-        add_json(action)
     dropping = add_action("drop", "delete records; what waits in them is never delivered", _drop)
-    dropping.add_argument("records", nargs="+", metavar="RECORD", help="ID, name or key")
+    dropping.add_argument("records", nargs="*", metavar="RECORD", help="ID, name or key")
+    told = "delete all that this package keeps in Airflow's Variables, before it is uninstalled"
+    dropping.add_argument("--all", action="store_true", help=told)
     dropping.add_argument("--yes", action="store_true", help="do not ask")
+    for action in (listing, flushing, retrying, dropping):
+        add_json(action)
 
 
 def _list(args: argparse.Namespace) -> int:
+    from airflow_incident.cli.records import Statuses, ask_statuses, record_json, state_of
     from airflow_incident.delivery.record import is_of_dag, replace_surrogates
 
     records, unreadable = _read()
     if args.dag is not None:
-        records = [record for record in records if record.dag_id == replace_surrogates(args.dag)]
+        wanted = replace_surrogates(args.dag)
+        records = [record for record in records if record.dag_id == wanted and record.level != "storm"]
         unreadable = {name: why for name, why in unreadable.items() if is_of_dag(name, args.dag)}
     if args.state is not None:
-        records = [record for record in records if record.state == args.state]
+        records = [record for record in records if state_of(record) == args.state]
         unreadable = unreadable if args.state == UNREADABLE else {}
-    records.sort(key=lambda record: (STATES.index(record.state), record.written_at))
+    records.sort(key=lambda record: (STATES.index(state_of(record)), record.written_at))
+    statuses = Statuses({}, [])
+    if args.check:
+        with quiet("Asking incident.io"):
+            statuses = ask_statuses(records)
     if args.json:
-        say(json.dumps({"records": list(map(record_json, records)), "unreadable": unreadable}, indent=2))
+        told = [record_json(record, statuses.known) for record in records]
+        answer({"records": told, "unreadable": unreadable, "problems": list(statuses.problems)})
     elif not records and not unreadable:
         narrowed = args.dag is not None or args.state is not None
         say("The journal has no such record." if narrowed else "The journal is empty: nothing waits.")
     else:
-        _show(records, unreadable)
+        _show(records, unreadable, statuses.known)
+    for problem in statuses.problems:
+        remark("journal", problem)
     return 0
 
 
 def _flush(args: argparse.Namespace) -> int:
     from airflow_incident.delivery.run import flush
 
-    with quiet():
+    with quiet("Delivering"):
         flushed = flush()
     return _tell(flushed, as_json=args.json)
 
@@ -108,7 +131,7 @@ def _send_again(records: Iterable[Record]) -> FlushResult:
     pending: list[Record] = []
     dead: list[Record] = []
     stopped: dict[str, str] = {}
-    with quiet():
+    with quiet("Delivering"):
         for record in {record.name: record for record in records}.values():
             if record.conn_id in stopped:
                 (dead if record.state == "dead" else pending).append(record)
@@ -125,24 +148,58 @@ def _send_again(records: Iterable[Record]) -> FlushResult:
 def _drop(args: argparse.Namespace) -> int:
     from airflow_incident.delivery.run import drop_records
 
-    records, unreadable = _read()
-    found = [_find(wanted, records, unreadable) for wanted in args.records]
-    chosen = {each if isinstance(each, str) else each.name: each for each in found}
-    lost = sum(not isinstance(each, str) and not each.is_delivered for each in chosen.values())
-    if not args.yes and not _confirmed(list(chosen), lost):
+    if args.all == bool(args.records):
+        raise UsageError("name the records to delete, or give --all")
+    with quiet():
+        names, lost = _everything() if args.all else _named(args.records)
+    if not args.yes and names and not _confirmed(names, lost, shown=not args.all):
         say("Nothing was deleted.")
         return 1
-    with quiet():
-        drop_records(list(chosen))
-    say(f"Deleted {_count(len(chosen))}.")
+    with quiet("Deleting"):
+        drop_records(names)
+    if args.json:
+        answer({"deleted": names})
+        return 0
+    say(f"Deleted {_count(len(names))}.")
+    if args.all:
+        say(STAYS)
     return 0
 
 
-def _confirmed(names: Sequence[str], lost: int) -> bool:
+def _everything() -> tuple[list[str], int]:
+    """Name all that is ours in Variables: records, what deployments remember, the watcher's; and count what waits.
+
+    Of names that begin nearly so, only those that we have written: a DAG may have Variables of its own.
+    """
+    from airflow.models import Variable
+    from airflow.utils.session import create_session
+    from sqlalchemy import or_, select
+
+    from airflow_incident.airflow_bridge.variables import DESCRIPTION
+    from airflow_incident.delivery.record import PREFIX
+
+    model: Any = Variable  # noqa: AIR311 -- the row in the database
+    of_records, ours = model.key.startswith(PREFIX, autoescape=True), model.description == DESCRIPTION
+    others = model.key.startswith(OTHERS, autoescape=True)
+    with create_session() as session:
+        names = list(session.scalars(select(model.key).where(or_(of_records, others & ours)).order_by(model.key)))
+    records, _ = _read()
+    return names, sum(not record.is_delivered for record in records)
+
+
+def _named(wanted: Sequence[str]) -> tuple[list[str], int]:
+    """Find what is to be deleted, each once, and count what waits in it."""
+    records, unreadable = _read()
+    found = [_find(each, records, unreadable) for each in wanted]
+    chosen = {each if isinstance(each, str) else each.name: each for each in found}
+    return list(chosen), sum(not isinstance(each, str) and not each.is_delivered for each in chosen.values())
+
+
+def _confirmed(names: Sequence[str], lost: int, *, shown: bool) -> bool:
     """Ask, where somebody is there to answer."""
     if not sys.stdin.isatty():
         raise CommandError("nothing was deleted; without a terminal to ask on, it takes --yes")
-    for name in names:
+    for name in names if shown else ():
         say(name)
     loss = f" {lost} of them never became an incident, and then never will." if lost else ""
     return asks(f"Delete {_count(len(names))}?{loss}", default=False)
@@ -150,10 +207,12 @@ def _confirmed(names: Sequence[str], lost: int) -> bool:
 
 def _find(wanted: str, records: Sequence[Record], unreadable: Mapping[str, str]) -> Record | str:
     """Find a record by name, key or the beginning of its digest; what is not ours by its exact name only."""
+    from airflow_incident.cli.records import SHORT, digest
+
     if wanted in unreadable:
         return wanted
     exact = [record for record in records if wanted in {record.name, record.key, record.sent_key}]
-    short = [record for record in records if len(wanted) >= SHORT and _digest(record).startswith(wanted)]
+    short = [record for record in records if len(wanted) >= SHORT and digest(record).startswith(wanted)]
     matches = exact or short
     if not matches:
         raise CommandError(f"there is no record {wanted}; airflow-incident journal list shows all")
@@ -171,6 +230,7 @@ def _read() -> tuple[list[Record], dict[str, str]]:
 
 def _tell(flushed: FlushResult, *, as_json: bool) -> int:
     """Say what became of each record."""
+    from airflow_incident.cli.records import record_json
     from airflow_incident.core.redaction import redact_secrets
     from airflow_incident.delivery.outcome import record_line, summary_line
 
@@ -179,7 +239,7 @@ def _tell(flushed: FlushResult, *, as_json: bool) -> int:
         parts = {"delivered": flushed.opened, "waiting": flushed.pending, "refused": flushed.dead}
         told = {part: list(map(record_json, records)) for part, records in parts.items()}
         told["left_open"] = [record_json(settled.record) for settled in left]
-        say(json.dumps(told | {"unreadable": dict(flushed.unreadable), "stopped": flushed.stopped}, indent=2))
+        answer(told | {"unreadable": dict(flushed.unreadable), "stopped": flushed.stopped})
     else:
         for record in (*flushed.opened, *flushed.pending, *flushed.dead):
             say(record_line(record))
@@ -190,53 +250,17 @@ def _tell(flushed: FlushResult, *, as_json: bool) -> int:
     return 1 if flushed.pending or flushed.dead or left else 0
 
 
-def _show(records: Sequence[Record], unreadable: Mapping[str, str]) -> None:
-    """Show a table on a terminal that is wide enough, else a line for each."""
-    from airflow_incident.delivery.outcome import clean, record_line
+def _show(records: Sequence[Record], unreadable: Mapping[str, str], statuses: Mapping[str, str]) -> None:
+    """Show a table of the columns that have something in them, and a line for each that is no record."""
+    from airflow_incident.cli.records import record_row
+    from airflow_incident.delivery.outcome import clean
 
-    if not sys.stdout.isatty() or shutil.get_terminal_size().columns < WIDE:
-        for record in records:
-            say(f"{_digest(record)[:SHORT]} {record.state}: {record_line(record)}")
-    elif records:
-        _show_table(records)
+    rows = [record_row(record, statuses) for record in records]
+    if rows:
+        shown = [title for title in rows[0] if any(row[title] for row in rows)]
+        say(table(shown, [[row[title] for title in shown] for row in rows]))
     for name, why in unreadable.items():
         say(clean(f"{name} unreadable: {why}; it is left alone"))
-
-
-def _show_table(records: Sequence[Record]) -> None:
-    from rich.console import Console  # Airflow brings it
-    from rich.table import Table  # Airflow brings it
-    from rich.text import Text  # Airflow brings it
-
-    rows = list(map(_row, records))
-    table = Table(box=None, pad_edge=False)
-    shown = [title for title in rows[0] if any(row[title] for row in rows)]
-    for title in shown:
-        table.add_column(title, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(row[title]) for title in shown))  # as Text, an id is never read as markup
-    Console().print(table)
-
-
-def _row(record: Record) -> dict[str, str]:
-    from airflow_incident.delivery.outcome import clean, record_cell
-
-    failed_at = (record.failed_at or record.written_at).astimezone(UTC)
-    row = {
-        "id": _digest(record)[:SHORT],
-        "state": record.state,
-        "DAG": record.dag_id,
-        "run": record.run_id,
-        "failed (UTC)": f"{failed_at:%Y-%m-%d %H:%M:%S}",
-        "attempts": str(record.attempts or ""),
-        "suppressed": str(record.suppressed or ""),
-        "incident or error": record_cell(record),
-    }
-    return {title: clean(text) for title, text in row.items()}
-
-
-def _digest(record: Record) -> str:
-    return record.name.rpartition(".")[2]
 
 
 def _count(number: int) -> str:

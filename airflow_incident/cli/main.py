@@ -1,14 +1,15 @@
 """The command `airflow-incident`: finds the subcommand and lets it run. Imports nothing heavy by itself."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
 from airflow_incident import __version__
-from airflow_incident.cli import doctor, explain, journal, routes, send_test
+from airflow_incident.cli import completion, doctor, explain, journal, routes, send_test, watch
 from airflow_incident.sandbox import command as sandbox
 
-COMMANDS = (doctor, send_test, explain, routes, journal, sandbox)
+COMMANDS = (doctor, send_test, explain, routes, journal, watch, sandbox, completion)
 """A module for each command; its `add` declares it."""
 
 
@@ -26,7 +27,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    if completion.ASKED in os.environ:
+        completion.complete(parser)
+    args = parser.parse_args(argv)
     return int(args.run(args))
 
 

@@ -5,11 +5,10 @@ Airflow is imported only when it runs.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from airflow_incident.cli.doctor import show
-from airflow_incident.cli.terminal import UsageError, add_command, add_common, add_json, indented, quiet, say
+from airflow_incident.cli.terminal import UsageError, add_command, add_common, add_json, answer, indented, quiet, say
 from airflow_incident.constants import CONFIG_SECTION
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def _test(args: argparse.Namespace) -> int:
     with quiet():
         told = _tested(args)
     if args.json:
-        say(json.dumps(told, indent=2))
+        answer(told)
     else:
         say("\n".join(_lines(told)))
     return 0
@@ -105,7 +104,7 @@ def _tested(args: argparse.Namespace) -> dict[str, Any]:
     besides = {name: routed.options[name] for name in ("name", "summary") if name in routed.options}
     settings: dict[str, Mapping[str, str]] = {"conn_id": {"value": config.conn_id, "from": _conn_origin(args, origins)}}
     settings |= {name: {"value": value, "from": origins[name]} for name, value in besides.items()}
-    settings |= {name: told for name, told in settings_told(config) if told["from"] != "default"}
+    settings |= {name: told for name, told in settings_told(config, {}) if told["from"] != "default"}
     return {
         "file": routes.file,
         "rules": len(routes.rules),

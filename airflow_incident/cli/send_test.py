@@ -5,15 +5,15 @@ Airflow is imported only when it runs.
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from airflow_incident.cli.terminal import CommandError, add_command, add_common, asks, quiet, remark, say
+from airflow_incident.cli.terminal import CommandError, add_command, add_common, answer, asks, quiet, remark, say
 
 if TYPE_CHECKING:
     import argparse
 
+    from airflow_incident.airflow_bridge.config import ConnectionConfig
     from airflow_incident.hooks import IncidentHook
 
 _SUMMARY = "A test from Airflow, deployment {}: nothing has failed. It was sent by `airflow-incident send-test`."
@@ -35,24 +35,27 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _send_test(args: argparse.Namespace) -> int:
-    with quiet():
+    with quiet("Opening a test incident"):
         from airflow_incident.hooks import IncidentHook  # imports Airflow
 
         hook = IncidentHook(args.conn_id)
-        told = _open(hook)
+        config = hook.config()
+        told = _open(hook, config)
+    if not config.airflow_config.enabled:
+        remark("send-test", _OFF)
     if not args.json:
         say(f"{told['reference']} is open, a test: {told['permalink']}")
     is_asked = not args.json and not args.close and sys.stdin.isatty()
     if args.close or (is_asked and asks("Close it again?", default=True)):
         _close(hook, told, as_json=args.json)
     if args.json:
-        say(json.dumps(told, indent=2))
+        answer(told)
     else:
         say("It is closed again." if told["closed"] else "It stays open until somebody closes it.")
     return 0
 
 
-def _open(hook: IncidentHook) -> dict[str, Any]:
+def _open(hook: IncidentHook, config: ConnectionConfig) -> dict[str, Any]:
     """Open an incident under a key of its own, that no failure can have."""
     from urllib.parse import quote
     from uuid import uuid4
@@ -60,9 +63,6 @@ def _open(hook: IncidentHook) -> dict[str, Any]:
     from airflow_incident.api.incident import incident_label
     from airflow_incident.delivery.outcome import clean
 
-    config = hook.config()
-    if not config.airflow_config.enabled:
-        remark("send-test", _OFF)
     incident = hook.create_incident(
         idempotency_key=f"airflow/{quote(config.deployment, safe='')[:100]}/test/{uuid4().hex}",
         name="Test from Airflow",
@@ -74,16 +74,17 @@ def _open(hook: IncidentHook) -> dict[str, Any]:
         "reference": clean(incident_label(incident)),
         "permalink": clean(incident.permalink or ""),
         "closed": False,
+        "error": None,
     }
 
 
 def _close(hook: IncidentHook, told: dict[str, Any], *, as_json: bool) -> None:
     """Close the incident; where that fails, a script still learns which one is open."""
     try:
-        with quiet():
+        with quiet("Closing it"):
             hook.resolve_incident(told["id"], always=True)
     except CommandError as error:
         if as_json:
-            say(json.dumps(told | {"error": str(error)}, indent=2))
+            answer(told | {"error": str(error)})
         raise
     told["closed"] = True

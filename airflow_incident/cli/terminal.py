@@ -1,29 +1,41 @@
-"""How a command behaves on a terminal: what goes wrong is one line, and what Airflow says is not on standard output.
+"""How a command behaves on a terminal: its answer, one line for what goes wrong, and silence of everybody else.
 
 Airflow is imported only by what runs here.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
+import io
 import json
 import logging
 import os
 import sys
 import textwrap
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+import traceback
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TextIO
 
 from airflow_incident.constants import DEFAULT_CONN_ID
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator
-
-    from airflow_incident.delivery.record import Record
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 
 WIDTH = 100
 """Columns of what is printed; an address that is longer stays whole, or nobody could click on it."""
+ANSWER_VERSION = 1
+"""Version of what `--json` prints, as docs/reference/json.md describes it."""
+
+_VERBOSE: ContextVar[bool] = ContextVar("verbose", default=False)
+"""Whether what others say is shown."""
+_SCREEN: ContextVar[tuple[TextIO, TextIO] | None] = ContextVar("screen", default=None)
+"""Standard output and error of a command that runs; whoever else writes to these names is kept aside."""
+_ASIDE = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="replace", write_through=True)
+"""Where it goes otherwise: Airflow's log handlers keep the stream that they find when Airflow is imported."""
 
 
 class Finding(NamedTuple):
@@ -55,8 +67,12 @@ def add_command(
     summary: str,
     description: str,
 ) -> argparse.ArgumentParser:
-    """Add a command, or an action of one, to a command line; whatever goes wrong when it runs is one line."""
+    """Add a command, or an action of one, to a command line; whatever goes wrong when it runs is one line.
+
+    What others say meanwhile is shown only with `--verbose`, which a command that logs makes its default.
+    """
     parser = commands.add_parser(name, help=summary, description=description, allow_abbrev=False)
+    parser.add_argument("--verbose", action="store_true", help="show warnings and logs of Airflow and others, too")
     command = parser.prog.split()[1]  # of "airflow-incident journal list"
     parser.set_defaults(run=lambda args: _run(command, action, args))
     return parser
@@ -71,17 +87,22 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Let a command answer to a script."""
-    parser.add_argument("--json", action="store_true", help="print JSON, and logs to standard error")
+    parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
 
 
 def _run(command: str, action: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     """Run one action; whatever goes wrong is one line."""
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request, where Airflow logs to the terminal
+    _VERBOSE.set(args.verbose)
+    for talkative in ("httpx", "alembic"):  # a line for each request, or plugin, where Airflow logs to the terminal
+        logging.getLogger(talkative).setLevel(logging.WARNING)
     try:
-        with _beside_the_database():
-            with contextlib.redirect_stdout(sys.stderr):
+        with _beside_the_database(), _others_aside():
+            with quiet("Loading Airflow"):
                 import airflow  # noqa: F401 -- whatever it says of itself is no answer to a command
-            return action(args)
+            if not args.verbose:
+                _hush_at_exit()
+            with _errors_shown(command):
+                return action(args)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -91,11 +112,16 @@ def _run(command: str, action: Callable[[argparse.Namespace], int], args: argpar
     except CommandError as error:
         remark(command, str(error))
         return error.status
+    except SystemExit:
+        sys.stderr.write(_held())  # Airflow ends the process, and has said why
+        raise
     except ModuleNotFoundError as error:
         why = f"there is no module {error.name} here; run it with the Python that runs Airflow"
     except Exception as error:  # noqa: BLE001 -- a broken airflow.cfg or database may raise anything
         from airflow_incident.delivery.outcome import clean
 
+        if args.verbose:
+            traceback.print_exc()
         why = clean(f"{type(error).__name__}: {error}")
     remark(command, why)
     return 1
@@ -118,24 +144,102 @@ def _beside_the_database() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Send what Airflow says while it works to standard error; trouble that has an advice becomes one line."""
-    from airflow_incident.delivery.outcome import clean
+def quiet(doing: str = "Looking") -> Iterator[None]:
+    """Show on a terminal that something goes on; trouble that has an advice becomes one line.
+
+    :param doing: What a terminal shows meanwhile.
+    """
     from airflow_incident.errors import IncidentIoError, JournalError  # only commands talk
 
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with _sign_of_life(doing):
             yield
-    except JournalError as error:
-        hint = "It needs Airflow's own database, migrated: see 'airflow db check' and 'airflow db check-migrations'"
-        raise CommandError(f"{clean(str(error).partition(chr(10))[0])}. {hint}") from None
-    except IncidentIoError as error:
+    except (IncidentIoError, JournalError) as error:
+        from airflow_incident.delivery.outcome import clean
+
+        if isinstance(error, JournalError):
+            hint = "It needs Airflow's own database, migrated: see 'airflow db check' and 'airflow db check-migrations'"
+            raise CommandError(f"{clean(str(error).partition(chr(10))[0])}. {hint}") from None
         raise CommandError(clean(f"{str(error).rstrip('.')}. {error.advice}")) from None
+
+
+@contextlib.contextmanager
+def _sign_of_life(doing: str) -> Iterator[None]:
+    """Show on a terminal that something goes on, until it is over."""
+    _, screen = _SCREEN.get() or (sys.stdout, sys.stderr)
+    if _VERBOSE.get() or not screen.isatty():
+        yield
+        return
+    from rich.console import Console  # Airflow brings it
+    from rich.live import Live  # Airflow brings it
+    from rich.spinner import Spinner  # Airflow brings it
+
+    spinner, console = Spinner("dots", f"{doing} …"), Console(file=screen)
+    with Live(spinner, console=console, transient=True, redirect_stdout=False, redirect_stderr=False):
+        yield
+
+
+@contextlib.contextmanager
+def _others_aside() -> Iterator[None]:
+    """Keep what others say while a command runs off the terminal; what it says itself goes to the screen."""
+    aside = sys.stderr if _VERBOSE.get() else _ASIDE
+    token = _SCREEN.set((sys.stdout, sys.stderr))
+    try:
+        with contextlib.redirect_stdout(aside), contextlib.redirect_stderr(aside):
+            yield
+    finally:
+        _SCREEN.reset(token)
+
+
+@functools.cache
+def _hush_at_exit() -> None:
+    """Keep aside what others say at exit, too: Airflow 2.11 imports Flask then. What is registered last runs first."""
+
+    def hush() -> None:
+        sys.stdout = sys.stderr = _ASIDE
+
+    atexit.register(hush)
+
+
+def _held() -> str:
+    return _ASIDE.buffer.getvalue().decode(errors="replace")
+
+
+class _ErrorLines(logging.Handler):
+    """Show what anybody logs as an error, each once, in one line."""
+
+    def __init__(self, command: str) -> None:
+        super().__init__(logging.ERROR)
+        self._command, self._said = command, set[str]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show a line."""
+        from airflow_incident.delivery.outcome import clean
+
+        line = clean(f"{record.name}: {record.getMessage().partition(chr(10))[0]}")
+        if line not in self._said:
+            self._said.add(line)
+            remark(self._command, line)
+
+
+@contextlib.contextmanager
+def _errors_shown(command: str) -> Iterator[None]:
+    """Let errors of others be seen; with `--verbose` they are anyway."""
+    if _VERBOSE.get():
+        yield
+        return
+    root, handler = logging.getLogger(), _ErrorLines(command)
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
 
 
 def asks(question: str, *, default: bool) -> bool:
     """Ask whoever sits at the terminal; an empty answer is the default."""
-    print(f"{question} [{'Y/n' if default else 'y/N'}] ", end="", flush=True)  # noqa: T201 -- a command talks
+    screen, _ = _SCREEN.get() or (sys.stdout, sys.stderr)
+    print(f"{question} [{'Y/n' if default else 'y/N'}] ", end="", flush=True, file=screen)
     answer = sys.stdin.readline().strip().lower()
     return answer in {"y", "yes"} if answer else default
 
@@ -148,23 +252,26 @@ def indented(head: str, text: str) -> list[str]:
     )
 
 
-def record_json(record: Record) -> dict[str, Any]:
-    """Say a record of the journal to a script."""
-    from airflow_incident.delivery.record import encode
+def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Align rows in columns, each on one line: a link that is cut in pieces cannot be clicked."""
+    from tabulate import tabulate  # type: ignore[import-untyped]  # Airflow brings it, without stubs
 
-    nested = {"incident": record.incident, "closing": record.closing}
-    known = record._asdict() | {name: value and value._asdict() for name, value in nested.items()}
-    fields: dict[str, Any] = json.loads(encode(known))
-    del fields["body"]
-    return {"name": record.name, **fields}
+    return str(tabulate(rows, titles, tablefmt="plain", disable_numparse=True, preserve_whitespace=True))
+
+
+def answer(told: Mapping[str, Any]) -> None:
+    """Print an answer for a script."""
+    say(json.dumps({"version": ANSWER_VERSION, **told}, indent=2))
 
 
 def say(text: str) -> None:
     """Print, also where the terminal knows no Unicode."""
-    encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "replace").decode(encoding), flush=True)  # noqa: T201 -- a command talks
+    screen, _ = _SCREEN.get() or (sys.stdout, sys.stderr)
+    encoding = screen.encoding or "utf-8"
+    print(text.encode(encoding, "replace").decode(encoding), flush=True, file=screen)
 
 
 def remark(command: str, text: str) -> None:
     """Say on standard error what is no part of the answer, or why there is none."""
-    print(f"airflow-incident {command}: {text}", file=sys.stderr)  # noqa: T201 -- a command talks
+    _, screen = _SCREEN.get() or (sys.stdout, sys.stderr)
+    print(f"airflow-incident {command}: {text}", file=screen)

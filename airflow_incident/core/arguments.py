@@ -190,7 +190,8 @@ def checked(operator: Any, entry_point: Any, given: Mapping[str, Any]) -> Iterat
 
 def unnamed(entry_point: str, value: Any) -> WrongArgument:
     """Say that an argument has no name."""
-    return _wrong(f"{entry_point}({_shown(value)})", "takes its arguments by name, like severity=…")
+    how = f": {entry_point}(**…)" if isinstance(value, Mapping) else ", like severity=…"
+    return _wrong(f"{entry_point}({_shown(value)})", f"takes its arguments by name{how}")
 
 
 def strangers(

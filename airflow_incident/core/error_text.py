@@ -6,12 +6,13 @@ import re
 import traceback
 from typing import Any
 
-from airflow_incident.core.text import MESSAGE_LENGTH, beginning, ending, safe_str
+from airflow_incident.core.markdown import MESSAGE_LENGTH
+from airflow_incident.core.text import beginning, ending, safe_str
 
 LISTED_ERRORS = 10
 """Members of an exception group that its message names."""
 _INSTALLED = ("/site-packages/", "/dist-packages/")
-_FRAME = re.compile(r'(?m)^(?P<margin>[ |]*)File "(?P<file>[^"\n]*)", line .*\n(?:(?P=margin)  .*\n)*')
+_FRAME = re.compile(r'(?m)^(?P<margin>[ |]*)File "(?P<file>[^"\n]*)", line (?P<line>\d+).*\n(?:(?P=margin)  .*\n)*')
 _ARROWS = re.compile(r"(?m)^[ |]*[~^]+[ ~^]*\n")
 """Where a frame points at a part of its line."""
 _AIRFLOW = re.compile(r"/(?:site|dist)-packages/airflow/(?!providers/)")
@@ -46,6 +47,27 @@ def error_text(exception: Any, detail: str, *, file: str | None = None, cause: s
         return "(the exception has no readable text)"
 
 
+def raised_at(exception: Any, file: str | None, cause: str = "") -> str | None:
+    """Return the last place in the DAG's own folder that an exception came through, with its line.
+
+    :param cause: As for `error_text`; of a traceback, the last place that nobody has installed.
+    """
+    if cause:
+        told = (
+            f"{found['file']}:{found['line']}" for found in _FRAME.finditer(cause) if not _is_installed(found["file"])
+        )
+        return next(reversed(list(told)), None)
+    folder = f"{file.rpartition('/')[0]}/" if file else ""
+    steps = traceback.walk_tb(getattr(exception, "__traceback__", None)) if folder.strip("/") else ()
+    places = [f"{frame.f_code.co_filename}:{line}" for frame, line in steps]
+    own = (each for each in reversed(places) if each.startswith(folder) and not _is_installed(each))
+    return next(own, None)
+
+
+def _is_installed(file: str) -> bool:
+    return any(place in file for place in _INSTALLED)
+
+
 def type_in(cause: str) -> str | None:
     """Name the class of the exception that a traceback ends with."""
     return _last(cause)[0] or None
@@ -67,7 +89,7 @@ def _readable(text: str) -> str:
         shown.append(text[done : frame.start()])
         done = frame.end()
         goes_on = _FRAME.match(text, done) is not None
-        if goes_on and not is_first and any(place in frame["file"] for place in _INSTALLED):
+        if goes_on and not is_first and _is_installed(frame["file"]):
             left_out += 1
             continue
         if left_out:
@@ -96,7 +118,7 @@ def _first_of_dag(files: list[str], file: str | None) -> int:
     """Return the first frame that is of the DAG's file; else that nobody has installed; else behind Airflow's own."""
     if file in files:
         return files.index(file)
-    own = (number for number, each in enumerate(files) if not any(place in each for place in _INSTALLED))
+    own = (number for number, each in enumerate(files) if not _is_installed(each))
     others = (number for number, each in enumerate(files) if not _AIRFLOW.search(each))
     return next(own, next(others, max(0, len(files) - 1)))
 

@@ -10,26 +10,32 @@ from airflow_incident.core.account import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
 LISTED_TASKS = 20
 """Failed tasks that an incident names and links."""
-Level = Literal["task", "dag", "deadline", "operator"]
+Level = Literal["task", "dag", "deadline", "operator", "import"]
 
 
 class Failure(NamedTuple):
     """What failed. Everything but `dag_id` and `run_id` may be unknown.
 
-    `level` is where Airflow told it: a task's callback, the DAG's, a deadline alert, or an operator.
+    `level` is where Airflow told it: a task's callback, the DAG's, a deadline alert, an operator, or a DAG file that
+    cannot be imported. That one stands for the DAG, and the moment since when it is broken for the run; `file_dags` are
+    the DAGs that it held.
     `map_index` is -1 for a task that is not mapped. `clear_count` is how often the run was cleared, `started_at` when
     it began: a run that was deleted and made again differs from the first one in that alone.
     `failed_tasks` are the failed task instances' labels, where Airflow tells them.
     `in_processor` says that the DAG processor told it, in a batch with others.
     `exception` is the text that `exception_detail` allows, `log_tail` the last lines of the task's log; neither is
-    redacted yet. `map_names` are the rendered map indexes of failed task instances, by label, `log_urls` their logs.
-    `downstream` are the first tasks that do not run because of it, of `downstream_count`; `assets` are not updated.
-    `failures_before` is how many runs of the DAG failed one after the other before this one, of the last ten.
-    `bundle` is the DAG bundle with its version.
+    redacted yet. `raised_at` is where in the DAG's own code. `map_names` are the rendered map indexes of failed task
+    instances, by label, `log_urls` their logs; `instances` is how many a mapped task has, by its id.
+    `operator`, `task_doc`, `task_fields` and `host` are of the one task that failed: its class, what its author wrote
+    about it, what it works on or waits for, where it ran. `time_limit` is what it, or its run, exceeded.
+    `downstream` are the first tasks that do not run because of it, of `downstream_count`; `assets` are not updated, and
+    `assets_url` is Airflow's page about what is scheduled on assets.
+    `failures_before` is how many runs of the DAG failed one after the other before this one, of the last ten, and
+    `failing_since` when the first of them did. `file` is the DAG's, `bundle` the DAG bundle with its version.
     """
 
     dag_id: str
@@ -50,6 +56,7 @@ class Failure(NamedTuple):
     deadline_at: datetime | None = None
     exception_type: str | None = None
     exception: str | None = None
+    raised_at: str | None = None
     failed_tasks: tuple[str, ...] = ()
     owners: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
@@ -59,15 +66,25 @@ class Failure(NamedTuple):
     log_urls: Mapping[str, str] = MappingProxyType({})
     log_tail: str | None = None
     downstream: tuple[str, ...] = ()
-    downstream_count: int = 0
+    downstream_count: int | None = None
     assets: tuple[str, ...] = ()
+    assets_url: str | None = None
     owner_links: Mapping[str, str] = MappingProxyType({})
     description: str | None = None
     runbook: str | None = None
     last_success: datetime | None = None
     failures_before: int | None = None
+    failing_since: datetime | None = None
+    operator: str | None = None
+    task_doc: str | None = None
+    task_fields: Mapping[str, str] = MappingProxyType({})
+    time_limit: timedelta | None = None
+    host: str | None = None
+    instances: Mapping[str, int] = MappingProxyType({})
+    file: str | None = None
     bundle: str | None = None
     dag_version: str | None = None
+    file_dags: tuple[str, ...] = ()
 
     @property
     def run_at(self) -> datetime | None:
@@ -114,16 +131,16 @@ def with_pages(failure: Failure, *, base_url: str | None, airflow: int, local: b
         return failure
     dag, run = _quoted(failure.dag_id), _quoted(failure.run_id)
     if airflow < 3:  # noqa: PLR2004 -- the UI was rewritten in 3.0
-        page, log_of = f"{base}/dags/{dag}/grid?dag_run_id={run}", _log_in_grid
+        page, log_of, assets = f"{base}/dags/{dag}/grid?dag_run_id={run}", _log_in_grid, f"{base}/datasets"
     else:
-        page, log_of = f"{base}/dags/{dag}/runs/{run}", _log_of_task
+        page, log_of, assets = f"{base}/dags/{dag}/runs/{run}", _log_of_task, f"{base}/assets"
     log = log_of(page, failure) if failure.task_id else None
     first = failure.failed_tasks[:LISTED_TASKS]
     own = failure.task_label
     logs = {own: log} if own and log and (failure.level == "task" or own in first) else {}
     others = failure._replace(attempt=None)
     logs |= {label: log_of(page, others.of_task(label)) for label in first if label not in logs}
-    return failure._replace(run_url=page, log_url=log, log_urls=logs)
+    return failure._replace(run_url=page, log_url=log, log_urls=logs, assets_url=assets)
 
 
 def _log_of_task(page: str, failed: Failure) -> str:

@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
-from airflow_incident.constants import TASK_SCOPES
+from airflow_incident.constants import DEFAULT_CONN_ID, TASK_SCOPES
 from airflow_incident.errors import ContextError
 
 if TYPE_CHECKING:
@@ -40,6 +40,10 @@ def idempotency_key(
     missing = [what for what in ("dag_id", "run_id") if not getattr(failure, what)]
     if missing:
         raise ContextError(f"Airflow's context names no {' and no '.join(missing)}")
+    if failure.level == "import":
+        return _join(
+            "airflow", deployment, "import", failure.bundle or "", failure.file or failure.dag_id, failure.run_id
+        )
     parts = ["airflow", deployment, "dag", failure.dag_id, "run", failure.run_id]
     if failure.clear_count > 0:
         parts += ["clear", str(failure.clear_count)]
@@ -66,7 +70,9 @@ def started_key(failure: Failure, *, deployment: str, scope: Scope = "run", name
 
 
 def scope_of(failure: Failure, scope: Scope) -> Scope:
-    """Tell what one incident stands for: backfill runs are many, so they count as one DAG."""
+    """Tell what one incident stands for: backfill runs are many, so they count as one DAG, and a file has no runs."""
+    if failure.level == "import":
+        return "run"
     return "dag" if failure.run_type == "backfill" and scope == "run" else scope
 
 
@@ -105,9 +111,10 @@ def own_keys(success: Failure, *, deployment: str, scope: Scope, name: str | Non
     return list(dict.fromkeys(keys))
 
 
-def dag_key(deployment: str, dag_id: str) -> str:
-    """Name what a DAG has open, for the journal; no incident is ever asked for with it."""
-    return _join("airflow", deployment, "dag", dag_id)
+def dag_key(deployment: str, dag_id: str, conn_id: str = DEFAULT_CONN_ID) -> str:
+    """Name what a DAG has open through a connection, for the journal; no incident is ever asked for with it."""
+    others = () if conn_id == DEFAULT_CONN_ID else ("connection", conn_id)
+    return _join("airflow", deployment, "dag", dag_id, *others)
 
 
 def open_key(of_dag: str, *, after: str | None) -> str:

@@ -79,6 +79,11 @@ def route(rules: Sequence[Rule], failure: Failure) -> Routed:
     return Routed(options, setters)
 
 
+_PRIVATE = {"visibility": NEVER_WEAKER["visibility"]}
+ALL_PRIVATE = Rule(1, 1, {}, _PRIVATE)
+"""What becomes of rules that nobody can read, if they may have meant to make an incident private."""
+
+
 def facts_of(failure: Failure) -> dict[str, Collection[str]]:
     """Return what rules look at, by its name in a rule."""
     return {
@@ -101,7 +106,8 @@ def read_rules(
     if document is None:
         return [], []
     if not isinstance(document, list):
-        return [], [problem_at((), "must be a list of rules", lines)]
+        careful = [ALL_PRIVATE] if speaks_of_private(document) else []
+        return careful, [problem_at((), "must be a list of rules", lines)]
     rules, problems = [], []
     for index, given in enumerate(document):
         match, options, wrong = _read_rule(given, spoiled=index in spoiled)
@@ -113,10 +119,11 @@ def read_rules(
 def _read_rule(given: Any, *, spoiled: bool) -> tuple[dict[str, Matcher], dict[str, Any], dict[Loc, str]]:
     """Read what a rule looks at and what it sets; say what is wrong, by the keys that lead to it.
 
-    Of one that may have meant to look at more, only what shows less to fewer people is kept: it holds for more.
+    Of one that may have meant to look at more, only what shows less to fewer people is kept: it holds for more. So does
+    what it may have meant to set.
     """
     if not isinstance(given, Mapping):
-        return {}, {}, {(): SHAPE}
+        return {}, _PRIVATE if speaks_of_private(given) else {}, {(): SHAPE}
     match: dict[str, Matcher] = {}
     options: dict[str, Any] = {}
     wrong: dict[Loc, str] = {(str(key),): unknown(key, ("match", "set")) for key in given.keys() - {"match", "set"}}
@@ -135,7 +142,14 @@ def _read_rule(given: Any, *, spoiled: bool) -> tuple[dict[str, Matcher], dict[s
             options |= {name: instead} if instead else {}
     if is_unclear:
         options = {name: value for name, value in options.items() if NEVER_WEAKER.get(name) == value}
+    if wrong and speaks_of_private([value for key, value in given.items() if key != "match"]):
+        options |= _PRIVATE
     return match, options, wrong
+
+
+def speaks_of_private(given: Any) -> bool:
+    """Return whether what cannot be used may have meant to make an incident private."""
+    return "private" in str(given).lower()
 
 
 def _part(given: Mapping[Any, Any], key: str, wrong: dict[Loc, str]) -> Mapping[Any, Any]:

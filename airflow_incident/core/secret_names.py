@@ -60,7 +60,8 @@ _SAYS = (
     rf"(?:[ ](?:is|was|to|as|set[ ]to|value))?[ ]{{1,4}}(?={BEGIN})"
     rf"|(?:[ ](?:is|was)[ :])?(?:[ ]\(|[ \t]{{1,2}})(?!{BEGIN})(?=[^\s(])"
 )
-_PROMPTS = r"[ ](?:for|of)[ ][^\n:]{1,80}:[ ]{1,4}(?=\S)"
+_PROMPTS = r"[ ](?:for|of)[ ][^\n:]{1,80}?(?::|[ ](?:is|was)):?[ ]{1,4}(?=\S)"
+_PROVIDED = r"[ ](?:provided|supplied|given|used)[ ]?:[ ]{1,4}(?=\S)"
 _CALL = rf"[ ]?\([ ]?(?={BEGIN})"
 _TAG = r"[^<>&]{0,200}(?:>|&gt;)(?:<!\[cdata\[)?"
 _NAMED = rf"{QUOTE}[^<>\n]{{0,100}}>(?=[^<>\n]{{1,400}}</)"
@@ -239,8 +240,9 @@ def _said(source: Source, name: Name) -> Sequence[Span] | None:
 
 
 def _prompted(source: Source, name: Name) -> Sequence[Span] | None:
-    """`Password for etl: …`."""
+    """`Password for etl: …`, `Invalid API key provided: …`."""
     found = source.match(_PROMPTS, name.end) if name.is_password else None
+    found = found or source.match(_PROVIDED, name.end)
     return _opaque(source, _secret(source, name, read_value(source, found.end()))) if found else None
 
 

@@ -38,9 +38,10 @@ _UNSET: Mapping[str, Any] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """One option as people meet it: in an argument, a form field, a line of airflow.cfg, the README's table.
+    """One option as people meet it: in an argument, a form field, a line of airflow.cfg, the reference.
 
-    `places` names the nearest place first; `drafted` says that the option is part of what an incident looks like.
+    `places` names the nearest place first; `drafted` says that the option is part of what an incident looks like;
+    `since` is the version that brought it.
     """
 
     name: str = ""
@@ -52,6 +53,7 @@ class Option:
     secret: bool = False
     drafted: bool = False
     parse: Callable[[Any], Any] = read_text
+    since: str = "0.1.0"
 
 
 def _flag(value: Any) -> bool:
@@ -157,11 +159,13 @@ class Settings:
         help="The alert source's own token, which is not the API key. For channel `alert`.",
     )
     runbook: str | None = _option(
+        since="0.2.0",
         label="Runbook",
         help="URL of the page that says what to do, or a template of one, like "
         "https://wiki.example.com/{{ dag.dag_id }}. Default: a link named so in the DAG's documentation.",
     )
     log_lines: int = _option(
+        since="0.2.0",
         default=0,
         label="Log lines",
         places=("argument", "route", "config"),
@@ -170,6 +174,7 @@ class Settings:
         "0 shows none: a log may hold what not everybody may see.",
     )
     refail: str = _option(
+        since="0.2.0",
         default="join",
         label="Refail",
         places=("argument", "route", "config"),
@@ -206,20 +211,23 @@ class Settings:
         label="Auto open",
         places=("config",),
         parse=_flag,
-        help="Whether every DAG that has no callback of ours opens incidents, without being edited.",
+        help="Whether every DAG that has no callback of ours opens incidents, without being edited. The watcher opens "
+        "those that no callback has opened, of DAGs with callbacks of ours, too.",
     )
     auto_resolve: bool = _option(
         default=False,
         label="Auto resolve",
         places=("config",),
         parse=_flag,
-        help="Whether every DAG that has no callback of ours closes incidents when it recovers, without being edited.",
+        help="Whether every DAG that has no callback of ours closes incidents when it recovers, without being edited. "
+        "The watcher closes those of every DAG.",
     )
     auto_include: tuple[str, ...] | None = _option(
         label="Auto include",
         places=("config",),
         parse=_globs,
-        help="Globs of the DAG IDs that auto_open and auto_resolve are for, with commas between. Default: all.",
+        help="Globs of the DAG IDs that auto_open and auto_resolve are for, with commas between. The watcher "
+        "closes incidents of every DAG all the same. Default: all.",
     )
     auto_exclude: tuple[str, ...] | None = _option(
         label="Auto exclude",
@@ -228,7 +236,25 @@ class Settings:
         help="Globs of the DAG IDs that auto_open and auto_resolve leave alone, also where auto_include names them. "
         "Default: none.",
     )
+    import_errors: bool = _option(
+        default=False,
+        since="0.2.0",
+        label="Import errors",
+        places=("config",),
+        parse=_flag,
+        help="Whether the watcher opens an incident for a DAG file that cannot be imported, and closes it when the "
+        "file can be imported again.",
+    )
+    import_error_minutes: int = _option(
+        default=5,
+        since="0.2.0",
+        label="Import error minutes",
+        places=("config",),
+        parse=_count,
+        help="Minutes that a DAG file must be broken before it has an incident.",
+    )
     routes_file: str | None = _option(
+        since="0.2.0",
         label="Routes file",
         places=("config",),
         help="Path of a YAML file of rules, which set options by DAG, tag, owner, task and run type. One that is not "
@@ -239,7 +265,7 @@ class Settings:
         label="Storm limit",
         places=("connection", "config"),
         parse=_count,
-        help="Incidents that this installation may open within ten minutes; further failures are grouped under one. "
+        help="Incidents that a connection may open within ten minutes; further failures are grouped under one. "
         "0 is no limit.",
     )
     storm_limit_per_dag: int = _option(
@@ -259,12 +285,14 @@ class Settings:
         label="Proxy",
         places=("connection", "config"),
         secret=True,
-        help="URL of an HTTP proxy on the way to incident.io. Default: HTTPS_PROXY of the environment.",
+        help="URL of an HTTP proxy on the way to incident.io. Default: what HTTPS_PROXY, ALL_PROXY and NO_PROXY of the "
+        "environment say.",
     )
     ca_bundle: str | None = _option(
         label="CA bundle",
         places=("connection", "config"),
-        help="Path of a PEM file with the certificate authorities to trust. Default: certifi's.",
+        help="Path of a PEM file with the certificate authorities to trust. Default: what SSL_CERT_FILE or "
+        "SSL_CERT_DIR of the environment names, else certifi's.",
     )
 
     def incident_fields(self) -> dict[str, Any]:

@@ -8,9 +8,23 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from airflow_incident.core.failure import LISTED_TASKS
+from airflow_incident.core.markdown import (
+    LONGEST_URL,
+    MESSAGE_LENGTH,
+    address,
+    code,
+    cut,
+    ending_of,
+    escape,
+    fence,
+    link,
+    list_of,
+    plain,
+    shorten,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime, timedelta
 
     from airflow_incident.constants import Scope
@@ -19,12 +33,10 @@ if TYPE_CHECKING:
     Redact = Callable[[str], str]
 
 NAME_LENGTH = 150
-SUMMARY_LENGTH = 8000
 _FIRST_LENGTH = 6500
 """Of a summary that is new; the rest is for what is added later."""
-MESSAGE_LENGTH = 500
 TRACEBACK_LENGTH = 4000
-_LEAST_DETAIL, _LOG_LENGTH, _AGAIN_LENGTH, _LIST_LENGTH, _FACT_LENGTH, _LONGEST_URL = 1500, 2000, 1200, 1000, 200, 1000
+_LEAST_DETAIL, _LOG_LENGTH, _LIST_LENGTH, _FACT_LENGTH = 1500, 2000, 1000, 200
 LISTED, _NAMED_TASKS = 10, 3
 """How many are named of the failed tasks, of other things, and in a title."""
 WINDOW = 64_000
@@ -34,39 +46,72 @@ _SHOWN_WINDOW = 10_000
 _LONGEST_SECRET = 512
 
 _REASONS = {
-    "timed_out": "the run exceeded its time limit (dagrun_timeout)",
+    "timed_out": "the run exceeded its time limit{limit} (dagrun_timeout)",
     "task_failure": "",
+    "no_task_failed": "no task of it failed: it exceeded its time limit{limit}, or somebody marked it as failed",
     "all_tasks_deadlocked": "the tasks wait for one another (deadlock)",
+    "killed": "its process was killed, most often because memory ran out or its machine went away",
+    "trigger": "raised by its trigger, in a triggerer",
+    "lost": "Airflow lost touch with its process: it was killed, its worker is gone, or it never started",
+    "AirflowTaskTimeout": "it ran longer than its time limit{limit} (execution_timeout)",
+    "AirflowSensorTimeout": "what it waits for did not come within its time limit{limit} (timeout)",
 }
-_MARKDOWN = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]<>#|~!&"})
-_CONTROLS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
-_MARKS = re.compile("`{9,}")
-_ADDRESS = re.compile(r"(?:https?://|mailto:)[^\s<>]+", re.IGNORECASE)
-_ENCODED = str.maketrans({mark: f"%{ord(mark):02X}" for mark in '()\\`|"*'})
+"""Why a run failed, as Airflow or its log says; and what two of Airflow's errors mean."""
+_TEXTS = (
+    *("run_id", "run_type", "reason", "description", "runbook", "file", "bundle", "dag_version"),
+    *("exception_type", "raised_at", "operator", "task_doc", "host"),
+)
+"""Facts of a failure that are one text each, which a person may have written."""
 
-_OPENED, _ERROR, _LOG, _FAILED, _STOPS, _WHOSE, _RUN, _EARLIER, _TO_DO = _PARTS = (
+_OPENED, ERROR, _LOG, FAILED, _TASK, STOPS, _WHOSE, RUN, _FILE, EARLIER, TO_DO = PARTS = (
     "Opened on purpose",
     "Error",
     "End of the log",
     "Failed task",
+    "The task",
     "What it stops",
     "Whose it is",
     "The run",
+    "The file",
     "Earlier incidents of this DAG",
     "What to do",
 )
 """What the parts of a summary begin with, in their order."""
-_BEGINNING = re.compile(rf"\*\*({'|'.join(_PARTS)})s?:\*\*")
-_TASK_ADVICE = (
-    "Find the cause, in the error and the logs, fix it, and clear the failed tasks in Airflow: they run again."
-)
 _ADVICE = {
-    "task": _TASK_ADVICE,
-    "dag": _TASK_ADVICE,
-    "timed_out": "Find out in Airflow which task took so long, and why, and clear the run.",
-    "deadline": "See in Airflow what the run is waiting for; it may be running still.",
-    "operator": "A step of the DAG has asked for somebody to look; its owners know why.",
+    "task": ("Find the cause: begin {error}, and read in {log} what came before.", "Fix the cause{hand_over}."),
+    "dag": ("Find the cause in {log}.", "Fix the cause{hand_over}."),
+    "trigger": (
+        "Find the cause: begin {error}, and read in {log}, which has the trigger's lines too, what came before.",
+        "Fix the cause{hand_over}.",
+    ),
+    "timed_out": (
+        "See in {run} which task took so long, and why.",
+        "Make it faster or raise the `dagrun_timeout`{hand_over}.",
+    ),
+    "no_task_failed": (
+        "See in {run} which task was running, and in the audit log there whether somebody marked the run as failed.",
+        "Fix the cause{hand_over}.",
+    ),
+    "AirflowTaskTimeout": (
+        "See what it was doing when its time was up ({place}), and read {log}.",
+        "Make it faster or raise its `execution_timeout`{hand_over}.",
+    ),
+    "AirflowSensorTimeout": (
+        "Look whether {awaited} is there by now{where}, and read {log}. If not, ask whoever sends it, or the owners.",
+        "Wait until it is there; if it is often late, raise the `timeout`.",
+    ),
+    "killed": (
+        "See in {log} how far it came, and on its host or in its container whether memory ran out when it failed.",
+        "If so, give the task more memory, or less to do at once. If not, see why its host or container stopped.",
+    ),
+    "lost": (
+        "See in {log} how far it came, and on its host or in its container whether the worker is alive.",
+        "Start the worker again, or give it more memory.",
+    ),
+    "deadline": ("See in {run} what it is waiting for: it may be running still.", ""),
+    "operator": ("Read {log}, and ask the owners: a step of the DAG wants somebody to look.", ""),
 }
+"""Where to look, and what to do before the failed tasks are cleared."""
 _SUCCEEDS = {
     "run": "the run succeeds",
     "dag": "this run or a later one succeeds",
@@ -99,12 +144,6 @@ def safe_str(error: BaseException) -> str:
         return "(no readable text)"
 
 
-def shorten(text: str, length: int) -> str:
-    """Cut a text that is too long, and say so with an ellipsis."""
-    text = text.encode("utf-8", "replace").decode()  # a lone surrogate cannot travel as JSON
-    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
-
-
 def redacted(failure: Failure, redact: Redact) -> Failure:
     """Return a failure as it may be shown: without secrets, and no more of it than is looked at.
 
@@ -112,10 +151,9 @@ def redacted(failure: Failure, redact: Redact) -> Failure:
     """
 
     def clean(text: str) -> str:
-        return redact(beginning(str(text), _LONGEST_URL * 2))
+        return redact(beginning(str(text), LONGEST_URL * 2))
 
-    texts = ("run_id", "run_type", "reason", "description", "runbook", "bundle", "dag_version", "exception_type")
-    facts: dict[str, Any] = {name: clean(text) for name in texts if (text := getattr(failure, name))}
+    facts: dict[str, Any] = {name: clean(text) for name in _TEXTS if (text := getattr(failure, name))}
     owners = failure.owners[:LISTED]
     facts["owners"] = tuple(map(clean, owners))
     facts["owner_links"] = {
@@ -124,6 +162,7 @@ def redacted(failure: Failure, redact: Redact) -> Failure:
     facts["tags"] = tuple(map(clean, failure.tags[:LISTED]))
     facts["assets"] = (*map(clean, failure.assets[:LISTED]), *failure.assets[LISTED:])
     labels = failed_labels(failure)[:LISTED_TASKS]
+    facts["task_fields"] = {clean(name): clean(value) for name, value in failure.task_fields.items()}
     facts["map_names"] = {each: clean(failure.map_names[each]) for each in labels if each in failure.map_names}
     if failure.exception:
         whole, cut = failure.exception, beginning(failure.exception, _SHOWN_WINDOW)
@@ -140,7 +179,13 @@ def title(failure: Failure, *, whole_run: bool) -> str:
 
     :param whole_run: Whether it stands for a run, of which one task's callback does not know what else fails.
     """
-    kind = (failure.exception_type or "").rpartition(".")[2]
+    kind = _error_name(failure) or {"killed": "killed", "lost": "lost"}.get(failure.reason or "", "")
+    if failure.level == "import":
+        end = f" ({kind})" if kind else ""
+        room = NAME_LENGTH - len(f"DAG file  cannot be imported{end}")
+        file = failure.file or failure.dag_id
+        file = file if len(file) <= room else f"…{file[1 - room :]}"
+        return one_line(f"DAG file {file} cannot be imported{end}")
     if failure.level == "task" and not whole_run:
         names = [f"Task {failure.dag_id}.{_name_of(failure, failure.task_label or '')} failed"]
     else:
@@ -179,7 +224,7 @@ def _name_of(failure: Failure, label: str) -> str:
 
 def one_line(text: str) -> str:
     """Make a name of any text: one line, not too long, cut between two words."""
-    line = " ".join(_plain(text).split())
+    line = " ".join(plain(text).split())
     words = line[:NAME_LENGTH].rpartition(" ")[0]
     return (
         shorten(line, NAME_LENGTH if len(words) < NAME_LENGTH // 2 else len(words) + 1) if line[NAME_LENGTH:] else line
@@ -197,9 +242,13 @@ def summary(failure: Failure, *, deployment: str, scope: Scope = "run") -> str:
 
     :param failure: As it may be shown.
     """
+    if failure.level == "import":
+        others = [_file_stops(failure), _whose(failure), _file(failure, deployment), _file_to_do(failure)]
+        return cut("\n\n".join(filter(None, [_error(failure, TRACEBACK_LENGTH), *others])))
     others = [
         _log(failure),
         _failed(failure),
+        _task(failure),
         _stops(failure),
         _whose(failure),
         _run(failure, deployment),
@@ -211,98 +260,147 @@ def summary(failure: Failure, *, deployment: str, scope: Scope = "run") -> str:
 
 def _error(failure: Failure, room: int) -> str:
     """Say what went wrong, and how a step puts it that opens an incident on purpose."""
-    where = _place(failure, failure.task_label) if failure.task_label else ""
+    labels = failed_labels(failure)
     if failure.level == "operator":
-        log = f", [log]({address})" if (address := _address(failure.log_url)) else ""
-        return f"**{_OPENED}:** by task {where}{log}" if where else ""
-    words = [escape(_fact(reason_text(failure.reason)))]
-    if failure.level == "deadline":
-        words.append(
-            "the run missed its deadline" + (f" of {when}" if (when := format_time(failure.deadline_at)) else "")
-        )
-    if failure.exception_type:
-        words.insert(0, code(failure.exception_type) + (f" in {where}" if where else ""))
-    said = "; ".join(filter(None, words))
-    if not failure.exception:
-        return f"**{_ERROR}:** {said}" if said else ""
-    detail = _plain(failure.exception)
+        by = _place(failure, failure.task_label) if failure.task_label else ""
+        return f"**{_OPENED}:** by task {by}{_log_link(failure.log_url)}" if by else ""
+    is_one = len(labels) == 1 or (labels and failure.level == "task")
+    where = _place(failure, labels[0]) if is_one else ""
+    known, why = code(failure.exception_type) if failure.exception_type else "", escape(_fact(_why(failure)))
+    if failure.reason != "timed_out" and (known or why):
+        known = " in ".join(filter(None, (known, where)))
+    detail = plain(failure.exception or "")
+    if failure.raised_at and known and not is_traceback(detail):
+        known += f", at {code(_fact(failure.raised_at))}"
+    said = ": ".join(filter(None, (known, why)))
+    if not detail:
+        return f"**{ERROR}:** {said}" if said else ""
     if is_traceback(detail):  # its cause stands at its end, a message's at its beginning
-        detail = _ending_of(detail, min(room, TRACEBACK_LENGTH))
+        detail = ending_of(detail, min(room, TRACEBACK_LENGTH))
     else:
         detail = shorten(detail, MESSAGE_LENGTH if failure.exception_type else min(room, TRACEBACK_LENGTH))
-    return f"**{_ERROR}:** {said}".rstrip() + f"\n{fence(detail)}"
+    return f"**{ERROR}:** {said}".rstrip() + f"\n{fence(detail)}"
+
+
+def _why(failure: Failure) -> str:
+    """Say in words why it failed, as far as Airflow says it in code."""
+    if failure.level == "deadline":
+        when = format_time(failure.deadline_at)
+        return "the run missed its deadline" + (f" of {when}" if when else "")
+    limit = format_span(failure.time_limit)
+    said = reason_text(failure.reason, limit=limit)
+    return said or (reason_text(name, limit=limit) if limit and (name := _error_name(failure)) in _REASONS else "")
+
+
+def _error_name(failure: Failure) -> str:
+    return (failure.exception_type or "").rpartition(".")[2]
 
 
 def _log(failure: Failure) -> str:
     """Show the end of the log, but for lines that say the error once more."""
-    error, kind = failure.exception or "", (failure.exception_type or "").rpartition(".")[2]
-    last = error.rstrip().rpartition("\n")[2]
-    said = {*error.splitlines(), f"{kind}: {error}", f"{kind}: {last.partition(': ')[2]}"}
-    lines = [line for line in (failure.log_tail or "").splitlines() if line.strip() not in said]
-    tail = "\n".join(lines).strip("\n")
-    return f"**{_LOG}:**\n{fence(_ending_of(tail, _LOG_LENGTH))}" if tail.strip() else ""
+    error, kind = failure.exception or "", f"{_error_name(failure)}: "
+    lines = (failure.log_tail or "").splitlines()
+    tail = "\n".join(line for line in lines if line.strip().removeprefix(kind) not in error)
+    return f"**{_LOG}:**\n{fence(ending_of(tail, _LOG_LENGTH))}" if tail else ""
 
 
 def _failed(failure: Failure) -> str:
-    """Name each failed task instance, with its log."""
+    """Name each failed task instance, with its log, and how many there are of a mapped task."""
     labels = failed_labels(failure)
-    items = []
-    for label in labels[:LISTED_TASKS]:
-        own = failure.log_url if failure.level == "task" and label == failure.task_label else None
-        address = _address(failure.log_urls.get(label) or own)
-        items.append(_place(failure, label) + (f", [log]({address})" if address else ""))
+    items = [_place(failure, each) + _log_link(_log_url(failure, each)) for each in labels[:LISTED_TASKS]]
     shown = _within(items, _LIST_LENGTH * 2)
     if more := len(labels) - len(shown):
         shown.append(f"and {more} more")
-    return f"**{_FAILED}:** {shown[0]}" if len(shown) == 1 else _list_of(f"{_FAILED}s", shown)
+    for task, total in failure.instances.items():
+        count = sum(label.partition("[")[0] == task for label in labels)
+        if 0 < count <= total:
+            all_of = "in all, " * (len(labels) > 1)
+            shown.append(f"{all_of}{count} of the {total} instances of {code(task)} failed")
+    return f"**{FAILED}:** {', '.join(shown)}" if len(labels) == 1 else list_of(f"{FAILED}s", shown)
+
+
+def _log_url(failure: Failure, label: str) -> str | None:
+    own = failure.log_url if failure.level == "task" and label == failure.task_label else None
+    return failure.log_urls.get(label) or own
+
+
+def _log_link(url: str | None) -> str:
+    return f", {_to('log', url)}" if address(url) else ""
+
+
+def _to(words: str, url: str | None) -> str:
+    """Let words of ours lead to a page, if there is one."""
+    there = address(url)
+    return f"[{words}]({there})" if there else words
+
+
+def _task(failure: Failure) -> str:
+    """Say what the one task that failed does, with what, and where."""
+    fields = [f"{escape(_fact(name))} {code(_fact(value))}" for name, value in failure.task_fields.items()]
+    operator = code(_fact(failure.operator)) if failure.operator else ""
+    others = " (not the trigger's)" if failure.reason == "trigger" else ""
+    return _facts_of(
+        _TASK,
+        {
+            "About the task": escape(_fact(failure.task_doc)),
+            "Operator": ", ".join(filter(None, [operator, *fields])),
+            "Host": failure.host and f"{code(_fact(failure.host))}{others}",
+        },
+    )
 
 
 def _stops(failure: Failure) -> str:
     """Say what does not happen because of it."""
-    count = max(failure.downstream_count, len(failure.downstream))
-    tasks = "1 task does not run" if count == 1 else f"{count} tasks do not run" if count else ""
+    if failure.downstream_count is None and not failure.downstream:
+        return ""
+    count = max(failure.downstream_count or 0, len(failure.downstream))
+    tasks = (
+        "1 task does not run" if count == 1 else f"{count} tasks do not run" if count else "No other task of this DAG"
+    )
     named = _listed(list(map(code, failure.downstream[:LISTED])), total=count)
     assets = _listed([code(_fact(asset)) for asset in failure.assets[:LISTED]], total=len(failure.assets))
-    return _list_of(_STOPS, [": ".join(filter(None, (tasks, named))), assets and f"Assets not updated: {assets}"])
+    waiting = f"; {_to('DAGs that are scheduled on them', failure.assets_url)} are not started by this run"
+    return list_of(
+        STOPS, [": ".join(filter(None, (tasks, named))), assets and f"Assets not updated: {assets}{waiting}"]
+    )
 
 
 def _whose(failure: Failure) -> str:
     """Say who knows more, and where it is written."""
     links = [(_fact(owner), failure.owner_links.get(owner)) for owner in failure.owners[:LISTED]]
-    owners = [link(owner, url) if _address(url) else escape(owner) for owner, url in links]
+    owners = [link(owner, url) if address(url) else escape(owner) for owner, url in links]
     runbook = failure.runbook or ""
     return _facts_of(
         _WHOSE,
         {
             "Owners": _listed(owners, total=len(failure.owners)),
             "About the DAG": escape(shorten(failure.description or "", MESSAGE_LENGTH)),
-            "Runbook": link(_fact(runbook), runbook) if _address(runbook) else escape(_fact(runbook)),
+            "Runbook": link(_fact(runbook), runbook) if address(runbook) else escape(_fact(runbook)),
         },
     )
 
 
 def _run(failure: Failure, deployment: str) -> str:
+    """Say which run it is, since when it goes wrong, and which code ran."""
     run = link(_fact(failure.run_id), failure.run_url)
+    dag = code(failure.dag_id) + (f", file {code(_fact(failure.file))}" if failure.file else "")
     ended = {"operator": "Opened at", "deadline": "Noticed at"}.get(failure.level, "Failed at")
-    before = failure.failures_before or 0
-    never = "" if failure.failures_before is None else "never before, as far as Airflow knows"
     attempt = f"{failure.attempt}" if failure.attempt else ""
     if failure.attempt and failure.attempts and failure.attempts >= failure.attempt:
         attempt += f" of {failure.attempts}"
     began, over = (moment and moment.replace(microsecond=0) for moment in (failure.started_at, failure.failed_at))
-    lasted = over - began if began and over else None  # as a reader reckons it
+    lasted = format_span(over - began if began and over else None)  # as a reader reckons it
     return _facts_of(
-        _RUN,
+        RUN,
         {
-            "DAG": code(failure.dag_id),
+            "DAG": dag,
             "Run": f"{run} ({escape(_fact(failure.run_type))})" if failure.run_type else run,
+            **_since(failure),
             "Logical date": format_time(failure.logical_date),
             "Deadline": format_time(failure.deadline_at),
             "Started at": format_time(failure.started_at),
-            ended: format_time(failure.failed_at) + (f", {after} after its start" if (after := _span(lasted)) else ""),
+            ended: format_time(failure.failed_at) + (f", {lasted} after the run's start" if lasted else ""),
             "Attempt": attempt,
-            "Last success": format_time(failure.last_success) or never,
-            "Runs before": f"the last {before} failed, too" if before > 1 else before and "the last one failed, too",
             "Cleared": {0: "", 1: "once"}.get(failure.clear_count, f"{failure.clear_count} times"),
             "Bundle": failure.bundle and code(_fact(failure.bundle)),
             "DAG version": failure.dag_version and code(_fact(failure.dag_version)),
@@ -312,116 +410,98 @@ def _run(failure: Failure, deployment: str) -> str:
     )
 
 
+def _since(failure: Failure) -> dict[str, str]:
+    """Say since when the DAG fails, and when it worked, as far as Airflow knows."""
+    before, last = failure.failures_before, format_time(failure.last_success)
+    if before is None:
+        return {"Last success": last}
+    since = ""
+    if before:
+        first = format_time(failure.failing_since)
+        runs = (
+            f"{before} runs in a row before this one" if failure.level == "operator" else f"{before + 1} runs in a row"
+        )
+        since = f"the run that ended at {first} ({runs})" if first else runs
+    elif failure.level != "operator":
+        since = "this run, the first to fail"
+    return {"Failing since": since, "Last success": last or "none yet, as far as Airflow knows"}
+
+
 def _to_do(failure: Failure, scope: Scope) -> str:
     """Say what a person can do, and what happens without one; true for every setting of a recovery."""
-    advice = "Follow the runbook. " * bool(failure.runbook) + _ADVICE.get(failure.reason or "", _ADVICE[failure.level])
+    labels = failed_labels(failure)
+    url = failure.log_url if failure.level == "operator" else _log_url(failure, labels[0]) if labels else None
+    log = "the logs above" if len(labels) > 1 else _to("the task's log", url)
+    run = _to("Airflow", failure.run_url)
+    kinds = (failure.reason, _error_name(failure)) if failure.level in {"task", "dag"} else ()
+    told = "dag" if failure.level == "task" and not failure.exception_type else failure.level
+    look, fix = _ADVICE[next((kind for kind in kinds if kind in _ADVICE), told)]
+    clear = f"{fix} After that, clear the failed tasks in {{run}}: they run again, and after them what waits for them."
+    if failure.reason in {"timed_out", "no_task_failed"}:
+        clear = f"{fix} After that, clear the run in {{run}}: it runs again."
     if failure.level == "operator":
-        ends = "A later step, or a later attempt of the run, may close this by itself"
+        ends = (
+            "A later step, or a later attempt of the run, may close this by itself. If it stays open, close it by hand."
+        )
     else:
-        ends = f"When {_SUCCEEDS[scope]}, this closes by itself where that is set up (`resolve_incident`)"
-    return (
-        f"**{_TO_DO}:** {advice}\n{ends}. If it stays open, perhaps because somebody has claimed it, close it by hand."
+        ends = (
+            f"You are done when {_SUCCEEDS[scope]}. Close this incident then, unless it closes by itself: where "
+            "recovery is set up it does, as long as nobody has accepted it or become its lead."
+        )
+    runbook = f"Follow the {_to('runbook', failure.runbook)}." if failure.runbook else ""
+    place = code(_fact(failure.raised_at)) if failure.raised_at else ""
+    above = "the error and the end of the log above" if failure.log_tail else "the error above"
+    error = f"at {place}, the last line of the DAG's own code before the error" if place else f"with {above}"
+    things = (value for name, value in failure.task_fields.items() if not name.endswith("conn_id"))
+    awaited = ", ".join(code(_fact(value)) for value in things) or "it"
+    known = {"log": log, "run": run, "error": error, "place": place or above, "awaited": awaited}
+    known |= {"where": _where(failure), "hand_over": ", or hand it over to the owners" if failure.owners else ""}
+    steps = filter(None, [runbook, look.format(**known), clear.format(**known) if fix else "", ends])
+    return f"**{TO_DO}:**" + "".join(f"\n{number}. {step}" for number, step in enumerate(steps, 1))
+
+
+def _where(failure: Failure) -> str:
+    """Say where a sensor looks, as its fields tell: through a connection, or for a file on the host that it runs on."""
+    through = [code(_fact(value)) for name, value in failure.task_fields.items() if name.endswith("conn_id")]
+    if through:
+        return f", through the connection {', '.join(through)}"
+    if not failure.host or not any(name.endswith(("path", "file")) for name in failure.task_fields):
+        return ""
+    return f", probably on the host {code(_fact(failure.host))} (the sensor names no connection)"
+
+
+def _file_stops(failure: Failure) -> str:
+    """Say which DAGs have no new runs: Airflow leaves out those whose file is broken."""
+    held = _listed([code(_fact(dag)) for dag in failure.file_dags[:LISTED]], total=len(failure.file_dags))
+    return f"**{STOPS}:** no new run begins of the DAGs in this file: {held}" if held else ""
+
+
+def _file(failure: Failure, deployment: str) -> str:
+    """Say which file it is, and since when it is broken."""
+    return _facts_of(
+        _FILE,
+        {
+            "File": code(_fact(failure.file or failure.dag_id)),
+            "Bundle": failure.bundle and code(_fact(failure.bundle)),
+            "Broken since": format_time(failure.started_at),
+            "Deployment": escape(_fact(deployment)),
+            "Tags": _listed([code(_fact(tag)) for tag in failure.tags[:LISTED]], total=len(failure.tags)),
+        },
     )
 
 
-def with_origin(text: str, failure: Failure, *, deployment: str) -> str:
-    """Add to somebody's own text where it comes from: the reader wants the run, whatever the author thought of."""
-    origin = f"DAG {code(failure.dag_id)}, run {link(failure.run_id, failure.run_url)}, deployment {escape(deployment)}"
-    return f"{text.rstrip()}\n\n{origin}"
+def _file_to_do(failure: Failure) -> str:
+    runbook = f"Follow the {_to('runbook', failure.runbook)}. " if failure.runbook else ""
+    return (
+        f"**{TO_DO}:** {runbook}Correct the file, or install what it lacks where Airflow reads DAG files. This closes "
+        "by itself when the file can be imported again, unless somebody has claimed it."
+    )
 
 
-def with_first_line(text: str, line: str) -> str:
-    """Add what has happened since a text was sent; newest first."""
-    return cut(f"{line}\n\n{text}")
-
-
-def failed_again(failure: Failure, newest: str) -> str:
-    """Say that a run was cleared, and has failed again, and how, as its own text would say it."""
-    when = f" at {format_time(failure.failed_at)}" if failure.failed_at else ""
-    what = link(failure.task_label or "the run", failure.log_url or failure.run_url)
-    errors = [part.removeprefix(f"**{_ERROR}:**").strip() for name, part in _parts(newest) if name == _ERROR]
-    return cut("\n".join([f"**Failed again{when}**, after its run was cleared: {what}", *errors]), _AGAIN_LENGTH)
-
-
-def completed(text: str, newest: str) -> str | None:
-    """Put what a later text of the same run knows better into its place; None where the text is not of these parts.
-
-    An error is never lost: a later one stands below it.
-    """
-    if all(name is None for name, _ in _parts(text)):
-        return None
-    for name, part in _parts(newest):
-        if name in {_FAILED, _STOPS} or (name == _ERROR and part not in text):
-            text = _put(text, name, part, beside=name == _ERROR)
-    return cut(text)
-
-
-def with_earlier(text: str, incidents: Sequence[tuple[str, str, datetime]]) -> str:
-    """Put a DAG's earlier incidents into their place: name, page and moment of each."""
-    told = ", ".join(f"{link(label, page)} ({at:%Y-%m-%d})" for label, page, at in incidents)
-    return cut(_put(text, _EARLIER, f"**{_EARLIER}:** {told}")) if told else text
-
-
-def with_notes(text: str, notes: Sequence[str]) -> str:
-    """Add what changes what the reader sees, a short sentence each, however long the text is."""
-    end = "".join(f"\n\n_{escape(shorten(note, MESSAGE_LENGTH))}_" for note in dict.fromkeys(notes))
-    return cut(text, SUMMARY_LENGTH - len(end)) + end
-
-
-def left_out(labels: Iterable[str]) -> list[str]:
-    """Say which settings an incident does without; why stands in the log and the journal."""
-    names = ", ".join(dict.fromkeys(labels))
-    return [f"Left out: {names}. Airflow's log says why."] if names else []
-
-
-def cut(text: str, length: int = SUMMARY_LENGTH) -> str:
-    """Cut a text that is too long at the end of a line, and close the code block that is open there."""
-    if len(text) <= length:
-        return text
-    kept, size, opened = [], len("\n…"), ""
-    for line, inside in _lines(text):
-        room = length - size - len(inside) - len("\n")
-        if len(line) >= room:
-            kept += [shorten(line, room)] if room > 1 and len(line) > MESSAGE_LENGTH else []
-            break
-        kept.append(line)
-        size, opened = size + len(line) + len("\n"), inside
-    return "\n".join([*kept, *filter(None, [opened]), "…"])
-
-
-def _lines(text: str) -> Iterator[tuple[str, str]]:
-    """Yield each line with the marks of the code block that it is in."""
-    inside = ""
-    for line in text.split("\n"):
-        marks = line[: len(line) - len(line.lstrip("`"))]
-        if inside and line.rstrip() == inside:
-            inside = ""
-        elif not inside and len(marks) >= len("```") and "`" not in line[len(marks) :]:
-            inside = marks
-        yield line, inside
-
-
-def _parts(text: str) -> list[tuple[str | None, str]]:
-    """Split a summary into its parts, each with its name; what belongs to none has none."""
-    parts: list[tuple[str | None, list[str]]] = [(None, [])]
-    for line, inside in _lines(text):
-        if not inside and (found := _BEGINNING.match(line)):
-            parts.append((found[1], []))
-        parts[-1][1].append(line)
-    return [(name, whole) for name, lines in parts if (whole := "\n".join(lines).strip())]
-
-
-def _put(text: str, name: str, part: str, *, beside: bool = False) -> str:
-    """Put a part into its place, instead of the one that is there, or beside it."""
-    others = [(each, whole) for each, whole in _parts(text) if each != name or beside]
-    later = _PARTS[_PARTS.index(name) + 1 :]
-    place = next((number for number, (each, _) in enumerate(others) if each in later), len(others))
-    return "\n\n".join([*(whole for _, whole in others[:place]), part, *(whole for _, whole in others[place:])])
-
-
-def reason_text(reason: str | None) -> str:
+def reason_text(reason: str | None, *, limit: str = "") -> str:
     """Say a run's reason in words; that tasks failed is said by the tasks."""
-    return _REASONS.get(reason or "", reason or "")
+    known = _REASONS.get(reason or "")
+    return (reason or "") if known is None else known.format(limit=limit and f" of {limit}")
 
 
 def is_traceback(text: str) -> bool:
@@ -434,13 +514,8 @@ def _place(failure: Failure, label: str) -> str:
     return f"{code(label)} ({escape(_fact(name))})" if name else code(label)
 
 
-def _list_of(name: str, items: Iterable[str]) -> str:
-    lines = "".join(f"\n- {item}" for item in items if item)
-    return f"**{name}:**{lines}" if lines else ""
-
-
 def _facts_of(name: str, facts: Mapping[str, Any]) -> str:
-    return _list_of(name, (f"**{label}:** {fact}" for label, fact in facts.items() if fact))
+    return list_of(name, (f"**{label}:** {fact}" for label, fact in facts.items() if fact))
 
 
 def _listed(items: Sequence[str], *, most: int = LISTED, total: int = 0) -> str:
@@ -456,17 +531,11 @@ def _within(items: Sequence[str], room: int) -> list[str]:
     return [item for item, end in zip(items, ends, strict=True) if end <= room]
 
 
-def _ending_of(text: str, length: int) -> str:
-    """Keep the last lines of a text, and say so with an ellipsis."""
-    text = _plain(text).rstrip()
-    return text if len(text) <= length else "…" + text[1 - length :]
-
-
 def _fact(text: str | None) -> str:
     return shorten(text or "", _FACT_LENGTH)
 
 
-def _span(time: timedelta | None) -> str:
+def format_span(time: timedelta | None) -> str:
     """Write how long something took, in its two largest units; nothing if a clock was wrong."""
     left = int(time.total_seconds()) if time else 0
     units = []
@@ -479,46 +548,3 @@ def _span(time: timedelta | None) -> str:
 def format_time(time: datetime | None) -> str:
     """Write a date and time to the second, with its zone; an unknown one is empty."""
     return f"{time:%Y-%m-%d %H:%M:%S} {time.tzname() or ''}".rstrip() if time else ""
-
-
-def link(text: str, url: str | None) -> str:
-    """Write a markdown link, or the text alone where there is no address."""
-    address = _address(url)
-    return f"[{escape(text)}]({address})" if address else code(text)
-
-
-def _address(url: str | None) -> str:
-    """Return an address that a link may lead to, with no mark in it that would end the link; empty if it is none."""
-    text = (url or "").strip()
-    return _plain(text).translate(_ENCODED) if len(text) <= _LONGEST_URL and _ADDRESS.fullmatch(text) else ""
-
-
-def _plain(text: str) -> str:
-    """Leave out what is no text: colours, control characters, changes of direction, half of a surrogate pair.
-
-    A long row of backticks, which would need a longer one on both sides, is cut.
-    """
-    return _MARKS.sub("`" * 8, _CONTROLS.sub("", text.encode("utf-8", "replace").decode()))
-
-
-def escape(text: str) -> str:
-    """Keep ids and messages from being read as markdown, mentions or several lines."""
-    return " ".join(_plain(text).split()).translate(_MARKDOWN)
-
-
-def code(text: str) -> str:
-    """Write a code span that the text cannot end."""
-    text = " ".join(shorten(_plain(text), MESSAGE_LENGTH).split()) or " "
-    ticks = "`"
-    while ticks in text:
-        ticks += "`"
-    pad = " " if text.startswith("`") or text.endswith("`") else ""
-    return f"{ticks}{pad}{text}{pad}{ticks}"
-
-
-def fence(text: str) -> str:
-    """Write a code block that the text cannot end."""
-    text, ticks = _plain(text), "```"
-    while ticks in text:
-        ticks += "`"
-    return f"{ticks}\n{text.rstrip()}\n{ticks}"

@@ -83,6 +83,8 @@ CLOCK_ERROR = 300.0
 
 SETTLE_SECONDS = 1.5
 """How long a record is left alone before it changes to v2: another process may be about to open it through v1."""
+UNTOUCHED = timedelta(seconds=10)
+"""No person changes an incident's text as soon after it was opened."""
 YOUNG = timedelta(minutes=1)
 """How long others may be about to open a record through v1; a longer wait for each of many would last for hours."""
 SUPPRESS_FOR = timedelta(hours=1)
@@ -99,3 +101,28 @@ EARLIER_FOR = timedelta(days=30)
 """How long an incident is told as an earlier one of its DAG."""
 OVERDUE = timedelta(hours=1)
 """How long a failure may wait before somebody should look."""
+
+# The watcher
+
+ROUND_SECONDS = 30.0
+"""From the beginning of one round to that of the next."""
+LONGEST_ROUND = 60.0
+"""After so long a round begins nothing more: the next one sees what is so by then."""
+DEEP_SECONDS = 600.0
+"""How often it looks at every failed run of the last day, not only at those that have changed since."""
+CALLBACKS_FIRST = timedelta(minutes=2)
+"""How long a run must have failed before it is looked for: callbacks come first."""
+RECOVERIES_FIRST = timedelta(seconds=30)
+"""The same for a run that has succeeded."""
+LOOK_BACK = timedelta(hours=24)
+"""How long ago a run may have failed: while the watcher was away, its failures waited for it."""
+TRY_AGAIN = timedelta(minutes=10)
+"""When it tries once more what had no effect."""
+BACKOFF_AWAY = 1.0
+BACKOFF_AWAY_LIMIT = 30.0
+"""The pause after the first round that met no database, doubled by each, and the longest."""
+STUCK_SECONDS = 900.0
+LOOK_FOR_STUCK = 5.0
+"""What a round takes at most before the watcher ends, for whoever runs it to start it again; how often that is seen."""
+LAST_STEP_SECONDS = 0.5
+"""What a round may take to end where it is, once the watcher is told to stop."""

@@ -18,7 +18,7 @@ from airflow_incident.delivery.effects import (
     Delete,
     Get,
     Keep,
-    Names,
+    ReadAll,
     Send,
     Set,
     Show,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_METHODS: dict[type, str] = {Get: "get", Set: "set", Keep: "set", Delete: "delete", Names: "names"}
+_METHODS: dict[type, str] = {Get: "get", Set: "set", Keep: "set", Delete: "delete", ReadAll: "read_all"}
 """What a store does for each step."""
 
 

@@ -37,8 +37,8 @@ class Delete(NamedTuple):
     name: str
 
 
-class Names(NamedTuple):
-    """List the names that begin with a prefix."""
+class ReadAll(NamedTuple):
+    """Read what is under each name that begins with a prefix."""
 
     prefix: str
 
@@ -96,5 +96,5 @@ class StoreFailed(NamedTuple):
     why: str
 
 
-StoreStep = Get | Set | Keep | Delete | Names
+StoreStep = Get | Set | Keep | Delete | ReadAll
 Effect = StoreStep | Send | Show | Attach | Ask | Complete | Sleep

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from airflow_incident.core.timing import KEEP_FOR, SETTLE_SECONDS, STORM_WINDOW, YOUNG
-from airflow_incident.delivery.effects import Complete, Delete, Get, Names, Set, StoreFailed
+from airflow_incident.core.timing import KEEP_FOR, SETTLE_SECONDS, STORM_WINDOW, SUPPRESS_FOR, YOUNG
+from airflow_incident.delivery.effects import Complete, Delete, Get, ReadAll, Set, StoreFailed
 from airflow_incident.delivery.outcome import FlushResult, RecordResult
 from airflow_incident.delivery.record import KEEP_RECORDS, PREFIX, Record, UnreadableRecordError, read_record
 from airflow_incident.delivery.recovery import close_record_later, remember
@@ -164,8 +164,7 @@ def _complete_storms(current: dict[str, Record], outages: _Outages, now: datetim
             continue
         members = [r for r in current.values() if r.storm == of_storm.key and r.state == "grouped"]
         whole = counted(of_storm, members)
-        is_fresh = abs(now - of_storm.written_at) < 2 * STORM_WINDOW
-        if is_fresh or sum((whole.members or {}).values()) != of_storm.told:
+        if _is_fresh(of_storm, now) or whole.member_count != of_storm.told:
             whole = yield from complete(whole)
         if whole != of_storm:
             current[name] = whole
@@ -187,19 +186,14 @@ def _order(record: Record) -> tuple[int, datetime]:
 def read_all(prefix: str = PREFIX) -> Generator[Effect, Any, tuple[list[Record], dict[str, str]]]:
     """Read every record under a prefix, and tell which names hold something else.
 
-    :raises JournalError: if the names cannot be listed, or a record cannot be read.
+    :raises JournalError: if they cannot be listed or read.
     """
-    names = yield Names(prefix)
-    if isinstance(names, StoreFailed):
-        raise JournalError(f"the journal cannot be listed: {names.why}")
+    texts = yield ReadAll(prefix)
+    if isinstance(texts, StoreFailed):
+        raise JournalError(f"the journal cannot be listed: {texts.why}")
     records: list[Record] = []
     unreadable: dict[str, str] = {}
-    for name in names:
-        text = yield Get(name)
-        if isinstance(text, StoreFailed):
-            raise JournalError(f"the journal cannot be read: {text.why}")
-        if not isinstance(text, str):
-            continue
+    for name, text in texts.items():
         try:
             records.append(read_record(name, text))
         except UnreadableRecordError as error:
@@ -217,12 +211,36 @@ def drop(names: Sequence[str]) -> Generator[Effect, Any, None]:
             raise JournalError(f"the journal cannot be written: {done.why}")
 
 
+def is_due(records: Sequence[Record], now: datetime) -> bool:
+    """Return whether a flush would do anything about these records, which are all there are."""
+    return bool(_outdated(records, now)) or any(_is_due(record, now) for record in records)
+
+
+def _is_due(record: Record, now: datetime) -> bool:
+    is_untold = record.link is not None or (record.level == "storm" and record.told != record.member_count)
+    return record.may_be_sent(now) or record.needs_closing or (is_untold and _is_fresh(record, now))
+
+
+def _is_fresh(record: Record, now: datetime) -> bool:
+    """Return whether a storm may go on."""
+    return abs(now - record.written_at) < 2 * STORM_WINDOW
+
+
 def _prune(records: Sequence[Record], now: datetime) -> Generator[Effect, Any, int]:
     """Delete delivered records that are too old or too many."""
-    delivered = sorted((r for r in records if r.is_delivered), key=lambda r: r.written_at, reverse=True)
-    # A storm's record is the oldest of its storm, and those grouped under it lead nowhere without it.
-    too_many = [r for r in delivered if r.level != "storm"][KEEP_RECORDS:]
-    old = {r.name: r for r in (*too_many, *(r for r in delivered if now - r.written_at > KEEP_FOR))}.values()
-    for record in old:
+    outdated = _outdated(records, now)
+    for record in outdated:
         yield Delete(record.name)
-    return len(old)
+    return len(outdated)
+
+
+def _outdated(records: Sequence[Record], now: datetime) -> list[Record]:
+    delivered = sorted((r for r in records if r.is_delivered), key=lambda r: r.written_at, reverse=True)
+    # A storm's record is the oldest of its storm, and those grouped under it lead nowhere without it. A young one
+    # answers for its failure still, whoever asks: a callback that comes late, or the watcher.
+    too_many = [r for r in delivered if r.level != "storm"][KEEP_RECORDS:]
+    too_many = [r for r in too_many if now - r.written_at > SUPPRESS_FOR]
+    outdated = {r.name: r for r in (*too_many, *(r for r in delivered if now - r.written_at > KEEP_FOR))}
+    # The oldest first: whoever reads in the middle, or after a flush that was killed, takes the oldest that is left for
+    # the moment since when the journal is whole.
+    return sorted(outdated.values(), key=lambda record: record.written_at)

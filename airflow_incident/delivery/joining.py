@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_incident.api.incident import IncidentState
 from airflow_incident.core.key import dag_key, open_key
-from airflow_incident.core.text import completed, escape, failed_again, with_first_line
+from airflow_incident.core.markdown import escape
+from airflow_incident.core.text_edits import completed, failed_again, with_first_line
 from airflow_incident.delivery.addition import Addition, add
 from airflow_incident.delivery.effects import Get, Set, Show, StoreFailed
 from airflow_incident.delivery.outcome import ReportResult
@@ -31,7 +32,7 @@ def join_incident_of_dag(
     Runs that fail together ask with the same key, so that incident.io makes one incident of them. None where nobody can
     tell what the DAG has open: the run's own key opens one.
     """
-    key = dag_key(policy.deployment, report.failure.dag_id)
+    key = dag_key(policy.deployment, report.failure.dag_id, policy.conn_id)
     name = record_name(report.failure.dag_id, key)
     stored = yield Get(name)
     if stored is None:
@@ -41,13 +42,14 @@ def join_incident_of_dag(
         return None
     if not found.already_closed:
         shown = (yield Show(found.incident.id, found.conn_id)) if policy.send else None
-        if isinstance(shown, IncidentState) and not shown.is_past:
+        is_past = isinstance(shown, NotFoundError) or (isinstance(shown, IncidentState) and shown.is_past)
+        if isinstance(shown, IncidentState) and not is_past and not _stands_apart(report, record, shown):
             joined = _under(record, found)
             if isinstance((yield Set(record.name, joined.text())), StoreFailed):
                 return None
-            yield Set(found.name, found.joined(joined).text())
+            yield Set(found.name, found.joined(joined)._replace(closing=None).text())
             return ReportResult(kind="joined", report=report, incident=found.incident, storm=found.key, before="opened")
-        if not isinstance(shown, IncidentState | NotFoundError):
+        if not is_past:
             return None
     return open_key(key, after=found.incident.id)
 
@@ -67,17 +69,28 @@ def join_earlier_attempt(
         if not policy.send or not found.incident or found.already_closed or found.conn_id != policy.conn_id:
             return None
         shown = yield Show(found.incident.id, found.conn_id)
-        if not isinstance(shown, IncidentState) or shown.is_past:
+        if not isinstance(shown, IncidentState) or shown.is_past or _stands_apart(report, record, shown):
             return None
         joined = _under(record, found)
         if isinstance((yield Set(joined.name, joined.text())), StoreFailed):
             return None
+        if found.closing:  # what a recovery has left to do is not to be done any more
+            found = found._replace(closing=None)
+            yield Set(found.name, found.text())
         told = yield from add(found, _again(report), shown)
         if told and told != found:
             yield Set(told.name, told.text())
             yield Set(joined.name, joined._replace(incident=told.incident).text())
         return ReportResult(kind="joined", report=report, incident=found.incident, storm=joined.storm, before="opened")
     return None
+
+
+def _stands_apart(report: Report, record: Record, shown: IncidentState) -> bool:
+    """Return whether a failure is not for everybody who sees an incident, or one of them is a test."""
+    wanted = {**report.draft, **(record.body or {})}
+    if wanted.get("visibility") == "private" != shown.visibility:
+        return True
+    return shown.mode is not None and (wanted.get("mode") == "test") != (shown.mode == "test")
 
 
 def _again(report: Report) -> Addition:
@@ -91,9 +104,13 @@ def _again(report: Report) -> Addition:
 
 
 def tell_late(report: Report, record: Record) -> Generator[Effect, Any, Record]:
-    """Tell the incident that a task has opened what the DAG's callback knows; return the record as it is to be kept."""
+    """Tell the incident that a task has opened what the DAG's callback knows; return the record as it is to be kept.
+
+    One that stands for other runs, too, has a text of its own.
+    """
+    is_others = record.state == "grouped" and record.storm not in report.earlier_keys
     note = late_note(report.failure, known=record.task)
-    if report.failure.level != "dag" or record.level != "task" or not note:
+    if is_others or report.failure.level != "dag" or record.level != "task" or not note:
         return record
     newest = str(report.draft.get("summary"))
     edit = lambda text: completed(text, newest) or with_first_line(text, escape(note))  # noqa: E731

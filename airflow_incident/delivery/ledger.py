@@ -1,4 +1,4 @@
-"""What the reports of one deployment tell one another, in one Variable.
+"""What the reports of one deployment and connection tell one another, in one Variable.
 
 Openings, storms, what waits, v1's end, and which incidents the DAGs had before.
 """
@@ -6,12 +6,14 @@ Openings, storms, what waits, v1's end, and which incidents the DAGs had before.
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from hashlib import sha256
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_incident.api.incident import incident_label
-from airflow_incident.core.timing import EARLIER_FOR, STORM_AGAIN
+from airflow_incident.constants import DEFAULT_CONN_ID
+from airflow_incident.core.timing import EARLIER_FOR, SETTLE_SECONDS, STORM_AGAIN
 from airflow_incident.delivery.record import (
     Reader,
     UnreadableRecordError,
@@ -24,12 +26,12 @@ from airflow_incident.delivery.record import (
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from airflow_incident.delivery.record import OpenIncident
 
 PREFIX = "incident_io_storm."
-"""Beginning of a ledger's name; the rest is a digest of the deployment."""
+"""Beginning of a ledger's name; the rest is a digest of deployment and connection."""
 MOST_WAITING = 50
 """Failures that a ledger remembers as waiting; a flush finds the others."""
 MOST_EARLIER, _MOST_REMEMBERED = 3, 100
@@ -67,24 +69,25 @@ class Earlier(NamedTuple):
 
 
 class Ledger(NamedTuple):
-    """What the reports of one deployment tell one another.
+    """What the reports of one deployment and connection tell one another.
 
-    The latest openings, the storm that goes on, if one does, what waits, by DAG and key, whether incident.io has
-    stopped serving v1, and the DAGs' earlier incidents, the newest last. Counted without locks: two processes at once
-    may each miss the other's opening.
+    The latest openings, the storm that goes on, if one does, what waits, by DAG and key, when incident.io was found to
+    serve v1 no more, and the DAGs' earlier incidents, the newest last. A connection has a ledger of its own because its
+    incidents may be for other eyes. Counted without locks: two processes at once may each miss the other's opening.
     """
 
     openings: tuple[Opening, ...] = ()
     waiting: tuple[tuple[str, str], ...] = ()
     storm_key: str | None = None
     storm_at: datetime | None = None
-    v1_gone: bool = False
+    v1_gone_at: datetime | None = None
     earlier: tuple[Earlier, ...] = ()
 
     @staticmethod
-    def name(deployment: str) -> str:
-        """Name the ledger of a deployment."""
-        return PREFIX + sha256(deployment.encode()).hexdigest()[:32]
+    def name(deployment: str, conn_id: str) -> str:
+        """Name the ledger of a deployment and a connection; the default one's has the name that 0.1.0 gave all."""
+        owner = deployment if conn_id == DEFAULT_CONN_ID else json.dumps([deployment, conn_id])
+        return PREFIX + sha256(owner.encode()).hexdigest()[:32]
 
     @classmethod
     def read(cls, text: Any) -> Ledger:
@@ -133,6 +136,10 @@ class Ledger(NamedTuple):
         """Return the earlier incidents of a DAG, the newest first."""
         return [e for e in reversed(self.earlier) if e.dag_id == dag_id and abs(now - e.at) <= EARLIER_FOR]
 
+    def tells_v1_is_gone(self, now: datetime) -> bool:
+        """Return whether v2 can be asked at once: whoever began before the note has had time to say what it sends."""
+        return self.v1_gone_at is not None and abs(now - self.v1_gone_at) >= timedelta(seconds=SETTLE_SECONDS)
+
     def is_in_storm(self, now: datetime) -> bool:
         """Return whether a storm goes on, as was noted not long ago."""
         return self.storm_at is not None and abs(now - self.storm_at) <= STORM_AGAIN
@@ -152,7 +159,7 @@ _FIELDS: Mapping[str, Reader] = MappingProxyType(
         "waiting": _pairs,
         "storm_key": read_key,
         "storm_at": read_moment,
-        "v1_gone": bool,
+        "v1_gone_at": read_moment,
         "earlier": lambda value: tuple(Earlier(str(dag), read_moment(at), *map(str, more)) for dag, at, *more in value),
     }
 )

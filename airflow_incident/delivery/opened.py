@@ -25,17 +25,18 @@ if TYPE_CHECKING:
     from airflow_incident.delivery.record import Record, Store
 
 
-def opened_by(failure: Failure, *, deployment: str, store: Store) -> dict[str, str]:
+def opened_by(failure: Failure, *, deployment: str, conn_id: str, store: Store) -> dict[str, str]:
     """Tell the incidents that failures of a DAG are in, each with the connection that it was opened with.
 
     Where Variables cannot be listed, only the records of this run, at scope `run`, and of the DAG, at scope `dag`,
     are found.
 
+    :param conn_id: Connection whose record of the DAG is looked for then.
     :raises JournalError: if the journal cannot be read.
     """
     incidents: dict[str, str] = {}
     try:
-        for record in _records(failure, deployment, store):
+        for record in _records(failure, deployment, conn_id, store):
             holder = _holder(record, store.get)
             if holder is not None and holder.incident is not None:
                 incidents[holder.incident.id] = holder.conn_id
@@ -77,12 +78,12 @@ def page_of(failure: Failure, texts: Mapping[str, str], get: Callable[[str], str
     return max(pages)[1] if pages else ""
 
 
-def _records(failure: Failure, deployment: str, store: Store) -> Iterator[Record]:
+def _records(failure: Failure, deployment: str, conn_id: str, store: Store) -> Iterator[Record]:
     prefix = dag_prefix(failure.dag_id)
     try:
         names, listed = [name for name in store.names(prefix) if is_of_dag(name, failure.dag_id)], True
     except NotImplementedError:
-        names, listed = [record_name(failure.dag_id, key) for key in _own_keys(failure, deployment)], False
+        names, listed = [record_name(failure.dag_id, key) for key in _own_keys(failure, deployment, conn_id)], False
     for name in names:
         text = store.get(name)
         if text is None and listed:
@@ -92,8 +93,8 @@ def _records(failure: Failure, deployment: str, store: Store) -> Iterator[Record
             yield record
 
 
-def _own_keys(failure: Failure, deployment: str) -> Iterator[str]:
-    yield dag_key(deployment, failure.dag_id)
+def _own_keys(failure: Failure, deployment: str, conn_id: str) -> Iterator[str]:
+    yield dag_key(deployment, failure.dag_id, conn_id)
     for count in range(failure.clear_count + 1):
         yield idempotency_key(failure._replace(clear_count=count), deployment=deployment)
 

@@ -15,6 +15,7 @@ from airflow_incident.api.incident import AlertState, incident_label, incident_n
 from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.core.text import format_time, log_line
 from airflow_incident.core.timing import OVERDUE
+from airflow_incident.delivery.record import subject_of
 from airflow_incident.delivery.report import by_hand
 from airflow_incident.errors import AmbiguousDeliveryError, APIError, IncidentIoError
 
@@ -36,8 +37,8 @@ OUTCOMES: Mapping[str, str] = MappingProxyType(
         "deduplicated": "reports of what an incident, or a record in the journal, stands for already",
         "grouped": "failures beyond the storm limit: one incident, opened with the first of them, names them all",
         "joined": "failures that joined an incident which was open: the DAG's, or that of the run's earlier attempt",
-        "suppressed": "callbacks with nothing to do: `enabled` is false, there is no such connection, another "
-        "attempt is coming, or there is no journal that says what to close",
+        "suppressed": "callbacks with nothing to do: `enabled` is false, by airflow.cfg or by a rule; there is no "
+        "default connection; another attempt is coming; or, on recovery, the journal is off",
         "journalled": "failures kept in the journal, to be delivered later",
         "replayed": "incidents opened, and alerts sent, out of the journal",
         "dead": "failures that incident.io refused for good; they wait in the journal for somebody who fixes the cause",
@@ -56,7 +57,7 @@ Before = Literal["waited", "opened", "refused"]
 _REPORTS: Mapping[ReportKind, tuple[str, int, str]] = {
     "open": ("opened", INFO, "{named} is open for {subject}"),
     "already_open": ("deduplicated", INFO, "{thing} is already open for {subject} (key {key})"),
-    "suppressed": ("deduplicated", INFO, "{named} is already open for {subject}; no new request"),
+    "suppressed": ("deduplicated", INFO, "{named} is already open for {subject}{elsewhere}; no new request"),
     "closed": (
         "deduplicated",
         WARNING,
@@ -77,7 +78,7 @@ class ReportResult(NamedTuple):
     """What became of a report.
 
     `before` is how its failure, or what it was grouped under, stood in the journal. `caught_up` is what had waited,
-    and was answered together with it.
+    and was answered together with it. `elsewhere` is the connection that has the incident, if it is another one.
     """
 
     kind: ReportKind
@@ -89,6 +90,7 @@ class ReportResult(NamedTuple):
     creation: PreparedCreate | None = None
     before: Before | None = None
     caught_up: Sequence[Record] = ()
+    elsewhere: str = ""
 
     @classmethod
     def of(
@@ -131,14 +133,17 @@ class ReportResult(NamedTuple):
             outcome = _REPORTED_AGAIN.get((self.kind, self.before), "deduplicated")
         if self.kind == "kept" and error and error.blames_connection:
             level = ERROR
+        if self.elsewhere:
+            level = WARNING
         thing = "an alert" if self.report.is_alert else "an incident"
-        subject = f"DAG {failure.dag_id}, run {failure.run_id}"
+        subject = subject_of(failure.level, failure.dag_id, failure.run_id)
         words = sentence.format(
             named=incident_name(incident) or thing,
             thing=thing,
             subject=subject,
             key=key,
             storm=self.storm,
+            elsewhere=f" through connection {self.elsewhere!r}" if self.elsewhere else "",
             trouble=self._trouble(subject) if self.kind in {"kept", "refused", "failed"} else "",
         )
         said = log_event(
@@ -254,7 +259,7 @@ _RECORDS: Mapping[RecordKind, tuple[str, int, str]] = {
 class RecordResult(NamedTuple):
     """What became of one record; `link_error` is why the incident has no link to the run.
 
-    `all_the_same` says that it is of the very attempt that succeeded.
+    `did` says in words what its run has done since.
     """
 
     kind: RecordKind
@@ -262,7 +267,7 @@ class RecordResult(NamedTuple):
     error: IncidentIoError | None = None
     has_link: bool = False
     link_error: IncidentIoError | None = None
-    all_the_same: bool = False
+    did: str = "recovered"
 
     @property
     def outcome(self) -> str:
@@ -277,8 +282,8 @@ class RecordResult(NamedTuple):
         words = sentence.format(
             record=record,
             named=incident_name(incident) or record.thing,
-            subject=f"DAG {record.dag_id}, run {record.run_id}",
-            did="succeeded all the same" if self.all_the_same else "recovered",
+            subject=record.subject,
+            did=self.did,
             link=f"{link} ({self.link_error} {self.link_error.advice})" if self.link_error else link,
             why=f"{error} {error.advice}".rstrip() if error else "incident.io had an outage a moment ago",
         )
@@ -366,6 +371,11 @@ class FlushResult(NamedTuple):
         """What was closed because its run recovered."""
         return [settled.record for settled in self.settled if settled.outcome == "recovered"]
 
+    def log_events(self, redact: Redact) -> list[LogEvent]:
+        """Say what it did, an outcome a line."""
+        answered = map(record_event, (*self.opened, *self.refused))
+        return [*answered, *(settled.log_event(redact) for settled in self.settled)]
+
 
 def summary_line(flushed: FlushResult) -> str:
     """Count what a flush did and left."""
@@ -393,42 +403,31 @@ def problems(flushed: FlushResult, now: datetime) -> str | None:
     return "; ".join(told) or None
 
 
-_STATES: Mapping[str, tuple[str, str]] = {
-    "pending": ("{subject} waits since {since}{failed}, {tries}{why}", "{error}"),
-    "open": ("{named} is open for {subject}{failed}", "{incident}"),
-    "over": ("{named} of {subject}{failed} is over", "{incident}"),
-    "grouped": ("{subject}{failed} is grouped under {group}", "under {group}"),
-    "dead": ("{subject}{failed} was refused{why}", "{error}"),
+_STATES: Mapping[str, str] = {
+    "pending": "{subject} waits since {since}{failed}, {tries}{why}",
+    "open": "{named} was opened for {subject}{failed}",
+    "over": "{named} of {subject}{failed} is over",
+    "grouped": "{subject}{failed} is grouped under {group}",
+    "dead": "{subject}{failed} was refused{why}",
 }
-"""What a person reads of a record in each state, in a line and in a table; an open one may be known to be over."""
+"""What a person reads of a record in each state; an open one may be known to be over."""
 
 
 def record_line(record: Record) -> str:
     """Say what became of a failure, and what its incident does not say."""
-    return " ".join([_told(record)[0], *(clean(f"({note})") for note in record.notes)])
-
-
-def record_cell(record: Record) -> str:
-    """Say in a table, beside the failure, what became of it: its incident, or what is in the way of one."""
-    return _told(record)[1]
-
-
-def _told(record: Record) -> Sequence[str]:
     incident = incident_name(record.incident)
     tries = {0: "not tried yet", 1: "tried once"}
     facts = {
         "named": incident or record.thing,
         "group": incident or record.storm,
-        "incident": incident,
-        "subject": f"DAG {record.dag_id}, run {record.run_id}",
+        "subject": record.subject,
         "failed": f" (failed at {format_time(record.failed_at)})" if record.failed_at else "",
         "since": format_time(record.written_at),
         "tries": tries.get(record.attempts, f"tried {record.attempts} times"),
         "why": f": {record.error}" if record.error else "",
-        "error": record.error or "",
     }
-    forms = _STATES["over" if record.state == "open" and record.already_closed else record.state]
-    return [clean(form.format_map(facts)) for form in forms]
+    form = _STATES["over" if record.state == "open" and record.already_closed else record.state]
+    return " ".join([clean(form.format_map(facts)), *(clean(f"({note})") for note in record.notes)])
 
 
 def record_event(record: Record) -> LogEvent:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PREFIX = "incident_io."
 """Beginning of every record's name; the rest is the DAG id, cut, and a digest of the key."""
 KEEP_RECORDS = 2_000
-"""Delivered records are deleted when they are older or more than this."""
+"""Delivered records are deleted when they are more than this and an hour old, or too old."""
 _DAG_ID_LENGTH = 100
 _LONGEST_KEY = 220
 """Characters of a key, an alert's mark included."""
@@ -41,7 +41,7 @@ State = Literal["pending", "open", "grouped", "dead"]
 STATES: tuple[State, ...] = get_args(State)
 _DELIVERED = frozenset({"open", "grouped"})
 """The states in which an incident stands for a failure; in every other one it still has something to send."""
-Level = Literal["task", "dag", "deadline", "operator", "storm"]
+Level = Literal["task", "dag", "deadline", "operator", "import", "storm"]
 
 
 STORM = "storm"
@@ -62,6 +62,9 @@ class Store(Protocol):
 
     def names(self, prefix: str) -> list[str]:
         """List the names that begin with a prefix."""
+
+    def read_all(self, prefix: str) -> dict[str, str]:
+        """Return the texts under the names that begin with a prefix."""
 
 
 class OpenIncident(NamedTuple):
@@ -193,6 +196,11 @@ class Record(NamedTuple):
         return "an alert" if self.endpoint == "alert" else "an incident"
 
     @property
+    def subject(self) -> str:
+        """What has failed, in a sentence."""
+        return "many failures" if self.level == STORM else subject_of(self.level, self.dag_id, self.run_id)
+
+    @property
     def name(self) -> str:
         """The name that this record lives under."""
         return record_name(self.dag_id, self.key)
@@ -216,6 +224,11 @@ class Record(NamedTuple):
         """Count a failure that a storm takes."""
         members = self.members or {}
         return self._replace(members={**members, dag_id: members.get(dag_id, 0) + 1})
+
+    @property
+    def member_count(self) -> int:
+        """How many failures a storm has taken."""
+        return sum((self.members or {}).values())
 
     def without_run(self) -> Record:
         """Return it without what only the key of a run needs."""
@@ -261,7 +274,9 @@ class Record(NamedTuple):
     def is_fresh_for(self, key: str, now: datetime) -> bool:
         """Return whether this record makes a request for the same failure needless."""
         told_at = self.opened_at or self.written_at
-        return self.key == key and self.is_delivered and abs(now - told_at) < SUPPRESS_FOR
+        # One that joined others', or an alert that was resolved, would be told once more.
+        lasts = self.state == "grouped" or self.endpoint == "alert"
+        return self.key == key and self.is_delivered and (lasts or abs(now - told_at) < SUPPRESS_FOR)
 
     def was_refused_for(self, key: str, now: datetime) -> bool:
         """Return whether incident.io has refused this failure a moment ago, and would again."""
@@ -342,6 +357,11 @@ class UnreadableRecordError(ValueError):
 def replace_surrogates(text: str) -> str:
     """Replace half of a surrogate pair, which no database takes."""
     return text.encode("utf-8", "replace").decode()
+
+
+def subject_of(level: str, dag_id: str, run_id: str) -> str:
+    """Say in a sentence what has failed."""
+    return f"DAG file {dag_id}" if level == "import" else f"DAG {dag_id}, run {run_id}"
 
 
 def record_name(dag_id: str, key: str) -> str:

@@ -83,8 +83,8 @@ def close_run(recovery: Recovery, policy: DeliveryPolicy) -> Generator[Effect, A
     """Close what a run has opened, and forget what it has left waiting."""
     settled: list[RecordResult] = []
     of_dag: Record | None = None
-    keys = _keys(recovery, policy.deployment)
-    attempts = set(keys) - {dag_key(policy.deployment, recovery.success.dag_id)}
+    keys = _keys(recovery, policy)
+    attempts = set(keys) - {dag_key(policy.deployment, recovery.success.dag_id, policy.conn_id)}
     for key in keys:
         name = record_name(recovery.success.dag_id, key)
         found = yield Get(name)
@@ -107,7 +107,7 @@ def close_run(recovery: Recovery, policy: DeliveryPolicy) -> Generator[Effect, A
         except _NotWritten as failed:
             return RecoveryResult((*settled, *failed.settled), failed.why)
         if became:
-            settled.append(became._replace(all_the_same=handled))
+            settled.append(became._replace(did="succeeded all the same") if handled else became)
             # What has no answer now would have none for the next one either.
             policy = policy._replace(send=policy.send and became.kind != "kept")
     yield from remember(settled)
@@ -117,23 +117,25 @@ def close_run(recovery: Recovery, policy: DeliveryPolicy) -> Generator[Effect, A
 def remember(settled: Sequence[RecordResult]) -> Generator[Effect, Any, None]:
     """Note the incidents whose records are forgotten now, for the texts of their DAGs' next ones."""
     forgotten = [s.record for s in settled if s.kind in _OVER and s.record.level != "operator"]
-    for deployment in dict.fromkeys(deployment_of(record.key) for record in forgotten):
-        name = Ledger.name(deployment)
-        ledger = Ledger.read((yield Get(name)))
-        for record in forgotten:
-            if record.incident and deployment_of(record.key) == deployment:
-                entry = Earlier(record.dag_id, record.written_at, record.name)
-                ledger = ledger.with_earlier(entry.of(record.incident))
+    ledgers: dict[str, Ledger] = {}
+    for record in forgotten:
+        name = Ledger.name(deployment_of(record.key), record.conn_id)
+        if name not in ledgers:
+            ledgers[name] = Ledger.read((yield Get(name)))
+        if record.incident:
+            entry = Earlier(record.dag_id, record.written_at, record.name)
+            ledgers[name] = ledgers[name].with_earlier(entry.of(record.incident))
+    for name, ledger in ledgers.items():
         yield Set(name, ledger.text())
 
 
-def _keys(recovery: Recovery, deployment: str) -> list[str]:
-    success, scope, name = recovery.success, recovery.scope, recovery.key_name
+def _keys(recovery: Recovery, policy: DeliveryPolicy) -> list[str]:
+    success, scope, name, deployment = recovery.success, recovery.scope, recovery.key_name, policy.deployment
     keys = earlier_keys(success, deployment=deployment, scope=scope, name=name)
     if recovery.all_the_same:
         keys += own_keys(success, deployment=deployment, scope=scope, name=name)
     if scope == "dag" and not recovery.alerts:
-        keys.insert(0, dag_key(deployment, success.dag_id))
+        keys.insert(0, dag_key(deployment, success.dag_id, policy.conn_id))
     return [ALERT_MARK + key for key in keys] if recovery.alerts else keys
 
 
@@ -186,6 +188,31 @@ def close_record(
         raise
     except Exception as error:  # noqa: BLE001 -- whatever a record or its answer breaks is that record's error
         return (yield from _not_closed(record, options, broken(error, left=True)))
+
+
+def close_each(
+    closings: Sequence[tuple[Record, str]], now: Callable[[], datetime]
+) -> Generator[Effect, Any, RecoveryResult]:
+    """Settle these records, each with its own connection, unless somebody else has written one meanwhile.
+
+    :param closings: Each with what its run, or its file, has done since.
+    """
+    settled: list[RecordResult] = []
+    may_send = True
+    for listed, did in closings:
+        record = own_record(listed.name, (yield Get(listed.name)), listed.key)
+        if record != listed:
+            continue
+        options = CloseOptions(title=one_line(f"{record.subject} {did}"))
+        try:
+            became = yield from close_record(record, options, now, conn_id=record.conn_id, may_send=may_send)
+        except _NotWritten as failed:
+            return RecoveryResult((*settled, *failed.settled), failed.why)
+        if became:
+            settled.append(became._replace(did=did))
+            may_send = may_send and became.kind != "kept"  # what has no answer now is left to a flush
+    yield from remember(settled)
+    return RecoveryResult(tuple(settled))
 
 
 def close_record_later(

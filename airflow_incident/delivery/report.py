@@ -15,19 +15,8 @@ from airflow_incident.constants import NEVER_WEAKER
 from airflow_incident.core.failure import LISTED_TASKS
 from airflow_incident.core.key import ALERT_MARK, earlier_keys, idempotency_key, scope_of, started_key
 from airflow_incident.core.settings import OPTIONS
-from airflow_incident.core.text import (
-    LISTED,
-    beginning,
-    failed_labels,
-    left_out,
-    one_line,
-    reason_text,
-    redacted,
-    summary,
-    title,
-    with_notes,
-    with_origin,
-)
+from airflow_incident.core.text import LISTED, beginning, failed_labels, one_line, reason_text, redacted, summary, title
+from airflow_incident.core.text_edits import left_out, with_notes, with_origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -207,7 +196,7 @@ def _metadata(shown: Failure, settings: Settings, deployment: str) -> dict[str, 
         "failed_tasks": list(failed_labels(shown)[:LISTED_TASKS]),
         "exception_type": shown.exception_type,
         "reason": shown.reason,
-        "downstream_count": max(shown.downstream_count, len(shown.downstream)) or None,
+        "downstream_count": max(shown.downstream_count or 0, len(shown.downstream)) or None,
         "assets": list(shown.assets[:LISTED]),
         "owners": list(shown.owners),
         "tags": list(shown.tags),

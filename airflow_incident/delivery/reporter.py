@@ -14,7 +14,7 @@ from airflow_incident.api.submit import LOOK_UP_SHARE, at_once, was_past
 from airflow_incident.core.account import is_incident_page
 from airflow_incident.core.key import dag_key
 from airflow_incident.core.redaction import redact_secrets
-from airflow_incident.core.text import with_earlier
+from airflow_incident.core.text_edits import with_earlier
 from airflow_incident.core.timing import STORM_WINDOW
 from airflow_incident.delivery.effects import Ask, Get, Keep, Set, Show, StoreFailed
 from airflow_incident.delivery.joining import join_earlier_attempt, join_incident_of_dag, tell_late
@@ -24,6 +24,7 @@ from airflow_incident.delivery.record import STORM, Record, record_name, replace
 from airflow_incident.delivery.sending import Sent, build_body, mark_in_flight, note_of_dag, own_record, send, terms_of
 from airflow_incident.delivery.storm import (
     grouped_under,
+    is_being_opened,
     is_of_kind,
     like_of,
     note_opening,
@@ -73,8 +74,13 @@ def deliver(report: Report, policy: DeliveryPolicy) -> Generator[Effect, Any, Re
         if isinstance(made_again, ReportResult):
             return made_again
         report, before = made_again
+    elif before and before.conn_id != policy.conn_id:
+        if answered := (yield from _left_to_another(report, before)):
+            return answered
     elif before and (answered := (yield from _answered(report, before, policy))):
         return answered
+    if before and before.conn_id != policy.conn_id:
+        before = None  # what was sent there is not sent here
     try:
         outcome = yield from _write_and_send(report, before, policy)
     except IncidentIoError as error:  # a strict report that cannot be sent as it is
@@ -86,7 +92,7 @@ def _write_and_send(
     report: Report, before: Record | None, policy: DeliveryPolicy
 ) -> Generator[Effect, Any, ReportResult]:
     ledger = yield from _read_ledger(policy)
-    report = _for_this_api(report, ledger, policy)
+    report = _for_this_api(report, v1_gone=ledger.tells_v1_is_gone(policy.now()))
     if not before:
         report, ledger = yield from _with_history(report, ledger, policy)
     creation = None if _is_to_complete(report, policy) else (yield from build_body(report, policy.conn_id))
@@ -133,12 +139,17 @@ def _send_record(
     # What is written down keeps the version it was to be sent through.
     choice = record.api_version if record.body is not None else report.choice
     terms = report.terms._replace(choice=choice, key_after=terms_of(record).key_after, v1_gone=policy.v1_gone)
-    sent = yield from send(record, terms, policy.now, stored=stored)
+    in_journal = None if isinstance(written, StoreFailed) else stored
+    sent = yield from send(record, terms, policy.now, stored=in_journal)
     report = report if report.is_alert else report.asked_as(sent.record.sent_key)
     if sent.v1_gone and not isinstance(sent.answer, NotFoundError):  # else all of it is gone, not v1 alone
         yield from _note_v1_gone(policy)
     if sent.superseded:
         return _superseded(report, sent)
+    if isinstance(sent.answer, AmbiguousDeliveryError) and before and before.maybe_delivered:
+        # It is the other process's attempt that is in doubt: if that lives, it knows more than can be written here.
+        yield from _note_waiting(record, policy)
+        return ReportResult.of(report, sent.answer, kept=True)
     if sent.record.already_closed and (other := (yield from _asked_otherwise(sent.record))):
         return ReportResult(kind="suppressed", report=report.asked_as(other.sent_key), incident=other.incident)
     rewritten = yield Set(record.name, sent.record.text())
@@ -225,15 +236,14 @@ def _state_before(before: Record | None) -> Before | None:
     return "opened" if before.opened_at else "refused" if before.state == "dead" else "waited"
 
 
-def _for_this_api(report: Report, ledger: Ledger, policy: DeliveryPolicy) -> Report:
-    """Begin with v2 where somebody has met the end of v1."""
-    gone = report.choice == "auto" and (policy.v1_gone or ledger.v1_gone)
-    return replace(report, choice="v2") if gone else report
+def _for_this_api(report: Report, *, v1_gone: bool) -> Report:
+    """Begin with v2 where v1 is known to be gone."""
+    return replace(report, choice="v2") if v1_gone and report.choice == "auto" else report
 
 
 def _send_unwritten(report: Report, policy: DeliveryPolicy, journal_error: str) -> Generator[Effect, Any, ReportResult]:
     """Send a report that cannot be written down."""
-    report = _for_this_api(report, Ledger(), policy)
+    report = _for_this_api(report, v1_gone=policy.v1_gone)
     record = _first_record(report, at_once(report.draft, report.terms), policy)
     sent = yield from send(record, report.terms, policy.now, stored=None)
     return ReportResult.of(report, sent.answer, kept=False, journal_error=journal_error, creation=sent.creation)
@@ -260,6 +270,20 @@ def _again(before: Record, report: Report, creation: PreparedCreate | None, poli
     if creation and not other and not report.is_alert:
         creation = creation.with_key(before.sent_key)
     return before._replace(**_content_fields(wanted, None if other else creation, policy))
+
+
+def _left_to_another(report: Report, record: Record) -> Generator[Effect, Any, ReportResult | None]:
+    """Leave a failure to the connection that it was reported through first, unless that one refused or is not there.
+
+    Its words and its incident may be for other eyes than those of this connection's account.
+    """
+    if record.state == "dead" or (record.own_fields is not None and not record.maybe_delivered):
+        return None
+    if record.state == "pending":
+        why = IncidentIoError(f"it waits for connection {record.conn_id!r}, through which it was reported first")
+        return ReportResult(kind="kept", report=report, error=why, before="waited")
+    yield Set(record.name, record._replace(suppressed=record.suppressed + 1).text())
+    return ReportResult("suppressed", report, record.incident, storm=record.storm, elsewhere=record.conn_id)
 
 
 def _answered(report: Report, record: Record, policy: DeliveryPolicy) -> Generator[Effect, Any, ReportResult | None]:
@@ -292,8 +316,8 @@ def _afterwards(
 def _note_v1_gone(policy: DeliveryPolicy) -> Generator[Effect, Any, None]:
     """Spare the others the search."""
     ledger = yield from _read_ledger(policy)
-    if not ledger.v1_gone:
-        yield Set(Ledger.name(policy.deployment), ledger._replace(v1_gone=True).text())
+    if not ledger.v1_gone_at:
+        yield Set(Ledger.name(policy.deployment, policy.conn_id), ledger._replace(v1_gone_at=policy.now()).text())
 
 
 def _superseded(report: Report, sent: Sent) -> ReportResult:
@@ -306,7 +330,7 @@ def _superseded(report: Report, sent: Sent) -> ReportResult:
 def _first_record(report: Report, creation: PreparedCreate | None, policy: DeliveryPolicy) -> Record:
     # About what its DAG has open, for whichever of its runs.
     is_of_dag = report.scope == "dag" and not report.is_alert
-    of_dag = dag_key(policy.deployment, report.failure.dag_id) if is_of_dag else None
+    of_dag = dag_key(policy.deployment, report.failure.dag_id, policy.conn_id) if is_of_dag else None
     return Record(
         state="pending",
         key=report.key,
@@ -341,14 +365,14 @@ def _content_fields(report: Report, creation: PreparedCreate | None, policy: Del
 
 
 def _read_ledger(policy: DeliveryPolicy) -> Generator[Effect, Any, Ledger]:
-    text = yield Get(Ledger.name(policy.deployment))
+    text = yield Get(Ledger.name(policy.deployment, policy.conn_id))
     return Ledger.read(text if isinstance(text, str) else None).around(policy.now(), STORM_WINDOW)
 
 
 def _note_waiting(record: Record, policy: DeliveryPolicy) -> Generator[Effect, Any, None]:
     """Let a later report of the DAG find what waits."""
     ledger = yield from _read_ledger(policy)
-    yield Set(Ledger.name(policy.deployment), ledger.with_waiting(record.dag_id, record.key).text())
+    yield Set(Ledger.name(policy.deployment, policy.conn_id), ledger.with_waiting(record.dag_id, record.key).text())
 
 
 def _catch_up(report: Report, ledger: Ledger, policy: DeliveryPolicy) -> Generator[Effect, Any, Sequence[Record]]:
@@ -375,42 +399,63 @@ def _catch_up(report: Report, ledger: Ledger, policy: DeliveryPolicy) -> Generat
             settled.append(key)
     if settled:
         newest = yield from _read_ledger(policy)
-        yield Set(Ledger.name(policy.deployment), newest.without_waiting(settled).text())
+        yield Set(Ledger.name(policy.deployment, policy.conn_id), newest.without_waiting(settled).text())
     return answered
 
 
 def _group(
     report: Report, record: Record, storm: str, ledger: Ledger, policy: DeliveryPolicy
 ) -> Generator[Effect, Any, ReportResult | None]:
-    """Write a failure down under the storm's incident, and open that one if nobody has; None if it stands apart.
+    """Write a failure down under the storm's incident, and open that one if it waits; None if it stands apart.
 
     The storm's record comes first: whoever breaks off in between leaves no failure under an incident that nobody
     will open.
     """
     name = record_name(STORM, storm)
     found = own_record(name, (yield Get(name)), storm)
-    if not found and ledger.storm_key and not is_of_kind(report, storm):
+    if not found and ledger.storm_key and not is_of_kind(report, storm, policy):
         return None  # another process is about to open it, for failures unlike this one
     if found and (yield from stands_apart(report, record, found, policy)):
         return None
-    of_storm = (found or _storm_record(report, record, storm, policy)).with_member(record.dag_id)
-    stored = mark_in_flight(of_storm) if policy.send and not found else of_storm
-    if not found or found.state != "pending":  # what another process is sending is its own to write
+    of_storm = found or _storm_record(report, record, storm, policy)
+    written = own_record(record.name, (yield Get(record.name)), record.key)
+    if written is None or written.storm != storm:  # else another callback of the same failure has counted it just now
+        of_storm = of_storm.with_member(record.dag_id)
+    is_others = bool(found and is_being_opened(found, policy.now()))
+    may_open = policy.send and not is_others and (not found or _may_be_opened(found, policy))
+    stored = mark_in_flight(of_storm) if may_open else of_storm
+    if not is_others:  # what another process is sending is its own to write
         yield Set(name, stored.text())
     grouped = grouped_under(of_storm, report, record)
     if isinstance(written := (yield Set(record.name, grouped.text())), StoreFailed):
         return (yield from _send_unwritten(report, policy, written.why))
-    if policy.send and not found:
-        sent = yield from send(of_storm, terms_of(of_storm), policy.now, stored=stored)
-        if sent.v1_gone:
-            yield from _note_v1_gone(policy)
-        of_storm = sent.record._replace(told=1)
-        yield Set(name, of_storm.text())
-        if of_storm.state != "open":
+    opened: Sequence[Record] = ()
+    if may_open:
+        sent = yield from _open_storm(of_storm, stored, policy)
+        of_storm = sent.record
+        if not found and of_storm.state != "open":
             return ReportResult.of(report, sent.answer, kept=True)
-    if policy.send:
+        opened = (of_storm,) if found and of_storm.state != "pending" and not sent.superseded else ()
+    if policy.send and of_storm.incident:
         yield from tell_of(grouped, of_storm)
-    return ReportResult("grouped", report, of_storm.incident, storm=storm, before=_state_before(found))
+    before = _state_before(found)
+    return ReportResult("grouped", report, of_storm.incident, storm=storm, before=before, caught_up=opened)
+
+
+def _may_be_opened(of_storm: Record, policy: DeliveryPolicy) -> bool:
+    """Return whether a storm waits for its incident still; what its connection has to add, only a flush can."""
+    return of_storm.own_fields is None and of_storm.may_be_sent(policy.now())
+
+
+def _open_storm(of_storm: Record, stored: Record, policy: DeliveryPolicy) -> Generator[Effect, Any, Sent]:
+    """Ask for a storm's incident, whose text knows of one failure, and write down what became of it."""
+    sent = yield from send(of_storm, terms_of(of_storm), policy.now, stored=stored)
+    if sent.v1_gone:
+        yield from _note_v1_gone(policy)
+    if not sent.superseded:
+        sent = sent._replace(record=sent.record._replace(told=1))
+        yield Set(of_storm.name, sent.record.text())
+    return sent
 
 
 def _storm_record(report: Report, record: Record, storm: str, policy: DeliveryPolicy) -> Record:

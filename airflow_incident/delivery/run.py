@@ -181,6 +181,16 @@ def flush(*, prefix: str = PREFIX, also_dead: bool = False, most: int | None = N
     return flushed
 
 
+def close_records(closings: Sequence[tuple[Record, str]]) -> RecoveryResult:
+    """Close what is open for these records, each with its own connection, or leave it to whoever has claimed it.
+
+    :param closings: Each with what its run, or its file, has done since.
+    """
+    from airflow_incident.delivery.recovery import close_each
+
+    return run_all(close_each(closings, utc_now), Variables(), _call_as, complete=_completed)
+
+
 def list_records(prefix: str = PREFIX) -> tuple[list[Record], dict[str, str]]:
     """Read every record; and the names that hold something else, with why.
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_incident.api.calls import PreparedCreate
 from airflow_incident.api.incident import AlertState, IncidentState
-from airflow_incident.api.submit import SubmitOptions, at_once, first_version, prepared, submit
+from airflow_incident.api.submit import NOT_LOOKED_UP, SubmitOptions, at_once, first_version, prepared, submit
 from airflow_incident.core.key import open_key
 from airflow_incident.core.redaction import redact_secrets
-from airflow_incident.core.text import with_notes
-from airflow_incident.core.timing import SETTLE_SECONDS
+from airflow_incident.core.text_edits import is_written_here, with_notes
+from airflow_incident.core.timing import SETTLE_SECONDS, UNTOUCHED
 from airflow_incident.delivery.addition import text_mark
 from airflow_incident.delivery.effects import Ask, Get, Send, Set, Show, Sleep
 from airflow_incident.delivery.record import (
@@ -272,12 +272,14 @@ def next_state(record: Record, answer: IncidentState | AlertState | IncidentIoEr
         )
     wait = answer.retry_after if isinstance(answer, APIError) else None
     maybe_delivered = record.maybe_delivered or answer.maybe_delivered
+    # A connection that cannot be used refuses nothing: somebody will fix it.
+    comes_back = answer.retryable or answer.blames_connection
     # What has surely not arrived is made anew, with the names that could not be looked up.
-    anew = record.draft is not None and answer.retryable and not maybe_delivered
+    anew = record.draft is not None and comes_back and not maybe_delivered
     return record._replace(
         body=None if anew else record.body,
-        # A connection that cannot be used refuses nothing: somebody will fix it.
-        state="pending" if answer.retryable or answer.blames_connection else "dead",
+        notes=tuple(note for note in record.notes if not (anew and NOT_LOOKED_UP in note)),
+        state="pending" if comes_back else "dead",
         attempts=record.attempts + 1,
         error=replace_surrogates(
             redact_secrets(f"{answer}. {answer.advice}" if isinstance(answer, AmbiguousDeliveryError) else str(answer))
@@ -302,5 +304,12 @@ def _open_incident(answer: IncidentState, body: Mapping[str, Any]) -> OpenIncide
         permalink=answer.permalink and replace_surrogates(answer.permalink),
         began=replace_surrogates(answer.status_category or "live") if asked_for_status else "triage",
         was_assigned="incident_role_assignments" in body,
-        text_mark=wanted if said == wanted else None,
+        text_mark=said if said == wanted or _is_of_another_callback(answer) else None,
     )
+
+
+def _is_of_another_callback(answer: IncidentState) -> bool:
+    """Return whether an incident has the words of a callback that was a moment earlier, and nobody's since."""
+    if not answer.created_at or not answer.updated_at or not is_written_here(answer.summary or ""):
+        return False
+    return answer.updated_at - answer.created_at <= UNTOUCHED

@@ -7,21 +7,27 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from datetime import timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from airflow_incident.api.calls import CallSequence
+from airflow_incident.api.incident import IncidentState
 from airflow_incident.api.submit import LOOK_UP_SHARE
 from airflow_incident.core.key import storm_key
-from airflow_incident.core.text import code, link, one_line
+from airflow_incident.core.markdown import code, link
+from airflow_incident.core.text import one_line
+from airflow_incident.core.timing import LONGEST_REPORT
 from airflow_incident.delivery.addition import Addition, add
-from airflow_incident.delivery.effects import Ask, Attach, Set
+from airflow_incident.delivery.effects import Ask, Attach, Get, Set, Show
 from airflow_incident.delivery.ledger import Earlier, Ledger, Opening
-from airflow_incident.delivery.record import replace_surrogates
+from airflow_incident.delivery.record import STORM, record_name, replace_surrogates
+from airflow_incident.delivery.sending import own_record
 from airflow_incident.errors import IncidentIoError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping, Sequence
+    from datetime import datetime
 
     from airflow_incident.api.names import Steps
     from airflow_incident.delivery.effects import Effect
@@ -33,7 +39,8 @@ MOST_LINKS = 50
 _MOST_DAGS = 50
 _GROWTH = 1.5
 """By how much a storm grows until its text is completed: an edit for each member would be one request too many."""
-_COMPARED = ("visibility", "mode", "severity", "severity_id")
+_TYPE = ("incident_type", "incident_type_id")
+_COMPARED = ("visibility", "mode", "severity", "severity_id", *_TYPE)
 _FIRST = "**The first one:**"
 _LINE = re.compile(r"- .+: \d{1,9}")
 
@@ -42,15 +49,17 @@ def note_opening(
     report: Report, record: Record, ledger: Ledger, policy: DeliveryPolicy
 ) -> Generator[Effect, Any, str | None]:
     """Note an opening, also for the text of the DAG's next incident; return the storm's key if there are too many."""
-    now, name, dag_id = policy.now(), Ledger.name(policy.deployment), replace_surrogates(report.failure.dag_id)
+    now, dag_id = policy.now(), replace_surrogates(report.failure.dag_id)
+    name = Ledger.name(policy.deployment, policy.conn_id)
     counted = [o for o in ledger.openings if o.key != report.key]
     of_dag = sum(o.dag_id == dag_id for o in counted)
     too_many = (policy.storm_dag and of_dag >= policy.storm_dag) or (
         policy.storm_deployment and len(counted) >= policy.storm_deployment
     )
     if too_many:
-        key = ledger.storm_key or storm_key(policy.deployment, f"{now:%Y%m%dT%H%MZ}", _kind(report))
+        key = ledger.storm_key or storm_key(policy.deployment, f"{now:%Y%m%dT%H%MZ}", _kind(report, policy))
         if not ledger.is_in_storm(now):
+            key = yield from _going_on(key, report, policy)
             yield Set(name, ledger.in_storm(key, now).text())
         return key
     most = 2 * max(policy.storm_dag, policy.storm_deployment)
@@ -60,6 +69,23 @@ def note_opening(
     if noted != ledger:
         yield Set(name, noted.text())
     return None
+
+
+def _going_on(key: str, report: Report, policy: DeliveryPolicy) -> Generator[Effect, Any, str]:
+    """Return the key of the storm that takes what fails now: where its incident is over, that of a new one.
+
+    Whoever finds it over makes the same key. Where nobody can tell how it stands, it goes on.
+    """
+    name = record_name(STORM, key)
+    found = own_record(name, (yield Get(name)), key)
+    if found is None or found.incident is None:
+        return key
+    if not found.already_closed:
+        shown = (yield Show(found.incident.id, found.conn_id)) if policy.send else None
+        if not isinstance(shown, IncidentState) or not shown.is_past:
+            return key
+        yield Set(name, found._replace(already_closed=True).text())
+    return storm_key(policy.deployment, f"after-{found.incident.id}", _kind(report, policy))
 
 
 def storm_draft(report: Report, key: str, deployment: str) -> dict[str, Any]:
@@ -99,13 +125,13 @@ def _is_own(text: str) -> bool:
     return bool(mark and lines) and _summary(lines, mark + first).split() == text.split()
 
 
-def _kind(report: Report) -> str:
-    return sha256(repr(sorted(like_of(report.draft).items())).encode()).hexdigest()[:8]
+def _kind(report: Report, policy: DeliveryPolicy) -> str:
+    return sha256(repr((policy.conn_id, sorted(like_of(report.draft).items()))).encode()).hexdigest()[:8]
 
 
-def is_of_kind(report: Report, storm: str) -> bool:
+def is_of_kind(report: Report, storm: str, policy: DeliveryPolicy) -> bool:
     """Return whether a storm's key was made for failures like this one."""
-    return storm.endswith(f"/{_kind(report)}")
+    return storm.endswith(f"/{_kind(report, policy)}")
 
 
 def like_of(draft: Mapping[str, Any]) -> dict[str, str]:
@@ -118,12 +144,15 @@ def stands_apart(
 ) -> Generator[Effect, Any, bool]:
     """Return whether a failure must not hide in a storm: it is more severe, or not for everybody who sees that one.
 
-    What cannot be told counts as yes.
+    What cannot be told counts as yes. So does another incident type: some are private by themselves.
     """
     mine, theirs = like_of(record.body or report.draft) | like_of(report.draft), of_storm.like or {}
     if mine.get("mode") != theirs.get("mode"):
         return True
     if mine.get("visibility") == "private" != theirs.get("visibility"):
+        return True
+    types, others = ({like[name].casefold() for name in _TYPE if name in like} for like in (mine, theirs))
+    if types != others and types.isdisjoint(others):
         return True
     severity, other = (like.get("severity") or like.get("severity_id") for like in (mine, theirs))
     if severity is None or severity == other:
@@ -144,9 +173,15 @@ def _is_above(severity: str, other: str, directory: Any) -> Steps[bool]:
     return rank(one) > rank(two)
 
 
+def is_being_opened(of_storm: Record, now: datetime) -> bool:
+    """Return whether another process has just asked for a storm's incident, and may be waiting for the answer."""
+    is_first_try = of_storm.state == "pending" and of_storm.maybe_delivered and not of_storm.attempts
+    return is_first_try and abs(now - of_storm.written_at) < timedelta(seconds=LONGEST_REPORT)
+
+
 def grouped_under(of_storm: Record, report: Report, record: Record) -> Record:
     """Return what is written down of a failure that a storm takes, with the link that its incident is to get."""
-    url, is_linked = report.failure.run_url, sum((of_storm.members or {}).values()) <= MOST_LINKS
+    url, is_linked = report.failure.run_url, of_storm.member_count <= MOST_LINKS
     link = (url, str(report.draft["name"])) if url and is_linked else None
     return record._replace(
         state="grouped", storm=of_storm.key, incident=of_storm.incident, body=None, draft=None, link=link
@@ -169,7 +204,7 @@ def tell_of(grouped: Record, of_storm: Record) -> Generator[Effect, Any, None]:
     member = yield from attach(grouped, of_storm)
     if member != grouped:
         yield Set(member.name, member.text())
-    count = sum((of_storm.members or {}).values())
+    count = of_storm.member_count
     if count >= _GROWTH * max(of_storm.told, 1):
         completed = yield from complete(of_storm)
         # Where it could not be completed, nobody tries again before it has grown as much once more, but a flush.
@@ -181,7 +216,7 @@ def complete(of_storm: Record) -> Generator[Effect, Any, Record]:
     members = of_storm.members or {}
     edit = lambda text: _summary(_lines(members), _FIRST + text.partition(_FIRST)[2])  # noqa: E731
     told = yield from add(of_storm, Addition(edit, is_own=_is_own))
-    return told._replace(told=sum(members.values())) if told else of_storm
+    return told._replace(told=of_storm.member_count) if told else of_storm
 
 
 def counted(of_storm: Record, records: Iterable[Record]) -> Record:

@@ -63,12 +63,11 @@ class ZeroTouch:
             )
         if wishes.off:
             return {}
-        connection: dict[str, Any] = {"conn_id": wishes.conn_id} if wishes.conn_id else {}
         callbacks: dict[str, QuietNotifier] = {}
         if self.settings.auto_open:
-            callbacks["on_failure_callback"] = open_incident(severity=wishes.severity, **connection)
+            callbacks["on_failure_callback"] = open_incident(severity=wishes.severity, conn_id=wishes.conn_id or "")
         if self.settings.auto_resolve:
-            callbacks["on_success_callback"] = resolve_incident(**connection)
+            callbacks["on_success_callback"] = resolve_incident(conn_id=wishes.conn_id or "")
         return callbacks
 
 

@@ -71,6 +71,11 @@ def user(number: int, name: str, role: str, *, is_active: bool = True) -> JsonOb
     }
 
 
+def alert_route(name: str, **when: str) -> JsonObject:
+    """Return an alert route, which takes an alert whose metadata has these values, each as it is or in a list."""
+    return {"name": name, "when": when}
+
+
 SEVERITIES = [
     severity(1, "Minor", "Can wait for working hours."),
     severity(2, "Major", "People notice, someone should look now."),
@@ -123,6 +128,8 @@ CATALOGUE_ENTRIES = [
     {"id": fixed_id("ENT", 1), "name": "Warehouse", "external_id": "warehouse", "aliases": ["dwh"]},
     {"id": fixed_id("ENT", 2), "name": "Billing", "external_id": "billing", "aliases": []},
 ]
+# The first one that takes an alert has it.
+ALERT_ROUTES = [alert_route("Wake somebody", severity="Critical"), alert_route("Working hours")]
 
 
 class Catalogue:
@@ -140,6 +147,7 @@ class Catalogue:
         self.users = copy.deepcopy(USERS)
         self.custom_fields = copy.deepcopy(CUSTOM_FIELDS)
         self.entries = copy.deepcopy(CATALOGUE_ENTRIES)
+        self.alert_routes = copy.deepcopy(ALERT_ROUTES)
 
     def find_user(self, reference: JsonObject) -> JsonObject | None:
         """Return the user that an id, an email address or a Slack user ID means."""
@@ -151,10 +159,21 @@ class Catalogue:
         known = (row for row in self.entries if reference in (row["id"], row["external_id"], *row["aliases"]))
         return next(known, None)
 
+    def route_of(self, metadata: JsonObject) -> JsonObject | None:
+        """Return the alert route that takes an alert with this metadata."""
+        return next(
+            (row for row in self.alert_routes if all(_has(metadata, *pair) for pair in row["when"].items())), None
+        )
+
     def status_in(self, category: str, name: str = "") -> JsonObject:
         """Return the status of this category and name, or else the category's first."""
         rows = [row for row in self.statuses if row["category"] == category]
         return next((row for row in rows if row["name"].lower() == name), rows[0])
+
+
+def _has(metadata: JsonObject, name: str, value: str) -> bool:
+    given = metadata.get(name)
+    return value in given if isinstance(given, list) else value == given
 
 
 def by_id(rows: list[JsonObject], wanted: str) -> JsonObject | None:

@@ -6,6 +6,7 @@ import errno
 import functools
 import os
 import queue
+import shlex
 import signal
 import sys
 import time
@@ -128,6 +129,10 @@ def _follow(box: "Sandbox") -> NoReturn:
     box.store.listen(print_later)
     _say(f"The incident.io sandbox is at {box.url} (Ctrl-C ends it). Point Airflow at it:\n")
     _say(f"  export {box.connection_line()}\n")
+    host, key = shlex.quote(box.url), shlex.quote(box.api_key)
+    _say("Or, for an Airflow that runs already:\n")
+    _say("  airflow connections add incident_io_default --conn-type incident_io \\")
+    _say(f"    --conn-host {host} --conn-password {key}\n")
     _say(f"Alerts go to the source {box.options.alert_source_id}, token {box.options.alert_source_token}\n")
     if box.proxy is not None:
         _say(f"API requests fail as --fault says; without the fault it is at {box.direct_url}\n")

@@ -43,6 +43,7 @@ class Sandbox(Store):
             ws="none",
             lifespan="off",
             log_config=None,
+            log_level="warning",
             access_log=False,
             server_header=False,
             date_header=False,

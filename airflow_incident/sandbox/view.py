@@ -19,6 +19,8 @@ FOLDER = pathlib.Path(__file__).with_name("page")
 FILES = {"app.js": "text/javascript", "style.css": "text/css"}
 # Seconds of silence after which a comment shows whether the browser is still there.
 HEARTBEAT = 15.0
+# Characters of a summary that the page's search knows: the error stands first.
+SEARCHED = 1000
 
 # Button -> what it does to the incident with this reference.
 ACTIONS: dict[str, Callable[[Store, str], JsonObject]] = {
@@ -66,6 +68,7 @@ def pages(store: Store) -> APIRouter:
                 "answer": opened.answer,
                 "opened_by": opened.opened_by,
                 "alert": opened.alert,
+                "route": opened.alert and store.catalogue.route_of(opened.alert.get("metadata", {})),
                 "attachments": [row["resource"] for row in opened.attachments],
                 "summary_html": summary.render(opened.incident.get("summary", "")),
             },
@@ -135,6 +138,8 @@ def _row(opened: StoredIncident) -> JsonObject:
     incident, first = opened.incident, opened.answer["incident"]
     assigned = [row for row in incident["incident_role_assignments"] if "assignee" in row]
     return {name: incident[name] for name in ("id", "reference", "name", "mode", "visibility", "created_at")} | {
+        "key": opened.request.get("idempotency_key") or opened.request["deduplication_key"],
+        "beginning": incident.get("summary", "")[:SEARCHED],
         "status": incident["incident_status"]["name"],
         "category": incident["incident_status"]["category"],
         "severity": incident.get("severity", {}).get("name"),
@@ -153,6 +158,7 @@ def _snapshot(store: Store) -> JsonObject:
     return {
         "incidents": [_row(opened) for opened in store.all()],
         "connection": store.connection_line(),
+        "routes": store.catalogue.alert_routes,
         "alert": json.dumps({name: getattr(store.options, name) for name in ("alert_source_id", "alert_source_token")}),
         "curl": f"curl {url} -H {key} -H 'Content-Type: application/json' -d '{body}'",
     }

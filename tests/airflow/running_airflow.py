@@ -30,10 +30,12 @@ class RunningAirflow:
     """Four processes over one home: `with RunningAirflow(home) as airflow: ...`.
 
     :param home: AIRFLOW_HOME, with a migrated database and the DAGs.
+    :param settings: Variables of the environment that go before those that every test has.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, **settings: str) -> None:
         self.home = home
+        self._settings = settings
         self.url = f"http://127.0.0.1:{_free_port()}"
         self.output = home / "output"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -215,6 +217,7 @@ class RunningAirflow:
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "12",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+            **self._settings,
         }
 
     def _healthy(self) -> bool:

@@ -102,4 +102,4 @@ def test_what_fails_while_incident_io_is_away_is_delivered_when_it_is_back(airfl
         assert abs((datetime.fromisoformat(told).replace(tzinfo=UTC) - failed_at).total_seconds()) < 3
         assert "three bad rows" in incident["summary"]
         (record,) = journal(airflow.home)
-        assert (record["state"], record["incident"]["reference"]) == ("open", "INC-1")
+        assert (record["state"], record["incident"]["reference"]) == ("opened", "INC-1")

@@ -64,7 +64,8 @@ def test_one_failed_run_is_one_incident(load, connected, monkeypatch):
     text = incident["summary"]
     page = f"https://airflow.example.com/prod/dags/orders/grid?dag_run_id={run_id}"
     assert f"]({page}) (manual)" in text
-    assert text.startswith("**Error:** `ValueError` in `boom`\n```\nno such table: orders\n```")
+    assert text.startswith("**Error:** `ValueError` in `boom`, at `")
+    assert "`\n```\nno such table: orders\n```" in text
     assert f"**Failed task:** `boom`, [log]({page}&task_id=boom&tab=logs)" in text
     assert "- **Attempt:** 1 of 1" in text
     assert "- **Owners:** data" in text
@@ -275,6 +276,38 @@ with DAG(
     run.clear_number = 1
     dag.on_success_callback(context)
     assert sandbox.incidents[0]["status"] == "closed"
+
+
+def test_callbacks_that_are_swapped_say_so_and_do_nothing(airflow_db, sandbox, connect, monkeypatch):
+    """With what this version gives the callbacks of tasks."""
+    from tests.airflow_dags import load_dag
+    from tests.doors import listen
+
+    monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
+    connect(sandbox.url)
+    source = """
+from airflow import DAG
+from airflow.decorators import task
+from airflow_incident import open_incident, resolve_incident
+
+with DAG("swapped", schedule=None) as dag:
+    swapped = {"on_success_callback": open_incident(), "on_failure_callback": resolve_incident()}
+    @task(on_failure_callback=[open_incident(), resolve_incident(scope="task")])
+    def fails():
+        raise ValueError("no such table: orders")
+
+    @task(**swapped)
+    def succeeds():
+        pass
+
+    succeeds() >> fails()
+"""
+    with listen() as heard:
+        load_dag(airflow_db, source, "swapped").test()
+    assert [row["status"] for row in sandbox.incidents] == ["triage"]
+    said = heard.texts()
+    assert sum("NO incident was closed for DAG swapped" in line for line in said) == 1, said
+    assert sum("NO incident was opened for DAG swapped" in line for line in said) == 1, said
 
 
 def test_a_sensor_waits_until_an_incident_is_closed(airflow_db, connected):

@@ -38,6 +38,13 @@ with DAG("leaf", on_failure_callback=open_incident(), on_success_callback=resolv
 with DAG("daily", on_failure_callback=open_incident(scope="dag"), on_success_callback=resolve_incident(scope="dag")):
     load()
 """,
+    "swapped": """
+with DAG("swapped", on_failure_callback=resolve_incident(), on_success_callback=open_incident(), default_args={
+    "on_failure_callback": [open_incident(scope="task"), resolve_incident(scope="task")],
+    "on_success_callback": open_incident(scope="task"),
+}):
+    load()
+""",
 }
 LEAD = {"incident_role_id": catalogue.ROLES[0]["id"], "assignee": {"email": "bob@example.com"}}
 
@@ -187,3 +194,17 @@ def test_an_old_run_s_success_does_not_close_today_s_failure(airflow, box):
         seen for seen in box.requests[requests:] if seen.method == "GET" and seen.path.startswith("/v2/incidents/")
     ]
     assert len(shown) == 1
+
+
+def test_callbacks_that_are_swapped_say_so_and_do_nothing(airflow, box):
+    """In the task and in the DAG processor, with what Airflow really gives them."""
+    reference = fail(airflow, box, "swapped", "first")
+    told(airflow, "swapped", "NO incident was closed for DAG swapped, run first: Airflow called it for a failure")
+    assert status(box, reference) == "Triage"
+    clear(airflow, "swapped", "first")
+    told(airflow, "swapped", "NO incident was opened for DAG swapped, run first: Airflow called it for a success")
+    logs = sorted((airflow.home / "logs" / "dag_id=swapped").rglob("*.log"))
+    said = "".join(log.read_text() for log in logs)
+    for words in ("NO incident was closed", "NO incident was opened"):
+        assert said.count(words) == 1, said
+    assert [row["incident_status"]["name"] for row in box.incidents_v2] == ["Triage"]

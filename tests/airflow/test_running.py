@@ -409,9 +409,9 @@ def test_a_batch_of_failures_ends_in_time_though_incident_io_hangs(up):
 def test_what_no_task_can_tell_is_told_by_the_dag(up):
     """A task that runs out of memory takes its callback with it; the DAG's tells, and lists the task."""
     (row,) = opened(up, "killed")
-    assert row.incident["name"] == "DAG killed failed" + (": greedy" if LISTS_FAILED else "")
+    assert row.incident["name"].startswith("DAG killed failed" + (": greedy" if LISTS_FAILED else ""))
     assert ("**Failed task:** `greedy`" in row.incident["summary"]) is LISTS_FAILED
-    assert "**Error:**" not in row.incident["summary"]
+    assert ("**Error:**" in row.incident["summary"]) is ("its process was killed" in row.incident["summary"])
 
 
 def test_a_run_that_takes_too_long_is_told(up):

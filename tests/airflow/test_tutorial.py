@@ -32,7 +32,7 @@ def shell(tmp_path, sandbox):
         for old, new in replaced.items():
             commands = commands.replace(old, new)
         script = "".join([*exported, commands])
-        exported.extend(line for line in commands.splitlines(keepends=True) if line.startswith("export"))
+        exported.extend(re.findall(r"^export (?:'[^']*'|[^'\n])*\n", commands, re.MULTILINE))
         shell = ["bash", "-ec", script]
         done = subprocess.run(
             shell, check=False, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300

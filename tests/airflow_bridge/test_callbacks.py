@@ -2,14 +2,18 @@
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.airflow_dags import as_stored, load_dag
+from airflow_incident.airflow_bridge.context import read_failure
+from tests.airflow_dags import as_stored, load_dag, stored
 from tests.airflow_versions import AIRFLOW, TELLS_EXCEPTION, since
 from tests.doors import dag_named
+from tests.journal_records import forget_all
 
 TOLD_THE_EXCEPTION = pytest.mark.skipif(not TELLS_EXCEPTION, reason="dag.test() tells no exception on 3.0 to 3.2")
 
@@ -26,6 +30,8 @@ def boom():
 """
 
 BOOM = "task(boom)()"
+RUN_DATE = "logical_date" if AIRFLOW >= (3, 0) else "execution_date"
+DAYS = (datetime(2026, 1, day, tzinfo=UTC) for day in range(1, 30))
 
 
 @pytest.fixture
@@ -99,10 +105,46 @@ def test_a_task_tells_what_the_dag_cannot(run, connected):
     """A task's incident has the exception and the attempt."""
     run(BOOM, "telling", "default_args={'on_failure_callback': open_incident()}, tags=['night'], schedule=None")
     text = connected.incidents[0]["summary"]
-    assert text.startswith("**Error:** `ValueError` in `boom`\n```\nno such table: orders\n```")
+    assert re.match(
+        r"\*\*Error:\*\* `ValueError` in `boom`, at `/.*/telling.py:\d+`\n```\nno such table: orders\n```", text
+    )
     assert "**Failed task:** `boom`" in text
     assert "- **Attempt:** 1 of 1" in text
     assert "- **Tags:** `night`" in text
+
+
+def test_rows_of_the_database_tell_as_much(airflow_db, run):
+    """A context made of a stored DAG and of rows, by whoever has the database, tells what the DAG's callback does."""
+    from airflow.models import DagRun, TaskInstance
+    from airflow.utils.session import create_session
+
+    body = """
+@task(doc_md="Loads the prices of a shop.")
+def load(shop):
+    raise ValueError(shop)
+
+@task
+def publish():
+    pass
+
+load.expand(shop=["london"]) >> publish()
+"""
+    for _ in range(2):
+        run(body, "rows", "schedule=None, dagrun_timeout=timedelta(hours=1)", **{RUN_DATE: next(DAYS)})
+    dag = stored(load_dag(airflow_db, (airflow_db / "dags" / "rows.py").read_text(), "rows"))
+    with create_session() as session:
+        last = session.query(DagRun).filter_by(dag_id="rows").order_by(DagRun.id.desc()).first()
+        ti = session.query(TaskInstance).filter_by(dag_id="rows", run_id=last.run_id, state="failed").one()
+        context = {"dag": dag, "dag_run": last, "ti": ti, "run_id": last.run_id, "reason": "task_failure"}
+        failure = read_failure(context)
+        late = read_failure(context | {"reason": "timed_out"})
+    assert (failure.level, failure.failed_tasks, failure.downstream) == ("dag", ("load[0]",), ("publish",))
+    assert (failure.operator, failure.task_doc) == ("@task", "Loads the prices of a shop.")
+    assert failure.file.endswith("rows.py")
+    assert failure.host
+    assert failure.failures_before == 1
+    assert failure.failing_since < failure.failed_at
+    assert late.time_limit == timedelta(hours=1)
 
 
 @TOLD_THE_EXCEPTION
@@ -287,6 +329,7 @@ def kept_in_database(airflow_db, sandbox, monkeypatch):
     with create_session() as session:
         session.add(row)
     yield sandbox
+    forget_all()
     with create_session() as session:
         session.delete(session.merge(row))
 

@@ -11,7 +11,9 @@ from airflow_incident.airflow_bridge import compat
 from tools import broken
 
 
-@pytest.mark.parametrize("name", compat._HOMES)
+@pytest.mark.parametrize(
+    "name", sorted(compat._HOMES.keys() - {"DagBag"})
+)  # which is for Airflow's own commands, and ours
 def test_each_name_is_what_airflow_s_own_bridge_calls_so(name):
     """That one keeps up with Airflow, in newer versions than some Airflows bring."""
     assert getattr(compat, name) is getattr(sdk, name)

@@ -13,7 +13,7 @@ import pytest
 import trustme
 
 from airflow_incident import CreateIncidentOperator, IncidentHook, open_incident
-from airflow_incident.airflow_bridge.compat import BaseHook
+from airflow_incident.airflow_bridge.compat import BaseHook, conf
 from airflow_incident.airflow_bridge.config import read_airflow_config, read_config, read_routed
 from airflow_incident.airflow_bridge.process import PROCESS
 from airflow_incident.core.settings import OPTIONS, options_in, read_value
@@ -63,6 +63,8 @@ VALUES = {
     "journal": (None, None, "False"),
     "auto_open": (None, None, "True"),
     "auto_resolve": (None, None, "True"),
+    "import_errors": (None, None, "True"),
+    "import_error_minutes": (None, None, "10"),
     "auto_include": (None, None, "sales_*, finance"),
     "auto_exclude": (None, None, "*_draft"),
     "routes_file": (None, None, "/nowhere/routes.yaml"),
@@ -626,6 +628,29 @@ def test_a_connection_is_read_in_every_form(monkeypatch, form):
         assert server.arrivals[0].head.startswith(f"POST {path} HTTP/1.1".encode())
 
 
+def test_an_option_whose_command_fails_costs_itself(monkeypatch, connected):
+    """As on a host that lacks the file which it reads."""
+    monkeypatch.setenv("AIRFLOW__INCIDENT_IO__PROXY_CMD", "false")
+    heard, _ = report()
+    assert len(connected.incidents) == 1
+    assert [text for text in heard.texts() if "proxy cannot be read" in text] == heard.texts()
+
+
+@pytest.mark.parametrize(("option", "taken"), [("visibility", "private"), ("mode", "real"), ("severity", None)])
+def test_an_option_that_airflow_cannot_read_shows_an_incident_to_nobody_else(connected, option, taken):
+    """As a per cent sign does in airflow.cfg."""
+    if not conf.has_section("incident_io"):
+        conf.add_section("incident_io")
+    conf.set("incident_io", option, "%(nothing)s")
+    try:
+        heard, _ = report()
+    finally:
+        conf.remove_option("incident_io", option)
+    assert f"[incident_io] {option} cannot be read" in heard.texts()[0]
+    assert len(connected.incidents) == 1
+    assert taken is None or connected.incidents[0][option] == taken
+
+
 @pytest.mark.parametrize(
     "error", [RuntimeError("vault is sealed: token=s.abcdefgh"), SystemExit(1), OSError("no route")]
 )
@@ -640,4 +665,4 @@ def test_a_secrets_backend_that_fails_is_one_error_line(monkeypatch, error):
     heard, _ = report()
     assert type(error).__name__ in heard.error
     assert "s.abcdefgh" not in heard.error
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10

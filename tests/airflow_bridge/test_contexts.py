@@ -84,6 +84,22 @@ def sent(box):
     return request.body
 
 
+# Who calls
+
+
+def test_a_lost_task_of_airflow_2_is_told_by_the_dag_processor():
+    """It names the task in place of an error, and has the task's start; the callbacks of a batch share its time."""
+    lost = "{'DAG Id': 'orders', 'Task Id': 'load', 'Run Id': 'run-1', 'Hostname': 'worker-1'}"
+    failure = read_failure(task_context(exception=lost))
+    assert (failure.in_processor, failure.reason, failure.exception) == (True, "lost", None)
+
+
+def test_a_neighbour_s_template_field_does_not_make_a_task_s_failure_the_dag_s(box):
+    """Airflow writes the fields of each notifier into the context that all of a task's callbacks share."""
+    report(task_context() | {"reason": "nightly"})
+    assert sent(box)["name"] == "DAG orders failed: load (ValueError)"
+
+
 # Poor contexts
 
 
@@ -151,6 +167,48 @@ def test_without_a_run_there_is_one_clear_line(box, context, call):
     assert "NO incident was opened" in line
     assert "Airflow's context names no" in line
     assert box.requests == []
+
+
+OF_SUCCESS = {
+    "dag": dag_context(reason="success"),
+    "task": task_context(exception=None, state="success"),
+}
+OF_FAILURE = {
+    **{reason: dag_context(reason=reason) for reason in ("task_failure", "all_tasks_deadlocked", "timed_out")},
+    "task": task_context(),
+    "task without its error": task_context(exception=None, state="failed"),
+    "retry": task_context(state="up_for_retry"),
+    "deadline": {"dag_run": {"dag_id": "orders", "dag_run_id": "run-1"}, "deadline": {"deadline_time": "2026-01-01"}},
+}
+SWAPPED = [
+    *((open_incident, "success", "NO incident was opened", context) for context in OF_SUCCESS.values()),
+    *((resolve_incident, "failure", "NO incident was closed", context) for context in OF_FAILURE.values()),
+]
+
+
+@pytest.mark.parametrize("call", [call_sync, call_async], ids=["sync", "async"])
+@pytest.mark.parametrize(
+    ("callback", "occasion", "words", "context"),
+    SWAPPED,
+    ids=[*OF_SUCCESS, *(f"not closed: {why}" for why in OF_FAILURE)],
+)
+def test_a_callback_that_stands_for_the_opposite_does_nothing(box, call, callback, occasion, words, context):
+    """Swapped, one would open an incident for each success, and the other close what has just failed."""
+    with listen() as heard:
+        call(callback(scope="task"), context)
+    place = {"success": "on_failure_callback", "failure": "on_success_callback"}[occasion]
+    assert f"{words} for DAG orders, run run-1: Airflow called it for a {occasion}, as on_" in heard.error
+    assert f"Use it as {place}" in heard.error
+    assert box.requests == []
+
+
+@pytest.mark.parametrize(
+    "context", [task_context(exception=None, state="running"), task_context(exception=None), dag_context(reason="")]
+)
+def test_what_a_context_is_for_is_not_guessed(box, context):
+    """A task's own code may call, and the watcher, whose runs have no reason: it opens."""
+    report(context)
+    assert sent(box)["name"]
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,123 @@ def chain(names: list[str]) -> SimpleNamespace:
     return SimpleNamespace(dag_id="orders", task_dict=tasks, task_ids=row)
 
 
+def test_whether_anything_is_stopped_is_known_or_not():
+    """Nothing is a fact, if the DAG tells its tasks; without them nobody knows."""
+    assert read_failure(task_context(dag=graph({"load": []}))).downstream_count == 0
+    assert read_failure(task_context()).downstream_count is None
+    assert read_failure(dag_context(dag=graph({"load": []}))).downstream_count is None
+
+
+# The task
+
+
+class Wait:
+    """A sensor as people write them, with what it waits for, and with what nobody may see."""
+
+    operator_name = "FileSensor"
+    doc_md = "\n# Waits for the shop\n\nSee the [runbook](https://wiki.example.com/shop)."
+    template_fields = ("filepath", "external_task_ids", "env", "bash_command", "op_kwargs", "target_time", "my_path")
+
+    def __init__(self):
+        self.filepath = "/in/orders.csv"
+        self.external_task_ids = ["a", "b", object()]
+        self.env = {"DB_PASS": "secret"}
+        self.bash_command = self.token = self.bucket_password = "secret"
+        self.op_kwargs = {"path": "secret"}
+        self.target_time = NOON
+        self.my_path = object()
+        self.fs_conn_id = "fs_default"
+        self.timeout = 3600
+        self.execution_timeout = timedelta(minutes=5)
+
+
+def in_task(**more) -> Failure:
+    context = task_context(dag=graph({"load": []}), task=Wait(), **more)
+    context["ti"].hostname = "worker-3"
+    return read_failure(context)
+
+
+def test_what_a_task_does_and_waits_for():
+    """Its class, the first line that its author wrote, and those of its own fields that say what it works on."""
+    failure = in_task()
+    assert (failure.operator, failure.task_doc, failure.host) == ("FileSensor", "Waits for the shop", "worker-3")
+    assert failure.runbook == "https://wiki.example.com/shop"
+    assert failure.task_fields == {
+        "filepath": "/in/orders.csv",
+        "external_task_ids": "a, b",
+        "target_time": "2026-03-04 12:00:00+00:00",
+        "fs_conn_id": "fs_default",
+    }
+    assert "secret" not in str(failure)
+
+
+@pytest.mark.parametrize(
+    ("module", "told"),
+    [
+        ("airflow.providers.standard.sensors.filesystem", "OrdersSensor"),
+        ("shop.sensors", "shop.sensors.OrdersSensor"),
+        (f"unusual_prefix_{'0f' * 20}_orders", "orders.OrdersSensor"),
+    ],
+)
+def test_an_operator_that_is_not_airflows_is_named_with_its_module(module, told):
+    """A responder finds the code of it; one from a DAG file has the file's name, which Airflow prefixes."""
+    kind = type("OrdersSensor", (Wait,), {"operator_name": "OrdersSensor", "__module__": module})
+    context = task_context(dag=graph({"load": []}), task=kind())
+    assert read_failure(context).operator == told
+
+
+def test_a_limit_is_told_only_of_what_exceeded_it():
+    """The sensor's own, in seconds; the task's; the run's."""
+    assert in_task().time_limit is None
+    late, slow = (type(name, (Exception,), {})() for name in ("AirflowSensorTimeout", "AirflowTaskTimeout"))
+    assert in_task(exception=late).time_limit == timedelta(hours=1)
+    assert in_task(exception=slow).time_limit == timedelta(minutes=5)
+    dag = SimpleNamespace(dag_id="orders", dagrun_timeout=timedelta(hours=2))
+    assert read_failure(dag_context(dag=dag, reason="timed_out")).time_limit == timedelta(hours=2)
+    assert read_failure(dag_context(dag=dag)).time_limit is None
+
+
+def test_the_dag_tells_the_task_too_if_it_is_the_only_one(monkeypatch):
+    """Of several nobody could tell which one it is about; where another one ran says nothing."""
+    dag = graph({"load": [], "other": []})
+    vars(dag.task_dict["load"]).update(operator_name="@task", doc_md="Loads.")
+    ti = SimpleNamespace(task_id="load", map_index=-1, hostname="worker-3")
+    load, other = TaskState("load", -1, "failed"), TaskState("other", -1, "failed")
+    one = in_dag(dag, [load], monkeypatch, ti=ti)
+    assert (one.operator, one.task_doc, one.host) == ("@task", "Loads.", "worker-3")
+    ti.task_id = "other"
+    assert in_dag(dag, [load], monkeypatch, ti=ti).host is None
+    two = in_dag(dag, [load, other], monkeypatch, ti=ti)
+    assert (two.operator, two.task_doc, two.host) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ({"event": "Process terminated by signal. Likely out of memory error (OOM)."}, "killed"),
+        ({"event": "Process exited abnormally", "exit_code": 1}, "task_failure"),
+        ("[t] {local_task_job_runner.py:266} INFO - Task exited with return code -9. For more", "killed"),
+        ("[t] {local_task_job_runner.py:266} INFO - Task exited with return code 1", "task_failure"),
+        ({"event": "reading orders"}, "task_failure"),
+    ],
+)
+def test_a_killed_process_is_known_by_its_log(log, monkeypatch, line, reason):
+    """Nobody tells the DAG's callback; it is looked for in the log also where nothing of that may be shown."""
+    log({"event": "reading"}, line)
+    failure = in_dag(graph({"load": []}), [TaskState("load", -1, "failed")], monkeypatch, ti=task_context()["ti"])
+    assert (failure.reason, failure.log_tail) == (reason, None)
+    assert read_failure(task_context()).reason is None, "a task that tells its error was not killed"
+
+
+@pytest.mark.parametrize("told", [{}, {"exception": "{'DAG Id': 'orders', 'Task Id': 'load'}"}])
+def test_a_lost_task_is_called_so(told):
+    """The DAG processor calls a task's callback when Airflow has lost it; 2.11 says only which one."""
+    context = task_context()
+    del context["exception"]
+    failure = read_failure(context | told)
+    assert (failure.reason, failure.exception) == ("lost", None)
+
+
 # Whose it is
 
 
@@ -259,6 +376,17 @@ def test_each_failed_task_has_its_log(monkeypatch):
     assert step.log_urls == {}
 
 
+def test_the_instances_of_a_mapped_task_are_counted(monkeypatch):
+    """A task's process is told how many there are; the DAG's callback counts them, if it sees all."""
+    assert read_failure(task_context(map_index=1, expanded_ti_count=7)).instances == {"load": 7}
+    assert read_failure(task_context(map_index=1, expanded_ti_count="x")).instances == {}
+    assert read_failure(task_context(expanded_ti_count=7)).instances == {}
+    states = [TaskState("load", 0, "failed"), TaskState("load", 1, "success"), TaskState("x", 0, "success")]
+    assert in_dag(graph({"load": []}), states, monkeypatch).instances == {}
+    monkeypatch.setattr(details, "supervisor", object)
+    assert in_dag(graph({"load": []}), states, monkeypatch).instances == {"load": 2}
+
+
 # The log
 
 
@@ -306,6 +434,19 @@ def test_of_json_lines_the_texts_are_shown(log):
         "reading orders", "two", "lines", "ValueError: no such table", "None: None",
         "None: None", '{"no": "event"}', '{"event": "half', "5",
     ]  # fmt: skip
+
+
+def test_what_airflow_2_says_of_the_error_is_left_out(log):
+    """The incident has it already; without an error to show, the log's is the only one."""
+    log(
+        "[t] {x.py:1} INFO - the disk is full",
+        "[t] {x.py:1} INFO - ::endgroup::",
+        "[t] {taskinstance.py:3313} ERROR - Task failed with exception",
+        "Traceback (most recent call last):",
+        "ValueError: boom",
+    )
+    assert tail(1) == "[t] {x.py:1} INFO - the disk is full"
+    assert tail(1, exception=None) == "ValueError: boom"
 
 
 def test_what_airflow_2_says_of_callbacks_is_left_out(log):
@@ -418,6 +559,8 @@ def test_the_runs_before_are_asked_for_once(states, failures, succeeded, asked):
     failure = read_failure(task_context(dag_run=runs(*states)))
     assert failure.failures_before == failures
     assert failure.last_success == (None if succeeded is None else NOON + timedelta(days=succeeded))
+    first = len(states) - failures
+    assert failure.failing_since == (NOON + timedelta(days=first) if failures else None)
     assert Run.asked == asked
 
 
@@ -442,7 +585,8 @@ ODD = {"bites": Bites, "number": lambda: 5, "text": lambda: "text", "list": list
 
 @pytest.mark.parametrize("kind", ODD)
 @pytest.mark.parametrize(
-    "fact", ["owner_links", "description", "doc_md", "task_dict", "fileloc", "outlets", "run", "template"]
+    "fact",
+    ["owner_links", "description", "doc_md", "task_dict", "fileloc", "outlets", "run", "template", "task"],
 )
 def test_a_broken_fact_costs_only_itself(log, fact, kind):
     """Whatever one thing is or raises, the others are there."""
@@ -461,6 +605,8 @@ def test_a_broken_fact_costs_only_itself(log, fact, kind):
         dag.task_dict["load"].outlets = value
     elif fact == "run":
         context["dag_run"] = value
+    elif fact == "task":
+        context["task"] = value
     elif fact == "template":
         context["map_index_template"] = value
     else:
@@ -493,5 +639,5 @@ def test_what_hangs_costs_what_comes_after_it(monkeypatch):
     began = time.monotonic()
     with callback(12):
         failure = read_failure(task_context(dag=dag, dag_run=run))
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 4
     assert (failure.description, failure.downstream, failure.last_success) == ("about", ("publish",), None)

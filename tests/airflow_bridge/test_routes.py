@@ -11,12 +11,12 @@ import pytest
 from airflow_incident import CreateIncidentOperator, ResolveIncidentOperator, open_incident
 from airflow_incident.airflow_bridge import routes
 from airflow_incident.airflow_bridge.config import read_airflow_config, read_lenient_config, read_routed
-from airflow_incident.airflow_bridge.routes import MOST_BYTES, read_routes
+from airflow_incident.airflow_bridge.routes import MOST_BYTES, read_document, read_routes
 from airflow_incident.core.settings import Settings
 from airflow_incident.policy.auto_callbacks import ZeroTouch
 from airflow_incident.sandbox.options import ALERT_SOURCE_ID, ALERT_SOURCE_TOKEN
 from airflow_incident.sandbox.server import Sandbox
-from tests.doors import call_async, call_sync, dag_context, listen, task_context, use_store
+from tests.doors import call_async, call_sync, dag_context, listen, succeeded, task_context, use_store
 from tests.memory_store import Texts
 
 EVERY_DOOR = pytest.mark.parametrize("call", [call_sync, call_async], ids=["sync", "async"])
@@ -188,7 +188,7 @@ def test_a_broken_file_costs_itself(connected, rules, call, name):
         file = rules(content)
     began = time.monotonic()
     (line,) = failed(call)
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 10
     assert problem in line
     assert "airflow-incident routes check" in line
     assert content is None or f"{file}, " in line
@@ -214,10 +214,26 @@ def test_what_is_no_file_costs_itself(connected, monkeypatch, tmp_path, kind):
     assert len(connected.incidents) == 1
 
 
-def test_a_file_nobody_can_parse_that_speaks_of_private_incidents_makes_all_private(connected, rules):
-    """For whom it was meant, nobody knows."""
-    rules("- match: {tags: payroll}\n  set: {visibility: private\n")
-    failed()
+PRIVATE = "- match: {dag_id: orders}\n  set: {visibility: private}\n"
+UNUSABLE = {
+    "no YAML": "- match: {tags: payroll}\n  set: {visibility: private\n",
+    "Latin-1": f"# Geh\xe4lter\n{PRIVATE}".encode("latin-1"),
+    "UTF-16": PRIVATE.encode("utf-16"),
+    "too big": f"#{'x' * MOST_BYTES}\n{PRIVATE}",
+    "in a mapping": "rules:\n  - match: {dag_id: orders}\n    set: {visibility: private}\n",
+    "a mapping of one": "match: {dag_id: orders}\nset: {visibility: PRIVATE}\n",
+    "an unknown part": "- match: {dag_id: orders}\n  sets: {visibility: private}\n",
+    "an unknown option": "- match: {dag_id: orders}\n  set: {visiblity: private}\n",
+    "a list of options": "- match: {dag_id: orders}\n  set: [visibility, private]\n",
+    "no rule": "- visibility: private\n",
+}
+
+
+@pytest.mark.parametrize("content", UNUSABLE.values(), ids=UNUSABLE)
+def test_what_nobody_can_read_that_speaks_of_private_incidents_makes_them_private(connected, rules, content):
+    """A slip in the file shows an incident to nobody who was not to see it."""
+    rules(content)
+    assert len(failed()) == 1
     assert [row["visibility"] for row in connected.incidents] == ["private"]
 
 
@@ -286,12 +302,8 @@ def test_a_recovery_finds_what_the_same_rules_have_opened(connect, rules, kept, 
         connect(box.url, conn_id="elsewhere")
         failed(call, context=task_context(dag=DAG))
         again = task_context(dag=DAG, clear=1)
-        call(
-            resolve_incident(),
-            {name: again[name] for name in ("dag", "dag_run", "run_id", "ti")}
-            if "task" in options
-            else dag_context(dag=DAG, dag_run=again["dag_run"]),
-        )
+        of_dag = dag_context(dag=DAG, dag_run=again["dag_run"])
+        call(resolve_incident(), succeeded(again if "task" in options else of_dag))
         assert [row["status"] for row in box.incidents] == ["closed"]
 
 
@@ -343,8 +355,10 @@ def test_zero_touch_meets_the_rules_and_a_tag_goes_before_them(connect, rules):
         assert [("by_rule" in row["name"], row["severity"]["name"]) for row in here.incidents] == [(False, "Minor")]
 
 
-def test_the_cost_of_200_rules_for_a_thousand_dags(rules, connect):
-    """After the first failure of a process, less than a millisecond each; a slow machine has three."""
+def test_200_rules_for_a_thousand_dags_are_read_once(rules, connect, monkeypatch):
+    """What each failure costs after the first of a process: benchmarks/routes.py."""
+    parsed = []
+    monkeypatch.setattr(routes, "read_document", lambda text: parsed.append(text) or read_document(text))
     connect("http://127.0.0.1:9")
     rules(
         "\n".join(
@@ -360,10 +374,7 @@ def test_the_cost_of_200_rules_for_a_thousand_dags(rules, connect):
         for n in range(1000)
     ]
     config = read_airflow_config()
-    read_routed(contexts[0], config)
-    began = time.perf_counter()
     found = [read_routed(context, config).options for context in contexts]
-    each = (time.perf_counter() - began) / len(contexts)
     assert found == [{"severity": f"S{n % 200}"} for n in range(1000)]
-    assert each < 0.003
+    assert len(parsed) == 1
     assert read_lenient_config("", config, read_routed(contexts[7], config)).settings.severity == "S7"

@@ -118,6 +118,5 @@ def test_every_command_sees_the_records_of_all_teams(command, box):
             "n1": ["open", None],
         },
     }
-    for record in listed:
-        command("journal", "drop", record["name"], "--yes")
+    command("journal", "drop", *(record["name"] for record in listed), "--yes")
     assert json.loads(command("-c", LOOK).splitlines()[-1])["records"] == {}

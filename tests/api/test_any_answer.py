@@ -14,7 +14,7 @@ from airflow_incident.api.calls import Call, CallSequence, Directory, PaginatedC
 from airflow_incident.api.client import AsyncClient, Client, Connector
 from airflow_incident.api.exchange import Request, RequestLimits, Response, execute
 from airflow_incident.api.submit import SubmitOptions, submission
-from airflow_incident.core.text import with_notes
+from airflow_incident.core.text_edits import with_notes
 from airflow_incident.errors import ConfigurationError, IncidentIoError, TransportError, UnexpectedResponseError
 from airflow_incident.sandbox.fault_answers import answer
 from tests.doors import Scripted
@@ -139,7 +139,7 @@ def drive(conversation, take):
         return end.value
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @pytest.mark.parametrize("name", CALLS)
 @given(said=answers)
 def test_nothing_but_our_own_errors_comes_out_of_a_call(name, said):

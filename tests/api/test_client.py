@@ -106,7 +106,7 @@ def test_work_that_hangs_is_left_behind(monkeypatch):
     began = time.monotonic()
     with pytest.raises(TransportError, match=r"no answer within 0\.2 s"):
         Client(Connector(base_url="http://127.0.0.1:9", api_key="k")).call(CALL, budget=0.2)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
     release.set()
 
 

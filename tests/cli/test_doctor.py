@@ -102,6 +102,7 @@ def test_a_healthy_installation_is_all_ok(doctor, served, connect):
     assert checks == [
         "versions", "connection", "deployment", "base_url", "API key", "key roles", "clock", "severity", "incident_type",
         "custom_fields", "roles", "resolved_status", "api_version", "alert source", "zero touch", "journal", "journal",
+        "watcher",
     ]  # fmt: skip
     assert WHOLE["alert_source_token"] not in out
     assert served.incidents == []
@@ -179,10 +180,16 @@ def test_whatever_is_named_in_airflow_cfg_is_looked_up(sole, served, connect, mo
     assert f"([incident_io] {option} in airflow.cfg)" in told
 
 
+@pytest.fixture
+def elsewhere(connect, monkeypatch):
+    """Let incident.io be on another machine, which cannot open an address of this one."""
+    monkeypatch.setattr("airflow_incident.cli.checks._account", lambda config: iter(()))
+    connect("https://api.incident.io", password=API_KEY)
+
+
 @pytest.mark.parametrize(("address", "why"), [("", "is not set"), ("http://localhost:8080", "only this machine knows")])
-def test_5_no_base_url(troubles, served, connect, monkeypatch, address, why):
+def test_5_no_base_url(troubles, elsewhere, monkeypatch, address, why):
     """Without a name two installations may share an incident; without an address there are no links."""
-    connect(served.url, password=API_KEY)
     monkeypatch.setenv(BASE_URL, address)
     monkeypatch.delenv("AIRFLOW__INCIDENT_IO__DEPLOYMENT")
     code, bad = troubles()
@@ -310,6 +317,56 @@ def test_what_was_refused_or_waits_is_told(sole, served, connect):
     connect(served.url, password=API_KEY)
     keep("r1", state="dead", error="422")
     assert "1 refused; fix the cause" in sole("warning", "journal")
+
+
+def test_what_waits_is_not_hidden_beside_what_was_refused(doctor, served, connect):
+    """Nor what is neither."""
+    connect(served.url, password=API_KEY)
+    keep("r1", state="dead", error="422"), keep("r2"), keep("r3"), keep("r4", state="open")
+    out = " ".join(doctor()[1].split())
+    assert "warning journal 2 waiting, 1 refused, 4 records in all -> 1 refused; fix the cause" in out
+
+
+def test_the_worst_comes_first_and_a_hint_once(doctor, connect):
+    """What has the same cure stands together, before the cure."""
+    with Sandbox(roles=()) as box:
+        connect(box.url)
+        _, out = doctor()
+    levels = [line.split()[0] for line in out.splitlines() if line and not line.startswith(" ")][:-1]
+    assert levels == sorted(levels, key=["error", "warning", "ok"].index)
+    assert levels.count("warning") > 1
+    advice = [line.partition("-> ")[2] for line in out.splitlines() if "-> " in line]
+    assert advice.count("Give it that role, unless you do without.") == 1
+    assert len(advice) == len(set(advice))
+
+
+def test_links_that_there_are_are_not_denied(doctor, served, connect, monkeypatch):
+    """An address of this machine is of use to whoever reads a sandbox on it."""
+    connect(served.url, password=API_KEY)
+    monkeypatch.setenv(BASE_URL, "http://localhost:8080")
+    out = " ".join(doctor()[1].split())
+    assert "ok base_url incidents link to http://localhost:8080, which only this machine knows" in out
+    assert "no links" not in out
+
+
+def test_names_are_looked_up_at_the_same_time(doctor, served, connect, monkeypatch):
+    """One after the other, ten answers of a third of a second would be more than three seconds."""
+    from airflow_incident.api.client import Client
+
+    send, asked = Client._send, []
+
+    def late(self, request):
+        asked.append(request)
+        time.sleep(0.3)
+        return send(self, request)
+
+    monkeypatch.setattr(Client, "_send", late)
+    connect(served.url, password=API_KEY, extra=json.dumps(WHOLE))
+    began = time.perf_counter()
+    assert doctor()[0] == 0
+    took = time.perf_counter() - began
+    assert len(asked) >= 7
+    assert took < 0.3 * len(asked), f"{len(asked)} questions took {took:.1f} s"
 
 
 def test_a_connection_that_is_not_ours_is_named(doctor, connect):

@@ -235,6 +235,8 @@ KINDS = [
     Kind("table", "| user | x |\n| password | § |", WORD + "@/=$"),
     Kind("psql, expanded", "-[ RECORD 1 ]---\nusr      | x\npassword | §", WORD + "@/=$"),
     Kind("in words", "the password is '§' and it was refused", QUOTED, _single),
+    Kind("in words, of somebody", "authentication failed: password for svc is '§'", B64),
+    Kind("refused as it was given", "Incorrect API key provided: §", B64),
     Kind("changed value", '~ password = "§" -> "§2"', QUOTED),
     Kind("pydantic", "1 validation error for S\npassword\n  too short [type=x, input_value='§', input_type=str]", WORD),
     Kind("German", "Passwort: §, Benutzer: x", WORD + "@/=$"),

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from airflow_incident.core.error_text import error_text, type_in, type_name
+from airflow_incident.core.error_text import error_text, raised_at, type_in, type_name
 
 DAG = "/opt/dags/orders.py"
 LIB = "/opt/dags/lib/etl.py"
@@ -130,3 +130,22 @@ def test_a_deep_group_ends():
 )
 def test_a_type_has_its_module_unless_it_is_python_s(exception, name):
     assert type_name(exception) == name
+
+
+@pytest.mark.parametrize(
+    ("files", "file", "place"),
+    [
+        ([SDK, DAG, DRIVER], DAG, DAG),
+        ([SDK, DAG, LIB, DRIVER], DAG, LIB),
+        ([SDK, DAG, DAG], DAG, DAG),
+        ([SDK, "/usr/lib/python3.12/json/decoder.py"], DAG, None),
+        ([SDK, "/opt/dags/.venv/lib/python3.12/site-packages/driver.py"], DAG, None),
+        ([SDK, PROVIDER], DAG, None),
+        ([SDK, DAG], None, None),
+        ([SDK, DAG], "orders.py", None),
+    ],
+)
+def test_the_place_is_the_last_one_in_the_dags_own_folder(files, file, place):
+    """Where somebody of the team can look, whatever library raised it; without a name of the DAG's file there is none."""
+    assert raised_at(raised(files, ValueError("x")), file) == (place and f"{place}:2")
+    assert raised_at("no exception", file) is None

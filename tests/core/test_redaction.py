@@ -106,7 +106,7 @@ PIECES = (
 TEXTS = st.lists(st.sampled_from(PIECES) | st.text(max_size=6), max_size=12).map("".join)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(TEXTS)
 def test_redacting_twice_is_redacting_once(text):
     """What was redacted stays as it is, whatever it was; no text is too odd."""

@@ -21,6 +21,8 @@ SAMPLES = {
     "journal": ("false", False),
     "auto_open": (" On ", True),
     "auto_resolve": ("1", True),
+    "import_errors": ("t", True),
+    "import_error_minutes": (" 10", 10),
     "auto_include": ("a_*, b_?,, c", ("a_*", "b_?", "c")),
     "auto_exclude": ("x", ("x",)),
     "storm_limit": ("7", 7),
@@ -107,7 +109,7 @@ def test_a_slip_never_shows_an_incident_to_more_people():
 
 
 def test_the_table_is_complete():
-    """Each option has what the form, airflow.cfg and the README show of it."""
+    """Each option has what the form, airflow.cfg and the reference show of it."""
     for option in OPTIONS.values():
         assert option.label
         assert option.help.endswith(".")

@@ -22,6 +22,9 @@ def main(path: str, *dag_ids: str) -> None:
     file = Path(path)
     client = Client(base_url=None, token="", dry_run=True, transport=InProcessExecutionAPI().transport)
     client.base_url = "http://in-process.invalid./"
+    client.variables.get(
+        "nothing"
+    )  # Airflow makes the API at the first question, which takes seconds of processor time
     requests = [
         DagCallbackRequest(
             filepath=file.name, bundle_name="dags-folder", bundle_version=None, msg="no", dag_id=dag_id, run_id="r1"

@@ -157,7 +157,7 @@ def test_a_process_that_dies_before_it_says_what_the_dag_has_leaves_one_incident
     store = FileStore(tmp_path)
     with Sandbox() as box:
         report_to(box.url, store, report_of("r1", run_type="backfill", logical_date=DAY))
-        store.delete(record_name("orders", dag_key("tests", "orders")))
+        store.delete(record_name("orders", dag_key("tests", "orders", "c")))
         report_to(box.url, store, report_of("r2", run_type="backfill", logical_date=DAY + timedelta(days=1)))
         assert len(box.incidents) == 1
         (dags,) = [record for record in store.records() if record.is_dags]

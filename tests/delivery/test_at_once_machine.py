@@ -122,7 +122,6 @@ TestAtOnce.settings = settings(
     max_examples=500,
     stateful_step_count=30,
     derandomize=True,
-    deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),
 )

@@ -1,6 +1,6 @@
 """The time that reports share."""
 
-from airflow_incident.airflow_bridge.process import BatchBudget
+from airflow_incident.airflow_bridge.process import TimeBudget
 
 
 class Clock:
@@ -28,7 +28,7 @@ def test_a_hundred_reports_in_an_outage_stay_below_their_batch():
 
 def outage(reports, overhead=0.03):
     clock = Clock()
-    meter = BatchBudget(clock)
+    meter = TimeBudget(clock)
     shares = []
     for _ in range(reports):
         shares.append(meter.allot(longest=12.0, batch=25.0))
@@ -40,7 +40,7 @@ def outage(reports, overhead=0.03):
 def test_reports_that_go_well_leave_the_rest_its_time():
     """A hundred quick reports cost the last one nothing that matters."""
     clock = Clock()
-    meter = BatchBudget(clock)
+    meter = TimeBudget(clock)
     for _ in range(20):
         meter.record(0.05)
     assert meter.allot(longest=12.0, batch=25.0) == 12.0
@@ -49,7 +49,7 @@ def test_reports_that_go_well_leave_the_rest_its_time():
 def test_time_spent_long_ago_is_forgotten():
     """A process that lives longer than a batch begins anew."""
     clock = Clock()
-    meter = BatchBudget(clock)
+    meter = TimeBudget(clock)
     meter.record(24.0)
     assert meter.allot(longest=12.0, batch=25.0) == 0.5
     clock.now += 51.0
@@ -59,7 +59,7 @@ def test_time_spent_long_ago_is_forgotten():
 def test_what_is_written_down_needs_no_try():
     """With the journal the sum stays below half of what Airflow allows, and the last ones only write."""
     clock = Clock()
-    meter = BatchBudget(clock)
+    meter = TimeBudget(clock)
     shares = []
     for _ in range(40):
         share = meter.allot(longest=12.0, batch=25.0, written=True)

@@ -17,6 +17,7 @@ import pytest
 from airflow_incident import CreateIncidentOperator, IncidentHook
 from airflow_incident.airflow_bridge.process import PROCESS
 from airflow_incident.cli import main as cli
+from airflow_incident.core.timing import SETTLE_SECONDS
 from airflow_incident.delivery import run as delivery
 from airflow_incident.delivery.ledger import Ledger
 from airflow_incident.errors import AmbiguousDeliveryError, ConfigurationError
@@ -121,9 +122,12 @@ def creates(box):
 
 
 def work_off(place, url, store, runs):
-    """Report the failures of some runs from one process, by task and DAG in turn."""
+    """Report the failures of some runs from one process, by task and DAG in turn; each process begins at another one.
+
+    Two that tell of one failure in the milliseconds in which v1 ends may open it twice, as docs/how-to/api-versions.md says.
+    """
     client = client_of(url)
-    for number in range(runs):
+    for number in ((turn + place * 2) % runs for turn in range(runs)):
         told = report_of(f"r{number}", **LEVELS[(number + place) % 2])
         gone = client.connector.directory.v1_gone
         report_to(url, store, told, client=client, v1_gone=gone, has_time=lambda: True)
@@ -134,7 +138,7 @@ def work_off(place, url, store, runs):
 
 
 def test_v1_ends_in_the_middle_of_sixty_failures(box, store):
-    """Four processes tell of each run at once: one incident each, and what comes later goes straight to v2."""
+    """Four processes tell of each run, a moment apart: one incident each, and what comes later goes straight to v2."""
     pids = [fork(lambda place=place: work_off(place, box.url, store, 60)) for place in range(PROCESSES)]
     with ended(pids):
         while len(box.incidents) < 20:
@@ -154,7 +158,7 @@ def test_v1_ends_in_the_middle_of_sixty_failures(box, store):
     assert min(by["v1"], by["v2"]) > 0
     # Each process meets the end once, and perhaps once more for a run that another was just sending through v1.
     assert creates(box)["v1", 404] <= 2 * PROCESSES
-    assert Ledger.read(store.get(Ledger.name("tests"))).v1_gone
+    assert Ledger.read(store.get(Ledger.name("tests", "c"))).v1_gone_at
 
 
 @ALONE
@@ -167,6 +171,7 @@ def test_who_reads_that_v1_is_gone_asks_v2_at_once(box, store):
         ("GET", "/v1/incidents"),
         ("POST", "/v2/incidents"),
     ]
+    time.sleep(SETTLE_SECONDS)  # a note of the end is not acted on at once
     pid = fork(lambda: report_to(box.url, store, report_of("r2")))
     with ended([pid]):
         assert wait_for(pid) == [0]
@@ -197,7 +202,7 @@ def test_the_same_run_through_both_within_a_second_is_one_incident(box, store, f
             urls = [box.url, browned.url] if first == "served" else [browned.url, box.url]
             told = report_of(f"r{number}", **LEVELS[number % 2])
             # Nobody has told the others: each of these runs meets the end of v1 anew.
-            store.delete(Ledger.name("tests"))
+            store.delete(Ledger.name("tests", "c"))
             pids = [fork(lambda url=url, told=told: report_to(url, store, told)) for url in urls]
             with ended(pids):
                 assert wait_for(*pids) == [0, 0]
@@ -359,7 +364,7 @@ def test_a_long_queue_is_flushed_without_a_pause_for_each(box, store, monkeypatc
     box.store.v1_removed = True
     began = time.monotonic()
     assert len(flush_to(box.url, store).opened) == 50
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 40
     assert set(opened(box).values()) == {1}
 
 
@@ -372,8 +377,8 @@ def test_at_scope_dag_what_v1_opened_takes_the_next_failures(box, store):
     assert report_to(box.url, store, second).kind == "joined"
     box.store.move("INC-1", "closed")
     assert report_to(box.url, store, third).kind == "open"
-    first_id = box.store.all()[0].incident["id"]
-    assert opened(box) == {"airflow/tests/dag/orders/first": 1, f"airflow/tests/dag/orders/after/{first_id}": 1}
+    first_id, of_dag = box.store.all()[0].incident["id"], "airflow/tests/dag/orders/connection/c"
+    assert opened(box) == {f"{of_dag}/first": 1, f"{of_dag}/after/{first_id}": 1}
 
 
 # Through the doors

@@ -268,11 +268,11 @@ forged = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(raw=forged)
 def test_no_forged_record_ends_a_flush(store, connected, raw):
     """Nor the lines and tables that tell of it."""
-    from airflow_incident.cli.journal import _row
+    from airflow_incident.cli.records import record_json, record_row
     from airflow_incident.delivery.outcome import problems, record_line, summary_line
 
     store.texts.clear()
@@ -281,7 +281,7 @@ def test_no_forged_record_ends_a_flush(store, connected, raw):
     assert "r2" in [record.run_id for record in flushed.opened]
     records, _ = delivery.list_records()
     for record in (*flushed.opened, *flushed.pending, *flushed.dead, *records):
-        record_line(record), _row(record)
+        record_line(record), record_row(record, {}), record_json(record)
     summary_line(flushed), problems(flushed, datetime.now(UTC)), [settled.log_event(str) for settled in flushed.settled]
 
 

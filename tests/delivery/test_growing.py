@@ -6,13 +6,14 @@ from datetime import timedelta
 import pytest
 
 from airflow_incident.core.settings import Settings
-from airflow_incident.delivery.effects import Ask, Attach
+from airflow_incident.delivery.effects import Ask, Attach, Get, Send, Show
 from airflow_incident.delivery.ledger import MOST_EARLIER, Earlier, Ledger
 from airflow_incident.delivery.record import record_name
-from airflow_incident.delivery.report import IncidentContent, prepare
+from airflow_incident.delivery.report import DeliveryPolicy, IncidentContent, prepare
+from airflow_incident.delivery.reporter import deliver
 from airflow_incident.delivery.storm import MOST_LINKS
-from airflow_incident.errors import PermissionDeniedError, ServerError
-from tests.delivery.test_reporter import World
+from airflow_incident.errors import PermissionDeniedError, RateLimitError, ServerError
+from tests.delivery.test_reporter import World, until
 
 
 class Growing(World):
@@ -33,6 +34,13 @@ class Growing(World):
             return self.above
         return super().take(step)
 
+    def create(self, body):
+        key = body["idempotency_key"]
+        is_new, answer = key not in self.incidents, super().create(body)
+        if is_new and not self.refusal:
+            self.incidents[key] = answer = answer._replace(created_at=self.now, updated_at=self.now)
+        return answer
+
     @property
     def storm(self):
         (record,) = (record for record in self.records() if record.level == "storm")
@@ -47,6 +55,11 @@ class Growing(World):
                 self.incidents[key] = incident._replace(**changes)
 
 
+def after_its_first_look(world, steps):
+    """Let a report see what the journal has of it, and no more; return its next step."""
+    return steps.send(world.take(until(world, steps, Get)))
+
+
 def told(result):
     """Return the outcome that the log line and the metrics have."""
     return result.log_events(str, 0.0)[-1].outcome
@@ -58,7 +71,7 @@ def world():
 
 
 STORM = {"storm_dag": 1}
-MINOR, MAJOR, CRITICAL = (f"01FCNDV6P870EA6S7TK1DSYDG{n}" for n in range(3))
+MINOR, MAJOR, CRITICAL, SECURITY, DATA = (f"01FCNDV6P870EA6S7TK1DSYDG{n}" for n in range(5))
 
 
 def test_a_storm_names_each_of_its_members(world):
@@ -155,16 +168,25 @@ def test_a_storm_that_a_person_has_gets_links_only(world):
         (Settings(severity=CRITICAL), ServerError(503), True),
         (Settings(severity=MAJOR), True, False),
         (Settings(), True, False),
+        (Settings(incident_type=SECURITY), False, True),
     ],
 )
 def test_what_must_not_hide_in_a_storm_opens_its_own(world, settings, above, apart):
-    """What is more severe, or private where the storm is public, or real where that is a test."""
+    """What is more severe, or private where the storm is public, or real where that is a test, or of another type."""
     world.above = above
     for n in range(2):
         world.fail(f"r{n}", settings=Settings(severity=MAJOR), policy=STORM)
     outcome = world.fail("r9", settings=settings, policy=STORM)
     assert outcome.kind == ("open" if apart else "grouped")
     assert len(world.incidents) == (3 if apart else 2)
+
+
+@pytest.mark.parametrize(("incident_type", "kind"), [(DATA, "open"), (SECURITY.lower(), "grouped"), (None, "open")])
+def test_a_storm_with_an_incident_type_takes_its_own_kind_only(world, incident_type, kind):
+    """A type may be private by itself, whatever visibility says."""
+    for n in range(2):
+        world.fail(f"r{n}", settings=Settings(incident_type=SECURITY), policy=STORM)
+    assert world.fail("r2", settings=Settings(incident_type=incident_type), policy=STORM).kind == kind
 
 
 def test_a_failure_in_a_storm_leads_to_its_incident(world):
@@ -181,6 +203,68 @@ def test_a_failure_in_a_storm_leads_to_its_incident(world):
     assert len(grouped) == 2
     assert {record.incident.id for record in grouped} == {world.storm.incident.id}
     assert "**2 failures**" in world.text(world.storm)
+
+
+def test_a_storm_that_waits_is_sent_by_its_next_failure(world):
+    """With the same key and body, and for all that waited with it; where nobody flushes, nobody else would."""
+    world.fail("r0", policy=STORM)
+    world.refusal = RateLimitError(429, retry_after=30.0)
+    assert told(world.fail("r1", policy=STORM)) == "journalled"
+    world.refusal = None
+    assert world.fail("r2", policy=STORM).incident is None, "it was asked to wait"
+    world.now += timedelta(seconds=31)
+    outcome = world.fail("r3", policy=STORM)
+    assert outcome.incident.reference == "INC-2"
+    assert [event.outcome for event in outcome.log_events(str, 0.0)] == ["grouped", "replayed"]
+    assert world.sent[-1] == world.sent[-2]
+    assert "**3 failures**" in world.text(world.storm)
+    assert told(world.fail("r4", policy=STORM)) == "grouped"
+    assert len(world.incidents) == 2
+
+
+def test_a_storm_whose_incident_is_closed_is_followed_by_another(world):
+    """By one, also if two processes find it closed at once; an outage proves nothing."""
+    for n in range(2):
+        world.fail(f"r{n}", policy=STORM)
+    world.close("id-2")
+    world.now += timedelta(seconds=61)
+    policy = DeliveryPolicy(now=lambda: world.now, deployment="prod", conn_id="c", storm_dag=1, storm_deployment=0)
+    late = deliver(world.failing("r2"), policy)
+    step = until(world, late, Show)
+    assert world.fail("r3", policy=STORM).incident.reference == "INC-3"
+    assert world.finish(late, step).incident.reference == "INC-3"
+    world.close("id-3")
+    world.refusal = ServerError(503)
+    world.now += timedelta(seconds=61)
+    assert world.fail("r4", policy=STORM).incident.reference == "INC-3"
+    world.refusal = None
+    world.now += timedelta(seconds=61)
+    assert world.fail("r5", policy=STORM).incident.reference == "INC-4"
+
+
+def test_a_storm_is_asked_about_once_a_minute(world):
+    """And not for each of its failures."""
+    for n in range(20):
+        world.fail(f"r{n}", policy=STORM)
+    take, asked = world.take, []
+    world.take = lambda step: (asked.append(step) if isinstance(step, Show) else None, take(step))[1]
+    world.now += timedelta(seconds=61)
+    for n in range(20, 25):
+        world.fail(f"r{n}", policy=STORM)
+    assert len(asked) == 1
+
+
+def test_a_storm_that_another_process_is_opening_is_left_to_it(world):
+    """As long as that may be waiting for the answer."""
+    world.fail("r0", policy=STORM)
+    policy = DeliveryPolicy(now=lambda: world.now, deployment="prod", conn_id="c", storm_dag=1, storm_deployment=0)
+    killed = deliver(world.failing("r1"), policy)
+    until(world, killed, Send)
+    asked = len(world.sent)
+    assert world.fail("r2", policy=STORM).kind == "grouped"
+    assert len(world.sent) == asked
+    world.now += timedelta(seconds=13)
+    assert world.fail("r3", policy=STORM).incident.reference == "INC-2"
 
 
 def test_a_run_that_fails_again_joins_its_open_incident(world):
@@ -232,6 +316,41 @@ def test_what_the_dag_knows_beyond_its_task_is_said_in_the_incident(world):
     assert len(world.edited) == 1
     assert "check" in world.edited[0]["incident"]["summary"]
     assert [link.incident_id for link in world.attached] == ["id-2"]
+
+
+@pytest.mark.parametrize("is_touched", [False, True])
+def test_mapped_tasks_that_fail_at_once_leave_the_text_to_be_completed(world, is_touched):
+    """Whose words an incident has, only the first of them knows; the others write the same record after it.
+
+    A person may have changed what has changed since.
+    """
+    policy = DeliveryPolicy(now=lambda: world.now, deployment="prod", conn_id="c")
+    others = [
+        deliver(world.failing(level="task", task_id="load", map_index=index, exception=f"no {index}"), policy)
+        for index in range(3)
+    ]
+    steps = [after_its_first_look(world, other) for other in others]
+    world.fail(level="task", task_id="load", map_index=3, exception="no 3")
+    if is_touched:
+        world.touch("id-1", updated_at=world.now + timedelta(seconds=11))
+    for other, step in zip(others, steps, strict=True):
+        assert world.finish(other, step).kind == "open"
+    world.now += timedelta(seconds=5)
+    world.fail(failed_tasks=[f"load[{index}]" for index in range(4)], level="dag")
+    assert len(world.edited) == (not is_touched)
+    assert ("- `load[0]`" in world.text(world.records()[0])) is not is_touched
+
+
+def test_one_failure_is_one_member_of_a_storm_whoever_tells_of_it(world):
+    """Its task's callback and its DAG's come at the same moment."""
+    for run in ("r0", "r1"):
+        world.fail(run, policy=STORM)
+    policy = DeliveryPolicy(now=lambda: world.now, deployment="prod", conn_id="c", storm_dag=1, storm_deployment=0)
+    late = deliver(world.failing("r2", level="task", task_id="load"), policy)
+    step = after_its_first_look(world, late)
+    world.fail("r2", policy=STORM)
+    world.finish(late, step)
+    assert world.storm.member_count == 2
 
 
 def test_what_the_dag_knows_goes_into_its_place_and_the_error_stays(world):

@@ -16,7 +16,7 @@ from airflow_incident.core.failure import Failure
 from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.core.settings import Settings
 from airflow_incident.core.timing import SUPPRESS_FOR
-from airflow_incident.delivery.effects import Ask, Delete, Get, Names, Send, Set, Show, Sleep, StoreFailed
+from airflow_incident.delivery.effects import Ask, Delete, Get, ReadAll, Send, Set, Show, Sleep, StoreFailed
 from airflow_incident.delivery.flush import flush_all
 from airflow_incident.delivery.record import PREFIX, read_record
 from airflow_incident.delivery.report import DeliveryPolicy, IncidentContent, prepare
@@ -282,8 +282,8 @@ class JournalMachine(RuleBasedStateMachine):
                 self._write(name, text)
             case Delete(name):
                 self.texts.pop(name, None)
-            case Names(prefix):
-                return sorted(n for n in self.texts if n.startswith(prefix))
+            case ReadAll(prefix):
+                return {name: text for name, text in sorted(self.texts.items()) if name.startswith(prefix)}
         return None
 
     def _write(self, name, text):
@@ -400,7 +400,6 @@ TestJournal.settings = settings(
     max_examples=900,
     stateful_step_count=40,
     derandomize=True,
-    deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),
 )

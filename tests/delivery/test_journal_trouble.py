@@ -16,6 +16,7 @@ from airflow_incident.delivery import driver, run
 from airflow_incident.delivery.record import PREFIX, Record, read_record, record_name
 from airflow_incident.sandbox.fault import FaultProxy
 from airflow_incident.sandbox.fault_answers import answer
+from airflow_incident.sandbox.server import Sandbox
 from tests.airflow_versions import BATCH_TIMEOUT, since
 from tests.doors import (
     API_KEY,
@@ -29,6 +30,7 @@ from tests.doors import (
     report,
     task_context,
 )
+from tests.journal_records import forget_all
 from tests.memory_store import Texts
 
 EVERY_DOOR = pytest.mark.parametrize("call", [call_sync, call_async], ids=["sync", "async"])
@@ -279,14 +281,15 @@ def test_a_secrets_backend_that_fails_for_one_connection_does_not_end_a_flush(co
     assert [record.run_id for record in result.pending] == ["run-1"]
 
 
-def test_a_waiting_record_is_sent_by_a_report_with_the_reports_connection(connected, store, connect):
-    """Whatever connection a record names, a report asks with its own."""
+def test_a_waiting_record_of_another_connection_is_left_to_that_one(connected, store, connect):
+    """Whatever connection a record names, a report asks that one nothing, and sends its own one none of these words."""
     with Scripted() as elsewhere:
         connect(elsewhere.url, conn_id="warehouse", conn_type="http", password="swordfish-77")
         store.texts[NAME] = waiting(conn_id="warehouse")
         report()
         assert elsewhere.connections == 0
-    assert len(connected.incidents) == 1
+    assert connected.requests == []
+    assert [record.state for record in store.records()] == ["pending"]
 
 
 # Airflow's own batch, and its own Variables
@@ -353,6 +356,30 @@ def test_real_variables_hold_a_report_and_a_flush(airflow_db, connected):
     assert read_record(name, Variables().get(name)).suppressed == 2
     assert len(connected.requests) == 1
     assert run.flush().pending == []
+
+
+def test_a_variable_that_two_processes_write_at_once_costs_no_record(airflow_db, connect, monkeypatch):
+    """Airflow before 3.1 deletes and inserts it: the second to insert is refused, and writes it once more."""
+    from airflow.models import Variable as Stored
+    from sqlalchemy.exc import IntegrityError
+
+    with Sandbox() as box:  # away by now, so that nothing but the journal keeps the failure
+        connect(box.url)
+    write, refused = Stored.set, set()  # noqa: AIR311 -- the one that has a table
+
+    def write_late(key, *args, **more):
+        if key not in refused:
+            refused.add(key)
+            raise IntegrityError("INSERT INTO variable", {}, Exception("variable_key_uq"))
+        return write(key, *args, **more)
+
+    forget_all()
+    monkeypatch.setattr("airflow.models.Variable.set", staticmethod(write_late))
+    report(dag_context("at-once"))
+    (name,) = Variables().names(PREFIX)
+    assert read_record(name, Variables().get(name) or "").state == "pending"
+    assert name in refused
+    forget_all()
 
 
 # A version that goes

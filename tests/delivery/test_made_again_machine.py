@@ -12,7 +12,7 @@ from airflow_incident.api.incident import IncidentState
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.key import started_key
 from airflow_incident.core.settings import Settings
-from airflow_incident.delivery.effects import Ask, Delete, Get, Names, Send, Set, Show
+from airflow_incident.delivery.effects import Ask, Delete, Get, ReadAll, Send, Set, Show
 from airflow_incident.delivery.flush import flush_all
 from airflow_incident.delivery.record import PREFIX, read_record
 from airflow_incident.delivery.report import DeliveryPolicy, IncidentContent, prepare
@@ -69,8 +69,8 @@ class IncidentIo:
                 self.texts[name] = text
             case Delete(name):
                 self.texts.pop(name, None)
-            case Names(prefix):
-                return sorted(name for name in self.texts if name.startswith(prefix))
+            case ReadAll(prefix):
+                return {name: text for name, text in sorted(self.texts.items()) if name.startswith(prefix)}
             case Send(body):
                 return self._create(body["idempotency_key"])
             case Show(incident_id):
@@ -231,7 +231,6 @@ TestMadeAgain.settings = settings(
     max_examples=500,
     stateful_step_count=30,
     derandomize=True,
-    deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),
 )

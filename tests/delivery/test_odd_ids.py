@@ -81,8 +81,10 @@ def test_dags_whose_names_look_alike_keep_their_incidents_apart(airflow_db):
     assert len(set(names)) == 2
     assert [read_record(name, Variables().get(name) or "").dag_id for name in names] == ["日本", "中国"]
     failure = Failure(dag_id="韓国", run_id="r1", level="dag")
-    assert opened_by(failure, deployment="tests", store=Variables()) == {}
-    found = opened_by(failure._replace(dag_id="日本"), deployment="tests", store=Variables())
+    assert opened_by(failure, deployment="tests", conn_id="incident_io_default", store=Variables()) == {}
+    found = opened_by(
+        failure._replace(dag_id="日本"), deployment="tests", conn_id="incident_io_default", store=Variables()
+    )
     assert len(found) == 1
     forget_all()
 

@@ -9,7 +9,8 @@ from airflow_incident.api.calls import CallSequence, Directory, PaginatedCall
 from airflow_incident.api.incident import IncidentState
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
-from airflow_incident.delivery.effects import Ask, Attach, Delete, Get, Names, Send, Set, Show, Sleep, StoreFailed
+from airflow_incident.core.timing import SETTLE_SECONDS
+from airflow_incident.delivery.effects import Ask, Attach, Delete, Get, ReadAll, Send, Set, Show, Sleep, StoreFailed
 from airflow_incident.delivery.flush import flush_all
 from airflow_incident.delivery.ledger import Ledger
 from airflow_incident.delivery.record import PREFIX, read_record, record_name
@@ -17,6 +18,7 @@ from airflow_incident.delivery.report import DeliveryPolicy, IncidentContent, pr
 from airflow_incident.delivery.reporter import deliver
 from airflow_incident.errors import (
     AmbiguousDeliveryError,
+    AuthenticationError,
     ConflictError,
     FieldError,
     IncidentIoError,
@@ -66,10 +68,12 @@ class World:
         return self.run(flush_all(lambda: self.now, **options))
 
     def run(self, steps):
-        answer = None
+        return self.finish(steps, None)
+
+    def finish(self, steps, step):
         try:
             while True:
-                answer = self.take(steps.send(answer))
+                step = steps.send(step and self.take(step))
         except StopIteration as end:
             return end.value
 
@@ -92,8 +96,8 @@ class World:
                 self.texts[name] = text
             case Delete(name):
                 self.texts.pop(name, None)
-            case Names(prefix):
-                return sorted(n for n in self.texts if n.startswith(prefix))
+            case ReadAll(prefix):
+                return {name: text for name, text in sorted(self.texts.items()) if name.startswith(prefix)}
         return None
 
     def edit(self, call):
@@ -300,21 +304,27 @@ def test_a_storm_in_an_outage_is_delivered_by_a_flush(world):
 
 
 def test_old_and_many_delivered_records_are_deleted(world, monkeypatch):
-    """Thirty days, two thousand records; what waits is never deleted."""
+    """Thirty days, two thousand records that are an hour old; what waits is never deleted."""
     monkeypatch.setattr("airflow_incident.delivery.flush.KEEP_RECORDS", 5)
     for n in range(8):
         world.deliver(f"r{n}")
         world.now += timedelta(seconds=1)
     world.refusal = ServerError(503)
     world.deliver("waiting")
+    assert world.flush().pruned == 0
+    world.now += timedelta(hours=1)
+    take, deleted = world.take, []
+    runs = {record.name: record.run_id for record in world.records()}
+    world.take = lambda step: (deleted.append(runs[step.name]) if isinstance(step, Delete) else None, take(step))[1]
     assert world.flush().pruned == 3
+    assert deleted == ["r0", "r1", "r2"], "the oldest first: a watcher that reads in between misses nothing"
     world.now += timedelta(days=31)
     assert world.flush().pruned == 5
     assert [r.state for r in world.records()] == ["pending"]
 
 
 def test_a_ledger_that_cannot_be_read_counts_as_empty(world):
-    world.texts[Ledger.name("prod")] = "{"
+    world.texts[Ledger.name("prod", "c")] = "{"
     assert world.deliver(storm_dag=3).kind == "open"
 
 
@@ -391,7 +401,7 @@ def test_a_later_report_of_the_dag_delivers_what_waits(world):
     world.deliver("r6", has_time=lambda: True)
     assert {key[-2:] for key in world.incidents} == {"r1", "r2", "r5", "r6"}
     assert {r.run_id for r in world.records() if r.state == "pending"} == {"r3", "r4"}
-    assert len(Ledger.read(world.texts[Ledger.name("prod")]).waiting) == 2
+    assert len(Ledger.read(world.texts[Ledger.name("prod", "c")]).waiting) == 2
 
 
 def test_one_bad_record_does_not_hold_up_the_rest(world):
@@ -497,7 +507,7 @@ def test_a_storm_that_is_refused_is_told(world):
 )
 def test_a_forged_ledger_never_costs_a_report(world, text):
     """Times without a zone, times to come, keys that fit nowhere."""
-    world.texts[Ledger.name("prod")] = text
+    world.texts[Ledger.name("prod", "c")] = text
     for n in range(4):
         assert world.deliver(f"r{n}", storm_dag=3).kind == ("open" if n < 3 else "grouped")
     assert all(record.state in {"open", "grouped"} for record in world.records())
@@ -512,8 +522,8 @@ def test_a_flush_ends_when_the_journal_cannot_be_written(world):
     with pytest.raises(JournalError, match="cannot be written: read-only"):
         world.flush()
     assert len(world.sent) == 1
-    world.take = lambda step: StoreFailed("gone") if isinstance(step, Get) else take(step)
-    with pytest.raises(JournalError, match="cannot be read: gone"):
+    world.take = lambda step: StoreFailed("gone") if isinstance(step, ReadAll) else take(step)
+    with pytest.raises(JournalError, match="cannot be listed: gone"):
         world.flush()
 
 
@@ -541,6 +551,8 @@ def test_a_storm_keeps_its_record_however_many_it_gathers(world, monkeypatch):
         world.deliver(f"r{n}", storm_dag=1)
         world.now += timedelta(seconds=1)
         world.flush()
+    world.now += timedelta(hours=1)
+    world.flush()
     assert len(world.sent) == 2
     assert [r.state for r in world.records() if r.level == "storm"] == ["open"]
     assert len(world.records()) == 6
@@ -560,7 +572,7 @@ def test_a_record_that_is_dropped_during_a_flush_stays_dropped(world):
     world.deliver(send=False)
     steps = flush_all(lambda: world.now)
     answer = None
-    while not isinstance(step := steps.send(answer), Get):
+    while not isinstance(step := steps.send(answer), ReadAll):
         answer = world.take(step)
     answer = world.take(step)
     world.texts = {name: text for name, text in world.texts.items() if not name.startswith(PREFIX)}
@@ -658,7 +670,7 @@ class Ending(World):
 
     @property
     def ledger(self):
-        return Ledger.read(self.texts.get(Ledger.name("prod")))
+        return Ledger.read(self.texts.get(Ledger.name("prod", "c")))
 
     def named(self, **fields):
         report = self.report()
@@ -704,17 +716,32 @@ def test_changing_the_version_is_noted_for_the_others(ending):
     ending.v1_ended = True
     assert ending.deliver("r1").kind == "open"
     assert ending.asked == ["create v1", "ask /v1/incidents", "wait", "create v2"]
-    assert ending.ledger.v1_gone
+    assert ending.ledger.v1_gone_at == ending.now
+    ending.now += timedelta(seconds=SETTLE_SECONDS)
     ending.asked.clear()
     assert ending.deliver("r2").kind == "open"
     assert ending.asked == ["create v2"]
 
 
+@pytest.mark.parametrize("knows", [True, False])
+def test_a_note_of_the_end_is_not_acted_on_at_once(ending, knows):
+    """Who read the ledger just before it was noted is about to write what it sends through v1."""
+    ending.v1_ended = True
+    ending.deliver("r1")
+    other = Ending()
+    other.deliver("r2")
+    ending.asked.clear()
+    ending.others = {name: text for name, text in other.texts.items() if name.startswith(PREFIX)}
+    outcome = ending.deliver("r2", v1_gone=knows)
+    assert (outcome.kind, outcome.incident.reference) == ("suppressed", "INC-1")
+    assert "create v2" not in ending.asked
+
+
 def test_who_knows_from_this_process_asks_v2_alone(ending):
-    """Without a store to read it from, too."""
+    """Without a store to read it from, too; it waits for nobody then."""
     ending.store_fails = ending.v1_ended = True
     assert ending.deliver(v1_gone=True).kind == "open"
-    assert ending.asked == ["create v2"]
+    assert [asked for asked in ending.asked if not asked.startswith("ask")] == ["create v2"]
 
 
 def test_who_knows_of_the_end_asks_v1_no_more_for_what_another_process_sends(ending):
@@ -728,6 +755,18 @@ def test_who_knows_of_the_end_asks_v1_no_more_for_what_another_process_sends(end
     steps.close()
 
 
+def test_two_that_meet_the_end_with_the_same_failure_do_not_leave_it_to_one_another(ending):
+    """Whoever wrote it down first was refused for sure, and sends it through v2."""
+    first = deliver(ending.report(), DeliveryPolicy(now=lambda: ending.now, deployment="prod", conn_id="c"))
+    step = until(ending, first, Send)
+    ending.v1_ended = True
+    second = ending.deliver()
+    assert (second.kind, type(second.error)) == ("kept", AmbiguousDeliveryError)
+    assert ending.finish(first, step).kind == "open"
+    assert ending.record.state == "open"
+    assert len(ending.incidents) == 1
+
+
 def test_what_another_process_delivers_meanwhile_is_taken(ending):
     """One for which v1 was still there."""
     other = Ending()
@@ -738,7 +777,7 @@ def test_what_another_process_delivers_meanwhile_is_taken(ending):
     assert (outcome.kind, outcome.incident.reference) == ("suppressed", "INC-1")
     assert "create v2" not in ending.asked
     assert ending.record.state == "open"
-    assert ending.ledger.v1_gone
+    assert ending.ledger.v1_gone_at
 
 
 def test_what_another_process_may_have_opened_is_left_to_it(ending):
@@ -793,14 +832,18 @@ def test_a_flush_waits_for_others_only_where_they_may_be(ending):
 
 def test_a_body_without_its_names_is_made_anew_only_if_it_surely_did_not_arrive(ending):
     """The names may be known by then; what may have arrived is sent again as it was."""
-    for refusal, anew in ((TransportError("refused"), True), (ServerError(503), False)):
+    for refusal, anew in (
+        (TransportError("refused"), True),
+        (AuthenticationError(401), True),
+        (ServerError(503), False),
+    ):
         ending.texts.clear()
         ending.sent.clear()
         ending.lists.clear()
         ending.refusal = refusal
         ending.deliver_report(ending.named(severity="Major"))
         assert "Left out: Severity." in ending.sent[0]["summary"]
-        assert "could not be looked up" in ending.record.notes[0]
+        assert ("could not be looked up" in str(ending.record.notes)) is not anew
         assert (ending.record.draft is not None) is True
         assert (ending.record.body is None) is anew
         ending.refusal = None
@@ -857,4 +900,4 @@ def test_a_storm_notes_the_end_of_v1(ending):
     ending.deliver("r0", storm_dag=1)
     ending.v1_ended = True
     assert ending.deliver("r1", storm_dag=1).kind == "grouped"
-    assert ending.ledger.v1_gone
+    assert ending.ledger.v1_gone_at

@@ -1,9 +1,11 @@
 """An alert source takes events, makes alerts of them, and the alert route opens an incident for each."""
 
+import json
+
 import httpx
 import pytest
 
-from airflow_incident.sandbox import options
+from airflow_incident.sandbox import catalogue, options
 from airflow_incident.sandbox.server import Sandbox
 from tests.contract import check_all
 
@@ -158,6 +160,25 @@ def test_the_page_shows_the_alert_on_its_incident(box):
         send(box, {**FIRING, "status": status})
         found = httpx.get(f"{box.url}/page/incidents/INC-1", trust_env=False).json()
         assert (found["opened_by"], found["alert"]["status"], found["request"]) == ("alert", status, FIRING)
+
+
+def route(box, **metadata):
+    send(box, {**FIRING, "deduplication_key": json.dumps(metadata), "metadata": metadata})
+    return httpx.get(f"{box.url}/page/incidents/INC-{len(box.alerts)}", trust_env=False).json()["route"]
+
+
+def test_the_page_says_which_route_takes_an_alert_by_its_metadata():
+    """The first one that wants it; a value may be one of several; what none wants opens its incident all the same."""
+    with Sandbox() as box:
+        assert [route(box, severity="Critical")["name"], route(box)["name"]] == ["Wake somebody", "Working hours"]
+        box.catalogue.alert_routes[:] = [
+            catalogue.alert_route("Web", owners="web", severity="Major"),
+            catalogue.alert_route("Web, later", owners="web"),
+        ]
+        assert route(box, owners=["data", "web"], severity="Major")["name"] == "Web"
+        assert route(box, owners=["data", "web"])["name"] == "Web, later"
+        assert route(box, owners="website") is None
+        assert len(box.incidents) == 5
 
 
 def test_clearing_forgets_alerts(box):

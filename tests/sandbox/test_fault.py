@@ -216,7 +216,7 @@ def test_it_stops_at_once_whatever_its_connections_do(box):
             time.sleep(0.01)
         began = time.monotonic()
         proxy.stop()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
         assert (idle.recv(1), hanging.recv(1)) == (b"", b"")
 
 

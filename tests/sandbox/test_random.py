@@ -61,7 +61,6 @@ def test_random_requests_get_documented_answers(operation, mode, crowd):
     @settings(
         max_examples=20,
         derandomize=True,
-        deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
     )

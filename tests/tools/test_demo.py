@@ -1,5 +1,6 @@
 """`make demo` and `make up` tell the truth and leave nothing running."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -59,22 +61,18 @@ def start(tmp_path):
     unreadable = {"AIRFLOW_HOME": "/nonexistent", "AIRFLOW__CORE__EXECUTOR": "None", "http_proxy": "http://127.0.0.1:1"}
     started = []
 
-    def start(*options):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tools.demo", *options],
-            cwd=tmp_path,
-            env=os.environ | unreadable,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+    def start(*options, **streams):
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} | streams
+        command = [sys.executable, "-m", "tools.demo", *options]
+        process = subprocess.Popen(command, cwd=tmp_path, env=os.environ | unreadable, text=True, **streams)
         started.append(process)
         return process
 
     yield start
     for process in started:
         process.kill()
-        process.stdout.close()
+        if process.stdout:
+            process.stdout.close()
         process.wait()
     assert gone(tmp_path, seconds=15)
 
@@ -103,11 +101,14 @@ def test_a_missing_second_or_foreign_incident_is_told(incidents, reason):
         demo.verdict(FAILURES, incidents)
 
 
-def test_the_report_shows_run_reference_title_and_delay_of_each_and_no_link_to_what_is_gone():
-    text = "\n".join(demo.report(FAILURES, [incident(1, "demo-1"), incident(2, "demo-2")]))
-    assert "bad_csv, run demo-1, failed in check\n  INC-1  DAG failed\n         open 0.25 s after the failure" in text
-    assert "mapped_tasks, run demo-2, failed in fetch_orders (4 times)" in text
-    assert "http" not in text
+def test_the_table_shows_of_each_run_its_incident_and_what_happened():
+    late = incident(3, "demo-3", created="2026-03-04T09:30:21Z")
+    assert list(demo.table([*FAILURES, AWAY], [incident(1, "demo-1"), late])) == [
+        "DAG           run     incident  what happened",
+        "bad_csv       demo-1  INC-1     check failed; open 0.25 s later",
+        "mapped_tasks  demo-2  none      fetch_orders failed 4 times",
+        "mapped_tasks  demo-3  INC-3     fetch_orders failed 4 times in an outage; delivered 1.00 s after its end",
+    ]
 
 
 SUMMARY = (
@@ -162,13 +163,6 @@ def test_an_incident_is_read_without_marks_and_addresses_and_no_line_is_cut():
     assert max(map(len, demo.reading(told, 1000))) <= demo.WIDEST
 
 
-def test_what_came_late_is_reported_with_the_time_of_its_failure():
-    late = incident(3, "demo-3", created="2026-03-04T09:30:21Z")
-    text = "\n".join(demo.report([AWAY], [late]))
-    assert "delivered 1.00 s after incident.io was back, failure of 09:30:00 UTC" in text
-    assert "exactly one" in demo.verdict([AWAY], [late])
-
-
 @pytest.mark.parametrize("failed", [FAILED - timedelta(minutes=1), BACK])
 def test_what_came_late_with_another_time_is_told(failed):
     with pytest.raises(Trouble, match="INC-3 tells another time"):
@@ -205,22 +199,46 @@ def test_the_keeper_ends_what_ignores_a_signal_or_has_left_its_group(tmp_path):
 
 @pytest.mark.airflow
 def test_the_demo_fails_dags_in_a_real_airflow_and_leaves_nothing_running(start, tmp_path):
-    """Two while incident.io answers, one while it does not."""
+    """Two while incident.io answers, one while it does not, and a file that nobody but the watcher tells of."""
     process = start()
     text, _ = process.communicate(timeout=200)
     assert process.returncode == 0, text
-    found = re.findall(r"^(\w+), run (demo-\d), failed in .*\n  (INC-\d)  .*\1.* failed", text, re.MULTILINE)
+    found = re.findall(r"^(\w+) +(demo-\d)  (INC-\d) +\w+ failed", text, re.MULTILINE)
     assert found == [("bad_csv", "demo-1", "INC-1"), *(("mapped_tasks", f"demo-{n}", f"INC-{n}") for n in (2, 3))]
     first = text.partition("\nThis is what a responder reads")[2]
     assert re.search(r"^INC-1  .*bad_csv.*\n─+\n", first, re.MULTILINE)
     assert re.search(r"^    .*quantity is 0$", first, re.MULTILINE)
-    assert "/incidents/INC" not in text
-    delays = [float(seconds) for seconds in re.findall(r"open (.+) s after the failure", text)]
-    assert len(delays) == 2
-    assert all(0 < delay < 10 for delay in delays)
-    assert re.search(r"^kept in the journal: DAG mapped_tasks, run demo-3 waits since .*Connect", text, re.MULTILINE)
-    assert re.search(r"delivered \d+\.\d\d s after incident.io was back, failure of \d\d:\d\d:\d\d UTC\n", text)
-    assert text.endswith("3 failed runs, 3 incidents: exactly one for each. To look around: make up\n")
+    delays = [float(seconds) for seconds in re.findall(r"open (.+) s later", text)]
+    assert len(delays) == 3
+    assert all(0 < delay < 10 for delay in delays[:2])
+    assert re.search(r"^late_orders.py .* INC-4 .*closed when it was mended$", text, re.MULTILINE)
+    assert re.search(r"^kept in the journal: airflow/demo/dag/mapped_tasks/run/demo-3 \(.*Connect", text, re.MULTILINE)
+    assert re.search(r"in an outage; delivered \d+\.\d\d s after its end\n", text)
+    assert "4 failures, 4 incidents: exactly one for each." in text
+    assert "Enter ends" not in text  # nobody is there to press it
+    assert text.endswith("Nothing is left running. To look around for longer: make up\n")
+    assert living(tmp_path) == []
+
+
+@pytest.mark.airflow
+def test_whoever_sits_at_a_terminal_can_open_the_links_until_enter(start, tmp_path):
+    """What was typed before the question is no answer to it."""
+    keys, terminal = os.openpty()
+    process = start(stdin=terminal, stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    os.write(keys, b"\n")
+    text = ""
+    while "Enter ends" not in text:
+        text += os.read(keys, 4096).decode()
+    links = re.findall(r"http://127.0.0.1:\d+(?= \()", text)
+    assert [httpx.get(link, trust_env=False, follow_redirects=True).status_code for link in links] == [200, 200]
+    os.write(keys, b"\n")
+    with contextlib.suppress(OSError):  # so a terminal tells that nobody writes any more
+        while more := os.read(keys, 4096).decode():
+            text += more
+    os.close(keys)
+    assert process.wait(30) == 0, text
+    assert "Nothing is left running." in text
     assert living(tmp_path) == []
 
 

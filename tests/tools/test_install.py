@@ -8,21 +8,28 @@ from tools import install
 from tools.watch import Trouble, Watch
 
 PIP = """
-import time
+import pathlib, time
 print("Looking in indexes", flush=True)
 for number in range(60):
     print(f"Collecting package-{number}", flush=True)
 time.sleep(1)
-print("Installing collected packages: all of them", flush=True)
-time.sleep(1)
+print("Installing collected packages:", ", ".join(f"package-{number}" for number in range(60)), flush=True)
+for number in range(60):
+    pathlib.Path("lib/python3/site-packages", f"package_{number}-1.dist-info").mkdir(parents=True)
+    time.sleep(0.03)
 """
 
 
-def test_it_shows_how_many_packages_are_found_and_when_they_are_unpacked(tmp_path, capsys):
+def test_it_shows_how_many_packages_are_found_and_then_how_many_are_unpacked(tmp_path, capsys, monkeypatch):
+    """Never silent for long, though most of the time goes by without a word of pip's."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lib/python3/site-packages/of_before-1.dist-info").mkdir(parents=True)
     install.run(Watch(), tmp_path, "installing packages", sys.executable, "-c", PIP)
-    assert capsys.readouterr().out.splitlines()[-2:] == [
+    assert capsys.readouterr().out.splitlines()[-4:] == [
         "installing packages: 50 found",
-        "installing packages: unpacking",
+        "installing packages: 0 of 60 unpacked",
+        "installing packages: 25 of 60 unpacked",
+        "installing packages: 50 of 60 unpacked",
     ]
 
 

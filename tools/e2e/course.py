@@ -1,39 +1,24 @@
 """The course of a session: trouble after trouble, each waited for with a limit and none of them ending the session."""
 
-import itertools
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from airflow_incident.sandbox.server import Sandbox
-from tools.e2e.installation import Installation
 from tools.e2e.names import IDS, SCENARIOS, Run, runs_of
+from tools.e2e.session import FINISH, Session
 from tools.e2e.verdict import Seen
 from tools.stage import AIRFLOW, WEB
-from tools.watch import Watch
-from tools.wire import Wire
 
-ENDED = {"failed", "success"}
 SERVER_AWAY, DATABASE_AWAY = 25, 20
-BEGIN, FAIL, OPEN, KEEP, RECOVER, FINISH, HEALTH = 60, 120, 45, 45, 150, 60, 90
-"""Seconds that are waited, at most, for tasks to begin, runs to fail, incidents, the journal, recovery, the neighbour
-and Airflow's health."""
+BEGIN, FAIL, OPEN, KEEP, RECOVER = 60, 120, 45, 45, 150
+"""Seconds that are waited, at most, for tasks to begin, runs to fail, incidents, the journal and recovery."""
 FEW = 4
 """Runs that are cleared together on SQLite."""
 SETTLE = 10
 LINGER = 45
-SESSION = 18 * 60
-"""Seconds after which nothing is waited for."""
 
 
-class Course:
+class Course(Session):
     """What happens in one session, and what is seen of it."""
-
-    def __init__(self, installation: Installation, watch: Watch, box: Sandbox, wire: Wire) -> None:
-        self.installation, self.watch, self.box, self.wire = installation, watch, box, wire
-        self.began = time.monotonic()
-        self.away: list[tuple[float, float]] = []
-        self.errands = 0
 
     def go(self) -> Seen:
         """Let everything happen."""
@@ -41,7 +26,7 @@ class Course:
         names = [name for name in IDS if name not in refused]
         scenarios = [each for each in SCENARIOS.values() if each.level != "deadline" or AIRFLOW >= (3, 1)]
         plan = [run for scenario in scenarios for run in runs_of(scenario, names)]
-        self.seen = Seen(refused=refused, runs=plan)
+        self.seen = Seen(refused=refused, runs=plan, remarks=self.remarks)
         self.seen.starts = self.installation.starts
         self.seen.endings = self.installation.endings
         self.say("Airflow is up")
@@ -156,27 +141,12 @@ class Course:
             self.until_answered(lambda run=run: self.airflow.clear(run.dag_id, run.run_id))
         self.wait("cleared runs recover", lambda: self.all_are("success", runs), RECOVER)
 
-    def neighbour_works(self) -> None:
-        """Trigger a plain run of the neighbour's, and wait for its end."""
-        run_id = f"works.{self.errands}.e2e"
-        self.errands += 1
-        self.until_answered(lambda: self.airflow.trigger("neighbour_works", run_id))
-        self.wait("the neighbour works", lambda: self.states().get(run_id) in ENDED, FINISH)
-
-    def neighbours(self) -> list[str]:
-        """Name the neighbour's runs."""
-        return ["waits.e2e", *(f"works.{number}.e2e" for number in range(self.errands))]
-
-    def give(self, word: str) -> None:
-        """Give the DAGs a word."""
-        (self.installation.words / word).touch()
-
     def await_begun(self, runs: list[Run]) -> None:
         """Wait until the task of each run has begun, or the first, where one task is run at a time."""
         runs = runs[:1] if self.installation.is_serial else runs
         begun = lambda: all((self.installation.words / f"begun.{run.run_id}").exists() for run in runs)  # noqa: E731
         if not self.wait("tasks begin", begun, BEGIN):
-            self.seen.remarks.append(f"{runs[0].scenario}: not every task had begun before the trouble did")
+            self.remarks.append(f"{runs[0].scenario}: not every task had begun before the trouble did")
 
     def await_failed(self, runs: list[Run]) -> None:
         """Wait until all these runs have failed."""
@@ -190,21 +160,6 @@ class Course:
             return all(any(run.run_id in text for text in texts) for run in runs)
 
         self.wait("waiting for incidents", opened, OPEN)
-
-    def await_health(self) -> None:
-        """Wait until Airflow finds all of itself healthy."""
-        needed = [name.replace("-", "_") for name in self.installation.components if name != WEB]
-        healthy = lambda: self.airflow.unready(*needed) == []  # noqa: E731
-        if self.wait("Airflow recovers", healthy, HEALTH):
-            return
-        if self.installation.is_shaken:
-            for name in self.installation.components:
-                if name.replace("-", "_") in (self.airflow.unready(*needed) or ()):
-                    self.installation.revive(name)
-            if self.wait("Airflow recovers", healthy, HEALTH):
-                return
-        if (sick := self.airflow.unready(*needed)) != []:
-            self.seen.remarks.append(f"not healthy: {', '.join(sick or ['the API'])}")
 
     def await_ends(self) -> None:
         """Wait until no process is left that should have ended, and note those that are."""
@@ -225,46 +180,7 @@ class Course:
         self.wait("waiting for the journal", lambda: process.poll() is not None, OPEN)
         return self.installation.log("journal").read_text(errors="replace")
 
-    def states(self) -> dict[str, str]:
-        """Return the state of each run by its ID."""
-        return {run_id: run["state"] for run_id, run in (self.airflow.runs() or {}).items()}
-
     def all_are(self, state: str, runs: list[Run]) -> bool:
         """Whether all these runs are in a state."""
         states = self.states()
         return all(states.get(run.run_id) == state for run in runs)
-
-    def until_answered(self, ask: Callable[[], object]) -> None:
-        """Ask Airflow until it answers, for a while."""
-        self.wait("asking Airflow", lambda: ask() is not None, 10)
-
-    def pause(self, seconds: float, text: str) -> None:
-        """Let time pass."""
-        self.wait(text, lambda: False, seconds)
-
-    def wait(self, text: str, done: Callable[[], bool], seconds: float) -> bool:
-        """Wait for something, and look after the components meanwhile; tell whether it came."""
-        over = min(time.monotonic() + seconds, self.began + SESSION)
-
-        def look() -> tuple[str, bool | None]:
-            self.installation.tend()
-            if done():
-                return text, True
-            return text, False if time.monotonic() > over else None
-
-        return self.watch.until(look, seconds=seconds + 60, every=0.5)
-
-    def say(self, text: str) -> None:
-        """Say what has happened, and when."""
-        self.watch.say(f"{time.monotonic() - self.began:5.0f} s  {text}")
-
-    def silence(self) -> float:
-        """Measure the longest time between two signs of life of the neighbour's trigger while nothing was away."""
-        beats = self.installation.words / "beats"
-        times = [float(line) for line in beats.read_text().splitlines()] if beats.exists() else []
-        pairs = itertools.pairwise(times)
-        return max((two - one for one, two in pairs if not self.was_away(one, two)), default=float("inf"))
-
-    def was_away(self, one: float, two: float) -> bool:
-        """Whether the database was away at some time between two moments."""
-        return any(one < end and begin < two for begin, end in self.away)

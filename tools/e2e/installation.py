@@ -41,10 +41,10 @@ WORKING, PARSING = 20, 60
 class Installation(Stage):
     """Holds Airflow's components; when the block ends, all of it is gone but its logs."""
 
-    def __init__(self, postgres: Postgres | None) -> None:
+    def __init__(self, postgres: Postgres | None, name: str = "") -> None:
         self.version = version("apache-airflow")
         self.database = "postgresql" if postgres else "sqlite"
-        super().__init__(f"e2e/{'.'.join(map(str, AIRFLOW))}-{self.database}")
+        super().__init__(f"e2e/{'.'.join(map(str, AIRFLOW))}-{name or self.database}")
         self._postgres = postgres
         # On SQLite, Airflow 2 has no DAG processor of its own, and runs one task at a time.
         self.is_serial = IS_AIRFLOW_2 and postgres is None
@@ -69,9 +69,17 @@ class Installation(Stage):
         folder = self.home / "dags"
         folder.mkdir()
         shutil.copy(HERE / "dags" / "neighbour.py", folder)
+        self.write_dags(folder)
+        return folder
+
+    def write_dags(self, folder: Path) -> None:
+        """Put there what is to fail."""
         for name in IDS:
             shutil.copy(HERE / "dags" / "family.py", folder / f"{name}.py")
-        return folder
+
+    def awaited(self, refused: set[str]) -> set[str]:
+        """Name the DAGs that are to be known before anything begins."""
+        return {IDS[name] for name in IDS if name not in refused}
 
     def environment(self, name: str) -> dict[str, str]:
         """Say all that a process is told; the connection is in the database."""
@@ -96,6 +104,8 @@ class Installation(Stage):
             "SCHEDULER__SCHEDULER_ZOMBIE_TASK_THRESHOLD": "40",
             "SCHEDULER__ZOMBIE_DETECTION_INTERVAL": "5",
             "SCHEDULER__STANDALONE_DAG_PROCESSOR": str(not self.is_serial),
+            # It ends itself when, on a busy machine, its master takes too long.
+            "WEBSERVER__WEB_SERVER_MASTER_TIMEOUT": "600",
         }
         if self._postgres:
             settings["DATABASE__SQL_ALCHEMY_CONN"] = self._postgres.url
@@ -134,8 +144,7 @@ class Installation(Stage):
             known = airflow.dags()
             broken = {Path(file).stem: trace.strip().splitlines()[-1] for file, trace in airflow.broken_files().items()}
             refused = {name: why for name, why in broken.items() if name in IDS}
-            over = known >= {*NEIGHBOUR, *(IDS[name] for name in IDS if name not in refused)}
-            return "Airflow reads the DAGs", refused if over else None
+            return "Airflow reads the DAGs", refused if known >= NEIGHBOUR | self.awaited(set(refused)) else None
 
         return airflow, watch.until(look, seconds=START_LIMIT, log=self.log("scheduler"), every=1)
 

@@ -6,7 +6,7 @@ const incidents = new Map(); // reference -> row, as the events tell it
 const DONE = new Set(["closed", "declined", "canceled", "merged"]);
 const ATTACHMENTS_SHOWN = 50;
 const OPENED_BY = { v1: "a create of v1", v2: "a create of v2", alert: "an alert, by the alert route" };
-const shown = { reference: null, raw: null, ready: false };
+const shown = { reference: null, raw: null, ready: false, search: "" };
 
 /** Build an element: make("p.none", {title: "x"}, "text", child). */
 function make(kind, attributes = {}, ...children) {
@@ -68,10 +68,65 @@ function listRow(row, fresh) {
   return make(fresh ? "li.fresh" : "li", { id: `row-${row.reference}` }, link);
 }
 
+/** The DAG of an incident that airflow-incident opened, which its key tells: airflow/DEPLOYMENT/dag/DAG/run/RUN. */
+function dagOf(row) {
+  const encoded = /^airflow\/[^/]*\/dag\/([^/]+)/.exec(row.key)?.[1] ?? "";
+  try { return decodeURIComponent(encoded); } catch { return encoded; }
+}
+
+// Filter -> what all are called, and what it reads; its name is the control's, and the address's.
+const FILTERS = {
+  status: ["All statuses", (row) => row.status],
+  severity: ["All severities", (row) => row.severity ?? "No severity"],
+  mode: ["All modes", (row) => row.mode],
+  dag: ["All DAGs", (row) => dagOf(row) || "No DAG"],
+};
+const filters = () => new URLSearchParams(location.pathname === "/" ? location.search : shown.search);
+
+/** Let a control choose among the values that there are; one that is open is left alone as long as they are the same. */
+function offer(select, all, read, chosen) {
+  const values = [...new Set([...incidents.values()].map(read).concat(chosen || []))].sort();
+  if (values.join("\n") !== select.dataset.values) {
+    select.replaceChildren(make("option", { value: "" }, all), ...values.map((value) => make("option", { value }, value)));
+    select.dataset.values = values.join("\n");
+  }
+  select.value = chosen;
+}
+
+/** Show the rows that have every word and every value asked for. */
+function filter() {
+  const asked = filters();
+  const words = (asked.get("q") ?? "").toLowerCase().split(/\s+/);
+  let left = 0;
+  for (const row of incidents.values()) {
+    const text = `${row.reference} ${row.name} ${dagOf(row)} ${row.key} ${row.beginning} ${row.lead ?? ""}`.toLowerCase();
+    const fits = words.every((word) => text.includes(word)) && Object.entries(FILTERS).every(([name, [, read]]) => !asked.get(name) || read(row) === asked.get(name));
+    $(`row-${row.reference}`).hidden = !fits;
+    left += fits;
+  }
+  for (const [name, [all, read]] of Object.entries(FILTERS)) offer($("filters").elements[name], all, read, asked.get(name) ?? "");
+  const search = $("filters").elements.q;
+  if (document.activeElement !== search) search.value = asked.get("q") ?? "";
+  $("clear").hidden = asked.size === 0;
+  $("none").hidden = left > 0 || incidents.size === 0;
+  return left;
+}
+
+/** Put what is asked for into the address, so that it outlives a reload and can be sent to somebody. */
+function ask() {
+  const asked = new URLSearchParams([...new FormData($("filters"))].filter(([, value]) => value));
+  history.replaceState(null, "", asked.size ? `/?${asked}` : "/");
+  counts();
+  $("announce").textContent = `${document.querySelectorAll("#rows li:not([hidden])").length} shown`;
+}
+
 function counts() {
   const rows = [...incidents.values()];
   const done = rows.filter((row) => DONE.has(row.category)).length;
-  $("counts").textContent = rows.length ? `${rows.length - done} open · ${done} closed` : "";
+  const left = filter();
+  const some = left < rows.length ? ` · ${left} shown` : "";
+  $("filters").hidden = rows.length === 0;
+  $("counts").textContent = rows.length ? `${rows.length - done} open · ${done} closed${some}` : "";
   $("empty").hidden = rows.length > 0 || !shown.ready;
   if (!shown.reference) document.title = rows.length ? `(${rows.length - done}) Incidents · sandbox` : "Incidents · sandbox";
 }
@@ -82,6 +137,7 @@ function onSnapshot(snapshot) {
   for (const row of snapshot.incidents) incidents.set(row.reference, row);
   $("rows").replaceChildren(...snapshot.incidents.map((row) => listRow(row, false)).reverse());
   for (const id of ["connection", "alert", "curl"]) $(id).textContent = snapshot[id];
+  $("routes").replaceChildren(...snapshot.routes.map((route) => make("li", {}, `${route.name}: ${conditions(route)}`)));
   $("how").open = snapshot.incidents.length === 0;
   counts();
   if (shown.reference) showDetail(shown.reference);
@@ -186,12 +242,15 @@ function people(incident) {
 
 const moment = (name, at) => (at ? fact(name, when(at), small(at)) : []);
 
-function alertCards(alert) {
+const conditions = (route) => Object.entries(route.when).map(([name, value]) => `${name} is ${value}`).join(", ") || "every alert";
+
+function alertCards(alert, route) {
   if (!alert) return [];
+  const taken = fact("Route", route?.name ?? "none of them would take it", small(route && conditions(route)));
   const told = [fact("Title", alert.title), fact("State", alertChip(alert.status, alert.status)), moment("Fired", alert.created_at), moment("Resolved", alert.resolved_at)];
-  const found = [fact("Source URL", external(alert.source_url)), fact("Deduplication key", code(alert.deduplication_key))];
+  const found = [taken, fact("Source URL", external(alert.source_url)), fact("Deduplication key", code(alert.deduplication_key))];
   const metadata = Object.entries(alert.metadata ?? {}).map(([name, value]) => fact(name, typeof value === "string" ? external(value) : code(JSON.stringify(value))));
-  return [listCard("Alert", [...told, ...found]), listCard("Metadata of the alert", metadata)];
+  return [listCard("Alert", [...told, ...found]), listCard("Metadata, for alert routes", metadata)];
 }
 
 /** The buttons for what a person may do with it now. */
@@ -206,6 +265,8 @@ function buttons(row) {
   );
 }
 
+const back = () => make("a.back", { href: `/${shown.search}`, "data-route": "" }, "← All incidents");
+
 function detail(found) {
   const { incident, row } = found;
   const title = make("div", {}, make("span.ref", {}, incident.reference), make("h1", { tabindex: "-1" }, incident.name), chips(row, pill(row)));
@@ -216,11 +277,11 @@ function detail(found) {
   const key = found.request.idempotency_key ? fact("Idempotency key", code(found.request.idempotency_key)) : [];
   const opened = fact("Opened by", OPENED_BY[found.opened_by]);
   return [
-    make("a.back", { href: "/", "data-route": "" }, "← All incidents"),
+    back(),
     make("div.title", {}, title, buttons(row)),
     make(
       "div.panes", {},
-      make("div.column", {}, summaryCard(found.summary_html, row.edited.includes("summary")), attachmentsCard(found.attachments), ...alertCards(found.alert), listCard("Custom fields", custom)),
+      make("div.column", {}, summaryCard(found.summary_html, row.edited.includes("summary")), attachmentsCard(found.attachments), ...alertCards(found.alert, found.route), listCard("Custom fields", custom)),
       make("div.column", {}, listCard("People", people(incident)), listCard("Timeline", times), listCard("Details", [...facts, opened, key]), listCard("More", rest)),
     ),
     raw("Request", found.alert ? "the alert event that opened it" : "the body that opened it", "raw-request", found.request),
@@ -230,7 +291,7 @@ function detail(found) {
 
 function missing(reference) {
   return [
-    make("a.back", { href: "/", "data-route": "" }, "← All incidents"),
+    back(),
     make("div.empty", {}, make("h2", { tabindex: "-1" }, `There is no ${reference} here`), make("p", {}, "The sandbox forgets everything when it stops.")),
   ];
 }
@@ -292,6 +353,7 @@ document.addEventListener("click", (event) => {
   const plain = event.button === 0 && !(event.metaKey || event.ctrlKey || event.shiftKey || event.altKey);
   if (link && plain) {
     event.preventDefault();
+    if (!shown.reference) shown.search = location.search;
     history.pushState(null, "", link.getAttribute("href"));
     scrollTo(0, 0);
     route(true);
@@ -301,6 +363,14 @@ document.addEventListener("click", (event) => {
   if (button?.dataset.action) act(button);
 });
 addEventListener("popstate", () => route(true));
+$("filters").addEventListener("input", ask);
+$("filters").addEventListener("reset", () => setTimeout(ask));
+$("filters").addEventListener("submit", (event) => event.preventDefault());
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "/" || shown.reference || event.target.closest("input, select") || event.ctrlKey || event.metaKey) return;
+  event.preventDefault();
+  $("filters").elements.q.focus();
+});
 setInterval(() => { for (const element of document.querySelectorAll("[data-ago]")) element.textContent = ago(element.dataset.ago); }, 5000);
 
 // A browser opens six connections to one host at most: an incident in a tab that nobody sees gives its own back.

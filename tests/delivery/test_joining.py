@@ -1,0 +1,163 @@
+"""Failures and successes that come after an incident opened, through the callbacks: whom it is for stays as it was."""
+
+import json
+import logging
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+
+from airflow_incident import resolve_incident
+from airflow_incident.delivery import run as delivery
+from airflow_incident.sandbox.fault import FaultProxy
+from tests.airflow_dags import load_dag
+from tests.airflow_versions import BASE_URL
+from tests.doors import dag_context, forget_process, listen, report, succeeded, task_context, use_store
+from tests.memory_store import Texts
+
+DAY = datetime(2026, 11, 20, tzinfo=UTC)
+MAPPED = """
+from airflow_incident.airflow_bridge.compat import DAG, task
+from airflow_incident import open_incident, resolve_incident
+
+callbacks = {"on_failure_callback": open_incident(scope="task"), "on_success_callback": resolve_incident(scope="task")}
+with DAG("mapped", schedule=None, default_args=callbacks) as dag:
+    @task(retries=0)
+    def load(number):
+        if number == 0:
+            raise ValueError("three bad rows")
+
+    load.expand(number=[0, 1, 2])
+"""
+
+
+@pytest.fixture(autouse=True)
+def journal(monkeypatch, connected, brisk):
+    monkeypatch.setenv("AIRFLOW__INCIDENT_IO__JOURNAL", "True")
+    monkeypatch.setenv("AIRFLOW__CORE__TASK_SUCCESS_OVERTIME", "10")
+    monkeypatch.setenv(BASE_URL, "https://airflow.example.com")
+    forget_process()
+    return use_store(monkeypatch, Texts())
+
+
+def run(run_id="r1", clear=0, *, day=0, tasks=(), run_type="manual"):
+    """Build a run; each day's stands for another moment."""
+    at, failed = DAY + timedelta(days=day), [SimpleNamespace(task_id=each, map_index=-1) for each in tasks]
+    facts = {"logical_date": at, "run_after": at, "run_type": run_type, "get_task_instances": lambda **_: failed}
+    return SimpleNamespace(dag_id="orders", run_id=run_id, clear_number=clear, **facts)
+
+
+def of_dag(*args, reason="task_failure", **facts):
+    dag_run = run(*args, **facts)
+    return dag_context(dag_run.run_id, dag_run=dag_run, reason=reason)
+
+
+def of_task(task_id, *args, **facts):
+    dag_run = run(*args, **facts)
+    return task_context(dag_run.run_id, task_id=task_id) | {"dag_run": dag_run}
+
+
+def statuses(box):
+    return [row["incident_status"]["name"] for row in box.incidents_v2]
+
+
+def let_pass(monkeypatch, minutes):
+    now = delivery.utc_now
+    monkeypatch.setattr(delivery, "utc_now", lambda: now() + timedelta(minutes=minutes))
+
+
+@pytest.mark.parametrize("scope", ["run", "dag"])
+def test_a_recovery_that_waits_does_not_close_what_has_failed_again(connected, connect, scope):
+    """It met an outage; before a flush came, a later failure joined the incident."""
+    well, again = {
+        "run": (of_dag("r1", 1, reason="success"), of_dag("r1", 2)),
+        "dag": (of_dag("r2", day=1, reason="success"), of_dag("r3", day=2)),
+    }[scope]
+    report(of_dag("r1"), scope=scope)
+    with FaultProxy(connected.direct_port, "error-503") as away:
+        connect(away.url)
+        resolve_incident(scope=scope)(well)
+    connect(connected.url)
+    forget_process()
+    report(again, scope=scope)
+    delivery.flush()
+    assert statuses(connected) == ["Triage"]
+
+
+@pytest.mark.parametrize("scope", ["run", "dag"])
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [({}, {"visibility": "private"}), ({"mode": "test"}, {}), ({}, {"mode": "test"})],
+    ids=["private", "real", "test"],
+)
+def test_what_is_not_for_the_same_people_does_not_join(connected, scope, first, then):
+    """A private failure has no place in a public incident, nor a real one in a test."""
+    report(of_task("load", "r1"), scope=scope, **first)
+    again = {"run": of_task("export", "r1", 1), "dag": of_task("export", "r2", day=1)}[scope]
+    report(again | {"exception": ValueError("Jane Roe has no IBAN")}, scope=scope, **then)
+    one, other = connected.incidents
+    assert "Jane Roe" not in one["summary"]
+    assert "Jane Roe" in other["summary"]
+    assert {name: other[name] for name in then} == then
+
+
+def test_a_member_of_a_storm_is_told_once_however_long_its_run_goes_on(connected, monkeypatch):
+    """The DAG's callback comes 70 minutes after its task's."""
+    monkeypatch.setenv("AIRFLOW__INCIDENT_IO__STORM_LIMIT_PER_DAG", "1")
+    for number in (1, 2):
+        report(of_task("load", f"r{number}"))
+    let_pass(monkeypatch, 70)
+    report(of_dag("r2"))
+    assert len(connected.incidents) == 2
+
+
+def test_an_alert_that_was_resolved_does_not_fire_again_for_the_same_failure(connected, connect, monkeypatch):
+    """Somebody on call has ended it, while other branches of the run went on."""
+    options = connected.options
+    source = {"alert_source_id": options.alert_source_id, "alert_source_token": options.alert_source_token}
+    connect(connected.url, extra=json.dumps(source))
+    report(of_task("load"), channel="alert")
+    connected.alerts[0]["status"] = "resolved"
+    asked = len(connected.requests)
+    let_pass(monkeypatch, 70)
+    report(of_dag(), channel="alert")
+    assert len(connected.requests) == asked
+
+
+def test_a_storm_is_not_told_what_one_of_its_members_knows(connected, monkeypatch):
+    """Its text counts all of them, and stays known as ours."""
+    monkeypatch.setenv("AIRFLOW__INCIDENT_IO__STORM_LIMIT_PER_DAG", "1")
+    for number in range(1, 7):
+        report(of_task("load", f"r{number}"))
+        report(of_dag(f"r{number}", tasks=["load", "check"]))
+    delivery.flush()
+    assert connected.incidents[1]["summary"].startswith("**5 failures** came on top")
+    assert "check" not in connected.incidents[1]["summary"]
+
+
+def test_the_incident_of_a_backfill_keeps_the_tasks_of_the_run_that_opened_it(connected):
+    """Another run's would stand beside the first one's error and link."""
+    report(of_task("load", "b1", run_type="backfill"))
+    report(of_task("mail", "b2", run_type="backfill", day=1))
+    report(of_dag("b2", run_type="backfill", day=1, tasks=["mail", "print"]))
+    (incident,) = connected.incidents
+    assert "print" not in incident["summary"]
+
+
+def test_an_instance_that_succeeds_does_not_close_what_another_one_has_open(airflow_db, connected):
+    """At scope `task` a mapped task has one incident for all of its instances."""
+    with listen() as heard:
+        load_dag(airflow_db, MAPPED, "mapped").test()
+    assert statuses(connected) == ["Triage"], heard.texts(logging.INFO)
+
+
+@pytest.mark.parametrize("others", [["success", "skipped"], ["success", "running"], ["success", "failed"], []])
+def test_the_last_instance_that_succeeds_closes_the_incident_of_a_mapped_task(connected, others):
+    """Cleared, all of them succeed; nobody knows it before the last one."""
+    failed = task_context(map_index=0)
+    report(failed, scope="task")
+    again = succeeded(task_context(map_index=0, clear=1))
+    states = [SimpleNamespace(task_id="load", map_index=index, state=state) for index, state in enumerate(others, 1)]
+    again["dag_run"].get_task_instances = lambda **_: states
+    resolve_incident(scope="task")(again)
+    assert statuses(connected) == (["Closed"] if others == ["success", "skipped"] else ["Triage"])
