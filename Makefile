@@ -12,6 +12,7 @@ RUN := $(NEWEST)/bin/python
 # Whoever only wants to see it need not wait for linters and test tools.
 SHOW := $(if $(wildcard $(NEWEST)/ready),$(NEWEST)/ready,$(NEWEST)/demo)
 PARALLEL := --numprocesses auto --dist worksteal
+ONCE_MORE := $(if $(AGAIN),--last-failed --last-failed-no-failures none)
 
 .PHONY: help demo up test test-airflow lint oldest package test-matrix test-releases test-broken e2e watched e2e-celery benchmark simulation constraints pages docs pictures docs-links clean
 
@@ -24,11 +25,11 @@ demo: $(SHOW)  ## Fail real DAGs in a real Airflow, in an outage too, and show t
 up: $(SHOW)  ## Leave a real Airflow and a local incident.io running until Ctrl-C
 	@$(RUN) -m tools.demo --stay
 
-test: $(NEWEST)/ready  ## Run every test that needs no whole Airflow (TESTS=tests/api: these; COVERAGE=1, RANDOM=1)
-	$(RUN) -m pytest -m "not airflow" $(PARALLEL) $(if $(COVERAGE),--cov --cov-report=term) $(if $(RANDOM),--random-order) $(TESTS)
+test: $(NEWEST)/ready  ## Run every test that needs no whole Airflow (TESTS=tests/api: these; COVERAGE=1, RANDOM=1, AGAIN=1)
+	$(RUN) -m pytest -m "not airflow" $(if $(AGAIN),$(ONCE_MORE),$(PARALLEL)) $(if $(COVERAGE),--cov --cov-report=term) $(if $(RANDOM),--random-order) $(TESTS)
 
 test-airflow: $(NEWEST)/ready  ## Run the tests that drive a whole Airflow (TESTS=tests/airflow/test_link.py: these)
-	$(RUN) -m pytest $(TESTS) -m airflow
+	$(RUN) -m pytest $(TESTS) -m airflow $(ONCE_MORE)
 
 lint: $(NEWEST)/ready  ## Check style, types, the direction of imports, and .github
 	$(NEWEST)/bin/ruff check .

@@ -24,6 +24,8 @@ COMPONENTS = {
 }
 if AIRFLOW < (3, 0):
     COMPONENTS = {name: COMPONENTS[name] for name in ("scheduler", "triggerer")}  # the scheduler has what is missing
+LOCKED = 10
+"""How often a request is made again, a second apart, that found SQLite locked."""
 
 
 class RunningAirflow:
@@ -76,7 +78,9 @@ class RunningAirflow:
         """Ask Airflow's public API, or the UI's own with a path from the root."""
         path = path if path[0] == "/" else f"/api/v2/{path}"
         answer = self._client.request(method, path, json=body or None)
-        if answer.is_server_error:  # SQLite was locked
+        for _ in range(LOCKED):
+            if not answer.is_server_error:
+                break
             time.sleep(1)
             answer = self._client.request(method, path, json=body or None)
         assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
