@@ -18,6 +18,13 @@ Scope = Literal["dag", "run", "task", "task_instance"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 TASK_SCOPES = frozenset({"task", "task_instance"})
 """The scopes at which an incident stands for less than a run."""
+TAG = "incident:"
+"""What a DAG's tag that is meant for this package begins with."""
+
+BACKFILL = "backfill"
+"""Airflow's name of the runs that somebody has asked for to fill a gap."""
+WELL = frozenset({"success", "skipped", "removed"})
+"""Airflow's names of the states of a task instance that is over and did not fail."""
 
 CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_incident.airflow_bridge.compat import DAG, AirflowFailException, task
+from airflow_incident.constants import TAG
 from airflow_incident.core.arguments import located_error, strangers
-from airflow_incident.core.settings import TAG
 from airflow_incident.notifications import IncidentNotifier, notifier_class
 
 if TYPE_CHECKING:

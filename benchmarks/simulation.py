@@ -29,7 +29,7 @@ from airflow_incident.delivery.record import PREFIX
 from airflow_incident.delivery.report import DeliveryPolicy, IncidentContent, Report, prepare
 from airflow_incident.delivery.reporter import deliver
 from airflow_incident.errors import IncidentIoError, JournalError, TransportError
-from airflow_incident.watcher.decide import Rules
+from airflow_incident.watcher.decide import Duties
 from airflow_incident.watcher.round import Watcher
 from airflow_incident.watcher.state import NAME
 from benchmarks.tables import table
@@ -165,7 +165,7 @@ class Day:
             deployment="simulated",
             conn_id="c",
             storm_dag=self.limits[0],
-            storm_deployment=self.limits[1],
+            storm_connection=self.limits[1],
             has_time=lambda: deadline - self.now > SPARE,
         )
         yield from self._carry(deliver(report, rules), deadline)
@@ -177,7 +177,7 @@ class Day:
 
     def _new_watcher(self) -> Watcher:
         callbacks: Any = None
-        return Watcher(Rules(opens=True, covers=bool), callbacks, now=self.moment)
+        return Watcher(Duties(opens=True, covers=bool), callbacks, now=self.moment)
 
     def _round(self) -> Process:
         """Carry a round of the watcher; one that is killed is started anew, and knows what stands in the journal."""

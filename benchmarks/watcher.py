@@ -60,11 +60,11 @@ class Meter:
 
     def watcher(self) -> Any:
         """Start a watcher."""
-        from airflow_incident.cli.watch import _Callbacks, rules_of
+        from airflow_incident.cli.watch import WatcherCallbacks, duties_of
         from airflow_incident.watcher.round import Watcher
 
-        rules = rules_of(self._settings)
-        return Watcher(rules, _Callbacks(rules.covers), now=lambda: self.now)
+        duties = duties_of(self._settings)
+        return Watcher(duties, WatcherCallbacks(duties.covers), now=lambda: self.now)
 
     def rounds(self, watcher: Any, number: int, *, apart: float) -> tuple[list[float], list[float]]:
         """Carry rounds in which nothing differs; return the milliseconds and the queries of each.

@@ -87,7 +87,7 @@ def report_to(
     url: str, store: object, report: Report, *, client: Client | None = None, **policy: object
 ) -> ReportResult:
     """Report as a process does, with nothing but the store simulated."""
-    options = {"now": utc_now, "deployment": "tests", "conn_id": "c", "storm_dag": 0, "storm_deployment": 0}
+    options = {"now": utc_now, "deployment": "tests", "conn_id": "c", "storm_dag": 0, "storm_connection": 0}
     seconds = float(policy.pop("seconds", 5.0))
     own = client or client_of(url)
     try:

@@ -260,7 +260,7 @@ def test_a_failure_that_was_got_over_and_waits_is_dropped(sandbox, connect, stor
         connect(wire.url)
         failed(context=task_context())
     text = succeeded(clear=0).texts(logging.INFO)[0]
-    assert "the run succeeded all the same before incident.io was asked" in text
+    assert "it succeeded all the same before incident.io was asked" in text
     assert sandbox.requests == []
     assert store.records() == []
 
@@ -421,7 +421,7 @@ def test_a_failure_that_never_left_is_dropped_and_counted(sandbox, connect, stor
         failed()
     (record,) = store.records()
     assert (record.state, record.maybe_delivered) == ("pending", False)
-    assert "the run recovered before incident.io was asked" in succeeded().texts(logging.INFO)[0]
+    assert "it recovered before incident.io was asked" in succeeded().texts(logging.INFO)[0]
     assert store.records() == []
     assert counted == {"incident_io.journalled": 1, "incident_io.withdrawn": 1}
     assert sandbox.requests == []

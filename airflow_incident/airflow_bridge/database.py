@@ -8,6 +8,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow_incident.constants import BACKFILL
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
@@ -17,8 +19,6 @@ MOST_RUNS = 20_000
 MOST_FILES = 1_000
 """DAG files that do not import, of which one query tells."""
 UNFINISHED = ("running", "queued")
-BACKFILL = "backfill"
-"""The type of a backfill's runs."""
 
 
 class Run(NamedTuple):

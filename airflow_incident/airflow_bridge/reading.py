@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_incident.airflow_bridge.channel import within
 from airflow_incident.airflow_bridge.compat import PROCESSOR, TASK_RUNNER, supervisor
+from airflow_incident.constants import WELL
 from airflow_incident.core.timing import DETAIL_PATIENCE
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def are_others_well(context: Any, success: Failure) -> bool:
     """Return whether a mapped task's other instances are over and none has failed; if nobody can tell, they are not."""
     states = task_states(context, success.dag_id, success.run_id, only=None)
     others = [each for each in states if each.task_id == success.task_id and each.map_index != success.map_index]
-    return bool(states) and all(each.state in {"success", "skipped", "removed"} for each in others)
+    return bool(states) and all(each.state in WELL for each in others)
 
 
 def count_instances(context: Any, failure: Failure) -> int | None:

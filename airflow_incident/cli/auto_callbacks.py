@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from airflow_incident.airflow_bridge.config import AirflowConfig, read_config
 from airflow_incident.cli.terminal import Finding
-from airflow_incident.constants import CONFIG_SECTION, SWITCHES
-from airflow_incident.core.settings import TAG, Settings, TagOptions, matches, merge, read_tags, why_left_out
+from airflow_incident.constants import CONFIG_SECTION, SWITCHES, TAG
+from airflow_incident.core.settings import Settings, TagOptions, matches, merge, read_tags, why_left_out
 from airflow_incident.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 
-class Callbacks(NamedTuple):
+class FirstCallback(NamedTuple):
     """Where a failure's first callback of ours is, empty if it has none, and what that was given.
 
     `unknown` is why nobody can say; `note` is what a reader should know.
@@ -28,7 +28,7 @@ class Callbacks(NamedTuple):
     note: str = ""
 
 
-def read_callbacks(dag_id: str, task_id: str | None) -> Callbacks:
+def read_first_callback(dag_id: str, task_id: str | None) -> FirstCallback:
     """Load the file of a DAG as Airflow does, policies included, and look at its callbacks.
 
     :param task_id: The task that failed; None for the run as a whole, of which the DAG's callback is told, or else
@@ -39,20 +39,20 @@ def read_callbacks(dag_id: str, task_id: str | None) -> Callbacks:
         tasks = dag.tasks if task_id is None else [dag.get_task(task_id)]
     except Exception as error:  # noqa: BLE001 -- a DAG file may raise anything
         why = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}".removeprefix("LookupError: ")
-        return Callbacks(unknown=f"What the DAG's callbacks were given cannot be known here: {why}.")
+        return FirstCallback(unknown=f"What the DAG's callbacks were given cannot be known here: {why}.")
     of_dag = [("the DAG's on_failure_callback", given) for given in _given(dag)]
     of_tasks = [(f"on_failure_callback of task {task.task_id}", given) for task in tasks for given in _given(task)]
     found = of_dag + of_tasks if task_id is None else of_tasks + of_dag
     if not found and any(_callbacks(owner) for owner in (dag, *tasks)):
-        return Callbacks(
+        return FirstCallback(
             unknown="Whether the DAG's callbacks, which are functions of its own, call ours cannot be known."
         )
     if not found:
-        return Callbacks()
+        return FirstCallback()
     place, arguments = found[0]
     others = [other for other, given in found if given != arguments]
     told = f"The options of {others[0]} differ; whichever callback is called first decides." if others else ""
-    return Callbacks(place, arguments, note=told)
+    return FirstCallback(place, arguments, note=told)
 
 
 def _load(dag_id: str) -> Any:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from airflow_incident.airflow_bridge.config import AirflowConfig, ConnectionConfig
-    from airflow_incident.cli.dag_file import Callbacks
+    from airflow_incident.cli.dag_file import FirstCallback
     from airflow_incident.constants import Scope
     from airflow_incident.core.failure import Failure
     from airflow_incident.core.routes import Routed
@@ -92,7 +92,7 @@ def _explanation(args: argparse.Namespace) -> dict[str, Any]:
     """Explain a failure as far as it can be known, by the names of docs/reference/json.md."""
     from airflow_incident.airflow_bridge.config import examine_config, read_airflow_config
     from airflow_incident.cli.auto_callbacks import explain_policy
-    from airflow_incident.cli.dag_file import read_callbacks
+    from airflow_incident.cli.dag_file import read_first_callback
     from airflow_incident.cli.records import record_json
     from airflow_incident.core.key import ALERT_MARK, dag_key, earlier_keys, idempotency_key, scope_of, started_key
     from airflow_incident.delivery.record import record_name
@@ -104,7 +104,7 @@ def _explanation(args: argparse.Namespace) -> dict[str, Any]:
     airflow_config = read_airflow_config()
     tags, told = explain_policy(args.dag_id, airflow_config)
     routed = _routed(failure, airflow_config)
-    caller = _caller(read_callbacks(args.dag_id, args.task), tags)
+    caller = _caller(read_first_callback(args.dag_id, args.task), tags)
     options = dict(caller.arguments)
     texts = {name: options.pop(name, None) for name in ("name", "summary")}
     conn_id = options.pop("conn_id", "")
@@ -231,9 +231,9 @@ class _Caller(NamedTuple):
     note: str = ""
 
 
-def _caller(callbacks: Callbacks, tags: TagOptions | None) -> _Caller:
+def _caller(callbacks: FirstCallback, tags: TagOptions | None) -> _Caller:
     """Say whether a callback of the DAG's file reports a failure, or zero touch, which puts its own there."""
-    from airflow_incident.core.settings import TAG
+    from airflow_incident.constants import TAG
 
     by_tags = {"severity": tags and tags.severity, "conn_id": tags and tags.conn_id}
     wanted = {name: value for name, value in by_tags.items() if value}
@@ -323,9 +323,9 @@ def _text(value: Any) -> str:
 
 
 def _remarks(config: ConnectionConfig, failure: Failure, scope: Scope) -> Iterator[str]:
-    from airflow_incident.constants import TASK_SCOPES
+    from airflow_incident.constants import BACKFILL, TASK_SCOPES
 
-    if failure.run_type == "backfill" and config.settings.scope == "run":
+    if failure.run_type == BACKFILL and config.settings.scope == "run":
         yield "Backfill runs count as scope dag."
     if scope == "dag":
         yield "At scope dag an incident that the DAG has open takes the failure; else its runs share the next key."

@@ -163,10 +163,15 @@ def quiet(doing: str = "Looking") -> Iterator[None]:
         raise CommandError(clean(f"{str(error).rstrip('.')}. {error.advice}")) from None
 
 
+def screens() -> tuple[TextIO, TextIO]:
+    """Return standard output and standard error, which are others' to write to as little as possible."""
+    return _SCREEN.get() or (sys.stdout, sys.stderr)
+
+
 @contextlib.contextmanager
 def _sign_of_life(doing: str) -> Iterator[None]:
     """Show on a terminal that something goes on, until it is over."""
-    _, screen = _SCREEN.get() or (sys.stdout, sys.stderr)
+    _, screen = screens()
     if _VERBOSE.get() or not screen.isatty():
         yield
         return
@@ -238,7 +243,7 @@ def _errors_shown(command: str) -> Iterator[None]:
 
 def asks(question: str, *, default: bool) -> bool:
     """Ask whoever sits at the terminal; an empty answer is the default."""
-    screen, _ = _SCREEN.get() or (sys.stdout, sys.stderr)
+    screen, _ = screens()
     print(f"{question} [{'Y/n' if default else 'y/N'}] ", end="", flush=True, file=screen)
     answer = sys.stdin.readline().strip().lower()
     return answer in {"y", "yes"} if answer else default
@@ -266,12 +271,12 @@ def answer(told: Mapping[str, Any]) -> None:
 
 def say(text: str) -> None:
     """Print, also where the terminal knows no Unicode."""
-    screen, _ = _SCREEN.get() or (sys.stdout, sys.stderr)
+    screen, _ = screens()
     encoding = screen.encoding or "utf-8"
     print(text.encode(encoding, "replace").decode(encoding), flush=True, file=screen)
 
 
 def remark(command: str, text: str) -> None:
     """Say on standard error what is no part of the answer, or why there is none."""
-    _, screen = _SCREEN.get() or (sys.stdout, sys.stderr)
+    _, screen = screens()
     print(f"airflow-incident {command}: {text}", file=screen)

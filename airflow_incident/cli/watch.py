@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import threading
 import warnings
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_incident.cli.terminal import CommandError, Finding, UsageError, add_command, say
+from airflow_incident.cli.terminal import CommandError, Finding, UsageError, add_command, remark, say, screens
 from airflow_incident.constants import CONFIG_SECTION
-from airflow_incident.core.timing import LONGEST_REPORT, LONGEST_WAIT, ROUND_SECONDS
+from airflow_incident.core.timing import LONGEST_REPORT, LONGEST_WAIT, ROUND_SECONDS, STUCK_SECONDS
 
 if TYPE_CHECKING:
     import argparse
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from airflow_incident.core.settings import Settings, TagOptions
     from airflow_incident.errors import Problem
     from airflow_incident.watcher.decide import Recovered
+
+log = logging.getLogger(__name__)
 
 DESCRIPTION = (
     "Compare Airflow's database with the journal every 30 seconds, and act on the difference: deliver what waits, "
@@ -64,9 +65,13 @@ def _watch(args: argparse.Namespace) -> int:
         told = f"[{CONFIG_SECTION}] journal is false: nobody knows which failures have an incident. Remove it"
         raise CommandError(told)
     stop = threading.Event()
-    rules = rules_of(settings)
-    watcher = Watcher(rules, _Callbacks(rules.covers), every=0.0 if args.once else args.interval, stopping=stop.is_set)
+    duties = duties_of(settings)
+    callbacks, every = WatcherCallbacks(duties.covers), 0.0 if args.once else args.interval
+    watcher = Watcher(duties, callbacks, every=every, stopping=stop.is_set)
     if args.once:
+        guard = threading.Timer(STUCK_SECONDS, _give_up)
+        guard.daemon = True
+        guard.start()
         try:
             say(f"watcher: {round_line(watcher.round())}")
         except Exception as error:  # noqa: BLE001 -- a database raises what it likes
@@ -78,6 +83,13 @@ def _watch(args: argparse.Namespace) -> int:
         logging.shutdown()
         os._exit(last == "stuck")  # a database that does not answer would keep the thread, and Python with it
     return 0
+
+
+def _give_up() -> None:
+    """End a round that a database without an answer would keep for ever, and cron's next one with it."""
+    remark("watch", f"the round has not ended for {STUCK_SECONDS:.0f} s; it ends")
+    logging.shutdown()
+    os._exit(1)
 
 
 def heartbeat() -> Finding:
@@ -112,13 +124,13 @@ def read_settings() -> tuple[Settings, list[Problem]]:
     return settings, problems
 
 
-def rules_of(settings: Settings) -> Any:
+def duties_of(settings: Settings) -> Any:
     """Say what the watcher is to open and close."""
     from airflow_incident.core.settings import why_left_out
-    from airflow_incident.watcher.decide import Rules
+    from airflow_incident.watcher.decide import Duties
 
-    return Rules(
-        opens=settings.auto_open and settings.enabled,
+    return Duties(
+        opens=settings.auto_open,  # what is not enabled is left out, so it stays silent once it is
         closes=settings.auto_resolve,
         import_after=timedelta(minutes=settings.import_error_minutes) if settings.import_errors else None,
         covers=lambda dag_id: not why_left_out(dag_id, settings),
@@ -139,7 +151,8 @@ def _told(settings: Settings) -> str:
 
 def _log_to_output() -> None:
     """Say what is done, and nothing else, on standard output, where a process manager looks."""
-    handler = logging.StreamHandler(sys.stdout)
+    output, _ = screens()
+    handler = logging.StreamHandler(output)
     handler.setFormatter(logging.Formatter(_FORMAT))
     ours = logging.getLogger("airflow_incident")
     ours.handlers, ours.propagate = [handler], False
@@ -150,7 +163,7 @@ def _log_to_output() -> None:
     warnings.simplefilter("ignore")
 
 
-class _Callbacks:
+class WatcherCallbacks:
     """Calls what zero touch would have put into the DAG."""
 
     def __init__(self, covers: Callable[[str], bool]) -> None:
@@ -166,11 +179,17 @@ class _Callbacks:
 
     def recovered(self, context: Any, success: Recovered) -> None:
         """Close what a run or a task has open, with what its record says."""
+        from airflow_incident.delivery.outcome import clean
+        from airflow_incident.errors import ConfigurationError
         from airflow_incident.notifications import resolve_incident
 
-        callback = resolve_incident(
-            conn_id=success.conn_id, channel=success.channel, scope=success.scope, deployment=success.deployment
-        )
+        try:
+            callback = resolve_incident(
+                conn_id=success.conn_id, channel=success.channel, scope=success.scope, deployment=success.deployment
+            )
+        except ConfigurationError as error:  # a record is what anybody wrote into the database
+            log.warning("incident.io: the incident of DAG %s stays open: %s", success.run.dag_id, clean(str(error)))
+            return
         callback.notify_within(context, patience=_PATIENCE)
 
     def broken(self, context: Any) -> None:

@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
-from airflow_incident.constants import DEFAULT_CONN_ID, TASK_SCOPES
+from airflow_incident.constants import BACKFILL, DEFAULT_CONN_ID, TASK_SCOPES
 from airflow_incident.errors import ContextError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def scope_of(failure: Failure, scope: Scope) -> Scope:
     """Tell what one incident stands for: backfill runs are many, so they count as one DAG, and a file has no runs."""
     if failure.level == "import":
         return "run"
-    return "dag" if failure.run_type == "backfill" and scope == "run" else scope
+    return "dag" if failure.run_type == BACKFILL and scope == "run" else scope
 
 
 def earlier_keys(failure: Failure, *, deployment: str, scope: Scope, name: str | None = None) -> list[str]:

@@ -12,15 +12,13 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from airflow_incident.constants import CHOICES, CONFIG_SECTION, NEVER_WEAKER, Scope
+from airflow_incident.constants import CHOICES, CONFIG_SECTION, NEVER_WEAKER, TAG, Scope
 from airflow_incident.core.reading import nearest, read_choice, read_mapping, read_text
 from airflow_incident.errors import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-TAG = "incident:"
-"""What a DAG's tag that is meant for this package begins with."""
 Place = Literal["argument", "route", "connection", "config"]
 EVERYWHERE: tuple[Place, ...] = ("argument", "route", "connection", "config")
 _PLACES: dict[str, str] = {

@@ -29,15 +29,19 @@ MOST_ODD = 10
 
 
 def flush_all(
-    now: Callable[[], datetime], *, prefix: str = PREFIX, most: int | None = None, also_dead: bool = False
+    now: Callable[[], datetime],
+    *,
+    prefix: str = PREFIX,
+    also_dead: bool = False,
+    goes_on: Callable[[], bool] = lambda: True,
 ) -> Generator[Effect, Any, FlushResult]:
     """Deliver what waits, oldest first; stop at a connection's outage, for its rest would meet it too.
 
     Whatever one record breaks is an error of that record, and the rest is delivered.
 
     :param prefix: Only records whose name begins with it.
-    :param most: Send at most this many.
     :param also_dead: Send what was refused before, too: its cause was fixed.
+    :param goes_on: Says before each record whether there is time for it; what is left waits on.
     :raises JournalError: if the journal cannot be read or written.
     """
     records, unreadable = yield from read_all(prefix)
@@ -53,7 +57,7 @@ def flush_all(
         }
     )
     for listed in waiting:
-        if len(done) == most:
+        if not goes_on():
             break
         if listed.rate_limit_key in outages.met:
             continue
@@ -79,7 +83,7 @@ def flush_all(
         current[result.name] = result
         if not isinstance(answer, AmbiguousDeliveryError):
             outages.note(record.rate_limit_key, answer if result.state == "pending" else None)
-    settled = yield from _close_recovered(current, outages, now)
+    settled = yield from _close_recovered(current, outages, now, goes_on)
     yield from remember(settled)
     yield from _complete_storms(current, outages, now())
     pruned = yield from _prune(list(current.values()), now())
@@ -136,7 +140,7 @@ class _Outages:
 
 
 def _close_recovered(
-    current: dict[str, Record], outages: _Outages, now: Callable[[], datetime]
+    current: dict[str, Record], outages: _Outages, now: Callable[[], datetime], goes_on: Callable[[], bool]
 ) -> Generator[Effect, Any, list[RecordResult]]:
     """Close the incidents of runs that recovered while incident.io did not answer.
 
@@ -147,6 +151,8 @@ def _close_recovered(
         left = record.closing
         if left is None or not record.needs_closing or record.rate_limit_key in outages.met:
             continue
+        if not goes_on():
+            break
         became = yield from close_record_later(record, left, now)
         waits = became is not None and became.kind == "kept"
         outages.note(record.rate_limit_key, became.error if became and waits else None)

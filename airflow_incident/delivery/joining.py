@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 
 def join_incident_of_dag(
     report: Report, record: Record, policy: DeliveryPolicy
-) -> Generator[Effect, Any, ReportResult | str | None]:
+) -> Generator[Effect, Any, ReportResult | str | Record | None]:
     """Let the incident that the DAG has open take the failure; if it has none, return the key that opens one.
 
     Runs that fail together ask with the same key, so that incident.io makes one incident of them. None where nobody can
-    tell what the DAG has open: the run's own key opens one.
+    tell what the DAG has open: the run's own key opens one. A record where the failure is none of the DAG's: its
+    incident is its own run's, and the DAG's stays as it is.
     """
     key = dag_key(policy.deployment, report.failure.dag_id, policy.conn_id)
     name = record_name(report.failure.dag_id, key)
@@ -43,15 +44,24 @@ def join_incident_of_dag(
     if not found.already_closed:
         shown = (yield Show(found.incident.id, found.conn_id)) if policy.send else None
         is_past = isinstance(shown, NotFoundError) or (isinstance(shown, IncidentState) and shown.is_past)
-        if isinstance(shown, IncidentState) and not is_past and not _stands_apart(report, record, shown):
-            joined = _under(record, found)
-            if isinstance((yield Set(record.name, joined.text())), StoreFailed):
-                return None
-            yield Set(found.name, found.joined(joined)._replace(closing=None).text())
-            return ReportResult(kind="joined", report=report, incident=found.incident, storm=found.key, before="opened")
         if not is_past:
-            return None
+            return (yield from _join_open(report, record, found, shown))
     return open_key(key, after=found.incident.id)
+
+
+def _join_open(
+    report: Report, record: Record, found: Record, shown: Any
+) -> Generator[Effect, Any, ReportResult | Record | None]:
+    if not isinstance(shown, IncidentState):
+        return None
+    if _stands_apart(report, record, shown):
+        # A test makes room for what is real: every later failure would stand apart from it.
+        return None if shown.mode == "test" else record._replace(of_dag=None)
+    joined = _under(record, found)
+    if isinstance((yield Set(record.name, joined.text())), StoreFailed):
+        return None
+    yield Set(found.name, found.joined(joined)._replace(closing=None).text())
+    return ReportResult(kind="joined", report=report, incident=found.incident, storm=found.key, before="opened")
 
 
 def join_earlier_attempt(
@@ -106,8 +116,10 @@ def _again(report: Report) -> Addition:
 def tell_late(report: Report, record: Record) -> Generator[Effect, Any, Record]:
     """Tell the incident that a task has opened what the DAG's callback knows; return the record as it is to be kept.
 
-    One that stands for other runs, too, has a text of its own.
+    One that stands for other runs, too, has a text of its own. What is private is not told to everybody.
     """
+    if report.draft.get("visibility") == "private" and not (record.incident and record.incident.is_private):
+        return record
     is_others = record.state == "grouped" and record.storm not in report.earlier_keys
     note = late_note(report.failure, known=record.task)
     if is_others or report.failure.level != "dag" or record.level != "task" or not note:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_incident.api.incident import incident_label
 from airflow_incident.constants import DEFAULT_CONN_ID
+from airflow_incident.core.account import is_incident_page
 from airflow_incident.core.timing import EARLIER_FOR, SETTLE_SECONDS, STORM_AGAIN
 from airflow_incident.delivery.record import (
     Reader,
@@ -47,13 +48,17 @@ class Opening(NamedTuple):
 
 
 class Earlier(NamedTuple):
-    """An incident that a DAG had. Its page is known once its record, of this name, was read."""
+    """An incident that a DAG had. Its page is known once its record, of this name, was read.
+
+    One that is private is named only in others that are.
+    """
 
     dag_id: str
     at: datetime
     record: str
     label: str = ""
     page: str = ""
+    visibility: str = ""
 
     def seen(self, text: str) -> Earlier:
         """Return it with what its record, of this text, knows of the incident."""
@@ -65,7 +70,12 @@ class Earlier(NamedTuple):
 
     def of(self, incident: OpenIncident) -> Earlier:
         """Return it with an incident's page."""
-        return self._replace(label=incident_label(incident), page=incident.permalink or "")
+        page, visibility = incident.permalink or "", incident.visibility or ""
+        return self._replace(label=incident_label(incident), page=page, visibility=visibility)
+
+    def may_be_named(self, *, private: bool) -> bool:
+        """Return whether an incident's text may lead to it, which is private itself or is not."""
+        return is_incident_page(self.page) and (private or self.visibility != "private")
 
 
 class Ledger(NamedTuple):

@@ -224,22 +224,22 @@ RecordKind = Literal[
     "other_connection",
 ]
 _RECORDS: Mapping[RecordKind, tuple[str, int, str]] = {
-    "closed": ("recovered", INFO, "{named} is closed because {subject} {did}; {link}"),
+    "closed": ("recovered", INFO, "{named} is closed because {subject} {did}{link}"),
     "resolved": ("recovered", INFO, "the alert of {subject}, which {did}, is resolved"),
     "already_closed": ("already_closed", INFO, "{named} of {subject}, which {did}, was closed before"),
     "gone": ("already_closed", INFO, "{named} of {subject}, which {did}, no longer exists"),
-    "claimed": ("left_open", INFO, "{named} of {subject}, which {did}, stays open: a person has claimed it; {link}"),
+    "claimed": ("left_open", INFO, "{named} of {subject}, which {did}, stays open: a person has claimed it{link}"),
     "kept": (
         "left_open",
         WARNING,
         "{named} of {subject}, which {did}, stays open for now: {why} The next flush tries again",
     ),
     "refused": ("left_open", ERROR, "{named} of {subject}, which {did}, stays open: {why}"),
-    "dropped": ("withdrawn", INFO, "{subject} is dropped: the run {did} before incident.io was asked"),
+    "dropped": ("withdrawn", INFO, "{subject} is dropped: it {did} before incident.io was asked"),
     "discarded": (
         "withdrawn",
         INFO,
-        "{subject} is dropped: the run {did}, and incident.io had refused it: {record.error}",
+        "{subject} is dropped: it {did}, and incident.io had refused the incident: {record.error}",
     ),
     "grouped": ("left_open", INFO, "{subject} {did}; {named}, which stands for several failures, stays as it is"),
     "unknown": (
@@ -257,7 +257,7 @@ _RECORDS: Mapping[RecordKind, tuple[str, int, str]] = {
 
 
 class RecordResult(NamedTuple):
-    """What became of one record; `link_error` is why the incident has no link to the run.
+    """What became of one record; `link_error` is why the incident has no link to the run, where there is one to link.
 
     `did` says in words what its run has done since.
     """
@@ -268,6 +268,7 @@ class RecordResult(NamedTuple):
     has_link: bool = False
     link_error: IncidentIoError | None = None
     did: str = "recovered"
+    is_linkable: bool = True
 
     @property
     def outcome(self) -> str:
@@ -278,7 +279,8 @@ class RecordResult(NamedTuple):
         """Say it in one line, without secrets."""
         record, incident, error = self.record, self.record.incident, self.error
         outcome, level, sentence = _RECORDS[self.kind]
-        link = "it has a link to the run" if self.has_link else "it has no link to the run"
+        link = "; it has a link to the run" if self.has_link else "; it has no link to the run"
+        link = link if self.is_linkable else ""
         words = sentence.format(
             record=record,
             named=incident_name(incident) or record.thing,
@@ -306,7 +308,7 @@ class RecordResult(NamedTuple):
 _CLOSES: Mapping[str, tuple[str, str]] = {
     "closed": ("recovered", "{named} is closed; {link}"),
     "already_closed": ("already_closed", "{named} was closed before"),
-    "claimed": ("left_open", "{named} stays open: a person has claimed it; {link}"),
+    "claimed": ("left_open", "{named} stays open: a person has claimed it{link}"),
 }
 """What may become of an incident that a step of a DAG was to close, unless it fails: its outcome and the sentence."""
 

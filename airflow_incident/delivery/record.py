@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args
 from airflow_incident.api.calls import Endpoint, PreparedCreate
 from airflow_incident.api.payload import create_draft
 from airflow_incident.api.submit import Choice
-from airflow_incident.constants import TASK_SCOPES
+from airflow_incident.constants import TASK_SCOPES, Scope
 from airflow_incident.core.key import ALERT_MARK, with_deployment
 from airflow_incident.core.timing import SUPPRESS_FOR, WAIT_LIMIT
 
@@ -72,7 +72,7 @@ class OpenIncident(NamedTuple):
 
     `began` is the category of the status that it was opened in, `was_assigned` whether it was opened with people in its
     roles: neither means that a person has claimed it. `text_mark` tells whether its text is still the one that was
-    sent; None if incident.io has made another one of it.
+    sent; None if incident.io has made another one of it. `visibility` is what incident.io said of it, or was asked for.
     """
 
     id: str
@@ -82,6 +82,12 @@ class OpenIncident(NamedTuple):
     began: str = "triage"
     was_assigned: bool = False
     text_mark: str | None = None
+    visibility: str | None = None
+
+    @property
+    def is_private(self) -> bool:
+        """Whether only invited people see it, as far as it is known."""
+        return self.visibility == "private"
 
 
 class Closing(NamedTuple):
@@ -478,13 +484,14 @@ def _pair(url: str, title: str) -> tuple[str, str]:
 
 
 _INCIDENT: Mapping[str, Reader] = MappingProxyType(
-    dict.fromkeys(("id", "reference", "name", "permalink", "began", "text_mark"), _text) | {"was_assigned": _flag}
+    dict.fromkeys(("id", "reference", "name", "permalink", "began", "text_mark", "visibility"), _text)
+    | {"was_assigned": _flag}
 )
 _CLOSING: Mapping[str, Reader] = MappingProxyType(
     dict.fromkeys(("title", "url", "status", "error"), _text) | {"always": _flag}
 )
 _FIELDS: Mapping[str, Reader] = MappingProxyType(
-    dict.fromkeys(("dag_id", "run_id", "conn_id", "task", "error", "storm", "scope", "of_dag"), _text)
+    dict.fromkeys(("dag_id", "run_id", "conn_id", "task", "error", "storm", "of_dag"), _text)
     | dict.fromkeys(("key", "asked_key"), read_key)
     | dict.fromkeys(("written_at", "failed_at", "opened_at", "due_at", "run_at", "started_at"), read_moment)
     | dict.fromkeys(("attempts", "suppressed", "clear_count", "told"), _count)
@@ -493,6 +500,7 @@ _FIELDS: Mapping[str, Reader] = MappingProxyType(
     | {
         "state": _one_of(State),
         "level": _one_of(Level),
+        "scope": _one_of(Scope),
         "api_version": _one_of(Choice),
         "endpoint": _one_of(Endpoint),
         "own_fields": lambda value: tuple(map(_text, _list(value))),

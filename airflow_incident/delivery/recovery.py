@@ -20,12 +20,13 @@ from airflow_incident.delivery.sending import broken, note_of_dag, own_record, s
 from airflow_incident.errors import IncidentIoError, JournalError, NotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
     from datetime import datetime
 
     from airflow_incident.airflow_bridge.config import ConnectionConfig
     from airflow_incident.constants import Scope
     from airflow_incident.core.failure import Failure
+    from airflow_incident.core.settings import Settings
     from airflow_incident.delivery.effects import Effect
     from airflow_incident.delivery.outcome import RecordKind
     from airflow_incident.delivery.record import Record
@@ -66,17 +67,19 @@ def recovery_of(
     return Recovery(
         success,
         scope,
-        CloseOptions(
-            title=one_line(config.redact(text)),
-            url=success.run_url,
-            always=config.settings.resolve == "always",
-            status=config.settings.resolved_status,
-        ),
+        close_options(config.settings, title=one_line(config.redact(text)), url=success.run_url),
         key_name,
         alerts=config.settings.channel == "alert",
         # While a step runs nobody knows yet how its run will end.
         all_the_same=None if success.level == "operator" else one_line(config.redact(handled)),
     )
+
+
+def close_options(settings: Settings | None, *, title: str, url: str | None = None) -> CloseOptions:
+    """Say how incidents are closed; without settings only those that nobody has claimed, in the usual status."""
+    if settings is None:
+        return CloseOptions(title, url)
+    return CloseOptions(title, url, always=settings.resolve == "always", status=settings.resolved_status)
 
 
 def close_run(recovery: Recovery, policy: DeliveryPolicy) -> Generator[Effect, Any, RecoveryResult]:
@@ -107,11 +110,18 @@ def close_run(recovery: Recovery, policy: DeliveryPolicy) -> Generator[Effect, A
         except _NotWritten as failed:
             return RecoveryResult((*settled, *failed.settled), failed.why)
         if became:
-            settled.append(became._replace(did="succeeded all the same") if handled else became)
+            settled.append(became._replace(did=_did(record, recovery.success, handled=handled)))
             # What has no answer now would have none for the next one either.
             policy = policy._replace(send=policy.send and became.kind != "kept")
     yield from remember(settled)
     return RecoveryResult(tuple(settled))
+
+
+def _did(record: Record, success: Failure, *, handled: bool) -> str:
+    """Say what a record's run has done since; what a DAG has open may be made good by another one."""
+    if record.is_dags and not record.is_of(success.dag_id, success.run_id):
+        return f"was followed by run {success.run_id}, which succeeded"
+    return "succeeded all the same" if handled else "recovered"
 
 
 def remember(settled: Sequence[RecordResult]) -> Generator[Effect, Any, None]:
@@ -191,11 +201,12 @@ def close_record(
 
 
 def close_each(
-    closings: Sequence[tuple[Record, str]], now: Callable[[], datetime]
+    closings: Sequence[tuple[Record, str]], ways: Mapping[str, CloseOptions], now: Callable[[], datetime]
 ) -> Generator[Effect, Any, RecoveryResult]:
     """Settle these records, each with its own connection, unless somebody else has written one meanwhile.
 
     :param closings: Each with what its run, or its file, has done since.
+    :param ways: How each connection closes incidents.
     """
     settled: list[RecordResult] = []
     may_send = True
@@ -203,13 +214,13 @@ def close_each(
         record = own_record(listed.name, (yield Get(listed.name)), listed.key)
         if record != listed:
             continue
-        options = CloseOptions(title=one_line(f"{record.subject} {did}"))
+        options = ways[record.conn_id]._replace(title=one_line(f"{record.subject} {did}"))
         try:
             became = yield from close_record(record, options, now, conn_id=record.conn_id, may_send=may_send)
         except _NotWritten as failed:
             return RecoveryResult((*settled, *failed.settled), failed.why)
         if became:
-            settled.append(became._replace(did=did))
+            settled.append(became._replace(did=did, is_linkable=False))
             may_send = may_send and became.kind != "kept"  # what has no answer now is left to a flush
     yield from remember(settled)
     return RecoveryResult(tuple(settled))

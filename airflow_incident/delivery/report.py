@@ -107,10 +107,10 @@ class Report:
 class DeliveryPolicy(NamedTuple):
     """How a report is to be handled.
 
-    `send` false writes it down only. `storm_dag` and `storm_deployment` are how many incidents one DAG and the whole
-    deployment may open within ten minutes; 0 is no limit. `now` tells the time of day, `has_time` whether there is
-    time to deliver what waits as well; by default there is none. `v1_gone` says that this process has met the end of
-    the API's first version. `unusable` is why no request can be made at all, `own_fields` what the caller set, where
+    `send` false writes it down only. `storm_dag` and `storm_connection` are how many incidents one DAG and all that
+    use the connection may open within ten minutes; 0 is no limit. `now` tells the time of day, `has_time` whether there
+    is time to deliver what waits as well; by default there is none. `v1_gone` says that this process has met the end
+    of the API's first version. `unusable` is why no request can be made at all, `own_fields` what the caller set, where
     the connection's options are not known.
     """
 
@@ -118,8 +118,8 @@ class DeliveryPolicy(NamedTuple):
     deployment: str
     conn_id: str
     send: bool = True
-    storm_dag: int = 3
-    storm_deployment: int = 10
+    storm_dag: int = 5
+    storm_connection: int = 20
     has_time: Callable[[], bool] = bool
     v1_gone: bool = False
     unusable: IncidentIoError | None = None

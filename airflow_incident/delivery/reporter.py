@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from airflow_incident.api.calls import CallSequence
 from airflow_incident.api.incident import IncidentState
 from airflow_incident.api.submit import LOOK_UP_SHARE, at_once, was_past
-from airflow_incident.core.account import is_incident_page
 from airflow_incident.core.key import dag_key
 from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.core.text_edits import with_earlier
@@ -115,6 +114,8 @@ def _taken(
     joined = yield from join(report, record, policy)
     if isinstance(joined, ReportResult):
         return joined
+    if isinstance(joined, Record):
+        record, joined = joined, None
     # Alerts are grouped by incident.io's own routes.
     if not report.is_alert and (storm := (yield from note_opening(report, record, ledger, policy))):
         grouped = yield from _group(report, record, storm, ledger, policy)
@@ -173,7 +174,8 @@ def _with_history(
     if not known[0].page and isinstance(text := (yield Get(known[0].record)), str):
         known[0] = known[0].seen(text)
         ledger = ledger.with_earlier(known[0])
-    incidents = [(entry.label, entry.page, entry.at) for entry in known if is_incident_page(entry.page)]
+    is_private = report.draft.get("visibility") == "private"
+    incidents = [(entry.label, entry.page, entry.at) for entry in known if entry.may_be_named(private=is_private)]
     return replace(report, draft={**report.draft, "summary": with_earlier(summary, incidents)}), ledger
 
 

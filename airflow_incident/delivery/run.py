@@ -30,10 +30,11 @@ from airflow_incident.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from airflow_incident.airflow_bridge.config import ConnectionConfig
     from airflow_incident.api.calls import PreparedCreate
+    from airflow_incident.api.closing import CloseOptions
     from airflow_incident.core.failure import Failure
     from airflow_incident.core.settings import Settings
     from airflow_incident.delivery.driver import Anything
@@ -161,18 +162,18 @@ def _needs_closing(success: Failure, key: str, text: str, *, always: bool) -> bo
     return record.level != "operator" and not record.is_settled(always=always)
 
 
-def flush(*, prefix: str = PREFIX, also_dead: bool = False, most: int | None = None) -> FlushResult:
+def flush(*, prefix: str = PREFIX, also_dead: bool = False, goes_on: Callable[[], bool] = lambda: True) -> FlushResult:
     """Deliver what waits in the journal, each record with the key of its own connection.
 
     :param prefix: Only records whose name begins with it.
     :param also_dead: Also what incident.io has refused.
-    :param most: How many are sent at most. Default: all.
+    :param goes_on: Says before each record whether there is time for it; what is left waits on. Default: there is.
     :raises JournalError: if the journal cannot be listed.
     """
     from airflow_incident.airflow_bridge.stats import count
     from airflow_incident.delivery.flush import flush_all
 
-    effects = flush_all(utc_now, prefix=prefix, also_dead=also_dead, most=most)
+    effects = flush_all(utc_now, prefix=prefix, also_dead=also_dead, goes_on=goes_on)
     flushed = run_all(effects, Variables(), _call_as, complete=_completed)
     count("replayed", len(flushed.opened))
     count("dead", len(flushed.refused))
@@ -188,7 +189,18 @@ def close_records(closings: Sequence[tuple[Record, str]]) -> RecoveryResult:
     """
     from airflow_incident.delivery.recovery import close_each
 
-    return run_all(close_each(closings, utc_now), Variables(), _call_as, complete=_completed)
+    ways = {record.conn_id: _close_options(record.conn_id) for record, _ in closings}
+    return run_all(close_each(closings, ways, utc_now), Variables(), _call_as, complete=_completed)
+
+
+def _close_options(conn_id: str) -> CloseOptions:
+    """Say how a connection closes incidents; one that cannot be read says nothing."""
+    from airflow_incident.delivery.recovery import close_options
+
+    try:
+        return close_options(_config_of(conn_id).settings, title="")
+    except (Exception, SystemExit):  # noqa: BLE001 -- a secrets backend may raise anything
+        return close_options(None, title="")
 
 
 def list_records(prefix: str = PREFIX) -> tuple[list[Record], dict[str, str]]:
@@ -297,7 +309,7 @@ def _policy(config: ConnectionConfig, *, send: bool) -> DeliveryPolicy:
         conn_id=config.conn_id,
         send=send,
         storm_dag=config.settings.storm_limit_per_dag,
-        storm_deployment=config.settings.storm_limit,
+        storm_connection=config.settings.storm_limit,
         v1_gone=not config.unusable and config.client.connector.directory.v1_gone,
         unusable=config.unusable,
         own_fields=None if config.is_read else config.own_fields,

@@ -305,6 +305,7 @@ def _open_incident(answer: IncidentState, body: Mapping[str, Any]) -> OpenIncide
         began=replace_surrogates(answer.status_category or "live") if asked_for_status else "triage",
         was_assigned="incident_role_assignments" in body,
         text_mark=said if said == wanted or _is_of_another_callback(answer) else None,
+        visibility=replace_surrogates(answer.visibility or body.get("visibility") or "") or None,
     )
 
 

@@ -54,7 +54,7 @@ def note_opening(
     counted = [o for o in ledger.openings if o.key != report.key]
     of_dag = sum(o.dag_id == dag_id for o in counted)
     too_many = (policy.storm_dag and of_dag >= policy.storm_dag) or (
-        policy.storm_deployment and len(counted) >= policy.storm_deployment
+        policy.storm_connection and len(counted) >= policy.storm_connection
     )
     if too_many:
         key = ledger.storm_key or storm_key(policy.deployment, f"{now:%Y%m%dT%H%MZ}", _kind(report, policy))
@@ -62,7 +62,7 @@ def note_opening(
             key = yield from _going_on(key, report, policy)
             yield Set(name, ledger.in_storm(key, now).text())
         return key
-    most = 2 * max(policy.storm_dag, policy.storm_deployment)
+    most = 2 * max(policy.storm_dag, policy.storm_connection)
     noted = ledger.with_opening(Opening(now, dag_id, report.key), most=most) if most else ledger
     if record.level != "operator":
         noted = noted.with_earlier(Earlier(dag_id, now, record.name))

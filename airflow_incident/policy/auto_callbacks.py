@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from airflow_incident.constants import CONFIG_SECTION, TASK_SCOPES
-from airflow_incident.core.settings import TAG, Settings, merge, read_tags, why_left_out
+from airflow_incident.constants import CONFIG_SECTION, TAG, TASK_SCOPES
+from airflow_incident.core.settings import Settings, merge, read_tags, why_left_out
 from airflow_incident.core.text import log_line
 from airflow_incident.notifications import QuietNotifier, notifier_class, open_incident, resolve_incident
 

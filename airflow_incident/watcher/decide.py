@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from airflow_incident.airflow_bridge.database import BACKFILL
+from airflow_incident.constants import BACKFILL, WELL
 from airflow_incident.core.key import deployment_of
 from airflow_incident.core.timing import CALLBACKS_FIRST, LOOK_BACK, RECOVERIES_FIRST
 from airflow_incident.delivery.record import KEEP_RECORDS
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from airflow_incident.airflow_bridge.database import File, Run, TaskStates
     from airflow_incident.delivery.record import Record
 
-_NAMED = "/key/"
-"""What a key has in it that a deliberate step has named itself; it says nothing about the run's failure."""
+_NAMED = ("/key/", "/sha256/")
+"""What a key has in it that a deliberate step has named itself, or may have: one that was cut no longer tells."""
 _OF_DAG = "/dag/"
 """What follows a deployment's name in a key, unless the name is so long that it was cut."""
 NONE: Mapping[int, datetime] = MappingProxyType({})
 _NOT_OF_RUNS = frozenset({"storm", "import"})
 
 
-class Rules(NamedTuple):
+class Duties(NamedTuple):
     """What is to be opened and closed. `import_after` is how long a file may be broken; None leaves files alone.
 
     `covers` says of a DAG ID whether incidents may open for it, `always` whether a recovery closes also what a person
@@ -68,7 +68,7 @@ def looks_since(turned_on: datetime, records: Iterable[Record]) -> datetime:
 def failed_runs(
     runs: Iterable[Run],
     records: Iterable[Record],
-    rules: Rules,
+    duties: Duties,
     *,
     since: datetime,
     now: datetime,
@@ -86,7 +86,7 @@ def failed_runs(
     open_now: list[Run] = []
     later: list[Run] = []
     for run in {run.id: run for run in runs}.values():
-        if run.state != "failed" or run.ended_at is None or not rules.covers(run.dag_id):
+        if run.state != "failed" or run.ended_at is None or not duties.covers(run.dag_id):
             continue
         if not max(since, now - LOOK_BACK) <= run.ended_at or left_out.get(run.id) == run.ended_at:
             continue
@@ -101,25 +101,29 @@ def _speaks_of_failure(record: Record) -> bool:
     """Return whether a record is about a run's failure: not one that a deliberate step has named, or was refused."""
     if record.level in _NOT_OF_RUNS:
         return False
-    return record.level != "operator" or (_NAMED not in record.key and record.applies_to(strict=False))
+    return record.level != "operator" or (not _may_be_named(record) and record.applies_to(strict=False))
 
 
-def run_names(records: Iterable[Record], rules: Rules) -> list[tuple[str, str]]:
+def _may_be_named(record: Record) -> bool:
+    return any(mark in record.key for mark in _NAMED)
+
+
+def run_names(records: Iterable[Record], duties: Duties) -> list[tuple[str, str]]:
     """Name the runs by whose state it is decided whether an incident is to be closed: DAG and run ID."""
-    return list(dict.fromkeys((r.dag_id, r.run_id) for r in records if _may_close(r, rules)))
+    return list(dict.fromkeys((r.dag_id, r.run_id) for r in records if _may_close(r, duties)))
 
 
-def task_names(records: Iterable[Record], rules: Rules) -> list[tuple[str, str, str]]:
+def task_names(records: Iterable[Record], duties: Duties) -> list[tuple[str, str, str]]:
     """Name the tasks of which the same holds: DAG, run and task ID."""
-    of_task = (r for r in records if r.is_of_task and _may_close(r, rules))
+    of_task = (r for r in records if r.is_of_task and _may_close(r, duties))
     return list(dict.fromkeys((r.dag_id, r.run_id, _task_id(r)) for r in of_task))
 
 
 def dags_of(
-    records: Iterable[Record], rules: Rules, runs: Mapping[tuple[str, str], Run]
+    records: Iterable[Record], duties: Duties, runs: Mapping[tuple[str, str], Run]
 ) -> dict[tuple[str, bool], None]:
     """Name the DAGs that have one incident for all of their runs, and whether only a backfill's success closes it."""
-    return dict.fromkeys(_dag_of(r, runs) for r in records if r.is_dags and _may_close(r, rules))
+    return dict.fromkeys(_dag_of(r, runs) for r in records if r.is_dags and _may_close(r, duties))
 
 
 def _dag_of(record: Record, runs: Mapping[tuple[str, str], Run]) -> tuple[str, bool]:
@@ -130,7 +134,7 @@ def _dag_of(record: Record, runs: Mapping[tuple[str, str], Run]) -> tuple[str, b
 
 def recovered(
     records: Iterable[Record],
-    rules: Rules,
+    duties: Duties,
     *,
     runs: Mapping[tuple[str, str], Run],
     tasks: TaskStates,
@@ -143,7 +147,7 @@ def recovered(
     """
     successes: dict[Recovered, None] = {}
     gone = []
-    may_close = [record for record in records if _may_close(record, rules)]
+    may_close = [record for record in records if _may_close(record, duties)]
     # What a DAG has open stands for all of its runs.
     alive = {record.of_dag for record in may_close if record.of_dag and (record.dag_id, record.run_id) in runs}
     for record in may_close:
@@ -163,15 +167,15 @@ def recovered(
     return list(successes), gone
 
 
-def _may_close(record: Record, rules: Rules) -> bool:
+def _may_close(record: Record, duties: Duties) -> bool:
     """Return whether anything is left to close for a record; a flush does what a recovery has left to do."""
-    if not rules.closes or record.level in _NOT_OF_RUNS or record.closing is not None:
+    if not duties.closes or record.level in _NOT_OF_RUNS or record.closing is not None:
         return False
-    return not record.is_settled(always=rules.always) and not (record.is_dags and record.already_closed)
+    return not record.is_settled(always=duties.always) and not (record.is_dags and record.already_closed)
 
 
 def _is_deliberate_step_of(record: Record, run: Run) -> bool:
-    return record.level == "operator" and (_NAMED in record.key or record.clear_count >= run.clear_count)
+    return record.level == "operator" and (_may_be_named(record) or record.clear_count >= run.clear_count)
 
 
 def _is_over(run: Run, now: datetime) -> bool:
@@ -185,7 +189,7 @@ def _has_succeeded(record: Record, tasks: TaskStates) -> bool:
     states = tasks.get((record.dag_id, record.run_id), {}).get(_task_id(record), {})
     if record.scope == "task_instance":
         return states.get(_map_index(record)) == "success"
-    return "success" in states.values() and set(states.values()) <= {"success", "skipped"}
+    return "success" in states.values() and WELL.issuperset(states.values())
 
 
 def _task_id(record: Record) -> str:
@@ -212,10 +216,14 @@ class Files(NamedTuple):
 
 
 def files(
-    broken: Iterable[File], first_seen: Mapping[File, datetime], records: Sequence[Record], rules: Rules, now: datetime
+    broken: Iterable[File],
+    first_seen: Mapping[File, datetime],
+    records: Sequence[Record],
+    duties: Duties,
+    now: datetime,
 ) -> Files:
     """Tell which files have been broken for too long, and of which the incident is to be closed."""
-    if rules.import_after is None:  # what another watcher knows of those that are broken still, it goes on to know
+    if duties.import_after is None:  # what another watcher knows of those that are broken still, it goes on to know
         return Files({file: first_seen[file] for file in broken if file in first_seen})
     mine = [record for record in records if record.level == "import"]
     # What has an incident goes on with its moment: another watcher, or nobody, may have written down the same one.
@@ -225,7 +233,7 @@ def files(
     late = [
         file
         for file, moment in seen.items()
-        if now - moment >= rules.import_after and (str(file), moment_text(moment)) not in told
+        if now - moment >= duties.import_after and (str(file), moment_text(moment)) not in told
     ]
     current = {(str(file), moment_text(moment)) for file, moment in seen.items()}
     mended = [
@@ -233,7 +241,7 @@ def files(
         for record in mine
         if (record.dag_id, record.run_id) not in current
         and record.closing is None
-        and not record.is_settled(always=rules.always)
+        and not record.is_settled(always=duties.always)
     ]
     return Files(seen, late, mended)
 

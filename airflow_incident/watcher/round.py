@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from airflow_incident.airflow_bridge.database import Database, File, Run, StoredText
-    from airflow_incident.watcher.decide import Recovered, Rules
+    from airflow_incident.watcher.decide import Duties, Recovered
 
 log = logging.getLogger(__name__)
 
@@ -93,14 +93,14 @@ class Watcher:
 
     def __init__(
         self,
-        rules: Rules,
+        duties: Duties,
         callbacks: Callbacks,
         *,
         every: float = 0.0,
         now: Callable[[], datetime] = utc_now,
         stopping: Callable[[], bool] = bool,
     ) -> None:
-        self._rules, self._callbacks, self._every, self._now, self._stopping = rules, callbacks, every, now, stopping
+        self._duties, self._callbacks, self._every, self._now, self._stopping = duties, callbacks, every, now, stopping
         self._journal: dict[str, tuple[StoredText, Record | None]] = {}
         self._state = State()
         self._looked_deep: datetime | None = None
@@ -135,26 +135,27 @@ class Watcher:
 
     def _read(self, read: Database, now: datetime) -> _Facts:
         records, state = self._read_journal(read)
-        rules = self._rules
-        state = state.looking(now) if rules.opens else state.not_looking(now)
+        duties = self._duties
+        state = state.looking(now) if duties.opens else state.not_looking(now)
         to_open: list[Run] = []
-        if rules.opens and state.opens_since:
+        if duties.opens and state.opens_since:
             since = decide.looks_since(state.opens_since, records)
             state = state._replace(opens_since=since)
             runs = self._read_runs(read, since, now)
-            to_open, later = decide.failed_runs(runs, records, rules, since=since, now=now, left_out=state.left_out)
+            to_open, later = decide.failed_runs(runs, records, duties, since=since, now=now, left_out=state.left_out)
             self._watched.update(run.id for run in (*to_open, *later))
-        of_records = self._runs_of(read, decide.run_names(records, rules))
+        of_records = self._runs_of(read, decide.run_names(records, duties))
         successes, gone = decide.recovered(
             records,
-            rules,
+            duties,
             runs=of_records,
-            tasks=read.task_states(decide.task_names(records, rules)),
-            latest=read.latest_successes(decide.dags_of(records, rules, of_records)),
+            tasks=read.task_states(decide.task_names(records, duties)),
+            latest=read.latest_successes(decide.dags_of(records, duties, of_records)),
             now=now,
         )
-        broken = read.broken_files() if rules.import_after is not None or state.broken else []
-        return _Facts(records, state, to_open, successes, gone, decide.files(broken, state.broken, records, rules, now))
+        broken = read.broken_files() if duties.import_after is not None or state.broken else []
+        files = decide.files(broken, state.broken, records, duties, now)
+        return _Facts(records, state, to_open, successes, gone, files)
 
     def _read_journal(self, read: Database) -> tuple[list[Record], State]:
         """Read the records; what has not changed since the round before is not read again."""
@@ -205,7 +206,7 @@ class Watcher:
                 recovered += 1
                 self._callbacks.recovered(context, success)
         closings = [(record, "was deleted in Airflow") for record in facts.gone]
-        closings += [(record, "can be imported again") for record in facts.files.mended]
+        closings += [(record, "can be imported again, or is gone") for record in facts.files.mended]
         closings = [each for each in closings if self._is_due(each[0].name, now, tries=self._goes_on())]
         if closings:
             for settled in delivery.close_records(closings).settled:
@@ -248,7 +249,7 @@ class Watcher:
         """Deliver what waits; return how much was delivered, and how much waits still."""
         if not is_due(records, now):
             return 0, sum(record.state == "pending" for record in records)
-        flushed = delivery.flush()
+        flushed = delivery.flush(goes_on=self._goes_on)
         for said in flushed.log_events(redact_secrets):
             log.log(said.level, "%s", said.line)
         if flushed.stopped and not self._is_away:

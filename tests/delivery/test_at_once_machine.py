@@ -39,7 +39,7 @@ class AtOnceMachine(IncidentIo, RuleBasedStateMachine):
 
     @property
     def _rules(self):
-        return DeliveryPolicy(now=lambda: self.now, deployment="prod", conn_id="c", storm_dag=0, storm_deployment=0)
+        return DeliveryPolicy(now=lambda: self.now, deployment="prod", conn_id="c", storm_dag=0, storm_connection=0)
 
     @rule(run=st.integers(0, RUNS - 1), steps=st.none() | st.integers(0, 14))
     def report(self, run, steps):

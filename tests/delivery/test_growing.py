@@ -90,7 +90,7 @@ def test_a_storm_names_each_of_its_members(world):
 def test_a_storm_is_edited_less_often_than_it_grows(world):
     """It has other things to spend its rate limit on."""
     for n in range(200):
-        world.fail(f"r{n}", f"dag{n % 40}", policy={"storm_deployment": 1})
+        world.fail(f"r{n}", f"dag{n % 40}", policy={"storm_connection": 1})
     assert len(world.attached) == MOST_LINKS
     assert len(world.edited) <= 13
     world.flush()
@@ -228,7 +228,7 @@ def test_a_storm_whose_incident_is_closed_is_followed_by_another(world):
         world.fail(f"r{n}", policy=STORM)
     world.close("id-2")
     world.now += timedelta(seconds=61)
-    policy = DeliveryPolicy(now=lambda: world.now, deployment="prod", conn_id="c", storm_dag=1, storm_deployment=0)
+    policy = DeliveryPolicy(now=lambda: world.now, deployment="prod", conn_id="c", storm_dag=1, storm_connection=0)
     late = deliver(world.failing("r2"), policy)
     step = until(world, late, Show)
     assert world.fail("r3", policy=STORM).incident.reference == "INC-3"
@@ -257,7 +257,7 @@ def test_a_storm_is_asked_about_once_a_minute(world):
 def test_a_storm_that_another_process_is_opening_is_left_to_it(world):
     """As long as that may be waiting for the answer."""
     world.fail("r0", policy=STORM)
-    policy = DeliveryPolicy(now=lambda: world.now, deployment="prod", conn_id="c", storm_dag=1, storm_deployment=0)
+    policy = DeliveryPolicy(now=lambda: world.now, deployment="prod", conn_id="c", storm_dag=1, storm_connection=0)
     killed = deliver(world.failing("r1"), policy)
     until(world, killed, Send)
     asked = len(world.sent)
@@ -345,7 +345,7 @@ def test_one_failure_is_one_member_of_a_storm_whoever_tells_of_it(world):
     """Its task's callback and its DAG's come at the same moment."""
     for run in ("r0", "r1"):
         world.fail(run, policy=STORM)
-    policy = DeliveryPolicy(now=lambda: world.now, deployment="prod", conn_id="c", storm_dag=1, storm_deployment=0)
+    policy = DeliveryPolicy(now=lambda: world.now, deployment="prod", conn_id="c", storm_dag=1, storm_connection=0)
     late = deliver(world.failing("r2", level="task", task_id="load"), policy)
     step = after_its_first_look(world, late)
     world.fail("r2", policy=STORM)

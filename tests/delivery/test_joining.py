@@ -161,3 +161,53 @@ def test_the_last_instance_that_succeeds_closes_the_incident_of_a_mapped_task(co
     again["dag_run"].get_task_instances = lambda **_: states
     resolve_incident(scope="task")(again)
     assert statuses(connected) == (["Closed"] if others == ["success", "skipped"] else ["Triage"])
+
+
+def test_a_private_incident_is_named_only_in_others_that_are_private(connected):
+    """The DAG's earlier incidents are listed in the text of its next one, whoever may read that."""
+    report(of_task("load_pii", "r1"), visibility="private")
+    report(of_task("export", "r2", day=1))
+    report(of_task("load_pii", "r3", day=2), visibility="private")
+    first, public, private = connected.incidents
+    assert first["reference"] not in public["summary"]
+    assert all(each["reference"] in private["summary"] for each in (first, public))
+
+
+def test_a_private_callback_of_the_dag_tells_a_public_incident_nothing(connected):
+    """Its tasks' callbacks are public; which others failed is for invited people."""
+    report(of_task("load", "r1"))
+    report(of_dag("r1", tasks=["load", "patients"]), visibility="private")
+    assert "patients" not in connected.incidents[0]["summary"]
+    report(of_task("load", "r2", day=1), visibility="private")
+    report(of_dag("r2", tasks=["load", "patients"], day=1), visibility="private")
+    assert "patients" in connected.incidents[1]["summary"]
+
+
+@pytest.mark.parametrize("apart", [{"mode": "test"}, {"visibility": "private"}])
+def test_what_stands_apart_leaves_the_dags_open_incident_to_the_dag(connected, apart):
+    """At scope `dag`: the next failure joins the first one's, and a later success closes it."""
+    report(of_dag("r1"), scope="dag")
+    report(of_dag("by-hand", day=1), scope="dag", **apart)
+    report(of_dag("r2", day=2), scope="dag")
+    resolve_incident(scope="dag")(of_dag("r3", day=3, reason="success"))
+    assert statuses(connected) == ["Closed", "Triage"]
+    resolve_incident(scope="dag")(of_dag("by-hand", 1, day=1, reason="success"))
+    assert statuses(connected) == ["Closed", "Closed"]
+
+
+def test_a_real_failure_takes_the_place_of_a_test_as_what_the_dag_has_open(connected):
+    """Else each real one would stand apart from it."""
+    report(of_dag("by-hand"), scope="dag", mode="test")
+    for number in (1, 2):
+        report(of_dag(f"r{number}", day=number), scope="dag")
+    assert [each["mode"] for each in connected.incidents] == ["test", "real"]
+
+
+def test_a_later_run_that_makes_good_what_a_dag_has_open_is_named(connected):
+    """The run that failed did not recover."""
+    report(of_dag("r1"), scope="dag")
+    with listen() as heard:
+        resolve_incident(scope="dag")(of_dag("r2", day=1, reason="success"))
+    assert (
+        "is closed because DAG orders, run r1 was followed by run r2, which succeeded" in heard.texts(logging.INFO)[0]
+    )

@@ -171,7 +171,7 @@ def test_five_hundred_failures_of_an_outage_are_delivered_under_a_rate_limit(sto
 def test_a_storm_of_an_outage_is_a_dozen_incidents(store, port):
     """Ten, one that groups the rest, and one more for each process that raced; all 500 are accounted for."""
     processes = 8
-    report_storm(f"http://127.0.0.1:{port}", store, processes=processes, storm_dag=3, storm_deployment=10)
+    report_storm(f"http://127.0.0.1:{port}", store, processes=processes, storm_dag=3, storm_connection=10)
     with Sandbox(port=port, rate_limit=1_000_000) as box:
         result = flush_to(box.url, store)
         assert not result.pending

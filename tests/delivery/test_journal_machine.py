@@ -179,7 +179,7 @@ class JournalMachine(RuleBasedStateMachine):
             send=send,
             has_time=lambda: spare,
             storm_dag=self.limits[0],
-            storm_deployment=self.limits[1],
+            storm_connection=self.limits[1],
         )
         self._start(Process(deliver(told, rules), key=told.key), steps)
 

@@ -134,7 +134,7 @@ class MadeAgainMachine(IncidentIo, RuleBasedStateMachine):
             "orders", "r1", level, task_id="load", failed_at=self.now, started_at=self.began if knows else None
         )
         told = prepare(failure, Settings(), IncidentContent(), deployment="prod", redact=str)
-        rules = DeliveryPolicy(now=lambda: self.now, deployment="prod", conn_id="c", storm_dag=0, storm_deployment=0)
+        rules = DeliveryPolicy(now=lambda: self.now, deployment="prod", conn_id="c", storm_dag=0, storm_connection=0)
         if knows and steps is None:
             self.told.add(self.began)
         self._go([deliver(told, rules), None], steps)

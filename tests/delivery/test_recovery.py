@@ -65,7 +65,7 @@ class World(Reporting):
     def delivery(self, report, **rules):
         from airflow_incident.delivery.reporter import deliver
 
-        options = {"now": lambda: self.now, "deployment": "prod", "storm_dag": 0, "storm_deployment": 0}
+        options = {"now": lambda: self.now, "deployment": "prod", "storm_dag": 0, "storm_connection": 0}
         return deliver(report, DeliveryPolicy(**options | rules))
 
     def succeed(self, run="r1", clear=1, scope="run", wish=OPTIONS, *, send=True, key_name=None, alerts=False, **facts):
@@ -408,7 +408,7 @@ def test_a_failure_that_never_left_is_dropped(world):
     world.sent.clear()
     recovered = world.succeed()
     assert kinds(recovered) == ["dropped"]
-    assert line(recovered).endswith("is dropped: the run recovered before incident.io was asked")
+    assert line(recovered).endswith("is dropped: it recovered before incident.io was asked")
     assert world.records() == []
     world.flush()
     assert world.sent == []

@@ -56,7 +56,7 @@ class World:
         return self.deliver_report(self.report(run, dag, level), **policy)
 
     def deliver_report(self, report, **policy):
-        policy = {"storm_dag": 0, "storm_deployment": 0} | policy
+        policy = {"storm_dag": 0, "storm_connection": 0} | policy
         return self.run(deliver(report, DeliveryPolicy(now=lambda: self.now, deployment="prod", conn_id="c", **policy)))
 
     def close(self, incident_id):
@@ -264,7 +264,7 @@ def test_a_forged_record_is_not_sent(world):
 
 def test_a_storm_is_gathered_under_one_incident(world):
     """Three for a DAG, ten for the deployment; the rest in one, and all are accounted for."""
-    kinds = [world.deliver(f"r{n}", f"dag{n % 50}", storm_dag=3, storm_deployment=10).kind for n in range(500)]
+    kinds = [world.deliver(f"r{n}", f"dag{n % 50}", storm_dag=3, storm_connection=10).kind for n in range(500)]
     assert kinds.count("open") == 10
     assert kinds.count("grouped") == 490
     assert len(world.incidents) == 11
@@ -273,7 +273,7 @@ def test_a_storm_is_gathered_under_one_incident(world):
 
 
 def test_one_dag_makes_three_incidents_at_the_most(world):
-    kinds = [world.deliver(f"r{n}", storm_dag=3, storm_deployment=10).kind for n in range(5)]
+    kinds = [world.deliver(f"r{n}", storm_dag=3, storm_connection=10).kind for n in range(5)]
     assert kinds == ["open", "open", "open", "grouped", "grouped"]
 
 
@@ -296,7 +296,7 @@ def test_a_storm_in_an_outage_is_delivered_by_a_flush(world):
     """The first failures and the storm's incident."""
     world.refusal = ServerError(503)
     for n in range(500):
-        world.deliver(f"r{n}", f"dag{n}", storm_dag=3, storm_deployment=10)
+        world.deliver(f"r{n}", f"dag{n}", storm_dag=3, storm_connection=10)
     world.refusal = None
     world.flush()
     assert len(world.incidents) == 11
@@ -464,7 +464,7 @@ def test_a_storm_that_breaks_off_leaves_no_failure_behind(world):
         world.texts.clear()
         world.incidents.clear()
         world.deliver("r0", storm_dag=1)
-        policy = DeliveryPolicy(now=lambda: world.now, deployment="prod", conn_id="c", storm_dag=1, storm_deployment=0)
+        policy = DeliveryPolicy(now=lambda: world.now, deployment="prod", conn_id="c", storm_dag=1, storm_connection=0)
         steps = deliver(world.report("r1"), policy)
         answer = None
         for _ in range(steps_taken):

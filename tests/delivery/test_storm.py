@@ -12,7 +12,7 @@ from tests.file_store import FileStore, client_of, ended, flush_to, fork, report
 
 PROCESSES, DAGS, RUNS = 4, 20, 3
 SEVERITIES = {"Minor": 1, "Major": 2, "Critical": 3}
-LIMITS = {"storm_dag": 5, "storm_deployment": 20}
+LIMITS = {"storm_dag": 5, "storm_connection": 20}
 
 
 def told_of(dag, run):

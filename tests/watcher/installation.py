@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_incident.airflow_bridge.variables import Variables
-from airflow_incident.cli.watch import _Callbacks, read_settings, rules_of
+from airflow_incident.cli.watch import WatcherCallbacks, duties_of, read_settings
 from airflow_incident.watcher.round import Round, Watcher
 from airflow_incident.watcher.state import NAME, State
 from tests.journal_records import forget_all
@@ -165,8 +165,8 @@ def turn_on(ago: timedelta = timedelta(hours=1)) -> None:
 
 def watcher(now: Callable[[], datetime] | None = None) -> Watcher:
     """Start a watcher as the command does, with what airflow.cfg says."""
-    rules = rules_of(read_settings()[0])
-    return Watcher(rules, _Callbacks(rules.covers), now=now or Clock())
+    duties = duties_of(read_settings()[0])
+    return Watcher(duties, WatcherCallbacks(duties.covers), now=now or Clock())
 
 
 def one_round(now: Callable[[], datetime] | None = None) -> Round:

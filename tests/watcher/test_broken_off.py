@@ -8,12 +8,13 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from airflow_incident.airflow_bridge import database
+from airflow_incident.api.closing import CloseOptions
 from airflow_incident.delivery.driver import run_all
 from airflow_incident.delivery.record import OpenIncident, Record, utc_now
 from airflow_incident.delivery.recovery import close_each
 from airflow_incident.errors import TransportError
 from airflow_incident.watcher import round as rounds
-from airflow_incident.watcher.decide import Rules
+from airflow_incident.watcher.decide import Duties
 from tests.journal_records import forget_all
 from tests.memory_store import Texts
 
@@ -39,7 +40,7 @@ def test_what_a_round_was_about_to_try_the_next_one_tries(broken_files, monkeypa
     """Not ten minutes later, as something that was tried and had no effect."""
     told = []
     callbacks = SimpleNamespace(broken=lambda context: told.append(context["dag"]["dag_id"]))
-    watcher = rounds.Watcher(Rules(import_after=timedelta(0)), callbacks)
+    watcher = rounds.Watcher(Duties(import_after=timedelta(0)), callbacks)
     read = rounds._file_context
 
     def away(file, since):
@@ -66,7 +67,7 @@ def test_a_round_that_takes_too_long_leaves_the_rest_to_the_next_one(broken_file
         told.append(context["dag"]["dag_id"])
         monkeypatch.setattr(rounds, "LONGEST_ROUND", 0.0)
 
-    watcher = rounds.Watcher(Rules(import_after=timedelta(0)), SimpleNamespace(broken=late))
+    watcher = rounds.Watcher(Duties(import_after=timedelta(0)), SimpleNamespace(broken=late))
     for number in range(1, 4):
         monkeypatch.setattr(rounds, "LONGEST_ROUND", 60.0)
         assert watcher.round().broken == 1
@@ -96,7 +97,7 @@ def test_an_outage_is_met_once_by_what_is_to_be_closed():
         raise TransportError("timed out")
 
     closings = [(each, "was deleted in Airflow") for each in records]
-    closed = run_all(close_each(closings, utc_now), store, away)
+    closed = run_all(close_each(closings, {"c": CloseOptions("")}, utc_now), store, away)
     assert [settled.kind for settled in closed.settled] == ["kept"] * 3
     assert len(asked) == 1
     assert all(each.needs_closing for each in store.records())

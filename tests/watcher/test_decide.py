@@ -9,11 +9,11 @@ from airflow_incident.core.failure import Failure
 from airflow_incident.core.key import idempotency_key
 from airflow_incident.delivery.record import KEEP_RECORDS, Closing, Record
 from airflow_incident.watcher import decide
-from airflow_incident.watcher.decide import Rules
+from airflow_incident.watcher.decide import Duties
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-RULES = Rules(opens=True, closes=True, import_after=timedelta(minutes=5), covers=bool)
+DUTIES = Duties(opens=True, closes=True, import_after=timedelta(minutes=5), covers=bool)
 FAILED = Run(1, "orders", "r1", "failed", 0, NOW - HOUR, NOW - HOUR / 2)
 FILE = File("orders.py", "git")
 
@@ -25,7 +25,7 @@ def record(state="open", level="dag", **fields):
 
 
 def opened(*records, run=FAILED):
-    open_now, _ = decide.failed_runs([run], records, RULES, since=NOW - 2 * HOUR, now=NOW)
+    open_now, _ = decide.failed_runs([run], records, DUTIES, since=NOW - 2 * HOUR, now=NOW)
     return open_now
 
 
@@ -37,6 +37,18 @@ def test_any_record_of_the_run_is_the_failures_but_what_a_step_was_refused(state
 
 def test_what_a_step_has_named_itself_says_nothing_of_the_runs_failure():
     assert opened(record(level="operator", key="airflow/tests/dag/orders/run/r1/key/mine"))
+
+
+def test_a_key_that_was_cut_no_longer_tells_whether_a_step_has_named_it():
+    """So it says nothing either: the failure's own record, if there is one, answers for it."""
+    dag_id, run_id = "orders" * 20, "r1" * 20
+    key = idempotency_key(Failure(dag_id, run_id), deployment="a" * 40, name="mine")
+    assert "/key/" not in key
+    run = FAILED._replace(dag_id=dag_id, run_id=run_id)
+    step = record(level="operator", key=key)._replace(dag_id=dag_id, run_id=run_id)
+    assert opened(step, run=run)
+    success = {(dag_id, run_id): run._replace(state="success", clear_count=1)}
+    assert decide.recovered([step], DUTIES, runs=success, tasks={}, latest={}, now=NOW) == ([], [])
 
 
 @pytest.mark.parametrize(("state", "is_new"), [("open", True), ("grouped", True), ("pending", False), ("dead", False)])
@@ -64,13 +76,13 @@ def of_file(since, **fields):
 
 
 def test_a_file_goes_on_with_the_moment_of_its_incident_whatever_another_watcher_has_noted():
-    found = decide.files([FILE], {FILE: NOW - HOUR}, [of_file(NOW - 2 * HOUR)], RULES, NOW)
+    found = decide.files([FILE], {FILE: NOW - HOUR}, [of_file(NOW - 2 * HOUR)], DUTIES, NOW)
     assert found.first_seen[FILE] == NOW - 2 * HOUR
     assert (found.broken, found.mended) == ([], [])
 
 
 def test_a_file_that_breaks_again_after_its_incident_was_left_to_a_person_has_another():
-    found = decide.files([FILE], {FILE: NOW - HOUR}, [of_file(NOW - 2 * HOUR, recovered=True)], RULES, NOW)
+    found = decide.files([FILE], {FILE: NOW - HOUR}, [of_file(NOW - 2 * HOUR, recovered=True)], DUTIES, NOW)
     assert found.broken == [FILE]
     assert found.mended == []
 
@@ -81,11 +93,11 @@ def test_a_file_that_breaks_again_after_its_incident_was_left_to_a_person_has_an
 def test_what_is_settled_or_left_to_a_flush_is_not_closed_again(left):
     success = {("orders", "r1"): FAILED._replace(state="success")}
     left = record(**left)
-    assert decide.recovered([left], RULES, runs=success, tasks={}, latest={}, now=NOW) == ([], [])
-    assert decide.recovered([left], RULES, runs={}, tasks={}, latest={}, now=NOW) == ([], [])
+    assert decide.recovered([left], DUTIES, runs=success, tasks={}, latest={}, now=NOW) == ([], [])
+    assert decide.recovered([left], DUTIES, runs={}, tasks={}, latest={}, now=NOW) == ([], [])
     assert (
         decide.files(
-            [], {}, [of_file(NOW - HOUR)._replace(recovered=left.recovered, closing=left.closing)], RULES, NOW
+            [], {}, [of_file(NOW - HOUR)._replace(recovered=left.recovered, closing=left.closing)], DUTIES, NOW
         ).mended
         == []
     )
@@ -96,5 +108,5 @@ def test_a_deployment_that_is_too_long_for_a_key_is_not_read_from_it():
     success = {("orders", "r1"): FAILED._replace(state="success")}
     for name, known in (("a" * 100, "a" * 100), ("a" * 300, None)):
         key = idempotency_key(Failure("orders", "r1" * 50), deployment=name)
-        (found,), _ = decide.recovered([record(key=key)], RULES, runs=success, tasks={}, latest={}, now=NOW)
+        (found,), _ = decide.recovered([record(key=key)], DUTIES, runs=success, tasks={}, latest={}, now=NOW)
         assert found.deployment == known

@@ -12,7 +12,7 @@ from airflow_incident.core.failure import Failure
 from airflow_incident.core.key import idempotency_key
 from airflow_incident.delivery.record import Closing, OpenIncident, Record
 from airflow_incident.watcher import decide
-from airflow_incident.watcher.decide import Rules
+from airflow_incident.watcher.decide import Duties
 from airflow_incident.watcher.state import State, read_state
 
 GRACE = timedelta(minutes=5)
@@ -84,8 +84,8 @@ class FilesMachine(RuleBasedStateMachine):
     def _round(self, state):
         """Carry a round; the state goes through its Variable."""
         known = read_state(self.state.text())
-        rules = Rules(import_after=GRACE)
-        found = decide.files(list(self.broken), known.broken, list(self.records.values()), rules, self.now)
+        duties = Duties(import_after=GRACE)
+        found = decide.files(list(self.broken), known.broken, list(self.records.values()), duties, self.now)
         for file in found.broken:
             self._open(file, found.first_seen[file], state)
         for record in found.mended:

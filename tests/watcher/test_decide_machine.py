@@ -12,7 +12,7 @@ from airflow_incident.core.key import dag_key, idempotency_key
 from airflow_incident.core.timing import CALLBACKS_FIRST, LOOK_BACK, RECOVERIES_FIRST
 from airflow_incident.delivery.record import Closing, OpenIncident, Record
 from airflow_incident.watcher import decide
-from airflow_incident.watcher.decide import Rules
+from airflow_incident.watcher.decide import Duties
 
 DAGS = ("orders", "billing", "left_out")
 RUNS = ("r1", "r2")
@@ -20,8 +20,8 @@ names = st.tuples(st.sampled_from(DAGS), st.sampled_from(RUNS))
 LOAD = {"load": {-1: "failed"}}
 
 
-def rules_of(*, opens=True, closes=True, always=False):
-    return Rules(opens=opens, closes=closes, covers=lambda dag: dag != "left_out", always=always)
+def duties_of(*, opens=True, closes=True, always=False):
+    return Duties(opens=opens, closes=closes, covers=lambda dag: dag != "left_out", always=always)
 
 
 class RunsMachine(RuleBasedStateMachine):
@@ -30,7 +30,7 @@ class RunsMachine(RuleBasedStateMachine):
     @initialize(always=st.booleans(), since=st.sampled_from([0, 0, 20]))
     def begin(self, always, since):
         self.now = datetime(2026, 3, 1, tzinfo=UTC)
-        self.rules = rules_of(always=always)
+        self.duties = duties_of(always=always)
         self.runs: dict[tuple[str, str], Run] = {}
         self.tasks: dict[tuple[str, str], dict[str, dict[int, str]]] = {}
         self.records: dict[str, Record] = {}
@@ -129,13 +129,13 @@ class RunsMachine(RuleBasedStateMachine):
     def _decide(self):
         records = list(self.records.values())
         open_now, later = decide.failed_runs(
-            self.runs.values(), records, self.rules, since=decide.looks_since(self.since, records), now=self.now
+            self.runs.values(), records, self.duties, since=decide.looks_since(self.since, records), now=self.now
         )
-        names, tasks = decide.run_names(records, self.rules), decide.task_names(records, self.rules)
+        names, tasks = decide.run_names(records, self.duties), decide.task_names(records, self.duties)
         successes = [run for run in self.runs.values() if run.state == "success"]
         successes, gone = decide.recovered(
             records,
-            self.rules,
+            self.duties,
             runs={name: self.runs[name] for name in names if name in self.runs},
             tasks={name[:2]: self.tasks[name[:2]] for name in tasks if name[:2] in self.tasks},
             latest={(run.dag_id, False): run for run in sorted(successes, key=lambda run: run.run_id)},
@@ -157,7 +157,7 @@ class RunsMachine(RuleBasedStateMachine):
         for record in self.records.values():
             if record.state != "open" or record.level == "operator" or record.is_dags or record.of_dag:
                 continue
-            if record.closing is not None or (record.recovered and not self.rules.always):
+            if record.closing is not None or (record.recovered and not self.duties.always):
                 continue
             run = self.runs.get((record.dag_id, record.run_id))
             if run is None:
@@ -191,7 +191,7 @@ class RunsMachine(RuleBasedStateMachine):
 
     def _close(self, record, *, run=None, gone=False):
         """Close a record's incident as delivery does; return whether that changes anything."""
-        if record.closing is not None or (record.recovered and not self.rules.always):
+        if record.closing is not None or (record.recovered and not self.duties.always):
             assert not gone
             return False
         if record.level == "operator" and ("/key/" in record.key or (run and record.clear_count >= run.clear_count)):

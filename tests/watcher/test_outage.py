@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from airflow_incident.sandbox.server import Sandbox
-from airflow_incident.watcher.decide import Rules
+from airflow_incident.watcher.decide import Duties
 from airflow_incident.watcher.process import Pace
 from airflow_incident.watcher.round import Watcher
 from tests.journal_records import forget_all, keep
@@ -15,7 +15,7 @@ from tests.journal_records import forget_all, keep
 @pytest.fixture
 def watcher(airflow_db):
     forget_all()
-    yield Watcher(Rules(), None)
+    yield Watcher(Duties(), None)
     forget_all()
 
 

@@ -84,14 +84,21 @@ def test_sigterm_ends_it_in_the_middle_of_an_api_that_does_not_answer(watched, c
     assert one_round().differences == 0
 
 
-def test_a_round_that_never_ends_ends_the_watcher(watched, connect):
+@pytest.mark.parametrize(
+    ("arguments", "output", "line"),
+    [
+        (["watch"], "stdout", "the watcher's round has not ended for 2 s; it ends, to be started again"),
+        (["watch", "--once"], "stderr", "airflow-incident watch: the round has not ended for 2 s; it ends"),
+    ],
+)
+def test_a_round_that_never_ends_ends_the_watcher(watched, connect, arguments, output, line):
     """A connection that has broken off without a word would keep it for ever; a process manager starts it again."""
     fail()
-    code = """
+    code = f"""
 from airflow_incident.core import timing
 timing.STUCK_SECONDS, timing.LOOK_FOR_STUCK = 2.0, 0.1
 from airflow_incident.cli import main
-main.main(["watch"])
+main.main({arguments})
 """
     with FaultProxy(watched.port, "hang") as proxy:
         connect(proxy.url)
@@ -99,7 +106,7 @@ main.main(["watch"])
             [sys.executable, "-c", code], capture_output=True, text=True, timeout=STARTED, check=False
         )
     assert done.returncode == 1
-    assert "the watcher's round has not ended for 2 s; it ends, to be started again" in done.stdout + done.stderr
+    assert line in getattr(done, output)
     assert "Traceback" not in done.stdout + done.stderr
 
 

@@ -10,7 +10,7 @@ from airflow_incident import open_incident, resolve_incident
 from airflow_incident.airflow_bridge import database as bridge
 from airflow_incident.airflow_bridge.variables import Variables
 from airflow_incident.cli import main as cli
-from airflow_incident.cli.watch import _Callbacks
+from airflow_incident.cli.watch import WatcherCallbacks
 from airflow_incident.core.timing import CALLBACKS_FIRST, DEEP_SECONDS
 from airflow_incident.delivery import run as delivery
 from airflow_incident.sandbox import catalogue
@@ -165,7 +165,7 @@ def test_the_moment_it_was_turned_on_is_kept_before_anything_is_done(watched, mo
     """A first round that breaks off must not leave out what fails before the next one."""
     Variables().delete(NAME)
     keep()
-    monkeypatch.setattr("airflow_incident.delivery.run.flush", lambda: 1 / 0)
+    monkeypatch.setattr("airflow_incident.delivery.run.flush", lambda **_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         one_round()
     assert read_state(Variables().get(NAME)).opens_since
@@ -243,6 +243,27 @@ def test_what_failed_in_silence_stays_silent(watched, monkeypatch, tmp_path):
     clock.passes(hours=23)
     watcher(clock).round()
     assert len(read_state(Variables().get(NAME)).left_out) == 0
+
+
+def test_what_failed_while_nothing_was_enabled_stays_silent(watched, monkeypatch):
+    """Turned off for half an hour of maintenance, and on again: no flood. A rule may enable a DAG all the same."""
+    clock = Clock()
+    set_option(monkeypatch, enabled=False)
+    fail()
+    assert one_round(clock).differences == 0
+    clock.passes(minutes=30)
+    monkeypatch.delenv("AIRFLOW__INCIDENT_IO__ENABLED")
+    assert one_round(clock).differences == 0
+    assert not watched.incidents
+
+
+def test_a_rule_that_enables_a_dag_goes_before_what_is_turned_off(watched, monkeypatch, tmp_path):
+    rules = tmp_path / "routes.yaml"
+    rules.write_text("- match: {dag_id: orders}\n  set: {enabled: true}\n")
+    set_option(monkeypatch, enabled=False, routes_file=rules)
+    fail()
+    assert one_round().opened == 1
+    assert keys(watched) == ["dag/orders/run/r1"]
 
 
 def test_auto_open_off_opens_nothing(watched, monkeypatch):
@@ -368,6 +389,43 @@ def test_what_a_person_has_claimed_stays_open_and_is_left(watched, monkeypatch):
     assert statuses(watched) == ["Closed"]
 
 
+@pytest.mark.parametrize("resolve", ["if_unclaimed", "always"])
+def test_a_deleted_run_is_closed_as_a_recovered_one_is(watched, monkeypatch, resolve):
+    """In the status that is configured, and what a person has claimed only where that is asked for."""
+    status = next(each["name"] for each in catalogue.STATUSES if each["category"] == "learning")
+    set_option(monkeypatch, resolve=resolve, resolved_status=status)
+    for run in ("free", "claimed"):
+        fail(run)
+        told(run)
+    watched.store.edit(watched.incidents_v2[1]["id"], {"incident_role_assignments": [LEAD]})
+    for table in ("TaskInstance", "DagRun"):
+        delete(table)
+    clock = Clock()
+    clock.passes(minutes=3)
+    with listen() as heard:
+        assert one_round(clock).gone == 2
+    assert statuses(watched) == [status, status if resolve == "always" else "Triage"]
+    assert any("run free was deleted in Airflow" in text for text in heard.texts(logging.INFO))
+    assert not any("link to the run" in text for text in heard.texts(logging.INFO))
+    assert one_round(clock).differences == 0
+
+
+@pytest.mark.parametrize("change", [{"scope": "bundle"}, {"conn_id": " "}])
+def test_a_record_that_nobody_can_use_costs_nothing_else(watched, change):
+    """Of a later version, or edited by hand: what waits is delivered, and what has failed is opened."""
+    fail("odd")
+    told("odd")
+    (record,) = delivery.list_records()[0]
+    Variables().set(record.name, record._replace(**change).text())
+    succeed("odd")
+    keep("waits")
+    insert("DagRun", dag_run("waits", state="running"))
+    fail("lost")
+    one_round()
+    assert keys(watched) == ["dag/orders/run/lost", "dag/orders/run/odd", "dag/orders/run/waits"]
+    assert statuses(watched)[0] == "Triage"
+
+
 def test_what_a_step_has_opened_on_purpose_stays_open(watched):
     fail()
     keep(state="open", level="operator", key="airflow/tests/dag/orders/run/r1/key/mine")
@@ -411,6 +469,16 @@ def test_a_tasks_incident_is_closed_when_the_task_is_successful(watched, scope):
     one_round(clock)
     assert set(statuses(watched)) == {"Closed"}
     assert one_round(clock).differences == 0
+
+
+def test_a_tasks_incident_is_closed_although_its_instances_became_fewer(watched):
+    """The task before it listed two shops, and after a clear only one: Airflow calls the other instance removed."""
+    run = dag_run("r1", state="running")
+    insert("DagRun", run)
+    for index, state in enumerate(("success", "removed")):
+        insert("TaskInstance", task_row(run, "load", state, map_index=index))
+    keep(state="open", level="task", scope="task", task="load[1]", written_at=datetime.now(UTC) - timedelta(minutes=9))
+    assert one_round().recovered == 1
 
 
 def test_a_dags_incident_is_closed_by_a_later_success_only(watched):
@@ -528,8 +596,8 @@ def test_a_run_that_changes_while_a_round_acts_is_left_to_the_next_one(watched, 
         fail(run)
         told(run)
         succeed(run)
-    close, at = _Callbacks.recovered, {"dag_id": "orders", "run_id": "r2"}
-    monkeypatch.setattr(_Callbacks, "recovered", lambda *given: (close(*given), update("DagRun", at, **now)))
+    close, at = WatcherCallbacks.recovered, {"dag_id": "orders", "run_id": "r2"}
+    monkeypatch.setattr(WatcherCallbacks, "recovered", lambda *given: (close(*given), update("DagRun", at, **now)))
     assert one_round().recovered == 1
     assert statuses(watched) == ["Closed", "Triage"]
 
@@ -632,7 +700,28 @@ def test_a_file_of_excluded_dags_alone_has_no_incident(watched, monkeypatch):
     assert "`orders`" in watched.incidents[0]["summary"]
 
 
+def test_a_file_that_is_gone_is_said_to_be(watched):
+    break_file("orders.py", BUNDLE)
+    seen_since(minutes=6)
+    one_round()
+    mend_file("orders.py")
+    with listen() as heard:
+        one_round()
+    (text,) = heard.texts(logging.INFO)
+    assert "is closed because DAG file " in text
+    assert "can be imported again, or is gone (" in text
+
+
 # Rounds
+
+
+def test_a_round_that_has_no_time_left_leaves_what_waits_to_the_next_one(watched):
+    """A thousand failures after an outage take minutes; what failed since is not to wait for them."""
+    for number in range(3):
+        keep(f"waits-{number}")
+    flushed = delivery.flush(goes_on=iter([True, True, False, False]).__next__)
+    assert (len(flushed.opened), len(flushed.pending), flushed.stopped) == (2, 1, None)
+    assert len(delivery.flush().opened) == 1
 
 
 def test_a_round_delivers_what_waits_and_says_so_in_one_line(watched):
