@@ -308,7 +308,7 @@ class RecordResult(NamedTuple):
 _CLOSES: Mapping[str, tuple[str, str]] = {
     "closed": ("recovered", "{named} is closed; {link}"),
     "already_closed": ("already_closed", "{named} was closed before"),
-    "claimed": ("left_open", "{named} stays open: a person has claimed it{link}"),
+    "claimed": ("left_open", "{named} stays open: a person has claimed it; {link}"),
 }
 """What may become of an incident that a step of a DAG was to close, unless it fails: its outcome and the sentence."""
 

@@ -5,11 +5,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from airflow_incident.api.calls import CallSequence
-from airflow_incident.api.closing import CloseOptions
+from airflow_incident.api.closing import CloseOptions, CloseResult
 from airflow_incident.api.incident import IncidentState
 from airflow_incident.core.failure import Failure
 from airflow_incident.core.settings import Settings
 from airflow_incident.delivery.effects import Ask, Get
+from airflow_incident.delivery.outcome import close_event
 from airflow_incident.delivery.recovery import Recovery, close_run
 from airflow_incident.delivery.report import DeliveryPolicy, IncidentContent, prepare
 from airflow_incident.errors import (
@@ -35,6 +36,7 @@ STATUSES = [
 ]
 ROLE = "01FCNDV6P870EA6S7TK1DSYDG0"
 DAY = datetime(2026, 11, 20, tzinfo=UTC)
+OPEN = IncidentState(id="01H", reference="INC-1")
 
 
 class World(Reporting):
@@ -638,3 +640,15 @@ def test_an_alert_that_may_not_have_arrived_is_not_fired_again(world):
     assert record.endpoint == "alert"
     assert world.records() == []
     assert world.sent == []
+
+
+@pytest.mark.parametrize(
+    ("became", "said"),
+    [
+        (CloseResult("closed", OPEN, has_link=True), "INC-1 is closed; it has the link ("),
+        (CloseResult("claimed", OPEN), "INC-1 stays open: a person has claimed it; it has no link ("),
+        (CloseResult("already_closed", OPEN), "INC-1 was closed before ("),
+    ],
+)
+def test_what_a_step_closes_by_id_is_one_sentence(became, said):
+    assert close_event(became, Failure("orders", "r1"), str).line.startswith(f"incident.io: {said}")
