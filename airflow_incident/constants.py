@@ -25,6 +25,8 @@ BACKFILL = "backfill"
 """Airflow's name of the runs that somebody has asked for to fill a gap."""
 WELL = frozenset({"success", "skipped", "removed"})
 """Airflow's names of the states of a task instance that is over and did not fail."""
+FAILED = frozenset({"failed", "upstream_failed"})
+"""Its names of those that did."""
 
 CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {

@@ -37,7 +37,7 @@ def journal_flush_dag(dag_id: str = "incident_io_flush", schedule: Any = "*/5 * 
     own: dict[str, Any] = {"start_date": datetime(2026, 1, 1, tzinfo=UTC), "tags": ["incident.io"], "doc_md": DOC}
     fixed = {"catchup": False, "max_active_runs": 1}
     options = own | _without_incidents(kwargs) | fixed
-    options["tags"] = [*options["tags"], f"{TAG}off"]  # the watcher knows by it that no incident is to open
+    options["tags"] = [*(options["tags"] or ()), f"{TAG}off"]  # the watcher knows by it that no incident is to open
     options["default_args"] = _without_incidents(options.get("default_args") or {})
     try:
         dag = DAG(dag_id, schedule=schedule, **options)
@@ -53,7 +53,7 @@ def journal_flush_dag(dag_id: str = "incident_io_flush", schedule: Any = "*/5 * 
 def _without_incidents(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out our own callbacks."""
     kept = dict(arguments)
-    for name in [name for name in kept if name.endswith("_callback")]:
+    for name in [name for name in kept if name.endswith("_callback") and kept[name] is not None]:
         given = kept[name] if isinstance(kept[name], list | tuple) else [kept[name]]
         kept[name] = [
             each for each in given if not issubclass(notifier_class(each) or object, IncidentNotifier)

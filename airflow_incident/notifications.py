@@ -269,7 +269,7 @@ class IncidentNotifier(QuietNotifier):
     :param roles: Names or IDs of incident roles to people: an email address, a Slack ID or an incident.io ID. People
         may be Jinja templates.
     :param slack_team_id: Slack workspace, with Enterprise Grid only.
-    :param scope: What one incident stands for: `run` (default), `task` or `task_instance`.
+    :param scope: What one incident stands for: `run` (default), `task`, `task_instance` or `dag`.
     :param deployment: Name of this Airflow installation in the idempotency key.
     :param exception_detail: `type`, `message` (default) or `traceback`.
     :param log_lines: How many last lines of the failed task's log the incident shows. Default: 0.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_incident.airflow_bridge.compat import AirflowFailException, BaseOperator
 from airflow_incident.core.arguments import checked
-from airflow_incident.errors import ConfigurationError, IncidentIoError, JournalError, Problem
+from airflow_incident.errors import ConfigurationError, IncidentIoError, JournalError, Problem, TransportError
 from airflow_incident.links import XCOM_KEY, IncidentLink
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class CreateIncidentOperator(BaseOperator):
     :param slack_team_id: Slack workspace, with Enterprise Grid only.
     :param source_message_channel_id: Channel of the Slack message that the incident comes from.
     :param source_message_timestamp: Time stamp of that message.
-    :param scope: What one incident stands for: `run` (default), `task` or `task_instance`.
+    :param scope: What one incident stands for: `run` (default), `task`, `task_instance` or `dag`.
     :param key: A name that sets this incident apart from others of the same run.
     :param runbook: URL of the page that says what to do. Default: a link named so in `doc_md`.
     :param then_fail: Fail this task once the incident is open. Default: false.
@@ -174,6 +174,8 @@ class CreateIncidentOperator(BaseOperator):
         emit(self.log, outcome.log_events(config.redact, time.monotonic() - began))
         if outcome.error and outcome.kind != "already_open":
             raise outcome.error
+        if outcome.kind == "kept":
+            raise TransportError("incident.io has asked to wait; the incident is kept in the journal")
         self._warn_if_landed_elsewhere(outcome)
         return _named(outcome.incident)
 
@@ -210,7 +212,8 @@ class ResolveIncidentOperator(BaseOperator):
 
     What is not given here is taken from the rules of `routes_file`, the connection, or `[incident_io]` in airflow.cfg.
 
-    :param incident_id: ID of the incident to close, like what `CreateIncidentOperator` returns.
+    :param incident_id: ID of the incident to close; what `CreateIncidentOperator` returns has it under `id`. What
+        incident.io shows then decides whether a person has claimed it, also a lead or a status that a step has set.
     :param scope: What one incident stands for: `run` (default), `task`, `task_instance` or `dag`.
     :param key: The name that was given to `CreateIncidentOperator` to set the incident apart.
     :param resolve: `if_unclaimed` (default) or `always`.
@@ -250,6 +253,7 @@ class ResolveIncidentOperator(BaseOperator):
         with checked(self, ResolveIncidentOperator, locals()):
             super().__init__(**kwargs)
         self.incident_id = incident_id
+        self.closes_one = incident_id is not None
         self.scope = scope
         self.key = key
         self.resolve = resolve
@@ -278,9 +282,13 @@ class ResolveIncidentOperator(BaseOperator):
             self.log.warning("incident.io: %s", warning)
         success = read_success(context, level="operator")
         recovery = recovery_of(success, config, note=self.note, key_name=self.key)
-        return self._close_one(recovery, config) if self.incident_id else self._close_earlier(recovery, config)
+        return self._close_one(recovery, config) if self.closes_one else self._close_earlier(recovery, config)
 
     def _close_one(self, recovery: Recovery, config: ConnectionConfig) -> list[dict[str, str | None]]:
+        # A template may render to nothing, which must not make it close something else.
+        if str(self.incident_id).strip() in {"", "None"}:
+            told = f"{self.incident_id!r} names none; see what the template renders to"
+            raise ConfigurationError([Problem("Incident", told)], conn_id=config.conn_id)
         from airflow_incident.airflow_bridge.stats import emit
         from airflow_incident.api.closing import close_sequence
         from airflow_incident.core.timing import BUDGET

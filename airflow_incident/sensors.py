@@ -32,7 +32,7 @@ class IncidentClosedSensor(BaseSensorOperator):
     the journal from Airflow 3.3 on and before Airflow 3; on 3.0 to 3.2 only the incident of this very run (scope
     `run`), and the one that its DAG has open (scope `dag`), are found.
 
-    :param incident_id: ID of the incident, as CreateIncidentOperator returns it.
+    :param incident_id: ID of the incident; what CreateIncidentOperator returns has it under `id`.
     :param severity: Name or ID of a severity; every incident of it or above counts.
     :param incident_mode: Which incidents of a severity count, `real` (default) or `test`. The sensor's own `mode` is
         Airflow's.
@@ -166,15 +166,15 @@ class IncidentClosedSensor(BaseSensorOperator):
         return config, WaitCondition(severity=text, mode=mode)
 
     def _own_incidents(self, context: Context, config: ConnectionConfig) -> list[str]:
-        from airflow_incident.airflow_bridge.context import read_failure
+        from airflow_incident.airflow_bridge.context import read_success
         from airflow_incident.airflow_bridge.variables import Variables
         from airflow_incident.delivery.opened import opened_by
 
         if not config.settings.journal:
             what = "is turned off, so this DAG's incidents are not known; give incident_id or severity"
             raise ConfigurationError([Problem("Journal", what)])
-        failure = read_failure(context, level="operator")
-        opened = opened_by(failure, deployment=config.deployment, conn_id=config.conn_id, store=Variables())
+        run = read_success(context, level="operator")
+        opened = opened_by(run, deployment=config.deployment, conn_id=config.conn_id, store=Variables())
         others = sorted({conn_id for conn_id in opened.values() if conn_id != config.conn_id})
         if others:
             # With this connection's key they would look as if they were gone.

@@ -137,6 +137,17 @@ def test_a_forged_page_is_no_button(page, monkeypatch):
     assert IncidentLink().get_link(None, ti_key=None) == ""
 
 
+def test_an_xcom_that_cannot_be_read_is_no_button(monkeypatch, caplog):
+    """Airflow 3.0 asks for it at the end of a task, before its callbacks."""
+
+    def broken(**_):
+        raise SystemExit("no bucket")
+
+    monkeypatch.setattr("airflow_incident.links.XCom.get_value", broken)
+    assert IncidentLink().get_link(None, ti_key=None) == ""
+    assert "no link from a step to its incident: SystemExit" in caplog.text
+
+
 @pytest.fixture
 def warnings(caplog):
     """Return what the plugin has said."""

@@ -93,13 +93,14 @@ def left(before: float = LAST_WRITE) -> float | None:
 
 
 @contextmanager
-def within(most: float = float("inf"), *, last: bool = False) -> Iterator[None]:
+def within(most: float = float("inf"), *, last: bool = False, asks: bool = True) -> Iterator[None]:
     """Ask Airflow something, and end it when its time is over. Outside of callbacks nothing is limited.
 
     Off the main thread, and where there is no such timer, nothing can end it: it comes late.
 
     :param most: Seconds that it may take, if the callback has so many.
     :param last: Whether this is the callback's last write, which all of its time is for.
+    :param asks: Whether Airflow is asked at all, and so may owe an earlier answer.
     :raises AirflowTimeoutError: when its time is over, or while Airflow still owes an earlier answer.
     """
     seconds = _seconds(most, last=last)
@@ -109,7 +110,8 @@ def within(most: float = float("inf"), *, last: bool = False) -> Iterator[None]:
     hung = Hung()
     try:
         with _Alarm(seconds, hung):
-            _catch_up(seconds)
+            if asks:
+                _catch_up(seconds)
             yield
     except Hung as raised:
         if raised is not hung:

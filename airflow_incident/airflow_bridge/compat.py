@@ -109,11 +109,14 @@ _ASKED_ALREADY = frozenset({"ExecutionAPISecretsBackend", "SupervisorCommsSecret
 
 
 def secrets_backends() -> list[Any]:
-    """Return the secrets backends that the installation has set, and the environment's."""
+    """Return the secrets backends that the installation has set, and the environment's; of Airflow 2 its database, too.
+
+    Airflow 3's API server says whether it could look; Airflow 2 takes a database that fails for one that has nothing.
+    """
     try:
         loaded = import_module("airflow.sdk.execution_time.supervisor").ensure_secrets_backend_loaded
     except ImportError:
-        loaded = import_module("airflow.configuration").ensure_secrets_loaded
+        return list(import_module("airflow.configuration").ensure_secrets_loaded())
     return [backend for backend in loaded() if type(backend).__name__ not in _ASKED_ALREADY]
 
 

@@ -49,7 +49,8 @@ def read_connection(conn_id: str) -> Any:
                 with _doubt():
                     answer = supervisor().send(question("GetConnection", conn_id=conn_id))
                 _must_be_missing(answer)
-            _let_backends_fail(conn_id)
+            if (found := _ask_backends(conn_id)) is not None:
+                return found
             raise
 
 
@@ -73,7 +74,8 @@ async def _aread(conn_id: str) -> Any:
             _must_be_missing(answer)
         import asyncio  # tasks need none
 
-        await asyncio.to_thread(_let_backends_fail, conn_id)
+        if (found := await asyncio.to_thread(_ask_backends, conn_id)) is not None:
+            return found
         raise
 
 
@@ -137,13 +139,13 @@ def _must_be_missing(answer: Any) -> None:
         raise AirflowTimeoutError(f"Airflow could not read the connection: {error}")
 
 
-def _let_backends_fail(conn_id: str) -> None:
+def _ask_backends(conn_id: str) -> Any | None:
     """Ask the installation's own secrets backends once more: Airflow passes over one that fails, and finds nothing.
 
     :raises Exception: whatever keeps a backend from answering, a connection that cannot be read included.
     """
-    for backend in secrets_backends():
-        backend.get_connection(conn_id=conn_id)
+    asked = (backend.get_connection(conn_id=conn_id) for backend in secrets_backends())
+    return next((found for found in asked if found is not None), None)
 
 
 def _from_database(conn_id: str) -> Any | None:

@@ -48,7 +48,7 @@ def routed(given: str, context: Any, *, level: Level | None = None) -> Routed:
     :param level: As for `read_failure`.
     """
     try:
-        with within(DETAIL_PATIENCE):
+        with within(DETAIL_PATIENCE, asks=False):
             return read_routes(given).apply(read_subject(context, level=level))
     except (Exception, SystemExit) as error:  # noqa: BLE001 -- a file system may raise anything, and a context
         return Routed(file=given, problems=[Problem(WHOLE, f"cannot be used ({type(error).__name__})")])

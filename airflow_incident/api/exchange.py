@@ -195,7 +195,7 @@ def _exchange(call: Call[T], limits: RequestLimits) -> Generator[Request, Receiv
 def too_late(seconds: float, errors_seen: Sequence[IncidentIoError]) -> TransportError:
     """Make the error of a call whose time has run out, with what went wrong before."""
     before = f", after: {errors_seen[-1]}" if errors_seen else ""
-    return TransportError(f"no answer within {seconds:.2g} s{before}", maybe_delivered=True)
+    return TransportError(f"no answer within {seconds:.3g} s{before}", maybe_delivered=True)
 
 
 def _wait(error: IncidentIoError, attempt: int, random: Callable[[], float]) -> float:

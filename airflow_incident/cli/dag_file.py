@@ -37,7 +37,7 @@ def read_first_callback(dag_id: str, task_id: str | None) -> FirstCallback:
     try:
         dag = _load(dag_id)
         tasks = dag.tasks if task_id is None else [dag.get_task(task_id)]
-    except Exception as error:  # noqa: BLE001 -- a DAG file may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001 -- a DAG file may raise anything
         why = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}".removeprefix("LookupError: ")
         return FirstCallback(unknown=f"What the DAG's callbacks were given cannot be known here: {why}.")
     of_dag = [("the DAG's on_failure_callback", given) for given in _given(dag)]

@@ -128,7 +128,7 @@ def _explanation(args: argparse.Namespace) -> dict[str, Any]:
         "answer": _answer(records, run),
         "sends": _sends(config, caller),
         "key": key,
-        "record": record_name(args.dag_id, key),
+        "record": record_name(args.dag_id, ALERT_MARK + key if config.settings.channel == "alert" else key),
         "scope": scope,
         "settings": _texts(config, texts, caller) | dict(settings_told(config, caller.origins)),
         "records": list(map(record_json, records)),

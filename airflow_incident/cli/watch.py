@@ -45,7 +45,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         commands, "watch", _watch, summary="find what no callback has told, and act on it", description=DESCRIPTION
     )
     parser.set_defaults(verbose=True)  # what is held back for a short command would pile up here
-    parser.add_argument("--once", action="store_true", help="carry one round and end, for cron")
+    parser.add_argument("--once", action="store_true", help="carry out one round and end, for cron")
     told = f"from one round to the next; default: {ROUND_SECONDS:.0f}"
     parser.add_argument("--interval", metavar="SECONDS", type=float, default=ROUND_SECONDS, help=told)
 
@@ -76,6 +76,8 @@ def _watch(args: argparse.Namespace) -> int:
             say(f"watcher: {round_line(watcher.round())}")
         except Exception as error:  # noqa: BLE001 -- a database raises what it likes
             raise CommandError(f"the round failed: {why(error)}") from None
+        finally:
+            guard.cancel()
         return 0
     say(f"watcher: a round every {args.interval:g} s; {_told(settings)}")
     last = run_until_stopped(watcher.round, every=args.interval, stop=stop)
@@ -143,6 +145,8 @@ def _told(settings: Settings) -> str:
     opens, closes = "opens incidents for failed runs that have none", "closes those of runs that succeed"
     if not settings.auto_open:
         opens = f"opens none for failed runs, for [{CONFIG_SECTION}] auto_open is not set"
+    elif not settings.enabled:
+        opens = f"opens none for failed runs, for [{CONFIG_SECTION}] enabled is false, unless a rule enables their DAG"
     if not settings.auto_resolve:
         closes = f"closes none, for [{CONFIG_SECTION}] auto_resolve is not set"
     files = f"DAG files broken for {settings.import_error_minutes} min have one, too" if settings.import_errors else ""

@@ -52,13 +52,19 @@ def read_fields(connection: Any) -> Fields:
 
     A type that is left out, or spelled like ours, is ours.
     """
-    conn_type = connection.conn_type or CONN_TYPE
+    conn_type = _text(connection.conn_type) or CONN_TYPE
     if _OUR_TYPE.fullmatch(conn_type):
         conn_type = CONN_TYPE
-    schema = connection.schema or ""
+    schema = _text(connection.schema) or ""
     if not connection.conn_type and schema.startswith(_SCHEMA_OF_URI):
         return _fields_of_uri(schema.removeprefix(_SCHEMA_OF_URI))
-    return Fields(conn_type, connection.login, connection.password, connection.host, connection.schema, connection.port)
+    login, password, host = map(_text, (connection.login, connection.password, connection.host))
+    return Fields(conn_type, login, password, host, _text(connection.schema), connection.port)
+
+
+def _text(value: Any) -> str | None:
+    """Read a field: in a connection that is written as JSON, a key of digits is a number."""
+    return value if value is None or isinstance(value, str) else str(value)
 
 
 def _fields_of_uri(text: str) -> Fields:

@@ -88,7 +88,8 @@ def earlier_keys(failure: Failure, *, deployment: str, scope: Scope, name: str |
 
 def deployment_of(key: str) -> str:
     """Return the name of the deployment that a key is of."""
-    return unquote(key.removeprefix(ALERT_MARK).split("/")[1], errors="surrogatepass")
+    _, _, rest = key.removeprefix(ALERT_MARK).partition("/")
+    return unquote(rest.partition("/")[0], errors="surrogatepass")
 
 
 def with_deployment(key: str, deployment: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_incident.core.timing import KEEP_FOR, SETTLE_SECONDS, STORM_WINDOW, SUPPRESS_FOR, YOUNG
 from airflow_incident.delivery.effects import Complete, Delete, Get, ReadAll, Set, StoreFailed
+from airflow_incident.delivery.joining import rejoin
 from airflow_incident.delivery.outcome import FlushResult, RecordResult
 from airflow_incident.delivery.record import KEEP_RECORDS, PREFIX, Record, UnreadableRecordError, read_record
 from airflow_incident.delivery.recovery import close_record_later, remember
@@ -56,10 +57,10 @@ def flush_all(
             if not r.is_due(now())
         }
     )
+    tried: set[RateLimitKey] = set()
     for listed in waiting:
-        if not goes_on():
-            break
-        if listed.rate_limit_key in outages.met:
+        # Each connection has its turn, or one that hangs would use up the time of all others, each time anew.
+        if listed.rate_limit_key in outages.met or (listed.rate_limit_key in tried and not goes_on()):
             continue
         # Others deliver and drop too while this goes on, and what they wrote is newer.
         record = own_record(listed.name, (yield Get(listed.name)), listed.key)
@@ -70,6 +71,12 @@ def flush_all(
             record = yield from _completed(record, current, outages, now())
             if record is None:
                 continue
+        tried.add(record.rate_limit_key)
+        record = yield from rejoin(record)
+        if record.state == "grouped":
+            done.append(record)
+            current[record.name] = record
+            continue
         # What was refused may have been opened by an attempt before that one; nobody has looked.
         decided = also_dead and record.state == "pending"
         patience = SETTLE_SECONDS if abs(now() - record.written_at) < YOUNG else 0.0
@@ -88,7 +95,7 @@ def flush_all(
     yield from _complete_storms(current, outages, now())
     pruned = yield from _prune(list(current.values()), now())
     return FlushResult(
-        opened=[r for r in done if r.state == "open"],
+        opened=[r for r in done if r.is_delivered],
         pending=[r for r in current.values() if r.state == "pending"],
         dead=[r for r in current.values() if r.state == "dead"],
         unreadable=unreadable,

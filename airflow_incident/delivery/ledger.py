@@ -50,7 +50,7 @@ class Opening(NamedTuple):
 class Earlier(NamedTuple):
     """An incident that a DAG had. Its page is known once its record, of this name, was read.
 
-    One that is private is named only in others that are.
+    One that is private, or of which that is not known, is named only in others that are private.
     """
 
     dag_id: str
@@ -75,7 +75,7 @@ class Earlier(NamedTuple):
 
     def may_be_named(self, *, private: bool) -> bool:
         """Return whether an incident's text may lead to it, which is private itself or is not."""
-        return is_incident_page(self.page) and (private or self.visibility != "private")
+        return is_incident_page(self.page) and (private or self.visibility == "public")
 
 
 class Ledger(NamedTuple):
@@ -170,7 +170,11 @@ _FIELDS: Mapping[str, Reader] = MappingProxyType(
         "storm_key": read_key,
         "storm_at": read_moment,
         "v1_gone_at": read_moment,
-        "earlier": lambda value: tuple(Earlier(str(dag), read_moment(at), *map(str, more)) for dag, at, *more in value),
+        "earlier": lambda value: tuple(
+            # A later version may know more of each.
+            Earlier(str(dag), read_moment(at), *map(str, more[: len(Earlier._fields) - 2]))
+            for dag, at, *more in value
+        ),
     }
 )
 """How each field is read."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args
 from airflow_incident.api.calls import Endpoint, PreparedCreate
 from airflow_incident.api.payload import create_draft
 from airflow_incident.api.submit import Choice
-from airflow_incident.constants import TASK_SCOPES, Scope
+from airflow_incident.constants import TASK_SCOPES
 from airflow_incident.core.key import ALERT_MARK, with_deployment
 from airflow_incident.core.timing import SUPPRESS_FOR, WAIT_LIMIT
 
@@ -116,9 +116,9 @@ class Record(NamedTuple):
     another one, and `next_keys` are those to go on with, as in `api.submit.SubmitOptions`. `started_at` is when the run
     began. `already_closed` says that the incident was over when incident.io was last asked. `of_dag` is the key of the
     record that says what its DAG has open, at scope `dag`; `on_dags_key` says that it is sent with the key that the
-    DAG's runs share. `notes` say what was left out of it, and why. Of a storm, `members` counts its failures by DAG,
-    `told` is how many its text knows of, and `like` is what its members are compared with; `link`, of a member, is the
-    address and title that is to be attached still.
+    DAG's runs share. `notes` say what was left out of it, and why. `like` is what a failure is compared with before it
+    is told to the incident. Of a storm, `members` counts its failures by DAG, and `told` is how many its text knows of;
+    `link`, of a member, is the address and title that is to be attached still.
     """
 
     state: State
@@ -491,7 +491,7 @@ _CLOSING: Mapping[str, Reader] = MappingProxyType(
     dict.fromkeys(("title", "url", "status", "error"), _text) | {"always": _flag}
 )
 _FIELDS: Mapping[str, Reader] = MappingProxyType(
-    dict.fromkeys(("dag_id", "run_id", "conn_id", "task", "error", "storm", "of_dag"), _text)
+    dict.fromkeys(("dag_id", "run_id", "conn_id", "task", "error", "storm", "scope", "of_dag"), _text)
     | dict.fromkeys(("key", "asked_key"), read_key)
     | dict.fromkeys(("written_at", "failed_at", "opened_at", "due_at", "run_at", "started_at"), read_moment)
     | dict.fromkeys(("attempts", "suppressed", "clear_count", "told"), _count)
@@ -500,7 +500,6 @@ _FIELDS: Mapping[str, Reader] = MappingProxyType(
     | {
         "state": _one_of(State),
         "level": _one_of(Level),
-        "scope": _one_of(Scope),
         "api_version": _one_of(Choice),
         "endpoint": _one_of(Endpoint),
         "own_fields": lambda value: tuple(map(_text, _list(value))),

@@ -75,10 +75,8 @@ def recovery_of(
     )
 
 
-def close_options(settings: Settings | None, *, title: str, url: str | None = None) -> CloseOptions:
-    """Say how incidents are closed; without settings only those that nobody has claimed, in the usual status."""
-    if settings is None:
-        return CloseOptions(title, url)
+def close_options(settings: Settings, *, title: str, url: str | None = None) -> CloseOptions:
+    """Say how incidents are closed."""
     return CloseOptions(title, url, always=settings.resolve == "always", status=settings.resolved_status)
 
 
@@ -98,7 +96,9 @@ def close_run(recovery: Recovery, policy: DeliveryPolicy) -> Generator[Effect, A
             of_dag = record
         if record is None or not _concerns(record, recovery, of_dag):
             continue
-        if record.state == "grouped" and record.storm in attempts:  # it joined one that is settled here itself
+        # What it joined, or stands for, is settled here itself.
+        is_over = bool(of_dag and of_dag.already_closed and not record.is_dags and _is_same(record, of_dag))
+        if is_over or (record.state == "grouped" and record.storm in attempts):
             yield Delete(name)
             continue
         handled = _is_of_this_attempt(record, recovery.success)
@@ -111,6 +111,8 @@ def close_run(recovery: Recovery, policy: DeliveryPolicy) -> Generator[Effect, A
             return RecoveryResult((*settled, *failed.settled), failed.why)
         if became:
             settled.append(became._replace(did=_did(record, recovery.success, handled=handled)))
+            if record.is_dags and became.kind in _OVER:
+                of_dag = record._replace(already_closed=True)
             # What has no answer now would have none for the next one either.
             policy = policy._replace(send=policy.send and became.kind != "kept")
     yield from remember(settled)
@@ -159,7 +161,7 @@ def _concerns(record: Record, recovery: Recovery, of_dag: Record | None) -> bool
             return record.run_at is not None and success.run_at is not None and record.run_at <= success.run_at
         if record.clear_count != success.clear_count:
             return record.clear_count < success.clear_count
-    elif record.of_dag and record.state == "open" and _is_same(record, of_dag):
+    elif record.of_dag and record.state == "open" and of_dag and _is_same(record, of_dag) and not of_dag.already_closed:
         return False  # what a DAG has open may stand for other runs, too: the DAG's own record decides
     if _is_of_this_attempt(record, success):
         return recovery.all_the_same is not None and record.level != "operator"
@@ -201,16 +203,22 @@ def close_record(
 
 
 def close_each(
-    closings: Sequence[tuple[Record, str]], ways: Mapping[str, CloseOptions], now: Callable[[], datetime]
+    closings: Sequence[tuple[Record, str]],
+    ways: Mapping[str, CloseOptions],
+    now: Callable[[], datetime],
+    goes_on: Callable[[], bool] = lambda: True,
 ) -> Generator[Effect, Any, RecoveryResult]:
     """Settle these records, each with its own connection, unless somebody else has written one meanwhile.
 
     :param closings: Each with what its run, or its file, has done since.
     :param ways: How each connection closes incidents.
+    :param goes_on: Says before each record whether there is time for it.
     """
     settled: list[RecordResult] = []
     may_send = True
     for listed, did in closings:
+        if not goes_on():
+            break
         record = own_record(listed.name, (yield Get(listed.name)), listed.key)
         if record != listed:
             continue

@@ -131,7 +131,8 @@ def prepare(failure: Failure, settings: Settings, wish: IncidentContent, *, depl
 
     :raises ConfigurationError: if the failure names no run, or a field cannot be used.
     """
-    scope = scope_of(failure, settings.scope)
+    # A step's incident stands for the step, in a backfill, too: another step may close it.
+    scope = settings.scope if failure.level == "operator" else scope_of(failure, settings.scope)
     failure = failure._replace(reason=redact(failure.reason)) if failure.reason else failure
     key = idempotency_key(failure, deployment=deployment, scope=scope, name=wish.key_name)
     shown = redacted(failure, redact)
@@ -177,7 +178,7 @@ def _earlier(
     failure: Failure, settings: Settings, wish: IncidentContent, *, deployment: str, scope: Scope
 ) -> Sequence[str]:
     """Return the keys of the latest attempts whose incident may take the failure; not what a step opens on purpose."""
-    if settings.refail != "join" or wish.key_name or failure.level == "operator" or scope == "dag":
+    if settings.refail != "join" or wish.key_name or failure.level == "operator":
         return ()
     return earlier_keys(failure, deployment=deployment, scope=scope)[: -MOST_ATTEMPTS - 1 : -1]
 

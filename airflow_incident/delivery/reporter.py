@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from airflow_incident.api.calls import CallSequence
 from airflow_incident.api.incident import IncidentState
 from airflow_incident.api.submit import LOOK_UP_SHARE, at_once, was_past
+from airflow_incident.constants import NEVER_WEAKER
 from airflow_incident.core.key import dag_key
 from airflow_incident.core.redaction import redact_secrets
 from airflow_incident.core.text_edits import with_earlier
 from airflow_incident.core.timing import STORM_WINDOW
 from airflow_incident.delivery.effects import Ask, Get, Keep, Set, Show, StoreFailed
-from airflow_incident.delivery.joining import join_earlier_attempt, join_incident_of_dag, tell_late
+from airflow_incident.delivery.joining import join_earlier_attempt, join_incident_of_dag, rejoin, tell_late
 from airflow_incident.delivery.ledger import Ledger
 from airflow_incident.delivery.outcome import ReportResult
 from airflow_incident.delivery.record import STORM, Record, record_name, replace_surrogates
@@ -92,11 +93,15 @@ def _write_and_send(
 ) -> Generator[Effect, Any, ReportResult]:
     ledger = yield from _read_ledger(policy)
     report = _for_this_api(report, v1_gone=ledger.tells_v1_is_gone(policy.now()))
+    if before and before.own_fields is not None:
+        report, policy = _no_weaker(report, before, policy)
     if not before:
         report, ledger = yield from _with_history(report, ledger, policy)
     creation = None if _is_to_complete(report, policy) else (yield from build_body(report, policy.conn_id))
     if before and before.state != "grouped":
         record = _again(before, report, creation, policy)
+        if policy.send and before.state == "pending" and (joined := (yield from rejoin(record))).state == "grouped":
+            return ReportResult("joined", report, joined.incident, storm=joined.storm, before="waited")
         report = report.asked_as(record.sent_key, record.next_keys)
         return (yield from _send_record(report, record, before, ledger, policy))
     taken = yield from _taken(report, creation, ledger, policy)
@@ -114,10 +119,13 @@ def _taken(
     joined = yield from join(report, record, policy)
     if isinstance(joined, ReportResult):
         return joined
-    if isinstance(joined, Record):
-        record, joined = joined, None
-    # Alerts are grouped by incident.io's own routes.
-    if not report.is_alert and (storm := (yield from note_opening(report, record, ledger, policy))):
+    if isinstance(joined, Record):  # it stands apart from what the DAG has open: its own run's may take it
+        record, joined = joined, (yield from join_earlier_attempt(report, joined, policy))
+        if isinstance(joined, ReportResult):
+            return joined
+    # Alerts are grouped by incident.io's own routes, and what a step opens on purpose, another step may close.
+    is_groupable = not report.is_alert and report.failure.level != "operator"
+    if is_groupable and (storm := (yield from note_opening(report, record, ledger, policy))):
         grouped = yield from _group(report, record, storm, ledger, policy)
         if grouped:
             return grouped
@@ -126,6 +134,16 @@ def _taken(
         report = report.asked_as(joined, ((report.sent_key, before_it), *report.next_keys))
         record = _first_record(report, creation and creation.with_key(joined), policy)._replace(on_dags_key=True)
     return report, record
+
+
+def _no_weaker(report: Report, before: Record, policy: DeliveryPolicy) -> tuple[Report, DeliveryPolicy]:
+    """Let a callback whose words take the place of an earlier one's, which waits, keep what that one must not lose."""
+    kept = {name: value for name, value in NEVER_WEAKER.items() if (before.draft or {}).get(name) == value}
+    if not kept or report.is_alert:
+        return report, policy
+    own = policy.own_fields
+    own = None if own is None else (*own, *(name for name in kept if name not in own))
+    return replace(report, draft={**report.draft, **kept}), policy._replace(own_fields=own)
 
 
 def _send_record(
@@ -360,10 +378,11 @@ def _first_record(report: Report, creation: PreparedCreate | None, policy: Deliv
 
 def _content_fields(report: Report, creation: PreparedCreate | None, policy: DeliveryPolicy) -> dict[str, Any]:
     """Say what is to be sent, or what it is to be made of."""
+    like = like_of(report.draft) or None
     if creation is None:
         own = policy.own_fields if _is_to_complete(report, policy) else None
-        return {"draft": dict(report.draft), "body": None, "own_fields": own}
-    return {"draft": None, "body": dict(creation.body), "endpoint": creation.endpoint, "own_fields": None}
+        return {"draft": dict(report.draft), "body": None, "own_fields": own, "like": like}
+    return {"draft": None, "body": dict(creation.body), "endpoint": creation.endpoint, "own_fields": None, "like": like}
 
 
 def _read_ledger(policy: DeliveryPolicy) -> Generator[Effect, Any, Ledger]:
@@ -388,6 +407,8 @@ def _catch_up(report: Report, ledger: Ledger, policy: DeliveryPolicy) -> Generat
         name = record_name(dag_id, key)
         record = own_record(name, (yield Get(name)), key)
         is_ours = record and record.conn_id == policy.conn_id and record.own_fields is None
+        if record and is_ours and record.may_be_sent(policy.now()):
+            record = yield from rejoin(record)
         if record and is_ours and record.may_be_sent(policy.now()):
             sent = yield from send(record, terms_of(record), policy.now, stored=record)
             record = sent.record
@@ -464,5 +485,5 @@ def _storm_record(report: Report, record: Record, storm: str, policy: DeliveryPo
     draft = storm_draft(report, storm, policy.deployment)
     of_storm = replace(report, draft=draft, strict=False)
     creation = None if _is_to_complete(report, policy) else at_once(draft, of_storm.terms)
-    wanted = _content_fields(of_storm, creation, policy) | {"like": like_of(draft)}
+    wanted = _content_fields(of_storm, creation, policy)
     return record.without_run()._replace(key=storm, dag_id=STORM, run_id=storm, level="storm", of_dag=None, **wanted)

@@ -182,25 +182,24 @@ def flush(*, prefix: str = PREFIX, also_dead: bool = False, goes_on: Callable[[]
     return flushed
 
 
-def close_records(closings: Sequence[tuple[Record, str]]) -> RecoveryResult:
+def close_records(closings: Sequence[tuple[Record, str]], *, goes_on: Callable[[], bool]) -> RecoveryResult:
     """Close what is open for these records, each with its own connection, or leave it to whoever has claimed it.
 
     :param closings: Each with what its run, or its file, has done since.
+    :param goes_on: Says before each record whether there is time for it.
     """
     from airflow_incident.delivery.recovery import close_each
 
     ways = {record.conn_id: _close_options(record.conn_id) for record, _ in closings}
-    return run_all(close_each(closings, ways, utc_now), Variables(), _call_as, complete=_completed)
+    return run_all(close_each(closings, ways, utc_now, goes_on), Variables(), _call_as, complete=_completed)
 
 
 def _close_options(conn_id: str) -> CloseOptions:
-    """Say how a connection closes incidents; one that cannot be read says nothing."""
+    """Say how a connection closes incidents; one that cannot be read leaves it to airflow.cfg."""
+    from airflow_incident.airflow_bridge.config import read_lenient_config
     from airflow_incident.delivery.recovery import close_options
 
-    try:
-        return close_options(_config_of(conn_id).settings, title="")
-    except (Exception, SystemExit):  # noqa: BLE001 -- a secrets backend may raise anything
-        return close_options(None, title="")
+    return close_options(read_lenient_config(conn_id).settings, title="")
 
 
 def list_records(prefix: str = PREFIX) -> tuple[list[Record], dict[str, str]]:

@@ -232,7 +232,13 @@ def _answer_of(record: Record) -> IncidentState | IncidentIoError:
 
 
 def _state_of(incident: OpenIncident) -> IncidentState:
-    return IncidentState(id=incident.id, reference=incident.reference, name=incident.name, permalink=incident.permalink)
+    return IncidentState(
+        id=incident.id,
+        reference=incident.reference,
+        name=incident.name,
+        permalink=incident.permalink,
+        visibility=incident.visibility,
+    )
 
 
 def _opened_before(record: Record) -> Generator[Effect, Any, IncidentState | IncidentIoError]:

@@ -135,8 +135,14 @@ def is_of_kind(report: Report, storm: str, policy: DeliveryPolicy) -> bool:
 
 
 def like_of(draft: Mapping[str, Any]) -> dict[str, str]:
-    """Keep of a storm's draft what its members are compared with."""
+    """Keep of a draft or a body what is compared, before another failure is told to its incident."""
     return {name: str(draft[name]) for name in _COMPARED if draft.get(name) is not None}
+
+
+def is_of_other_type(like: Mapping[str, str], other: Mapping[str, str] | None) -> bool:
+    """Return whether two failures have not the same incident type, as far as their words tell; see `like_of`."""
+    types, others = ({each[name].casefold() for name in _TYPE if name in each} for each in (like, other or {}))
+    return types != others and types.isdisjoint(others)
 
 
 def stands_apart(
@@ -151,8 +157,7 @@ def stands_apart(
         return True
     if mine.get("visibility") == "private" != theirs.get("visibility"):
         return True
-    types, others = ({like[name].casefold() for name in _TYPE if name in like} for like in (mine, theirs))
-    if types != others and types.isdisjoint(others):
+    if is_of_other_type(mine, theirs):
         return True
     severity, other = (like.get("severity") or like.get("severity_id") for like in (mine, theirs))
     if severity is None or severity == other:

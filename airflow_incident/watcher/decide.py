@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from airflow_incident.constants import BACKFILL, WELL
+from airflow_incident.constants import BACKFILL, FAILED, WELL
 from airflow_incident.core.key import deployment_of
 from airflow_incident.core.timing import CALLBACKS_FIRST, LOOK_BACK, RECOVERIES_FIRST
 from airflow_incident.delivery.record import KEEP_RECORDS
@@ -159,7 +159,10 @@ def recovered(
         elif run and _is_deliberate_step_of(record, run):
             continue
         elif run and _is_over(run, now):
-            successes[_recovery(record, run, record.task if _has_succeeded(record, tasks) else None)] = None
+            # A task of a failed run that was cleared may be skipped or removed now; what has failed was handled.
+            states = _states_of(record, tasks) if record.is_of_task else set()
+            is_tasks = bool(states) and not states & FAILED
+            successes[_recovery(record, run, record.task if is_tasks else None)] = None
         elif later and _is_over(later, now) and later.ended_at and later.ended_at > record.written_at:
             successes[_recovery(record, later)] = None
         elif run and _has_succeeded(record, tasks) and record.written_at <= now - RECOVERIES_FIRST:
@@ -184,12 +187,17 @@ def _is_over(run: Run, now: datetime) -> bool:
 
 def _has_succeeded(record: Record, tasks: TaskStates) -> bool:
     """Return whether the task is successful that a record is of; at scope `task` with all its map indexes."""
-    if not record.is_of_task:
-        return False
+    states = _states_of(record, tasks) if record.is_of_task else set()
+    return "success" in states and WELL.issuperset(states)
+
+
+def _states_of(record: Record, tasks: TaskStates) -> set[str | None]:
+    """Return the states that the task of a record is in; at scope `task`, those of all its map indexes."""
     states = tasks.get((record.dag_id, record.run_id), {}).get(_task_id(record), {})
     if record.scope == "task_instance":
-        return states.get(_map_index(record)) == "success"
-    return "success" in states.values() and WELL.issuperset(states.values())
+        index = _map_index(record)
+        return {states[index]} if index in states else set()
+    return set(states.values())
 
 
 def _task_id(record: Record) -> str:

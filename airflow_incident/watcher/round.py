@@ -209,9 +209,8 @@ class Watcher:
         closings += [(record, "can be imported again, or is gone") for record in facts.files.mended]
         closings = [each for each in closings if self._is_due(each[0].name, now, tries=self._goes_on())]
         if closings:
-            for settled in delivery.close_records(closings).settled:
+            for settled in delivery.close_records(closings, goes_on=self._goes_on).settled:
                 emit(log, [settled.log_event(redact_secrets)])
-        delivered, waiting = self._flush(facts.records, now) if self._goes_on() else (0, 0)
         opened, left_out = 0, {}
         for run in self._due(facts.to_open, now):
             if not (context := run_context(run)):
@@ -224,6 +223,8 @@ class Watcher:
         for file in self._due(facts.files.broken, now):
             broken += 1
             self._callbacks.broken(_file_context(file, facts.files.first_seen[file]))
+        # Last, for whoever waits is written down already, and an outage takes its time.
+        delivered, waiting = self._flush(facts.records, now) if self._goes_on() else (0, 0)
         self._tried = self._now_tried  # not before: what a round that breaks off was about to try, the next one tries
         gone = sum(record.level != "import" for record, _ in closings)
         return Round(opened, recovered, gone, broken, len(closings) - gone, delivered, waiting), left_out

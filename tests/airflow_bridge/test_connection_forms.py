@@ -13,7 +13,7 @@ from airflow_incident.constants import CONN_TYPE
 from airflow_incident.core.account import DEFAULT_BASE_URL, Fields, is_loopback, read_account
 from airflow_incident.core.settings import Settings
 from airflow_incident.errors import ConfigurationError
-from tests.airflow_versions import BASE_URL
+from tests.airflow_versions import AIRFLOW, BASE_URL
 
 CONN_ID = "one_of_many_forms"
 LOCAL = "http://localhost:8910"
@@ -181,3 +181,28 @@ def test_the_address_of_airflow_s_pages_is_read_as_its_author_meant_it(monkeypat
     """Without a scheme it is https; a path alone leads nowhere; no password goes into a link."""
     monkeypatch.setenv(BASE_URL, written)
     assert read_airflow_config().base_url == read
+
+
+def test_numbers_in_a_connection_of_json_are_text(monkeypatch):
+    """Airflow itself cannot read them, and would say that there is no connection."""
+    told = {"conn_type": "incident_io", "password": 12345678, "login": 5, "host": "gateway.example.com"}
+    monkeypatch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", json.dumps(told))
+    config = read_lenient_config(CONN_ID)
+    assert config.unusable is None
+    assert config.account.api_key == "12345678"
+
+
+@pytest.mark.skipif(AIRFLOW >= (3, 0), reason="Airflow 3 says whether it could look")
+@pytest.mark.parametrize("conn_id", ["incident_io_default", "team"])
+def test_a_database_that_fails_has_not_said_that_there_is_no_connection(monkeypatch, conn_id):
+    """Airflow 2 passes over it."""
+    from airflow.secrets.metastore import MetastoreBackend
+
+    def broken(*_, **__):
+        raise ConnectionError("the database is away")
+
+    monkeypatch.delenv(f"AIRFLOW_CONN_{conn_id.upper()}", raising=False)
+    monkeypatch.setattr(MetastoreBackend, "get_connection", broken)
+    config = read_lenient_config(conn_id)
+    assert not config.is_absent
+    assert "ConnectionError" in str(config.unusable)

@@ -3,16 +3,19 @@
 import json
 import logging
 import os
+import socket
+import threading
 import time
 from types import SimpleNamespace
 
 import pytest
 
 from airflow_incident import CreateIncidentOperator, ResolveIncidentOperator, open_incident
-from airflow_incident.airflow_bridge import routes
+from airflow_incident.airflow_bridge import channel, routes
 from airflow_incident.airflow_bridge.config import read_airflow_config, read_lenient_config, read_routed
 from airflow_incident.airflow_bridge.routes import MOST_BYTES, read_document, read_routes
 from airflow_incident.core.settings import Settings
+from airflow_incident.core.timing import DETAIL_PATIENCE
 from airflow_incident.policy.auto_callbacks import ZeroTouch
 from airflow_incident.sandbox.options import ALERT_SOURCE_ID, ALERT_SOURCE_TOKEN
 from airflow_incident.sandbox.server import Sandbox
@@ -378,3 +381,19 @@ def test_200_rules_for_a_thousand_dags_are_read_once(rules, connect, monkeypatch
     assert found == [{"severity": f"S{n % 200}"} for n in range(1000)]
     assert len(parsed) == 1
     assert read_lenient_config("", config, read_routed(contexts[7], config)).settings.severity == "S7"
+
+
+def test_an_answer_of_airflows_that_is_late_costs_no_rule(connected, rules, monkeypatch):
+    """In a batch, an earlier callback has given up on it: to read a file nobody waits for it."""
+    rules("- match: {dag_id: orders}\n  set: {visibility: private}\n")
+    mine, theirs = socket.socketpair()
+    comms = SimpleNamespace(socket=mine)
+    comms.socket = late = channel._Late(comms)
+    late.callback = -1.0
+    monkeypatch.setattr(channel, "supervisor", lambda: comms)
+    timer = threading.Timer(DETAIL_PATIENCE + 0.5, lambda: theirs.sendall((2).to_bytes(4, "big") + b"{}"))
+    timer.start()
+    with mine, theirs:
+        failed(context=dag_context(dag=DAG))
+        timer.join()
+    assert [incident["visibility"] for incident in connected.incidents] == ["private"]

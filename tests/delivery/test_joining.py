@@ -211,3 +211,86 @@ def test_a_later_run_that_makes_good_what_a_dag_has_open_is_named(connected):
     assert (
         "is closed because DAG orders, run r1 was followed by run r2, which succeeded" in heard.texts(logging.INFO)[0]
     )
+
+
+def test_a_cleared_run_that_stands_apart_joins_its_own_incident(connected):
+    """And leaves the DAG's alone, as often as it is cleared."""
+    report(of_dag("r1"), scope="dag")
+    for clear in range(3):
+        report(of_dag("by-hand", clear, day=1), scope="dag", visibility="private")
+    assert len(connected.incidents) == 2
+
+
+def test_a_failure_that_waits_for_its_connection_stays_private(connected, connect):
+    """The DAG's callback, which comes while it waits, takes the place of its words, not of who may read them."""
+    report(of_task("load_pii", "r1"), visibility="private", conn_id="team")
+    report(of_dag("r1", tasks=["load_pii"]), conn_id="team")
+    forget_process()
+    connect(connected.url, conn_id="team")
+    delivery.flush()
+    assert [each["visibility"] for each in connected.incidents] == ["private"]
+
+
+@pytest.mark.parametrize("scope", ["run", "dag"])
+def test_a_failure_of_another_type_joins_no_public_incident(connected, scope):
+    """Some types are for private incidents only, which nobody can tell by their name."""
+    report(of_task("load", "r1"), scope=scope)
+    again = of_task("patients", "r1", 1) if scope == "run" else of_task("patients", "r2", day=1)
+    report(again | {"exception": ValueError("Jane Roe")}, scope=scope, incident_type="Security")
+    assert [each["visibility"] for each in connected.incidents] == ["public", "private"]
+    assert "Jane Roe" not in connected.incidents[0]["summary"]
+
+
+def test_failures_of_one_type_join_as_ever(connected):
+    report(of_task("load", "r1"), incident_type="Data pipeline")
+    report(of_task("load", "r1", 1), incident_type="Data pipeline")
+    report(of_dag("r1", 1, tasks=["load", "check"]), incident_type="Data pipeline")
+    (incident,) = connected.incidents
+    assert "check" in incident["summary"]
+
+
+def test_a_callback_of_another_type_tells_a_public_incident_nothing(connected):
+    report(of_task("load", "r1"))
+    report(of_dag("r1", tasks=["load", "patients"]), incident_type="Security")
+    assert "patients" not in connected.incidents[0]["summary"]
+
+
+@pytest.mark.parametrize("told_by", ["flush", "later failure"])
+def test_what_fails_in_an_outage_joins_what_the_dag_has_open(connected, connect, told_by):
+    """At scope `dag`, once incident.io is back: an incident for each run would be left open by the success."""
+    report(of_dag("r1"), scope="dag")
+    with FaultProxy(connected.direct_port, "error-503") as away:
+        connect(away.url)
+        for number in (2, 3, 4):
+            report(of_dag(f"r{number}", day=number), scope="dag")
+    connect(connected.url)
+    forget_process()
+    if told_by == "flush":
+        flushed = delivery.flush()
+        assert (len(flushed.opened), len(flushed.pending)) == (3, 0)
+    else:
+        report(of_dag("r5", day=5), scope="dag")
+        delivery.flush()
+    resolve_incident(scope="dag")(of_dag("r9", day=9, reason="success"))
+    assert statuses(connected) == ["Closed"]
+
+
+def test_a_run_whose_incident_the_dags_recovery_closed_is_settled_with_it(connected):
+    """Its own record says nothing any more, and no line says that the incident stays as it is."""
+    for number in (1, 2):
+        report(of_dag(f"r{number}", day=number), scope="dag")
+    with listen() as heard:
+        for number in (2, 1):
+            resolve_incident(scope="dag")(of_dag(f"r{number}", 1, day=number, reason="success"))
+    assert statuses(connected) == ["Closed"]
+    assert not any("stays as it is" in text for text in heard.texts(logging.INFO))
+    assert [record.is_dags for record in delivery.list_records()[0]] == [True]
+
+
+def test_what_nobody_knows_the_visibility_of_is_named_in_no_public_incident(connected, journal):
+    """An earlier version did not write it down."""
+    report(of_task("load_pii", "r1"), visibility="private")
+    for name, text in list(journal.texts.items()):
+        journal.texts[name] = text.replace('"visibility":"private"', '"later":1')
+    report(of_task("export", "r2", day=1))
+    assert connected.incidents[0]["reference"] not in connected.incidents[1]["summary"]

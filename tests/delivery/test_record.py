@@ -142,6 +142,14 @@ def test_a_ledger_reads_as_it_was_written():
     assert Ledger.read(ledger.text()) == ledger
 
 
+def test_what_a_later_version_knows_of_an_earlier_incident_costs_nothing():
+    """Both may run side by side: without the ledger, storm limits would not hold."""
+    entry = ["orders", NOW.isoformat(), "incident_io.orders.1", "INC-1", "https://app.incident.io/x", "public"]
+    (read,) = Ledger.read(json.dumps({"earlier": [[*entry, "later"]]})).earlier
+    assert read.may_be_named(private=False)
+    assert not read._replace(visibility="").may_be_named(private=False)
+
+
 @pytest.mark.parametrize("text", [None, "", "{", "[]", '{"openings":3}', '{"waiting":[3]}', "[" * 100_000])
 def test_a_ledger_that_cannot_be_read_is_empty(text):
     assert Ledger.read(text) == Ledger()

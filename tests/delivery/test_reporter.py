@@ -341,14 +341,15 @@ def test_at_scope_dag_an_open_incident_takes_the_next_failures(world):
 
 
 def test_at_scope_dag_nobody_is_left_out_while_incident_io_cannot_tell(world):
-    """Whether the DAG's incident is still open cannot be asked: the failure waits for one of its own."""
+    """Whether the DAG's incident is still open cannot be asked: the failure waits, and joins it once it can."""
     settings = Settings(scope="dag")
     world.deliver_report(world.report("r1", settings=settings))
     world.refusal = ServerError(503)
     assert world.deliver_report(world.report("r2", settings=settings)).kind == "kept"
     world.refusal = None
     world.flush()
-    assert len(world.incidents) == 2
+    assert len(world.incidents) == 1
+    assert {record.state for record in world.records() if record.run_id == "r2"} == {"grouped"}
 
 
 def test_a_backfill_reports_at_scope_dag(world):

@@ -481,6 +481,24 @@ def test_a_tasks_incident_is_closed_although_its_instances_became_fewer(watched)
     assert one_round().recovered == 1
 
 
+@pytest.mark.parametrize("state", ["skipped", "removed"])
+@pytest.mark.parametrize("scope", ["task", "task_instance"])
+def test_a_tasks_incident_is_closed_once_its_run_is_successful_without_it(watched, scope, state):
+    """Cleared, it was skipped, or Airflow has removed the instance."""
+    run = dag_run("r1", state="running")
+    insert("DagRun", run)
+    insert("TaskInstance", task_row(run, "load", "failed", map_index=1))
+    with bridge.database() as read:
+        (row,) = read.runs_of([("orders", "r1")])
+    context = bridge.run_context(row, task="load[1]")
+    open_incident(scope=scope)(context | {"exception": ValueError("boom")})
+    update("TaskInstance", {"map_index": 1}, state=state)
+    update("DagRun", {"run_id": "r1"}, state="success", end_date=datetime.now(UTC) - timedelta(minutes=1))
+    assert one_round().recovered == 1
+    assert statuses(watched) == ["Closed"]
+    assert one_round().differences == 0
+
+
 def test_a_dags_incident_is_closed_by_a_later_success_only(watched):
     """At scope dag one incident stands for all runs, as long as one of them is there."""
     for number in (1, 2):
@@ -719,9 +737,73 @@ def test_a_round_that_has_no_time_left_leaves_what_waits_to_the_next_one(watched
     """A thousand failures after an outage take minutes; what failed since is not to wait for them."""
     for number in range(3):
         keep(f"waits-{number}")
-    flushed = delivery.flush(goes_on=iter([True, True, False, False]).__next__)
+    flushed = delivery.flush(goes_on=iter([True, False, False]).__next__)
     assert (len(flushed.opened), len(flushed.pending), flushed.stopped) == (2, 1, None)
     assert len(delivery.flush().opened) == 1
+
+
+def test_a_connection_has_its_turn_however_long_others_take(watched, connect):
+    """One that hangs would use up the time of all, in each round anew."""
+    connect(watched.url, conn_id="other")
+    for number in range(3):
+        keep(f"waits-{number}")
+    keep("last", conn_id="other")
+    flushed = delivery.flush(goes_on=lambda: False)
+    assert sorted(record.conn_id for record in flushed.opened) == ["incident_io_default", "other"]
+
+
+def test_what_a_round_has_no_time_for_is_the_next_ones(watched, monkeypatch):
+    monkeypatch.setattr("airflow_incident.watcher.round.LONGEST_ROUND", 0.0)
+    for number in range(3):
+        keep(f"waits-{number}")
+        insert("DagRun", dag_run(f"waits-{number}", state="running"))
+    fail("gone")
+    told("gone")
+    delete("TaskInstance", run_id="gone")
+    delete("DagRun", run_id="gone")
+    fail("lost")
+    clock = Clock()
+    clock.passes(minutes=4)
+    done = one_round(clock)
+    assert done.differences == 0
+    monkeypatch.setattr("airflow_incident.watcher.round.LONGEST_ROUND", 60.0)
+    done = one_round(clock)
+    assert (done.gone, done.opened, done.delivered) == (1, 1, 3)
+
+
+def test_the_time_of_a_round_ends_what_it_closes_and_delivers(watched, monkeypatch):
+    """Each by itself may take minutes: a thousand deleted runs, a thousand failures after an outage."""
+    for number in range(3):
+        keep(f"waits-{number}")
+        insert("DagRun", dag_run(f"waits-{number}", state="running"))
+        keep(f"gone-{number}", state="open", written_at=datetime.now(UTC) - timedelta(minutes=9))
+    watching = watcher()
+    monkeypatch.setattr(watching, "_goes_on", iter([True] * 4 + [False] * 99).__next__)
+    closed = []
+    monkeypatch.setattr(delivery, "flush", lambda *, goes_on: pytest.fail("no time is left") if goes_on() else None)
+    real = delivery.close_records
+    monkeypatch.setattr(delivery, "close_records", lambda *a, **k: closed.append(real(*a, **k)) or closed[0])
+    watching.round()
+    assert len(closed[0].settled) == 1
+
+
+def test_what_closes_a_deleted_run_is_in_airflow_cfg_though_its_connection_cannot_be_read(
+    watched, monkeypatch, connect
+):
+    status = next(each["name"] for each in catalogue.STATUSES if each["category"] == "learning")
+    set_option(monkeypatch, resolved_status=status)
+    connect(watched.url, conn_id="team")
+    fail()
+    told(conn_id="team")
+    monkeypatch.delenv("AIRFLOW_CONN_TEAM")
+    for table in ("TaskInstance", "DagRun"):
+        delete(table)
+    clock = Clock()
+    clock.passes(minutes=3)
+    one_round(clock)
+    connect(watched.url, conn_id="team")
+    delivery.flush()
+    assert statuses(watched) == [status]
 
 
 def test_a_round_delivers_what_waits_and_says_so_in_one_line(watched):
