@@ -184,12 +184,15 @@ def test_the_address_of_airflow_s_pages_is_read_as_its_author_meant_it(monkeypat
 
 
 def test_numbers_in_a_connection_of_json_are_text(monkeypatch):
-    """Airflow itself cannot read them, and would say that there is no connection."""
+    """Airflow itself says that there is no connection; where it cannot make one of them, the failure is kept."""
     told = {"conn_type": "incident_io", "password": 12345678, "login": 5, "host": "gateway.example.com"}
     monkeypatch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", json.dumps(told))
     config = read_lenient_config(CONN_ID)
-    assert config.unusable is None
-    assert config.account.api_key == "12345678"
+    if AIRFLOW < (3, 2):
+        assert config.unusable.retryable
+    else:
+        assert config.unusable is None
+        assert config.account.api_key == "12345678"
 
 
 @pytest.mark.skipif(AIRFLOW >= (3, 0), reason="Airflow 3 says whether it could look")
