@@ -47,7 +47,8 @@ def rejoin(record: Record) -> Generator[Effect, Any, Record]:
     """
     if not record.of_dag or record.on_dags_key:
         return record
-    became = yield from _join_open(record, {**(record.draft or {}), **(record.body or {})}, may_ask=True)
+    wanted = {**(record.like or {}), **(record.draft or {}), **(record.body or {})}
+    became = yield from _join_open(record, wanted, may_ask=True)
     return became if isinstance(became, Record) else record
 
 

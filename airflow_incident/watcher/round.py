@@ -205,12 +205,7 @@ class Watcher:
             if context := run_context(success.run, task=success.task):
                 recovered += 1
                 self._callbacks.recovered(context, success)
-        closings = [(record, "was deleted in Airflow") for record in facts.gone]
-        closings += [(record, "can be imported again, or is gone") for record in facts.files.mended]
-        closings = [each for each in closings if self._is_due(each[0].name, now, tries=self._goes_on())]
-        if closings:
-            for settled in delivery.close_records(closings, goes_on=self._goes_on).settled:
-                emit(log, [settled.log_event(redact_secrets)])
+        closed = self._close(facts, now)
         opened, left_out = 0, {}
         for run in self._due(facts.to_open, now):
             if not (context := run_context(run)):
@@ -226,8 +221,24 @@ class Watcher:
         # Last, for whoever waits is written down already, and an outage takes its time.
         delivered, waiting = self._flush(facts.records, now) if self._goes_on() else (0, 0)
         self._tried = self._now_tried  # not before: what a round that breaks off was about to try, the next one tries
-        gone = sum(record.level != "import" for record, _ in closings)
-        return Round(opened, recovered, gone, broken, len(closings) - gone, delivered, waiting), left_out
+        gone = sum(record.level != "import" for record in closed)
+        return Round(opened, recovered, gone, broken, len(closed) - gone, delivered, waiting), left_out
+
+    def _close(self, facts: _Facts, now: datetime) -> list[Record]:
+        """Close what deleted runs and mended files have left open; return what there was time for."""
+        closings = [(record, "was deleted in Airflow") for record in facts.gone]
+        closings += [(record, "can be imported again, or is gone") for record in facts.files.mended]
+        closings = [each for each in closings if self._is_due(each[0].name, now, tries=self._goes_on())]
+        if not closings:
+            return []
+        settled = delivery.close_records(closings, goes_on=self._goes_on).settled
+        for each in settled:
+            emit(log, [each.log_event(redact_secrets)])
+        reached = {each.record.name for each in settled}
+        for record, _ in closings:
+            if record.name not in reached:  # the next round tries it at once
+                self._now_tried.pop(record.name, None)
+        return [record for record, _ in closings if record.name in reached]
 
     def _due(self, things: Sequence[T], now: datetime) -> Iterator[T]:
         """Yield what is to be tried now, as long as the round goes on; what is left over is decided anew."""

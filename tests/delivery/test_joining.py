@@ -255,21 +255,22 @@ def test_a_callback_of_another_type_tells_a_public_incident_nothing(connected):
     assert "patients" not in connected.incidents[0]["summary"]
 
 
+@pytest.mark.parametrize("wanted", [{}, {"incident_type": "Data pipeline", "visibility": "private"}, {"mode": "test"}])
 @pytest.mark.parametrize("told_by", ["flush", "later failure"])
-def test_what_fails_in_an_outage_joins_what_the_dag_has_open(connected, connect, told_by):
+def test_what_fails_in_an_outage_joins_what_the_dag_has_open(connected, connect, told_by, wanted):
     """At scope `dag`, once incident.io is back: an incident for each run would be left open by the success."""
-    report(of_dag("r1"), scope="dag")
+    report(of_dag("r1"), scope="dag", **wanted)
     with FaultProxy(connected.direct_port, "error-503") as away:
         connect(away.url)
         for number in (2, 3, 4):
-            report(of_dag(f"r{number}", day=number), scope="dag")
+            report(of_dag(f"r{number}", day=number), scope="dag", **wanted)
     connect(connected.url)
     forget_process()
     if told_by == "flush":
         flushed = delivery.flush()
         assert (len(flushed.opened), len(flushed.pending)) == (3, 0)
     else:
-        report(of_dag("r5", day=5), scope="dag")
+        report(of_dag("r5", day=5), scope="dag", **wanted)
         delivery.flush()
     resolve_incident(scope="dag")(of_dag("r9", day=9, reason="success"))
     assert statuses(connected) == ["Closed"]

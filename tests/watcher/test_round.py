@@ -771,20 +771,21 @@ def test_what_a_round_has_no_time_for_is_the_next_ones(watched, monkeypatch):
     assert (done.gone, done.opened, done.delivered) == (1, 1, 3)
 
 
-def test_the_time_of_a_round_ends_what_it_closes_and_delivers(watched, monkeypatch):
+def test_the_time_of_a_round_ends_what_it_closes_and_delivers(watched):
     """Each by itself may take minutes: a thousand deleted runs, a thousand failures after an outage."""
     for number in range(3):
         keep(f"waits-{number}")
         insert("DagRun", dag_run(f"waits-{number}", state="running"))
         keep(f"gone-{number}", state="open", written_at=datetime.now(UTC) - timedelta(minutes=9))
     watching = watcher()
-    monkeypatch.setattr(watching, "_goes_on", iter([True] * 4 + [False] * 99).__next__)
-    closed = []
-    monkeypatch.setattr(delivery, "flush", lambda *, goes_on: pytest.fail("no time is left") if goes_on() else None)
-    real = delivery.close_records
-    monkeypatch.setattr(delivery, "close_records", lambda *a, **k: closed.append(real(*a, **k)) or closed[0])
-    watching.round()
-    assert len(closed[0].settled) == 1
+    closed, real = [], delivery.close_records
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(watching, "_goes_on", iter([True] * 4 + [False] * 99).__next__)
+        patch.setattr(delivery, "flush", lambda *, goes_on: pytest.fail("no time is left") if goes_on() else None)
+        patch.setattr(delivery, "close_records", lambda *a, **k: closed.append(real(*a, **k)) or closed[0])
+        done = watching.round()
+    assert len(closed[0].settled) == done.gone == 1
+    assert watching.round().gone == 2
 
 
 def test_what_closes_a_deleted_run_is_in_airflow_cfg_though_its_connection_cannot_be_read(
