@@ -434,7 +434,7 @@ def record_line(record: Record) -> str:
 
 def record_event(record: Record) -> LogEvent:
     """Say what became of a failure that had waited, now that incident.io has answered."""
-    incident, is_open = record.incident, record.state == "open"
+    incident, is_open = record.incident, record.is_delivered
     return log_event(
         "replayed" if is_open else "dead",
         INFO if is_open else ERROR,

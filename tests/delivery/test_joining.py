@@ -269,6 +269,9 @@ def test_what_fails_in_an_outage_joins_what_the_dag_has_open(connected, connect,
     if told_by == "flush":
         flushed = delivery.flush()
         assert (len(flushed.opened), len(flushed.pending)) == (3, 0)
+        events = flushed.log_events(str)
+        assert {(event.outcome, event.level) for event in events} == {("replayed", logging.INFO)}
+        assert all("is grouped under INC-1" in event.line for event in events)
     else:
         report(of_dag("r5", day=5), scope="dag", **wanted)
         delivery.flush()
