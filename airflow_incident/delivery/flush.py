@@ -42,7 +42,7 @@ def flush_all(
 
     :param prefix: Only records whose name begins with it.
     :param also_dead: Send what was refused before, too: its cause was fixed.
-    :param goes_on: Says before each record whether there is time for it; what is left waits on.
+    :param goes_on: Says whether there is time for another record; each connection has one all the same. The rest waits.
     :raises JournalError: if the journal cannot be read or written.
     """
     records, unreadable = yield from read_all(prefix)
@@ -72,20 +72,8 @@ def flush_all(
             if record is None:
                 continue
         tried.add(record.rate_limit_key)
-        record = yield from rejoin(record)
-        if record.state == "grouped":
-            done.append(record)
-            current[record.name] = record
-            continue
         # What was refused may have been opened by an attempt before that one; nobody has looked.
-        decided = also_dead and record.state == "pending"
-        patience = SETTLE_SECONDS if abs(now() - record.written_at) < YOUNG else 0.0
-        sent = yield from send(record, terms_of(record), now, stored=record, decided=decided, patience=patience)
-        result, answer = sent.record, sent.answer
-        written = yield Set(record.name, result.text())
-        if isinstance(written, StoreFailed):
-            raise JournalError(f"the journal cannot be written: {written.why}")
-        yield from note_of_dag(result)
+        result, answer = yield from _deliver(record, now, decided=also_dead and record.state == "pending")
         done.append(result)
         current[result.name] = result
         if not isinstance(answer, AmbiguousDeliveryError):
@@ -104,6 +92,25 @@ def flush_all(
         refused=[r for r in done if r.state == "dead"],
         settled=settled,
     )
+
+
+def _deliver(
+    record: Record, now: Callable[[], datetime], *, decided: bool
+) -> Generator[Effect, Any, tuple[Record, Any]]:
+    """Send a record, unless what its DAG has open takes it; return it as it is written down, and the answer if any.
+
+    :raises JournalError: if the journal cannot be written.
+    """
+    record = yield from rejoin(record)
+    if record.state == "grouped":
+        return record, None
+    patience = SETTLE_SECONDS if abs(now() - record.written_at) < YOUNG else 0.0
+    sent = yield from send(record, terms_of(record), now, stored=record, decided=decided, patience=patience)
+    written = yield Set(record.name, sent.record.text())
+    if isinstance(written, StoreFailed):
+        raise JournalError(f"the journal cannot be written: {written.why}")
+    yield from note_of_dag(sent.record)
+    return sent.record, sent.answer
 
 
 def _completed(

@@ -409,6 +409,8 @@ def _catch_up(report: Report, ledger: Ledger, policy: DeliveryPolicy) -> Generat
         is_ours = record and record.conn_id == policy.conn_id and record.own_fields is None
         if record and is_ours and record.may_be_sent(policy.now()):
             record = yield from rejoin(record)
+            if record.state == "grouped":
+                answered.append(record)
         if record and is_ours and record.may_be_sent(policy.now()):
             sent = yield from send(record, terms_of(record), policy.now, stored=record)
             record = sent.record

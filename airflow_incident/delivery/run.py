@@ -167,7 +167,7 @@ def flush(*, prefix: str = PREFIX, also_dead: bool = False, goes_on: Callable[[]
 
     :param prefix: Only records whose name begins with it.
     :param also_dead: Also what incident.io has refused.
-    :param goes_on: Says before each record whether there is time for it; what is left waits on. Default: there is.
+    :param goes_on: Says whether there is time for another record, as in `flush_all`. Default: there is.
     :raises JournalError: if the journal cannot be listed.
     """
     from airflow_incident.airflow_bridge.stats import count

@@ -279,6 +279,23 @@ def test_what_fails_in_an_outage_joins_what_the_dag_has_open(connected, connect,
     assert statuses(connected) == ["Closed"]
 
 
+def test_what_failed_in_an_outage_joins_what_a_later_failure_opens(connected, connect, monkeypatch):
+    """The one before was closed meanwhile; whoever delivers it, having time for it, says so."""
+    monkeypatch.setenv("AIRFLOW__CORE__TASK_SUCCESS_OVERTIME", "30")
+    report(of_dag("r1"), scope="dag")
+    with FaultProxy(connected.direct_port, "error-503") as away:
+        connect(away.url)
+        report(of_dag("r2", day=2), scope="dag")
+    connect(connected.url)
+    forget_process()
+    connected.close("INC-1")
+    with listen() as heard:
+        report(of_dag("r5", day=5), scope="dag")
+    assert len(connected.incidents) == 2
+    assert any("run r2" in text and "is grouped under INC-2" in text for text in heard.texts(logging.INFO))
+    assert not delivery.flush().opened
+
+
 def test_a_run_whose_incident_the_dags_recovery_closed_is_settled_with_it(connected):
     """Its own record says nothing any more, and no line says that the incident stays as it is."""
     for number in (1, 2):
